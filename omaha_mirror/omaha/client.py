@@ -1,0 +1,239 @@
+"""A machine without I/O: it says what to send and when, and reads what comes back.
+
+It keeps to the states that CoreUpdate and Nebraska know. A machine that has applied an update is
+held: until it reboots it sends pings alone. After the reboot it is finished: its next check has
+a ping, the question, and event 3/2 with the version it came from; or, when it still runs the old
+version, the rollback error (update_engine omaha_request_action.cc:83-140).
+"""
+
+import random
+from dataclasses import dataclass, replace
+
+from omaha_mirror.omaha.answer import NoUpdate, Offer, check_for_sysexts, read_answer
+from omaha_mirror.omaha.codes import EventResult, EventType
+from omaha_mirror.omaha.errors import BadResponse, MalformedXML, OmahaError
+from omaha_mirror.omaha.exit_codes import HTTP_BASE, ErrorCode, ErrorFlag
+from omaha_mirror.omaha.protocol import (
+    AppRequest,
+    EventRequest,
+    Os,
+    PingRequest,
+    Request,
+    Response,
+    UpdateCheckRequest,
+)
+from omaha_mirror.omaha.xml import parse_response
+
+FLATCAR_APP_ID = "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
+
+MINUTE = 60
+FIRST_DELAY = 7 * MINUTE
+INTERVAL = 45 * MINUTE
+LONGEST_INTERVAL = 240 * MINUTE
+SPREAD = 5 * MINUTE
+
+_NEVER_UPDATED = "0.0.0.0"  # noqa: S104 - a version
+_OVERLOADED = (500, 503)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Who asks; the defaults are those of a Flatcar machine on amd64.
+
+    Attributes:
+        version: That it runs.
+        machineid: 32 hexadecimal digits that stay the same for the life of the machine.
+        bootid: A UUID, new with each boot.
+        updater: Name and version of the client program.
+    """
+
+    version: str
+    machineid: str
+    bootid: str = ""
+    appid: str = FLATCAR_APP_ID
+    track: str = "stable"
+    board: str = "amd64-usr"
+    oem: str = ""
+    oemversion: str = ""
+    alephversion: str = ""
+    machinealias: str = ""
+    updater: str = "update_engine-0.4.10"
+
+
+class Client:
+    """One machine's conversation with its update server.
+
+    Attributes:
+        machine: Who asks.
+        held: Whether an update is applied and the reboot has not happened.
+    """
+
+    def __init__(self, machine: Machine, rng: random.Random) -> None:
+        self.machine = machine
+        self.held = False
+        self._rng = rng
+        self._news = _rebooted_from(_NEVER_UPDATED)
+        self._interval, self._spread = FIRST_DELAY, SPREAD
+
+    def next_request(self) -> Request:
+        """What is due when the delay is over: a ping when held, a check otherwise."""
+        return self.ping() if self.held else self.check()
+
+    def check(self) -> Request:
+        """Ping, question, and what happened since the last check; an old story is told once."""
+        news, self._news = self._news, _rebooted_from("")
+        return self._request(
+            ping=PingRequest(active=1), update_check=UpdateCheckRequest(), events=(news,)
+        )
+
+    def ping(self) -> Request:
+        """A sign of life alone."""
+        return self._request(ping=PingRequest(active=1))
+
+    def download_started(self) -> Request:
+        """Event 13/1."""
+        return self._report(EventType.UPDATE_DOWNLOAD_STARTED, EventResult.SUCCESS)
+
+    def download_finished(self) -> Request:
+        """Event 14/1: downloaded and verified."""
+        return self._report(EventType.UPDATE_DOWNLOAD_FINISHED, EventResult.SUCCESS)
+
+    def update_applied(self) -> Request:
+        """Event 3/1; from now on the machine is held."""
+        self.held = True
+        return self._report(EventType.UPDATE_COMPLETE, EventResult.SUCCESS)
+
+    def failed(self, code: int, flags: ErrorFlag = ErrorFlag.TEST_OMAHA_URL) -> Request:
+        """Event 3/0; the default flag is what every machine sets that uses a mirror."""
+        return self._report(EventType.UPDATE_COMPLETE, EventResult.ERROR, int(code) | int(flags))
+
+    def deferred(
+        self,
+        code: int = ErrorCode.OMAHA_UPDATE_DEFERRED_FOR_BACKOFF,
+        flags: ErrorFlag = ErrorFlag.TEST_OMAHA_URL,
+    ) -> Request:
+        """Event 3/9: the offer is not taken now."""
+        return self._report(
+            EventType.UPDATE_COMPLETE, EventResult.UPDATE_DEFERRED, int(code) | int(flags)
+        )
+
+    def rebooted(self, version: str, bootid: str = "") -> None:
+        """The machine runs `version` now: finished, or rolled back if that is the old one."""
+        old = self.machine.version
+        if self.held and version == old:
+            self._news = _event(
+                EventType.UPDATE_COMPLETE, EventResult.ERROR, errorcode=ErrorCode.ROLLBACK
+            )
+        elif version != old:
+            self._news = _rebooted_from(old)
+        self.machine = replace(self.machine, version=version, bootid=bootid)
+        self.held = False
+        self._interval, self._spread = FIRST_DELAY, SPREAD
+
+    def receive(self, status: int, body: bytes) -> Offer | NoUpdate:
+        """Read the answer to a check as strictly as update_engine and ue-rs together.
+
+        Args:
+            status: Of HTTP; 0 when no answer came at all.
+            body: Of the answer.
+
+        Raises:
+            BadResponse: With the errorcode for `failed`, where update_engine would report one.
+        """
+        self._interval, self._spread = next_interval(self._interval, status)
+        response = _read_response(status, body)
+        answer = read_answer(response)
+        self._interval, self._spread = next_interval(self._interval, status, answer.poll_interval)
+        if isinstance(answer, Offer):
+            check_for_sysexts(response)
+        return answer
+
+    def next_delay(self) -> float:
+        """Seconds to wait before `next_request`, another number at each call."""
+        return self._rng.uniform(self._interval - self._spread, self._interval + self._spread)
+
+    def _report(
+        self, eventtype: EventType, eventresult: EventResult, errorcode: int | None = None
+    ) -> Request:
+        return self._request(events=(_event(eventtype, eventresult, errorcode=errorcode),))
+
+    def _request(
+        self,
+        ping: PingRequest | None = None,
+        update_check: UpdateCheckRequest | None = None,
+        events: tuple[EventRequest, ...] = (),
+    ) -> Request:
+        machine = self.machine
+        architecture = "aarch64" if machine.board.startswith("arm64") else "x86_64"
+        app = AppRequest(
+            appid="{" + machine.appid + "}",
+            version=machine.version,
+            track=machine.track,
+            bootid=machine.bootid,
+            oem=machine.oem,
+            oemversion=machine.oemversion,
+            alephversion=machine.alephversion,
+            machineid=machine.machineid,
+            machinealias=machine.machinealias,
+            lang="en-US",
+            board=machine.board,
+            delta_okay=False,
+            ping=ping,
+            update_check=update_check,
+            events=events,
+        )
+        return Request(
+            version=machine.updater,
+            updaterversion=machine.updater,
+            installsource="scheduler",
+            ismachine=1,
+            os=Os(version="Chateau", platform="CoreOS", sp=f"{machine.version}_{architecture}"),
+            apps=(app,),
+        )
+
+
+def next_interval(interval: int, status: int, poll_interval: int | None = None) -> tuple[int, int]:
+    """The next interval and how far either way it is spread, in seconds.
+
+    A server that is overloaded (500, 503) is asked half as often each time, up to 4 hours; a
+    PollInterval counts between 45 minutes and 4 hours; all else is 45 minutes (update_engine
+    update_check_scheduler.cc:95-146).
+    """
+    wanted = interval * 2 if status in _OVERLOADED else poll_interval or 0
+    if wanted < INTERVAL:
+        return INTERVAL, SPREAD
+    wanted = min(wanted, LONGEST_INTERVAL)
+    return wanted, wanted // 2
+
+
+def _read_response(status: int, body: bytes) -> Response:
+    if not 200 <= status < 300:
+        reply = f"the update server answered HTTP {status}" if status else "no answer came"
+        raise BadResponse(reply, HTTP_BASE + status)
+    if not body:
+        raise BadResponse("the answer was empty", ErrorCode.OMAHA_REQUEST_EMPTY_RESPONSE_ERROR)
+    try:
+        return parse_response(body)
+    except MalformedXML as error:
+        raise BadResponse(error.message, ErrorCode.OMAHA_REQUEST_XML_PARSE_ERROR) from error
+    except OmahaError as error:
+        raise BadResponse(error.message, ErrorCode.OMAHA_RESPONSE_INVALID) from error
+
+
+def _rebooted_from(version: str) -> EventRequest:
+    return _event(EventType.UPDATE_COMPLETE, EventResult.SUCCESS_REBOOT, previousversion=version)
+
+
+def _event(
+    eventtype: EventType,
+    eventresult: EventResult,
+    *,
+    errorcode: int | None = None,
+    previousversion: str | None = None,
+) -> EventRequest:
+    return EventRequest(
+        eventtype=eventtype,
+        eventresult=eventresult,
+        errorcode=errorcode,
+        previousversion=previousversion,
+    )

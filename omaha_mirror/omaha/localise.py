@@ -1,0 +1,80 @@
+"""Pointing an answer at this site."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from omaha_mirror.omaha.element import Attributes
+from omaha_mirror.omaha.errors import BadValue
+from omaha_mirror.omaha.protocol import Action, AppResponse, Manifest, Response, UpdateCheck, Url
+
+
+def localise(response: Response, codebase_for: Callable[[AppResponse, Manifest], str]) -> Response:
+    """The same answer with its packages fetched from here: exactly two changes.
+
+    The urls of each update become one, the first with another codebase; and each postinstall
+    action says `DisablePayloadBackoff="true"`, without which one failure costs a machine a day
+    (update_engine payload_state.cc:253). All the rest stays, unknown attributes included.
+
+    Args:
+        response: Any answer.
+        codebase_for: Gives the codebase for an app and its first manifest; always the same one,
+            or update_engine forgets what failed (payload_state.cc:325).
+
+    Raises:
+        BadValue: If a codebase is not absolute, does not end in `/`, or has a query or fragment.
+    """
+    return replace(response, apps=tuple(_app(app, codebase_for) for app in response.apps))
+
+
+def codebase_problem(codebase: str) -> str | None:
+    """Why update_engine and ue-rs would not both make the same URL of it, or `None`.
+
+    The one appends `/` and the name (omaha_request_action.cc:524), the other resolves the name
+    against it (ue-rs src/download/mod.rs:156).
+    """
+    try:
+        parts = urlsplit(codebase)
+        host = parts.hostname
+    except ValueError:
+        return "is not a URL"
+    if parts.scheme not in ("http", "https") or not host:
+        return "is not an absolute http or https URL"
+    if "?" in codebase or "#" in codebase:
+        return "has a query or a fragment"
+    if not codebase.endswith("/"):
+        return "does not end in /"
+    return None
+
+
+def _app(app: AppResponse, codebase_for: Callable[[AppResponse, Manifest], str]) -> AppResponse:
+    check = app.update_check
+    if check is None or check.manifest is None:
+        return app
+    codebase = codebase_for(app, check.manifest)
+    if problem := codebase_problem(codebase):
+        raise BadValue(f"the codebase {codebase[:200]!r} {problem}")
+    return replace(app, update_check=_update_check(check, codebase))
+
+
+def _update_check(check: UpdateCheck, codebase: str) -> UpdateCheck:
+    url = check.urls[0] if check.urls else Url()
+    return replace(
+        check,
+        urls=(replace(url, codebase=codebase, extra=_without(url.extra, "codebase")),),
+        manifests=tuple(
+            replace(manifest, actions=tuple(map(_action, manifest.actions)))
+            for manifest in check.manifests
+        ),
+    )
+
+
+def _action(action: Action) -> Action:
+    if action.event != "postinstall":
+        return action
+    extra = _without(action.extra, "DisablePayloadBackoff")
+    return replace(action, disable_payload_backoff=True, extra=extra)
+
+
+def _without(extra: Attributes, name: str) -> Attributes:
+    return tuple(pair for pair in extra if pair[0] != name)

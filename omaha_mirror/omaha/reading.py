@@ -1,0 +1,173 @@
+"""From bytes to a tree of elements, with limits on everything.
+
+Requests come from anybody and are read with expat, which forgets a document with its parser;
+lxml keeps every distinct name for the life of the process, so it reads only the answers of the
+few servers that somebody chose to ask. Neither reader knows DTDs, entities or the network.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+from xml.parsers import expat
+
+from lxml import etree
+
+from omaha_mirror.omaha.element import Element
+from omaha_mirror.omaha.errors import MalformedXML, TooLarge, UnexpectedXML, UnsupportedEncoding
+
+MAX_RESPONSE = 1 << 20
+MAX_RESPONSE_ELEMENTS = 10_000
+
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimits:
+    """What a request may hold at most.
+
+    Attributes:
+        body: Bytes of the document; update_engine sends 650 to 800.
+        depth: Elements inside one another; Omaha has 3.
+        elements: Elements in all.
+        attributes: Attributes of one element; update_engine sends 13.
+        value: Characters of one attribute value.
+        apps: Apps of one request; update_engine sends one.
+    """
+
+    body: int = 64 * 1024
+    depth: int = 16
+    elements: int = 1000
+    attributes: int = 64
+    value: int = 1024
+    apps: int = 32
+
+
+DEFAULT_LIMITS = RequestLimits()
+
+
+class Node(NamedTuple):
+    """An element while a document is read; what is kept of it becomes an `Element`."""
+
+    name: str
+    attributes: dict[str, str]
+    text: list[str]
+    children: list["Node"]
+
+    def keep(self) -> Element:
+        """All of it as a value."""
+        text = "".join(self.text)
+        if self.children and text.isspace():
+            text = ""
+        children = tuple(child.keep() for child in self.children)
+        return Element(self.name, tuple(self.attributes.items()), text, children)
+
+
+def read_untrusted(body: bytes, limits: RequestLimits) -> Node:
+    """Read a document that may come from anybody.
+
+    Raises:
+        OmahaError: If it is not well-formed UTF-8 XML without a DTD, or passes a limit.
+    """
+    _refuse_early(body, limits.body)
+    document: list[Node] = []
+    siblings = document
+    outer: list[list[Node]] = []
+    left = limits.elements
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal siblings, left
+        left -= 1
+        if left < 0:
+            raise TooLarge(f"more than {limits.elements} XML elements")
+        if len(outer) >= limits.depth:
+            raise TooLarge(f"XML elements nested deeper than {limits.depth}")
+        if attributes:
+            if len(attributes) > limits.attributes:
+                raise TooLarge(f"more than {limits.attributes} attributes on <{name[:40]}>")
+            if max(map(len, attributes.values())) > limits.value:
+                raise TooLarge(f"an attribute of <{name[:40]}> is over {limits.value} characters")
+        node = Node(name, attributes, [], [])
+        siblings.append(node)
+        outer.append(siblings)
+        siblings = node.children
+
+    def characters(text: str) -> None:
+        outer[-1][-1].text.append(text)
+
+    def end(_name: str) -> None:
+        nonlocal siblings
+        siblings = outer.pop()
+
+    parser = expat.ParserCreate("UTF-8")
+    parser.buffer_text = True
+    parser.XmlDeclHandler = _refuse_encoding
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartElementHandler = start
+    parser.CharacterDataHandler = characters
+    parser.EndElementHandler = end
+    try:
+        parser.Parse(body, True)
+    except expat.ExpatError as error:
+        raise MalformedXML(f"not well-formed XML: {error}") from None
+    return document[0]
+
+
+def read_trusted(body: bytes, limit: int = MAX_RESPONSE) -> Node:
+    """Read a document from a server that was chosen; its names stay in memory for ever.
+
+    Raises:
+        OmahaError: If it is not well-formed UTF-8 XML without a DTD and without namespaces,
+            is longer than `limit` bytes, or has more than 10,000 elements.
+    """
+    _refuse_early(body, limit)
+    if b"<!DOCTYPE" in body:
+        raise UnexpectedXML("a DOCTYPE is not accepted")
+    # Without collect_ids=False: that option turns the loading of external DTDs back on.
+    parser = etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        load_dtd=False,
+        dtd_validation=False,
+        attribute_defaults=False,
+        no_network=True,
+        huge_tree=False,
+        recover=False,
+        remove_comments=True,
+        remove_pis=True,
+    )
+    try:
+        root = etree.fromstring(body, parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise MalformedXML(f"not well-formed XML: {error}") from None
+    if sum(1 for _ in root.iter()) > MAX_RESPONSE_ELEMENTS:
+        raise TooLarge(f"more than {MAX_RESPONSE_ELEMENTS} XML elements")
+    return _from_lxml(root)
+
+
+def _refuse_early(body: bytes, limit: int) -> None:
+    if len(body) > limit:
+        raise TooLarge(f"{len(body)} bytes, and {limit} are accepted")
+    if not body:
+        raise MalformedXML("the document is empty")
+    if body.startswith(_UTF_16):
+        raise UnsupportedEncoding("UTF-16 is not accepted: send UTF-8")
+    if body.startswith(_GZIP):
+        raise UnsupportedEncoding("compressed bodies are not accepted: send plain XML")
+
+
+def _refuse_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
+    if encoding is not None and encoding.lower() != "utf-8":
+        raise UnsupportedEncoding(f"the encoding {encoding[:40]!r} is not accepted: send UTF-8")
+
+
+def _refuse_doctype(_name: str, _system: str | None, _public: str | None, _internal: bool) -> None:
+    raise UnexpectedXML("a DOCTYPE is not accepted")
+
+
+def _from_lxml(element: etree._Element) -> Node:
+    attributes = {str(name): str(text) for name, text in element.items()}
+    tag = element.tag
+    if not isinstance(tag, str) or any(name.startswith("{") for name in (tag, *attributes)):
+        raise UnexpectedXML("XML namespaces and entities are not accepted: no client reads them")
+    text = [element.text or "", *(child.tail or "" for child in element)]
+    return Node(tag, attributes, text, list(map(_from_lxml, element)))
