@@ -1,0 +1,1 @@
+"""The `omaha-mirror` command: one module a command."""

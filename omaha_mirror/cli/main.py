@@ -1,0 +1,93 @@
+"""The top of the command line: which commands there are, and how their errors end the process."""
+
+import importlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from omaha_mirror import __version__
+from omaha_mirror.cli.exits import Exit
+
+COMMANDS = {
+    "serve": ("omaha_mirror.cli.serve:serve", "Run the mirror."),
+    "serve-package": (
+        "omaha_mirror.cli.serve_package:serve_package",
+        "Offer one package on disk to every machine that asks.",
+    ),
+    "check": ("omaha_mirror.cli.check:check", "Ask a mirror for an update, as a machine does."),
+    "client-config": (
+        "omaha_mirror.cli.client_config:client_config",
+        "Print what points a machine at the mirror.",
+    ),
+    "config": ("omaha_mirror.cli.config:config", "Check or show the config."),
+    "demo": ("omaha_mirror.cli.demo:demo", "Try a mirror with a made-up upstream and machines."),
+}
+"""Name -> where the command is (imported when it is called) and its line in the help."""
+
+_GO_FLAG = re.compile(r"-(package-file|package-version|listen-address)(=.*)?", re.DOTALL)
+
+
+def accept_go_flags(args: Sequence[str]) -> list[str]:
+    """Write the long flags of `serve-package` with two dashes, where Go's style has one.
+
+    go-omaha's command of that name is called with `-package-file F` or `-package-file=F`.
+    """
+    if args[:1] != ["serve-package"]:
+        return list(args)
+    end = args.index("--") if "--" in args else len(args)
+    flags = [f"-{arg}" if _GO_FLAG.fullmatch(arg) else arg for arg in args[:end]]
+    return [*flags, *args[end:]]
+
+
+class Commands(click.Group):
+    """Imports a command when it is called, so that `--help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 (click's signature)
+        """The names, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """Import a command; None if there is none of that name."""
+        command: click.Command | None = _import(COMMANDS[name][0]) if name in COMMANDS else None
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the help's list of commands from the table alone."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, Go's style of long flags included."""
+        return super().parse_args(ctx, accept_go_flags(args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a bad config and Ctrl-C end it without a traceback."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(Exit.INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if not isinstance(error, _import("omaha_mirror.config:ConfigError")):
+                raise
+            click.echo(error, err=True)
+            ctx.exit(Exit.BAD_CONFIG)
+
+
+def _import(reference: str) -> Any:
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="omaha-mirror")
+def cli() -> None:
+    """A site-local caching mirror for Flatcar / Container Linux updates."""
+
+
+def main() -> None:
+    """Run the command that the process was started with, and exit."""
+    cli(prog_name="omaha-mirror")

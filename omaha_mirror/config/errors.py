@@ -1,0 +1,41 @@
+"""What is wrong with a config file, for the person who wrote it."""
+
+import re
+from dataclasses import dataclass
+
+_WIDEST_EXCERPT = 120
+_BEFORE_CARET = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to put right. Lines and columns count from 1; 0 is the file as a whole."""
+
+    source: str
+    message: str
+    key: str = ""
+    line: int = 0
+    column: int = 0
+    excerpt: str = ""
+    """The line of the file, if it helps."""
+
+    def __str__(self) -> str:
+        place = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+        said = ": ".join(part for part in (place, self.key, self.message) if part)
+        return f"{said}\n{self._with_caret()}" if self.excerpt else said
+
+    def _with_caret(self) -> str:
+        # What stands before an @ may be a password, however the URL around it is misspelt.
+        line = re.sub(r"(?<=:).+(?=@)", lambda secret: "*" * len(secret[0]), self.excerpt)
+        start = max(0, self.column - _BEFORE_CARET)
+        shown = line[start : start + _WIDEST_EXCERPT].rstrip()
+        blank = re.sub(r"[^\t]", " ", line[start : self.column - 1])
+        return f"    {shown}\n    {blank}^"
+
+
+class ConfigError(Exception):
+    """The config cannot be used. `problems` holds everything found wrong, in the file's order."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems

@@ -1,0 +1,79 @@
+"""The URLs of the config: each kind is checked and written in one form."""
+
+import re
+from urllib.parse import urlsplit
+
+from omaha_mirror.config.units import bracketed, parse_host
+
+
+def origin(text: str) -> str:
+    """`scheme://host[:port]` of an http(s) URL that has nothing more, in lower case.
+
+    Raises:
+        ValueError: The URL is another; the message says what must change.
+    """
+    found, path = _split(text)
+    if path not in ("", "/"):
+        raise ValueError(f"it cannot have a path ({path}): write {found}")
+    return found
+
+
+def origin_pattern(text: str) -> str:
+    """The same, but the host may start with `*.` for every host below it."""
+    found, path = _split(text, wildcard="*.")
+    if path not in ("", "/"):
+        raise ValueError(f"a host is allowed as a whole, without a path: write {found}")
+    return found
+
+
+def origin_of(url: str) -> str:
+    """The `scheme://host[:port]` that a base URL starts with."""
+    return _split(url)[0]
+
+
+def base_url(text: str) -> str:
+    """An http(s) URL that paths are added to, without a final slash."""
+    return "".join(_split(text)).rstrip("/")
+
+
+def proxy(text: str) -> str:
+    """The URL of a proxy, as it is; it may hold a user and password, so no message repeats it."""
+    try:
+        scheme, slashes, rest = text.partition("//")
+        user, _, server = rest.rpartition("@")
+        if re.search(r"[\s/?#@]", user):
+            raise ValueError
+        origin(scheme + slashes + server)
+    except ValueError:
+        raise ValueError(
+            "this is not the URL of a proxy: write http://host:port or "
+            "http://user:password@host:port, with %-escapes in the password (%40 for @)"
+        ) from None
+    return text
+
+
+def without_password(url: str | None) -> str | None:
+    """The URL as it may be shown."""
+    return url and re.sub(r"(?<=://)([^:@]*):[^@]*(?=@)", r"\1:***", url)
+
+
+def _split(text: str, wildcard: str = "") -> tuple[str, str]:
+    """The origin of an http(s) URL, in lower case, and the path after it."""
+    try:
+        url = urlsplit(text)
+    except ValueError:
+        raise ValueError("it does not name a host, or an IPv6 address in brackets") from None
+    if url.scheme not in ("http", "https") or not url.netloc:
+        raise ValueError("it must start with http:// or https:// and name a host")
+    if "@" in url.netloc:
+        raise ValueError("a user or password has no place in this URL")
+    if "?" in text or "#" in text or re.search(r"[\s\\]", text):
+        raise ValueError("it cannot have a query, a fragment, a backslash or spaces")
+    host, _, port = url.netloc.rpartition(":")
+    if not host or port.endswith("]"):
+        host, port = url.netloc, ""
+    elif not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+        raise ValueError(f"{port!r} is not a port (1 to 65535)")
+    star = wildcard if wildcard and host.startswith(wildcard) else ""
+    name = bracketed(parse_host(host.removeprefix(star)))
+    return f"{url.scheme}://{star}{name}{port and ':' + port}", url.path
