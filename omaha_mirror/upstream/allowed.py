@@ -1,0 +1,78 @@
+"""Which addresses the mirror may ask, so that it is nobody's open proxy.
+
+An address is read once, by the parser whose result is then dialled: no second reading of it can see
+another host.
+"""
+
+import re
+
+from yarl import URL
+
+from omaha_mirror.upstream.errors import Forbidden
+
+# A host name in its ASCII form, or an address literal. It leaves no room for %, ;, * or spaces.
+_HOST = re.compile(r"(?:[a-z0-9_-]+\.)*[a-z0-9_-]+\.?|[0-9a-f:.]+")
+
+
+class AllowList:
+    """The origins `scheme://host[:port]` that may be asked.
+
+    `https://*.example.org` allows every name below `example.org`, but not `example.org` itself.
+    The port is the scheme's own unless given.
+
+    Raises:
+        ValueError: A pattern is not of that form; the message says which and why.
+    """
+
+    def __init__(self, *patterns: str) -> None:
+        self._exact: set[tuple[str, str, int]] = set()
+        self._below: set[tuple[str, str, int]] = set()
+        for pattern in patterns:
+            scheme, separator, rest = pattern.partition("://*.")
+            try:
+                url = URL(f"{scheme}://{rest}" if separator else pattern)
+            except ValueError as error:
+                raise ValueError(f"{pattern!r} cannot be read: {error}") from error
+            origin = _origin(url)
+            if origin is None or (url.path_qs, url.fragment) != ("/", ""):
+                raise ValueError(f"{pattern!r} is not of the form http(s)://host[:port]")
+            if separator and "." not in origin[1]:
+                raise ValueError(f"{pattern!r} would allow a whole top-level domain")
+            (self._below if separator else self._exact).add(origin)
+
+    def check(self, url: str | URL) -> URL:
+        """The address as it will be dialled.
+
+        Raises:
+            Forbidden: It is not http(s), names a user, or its origin is not on the list.
+        """
+        try:
+            parsed = URL(url)
+            origin = _origin(parsed)
+        except ValueError as error:
+            raise Forbidden(f"not an address that can be asked: {error}", str(url)) from error
+        if origin is None:
+            raise Forbidden("only http and https addresses without a user can be asked", str(url))
+        if origin not in self._exact and not any(self._parents(*origin)):
+            raise Forbidden(
+                f"{parsed.origin()} is not an upstream of this mirror; if it should be, add it to"
+                " allowed_hosts",
+                str(url),
+            )
+        return parsed
+
+    def _parents(self, scheme: str, host: str, port: int) -> list[bool]:
+        labels = host.split(".")
+        return [
+            (scheme, ".".join(labels[cut:]), port) in self._below for cut in range(1, len(labels))
+        ]
+
+
+def _origin(url: URL) -> tuple[str, str, int] | None:
+    """Scheme, host without a trailing dot, and port; None for what the mirror never asks."""
+    host = url.raw_host
+    if url.scheme not in ("http", "https") or host is None or url.port is None:
+        return None
+    if url.raw_user is not None or url.raw_password is not None or not _HOST.fullmatch(host):
+        return None
+    return url.scheme, host.removesuffix("."), url.port

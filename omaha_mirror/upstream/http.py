@@ -1,0 +1,250 @@
+"""The fetcher for HTTP: aiohttp under this mirror's own limits, redirect rule and proxy rule."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from omaha_mirror import __version__
+from omaha_mirror.upstream import resume
+from omaha_mirror.upstream.allowed import AllowList
+from omaha_mirror.upstream.errors import (
+    BadAnswer,
+    Dropped,
+    Forbidden,
+    Stalled,
+    TooLarge,
+    Unreachable,
+)
+from omaha_mirror.upstream.fetcher import Body, Head, Validator
+
+MAX_REDIRECTS = 5
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """How to reach upstream servers.
+
+    Attributes:
+        allowed: The origins that may be asked.
+        connect_timeout: Seconds for name look-up, connecting and TLS together.
+        head_timeout: Seconds until the head of a stream's answer, connecting and redirects included.
+        stall_timeout: Seconds without a byte after which a body counts as stalled.
+        ca_file: PEM file of authorities trusted besides the system's.
+        proxy: URL of an HTTP proxy for everything; None takes http_proxy, https_proxy and no_proxy
+            from the environment.
+    """
+
+    allowed: AllowList
+    connect_timeout: float = 30.0
+    head_timeout: float = 90.0
+    stall_timeout: float = 5.0
+    ca_file: Path | None = None
+    proxy: str | None = None
+
+
+class HttpFetcher:
+    """A `Fetcher` over HTTP/1.1; see the port for what its methods promise.
+
+    Raises:
+        ValueError: `ca_file` cannot be read or holds no certificate.
+    """
+
+    def __init__(self, settings: HttpSettings) -> None:
+        self._settings = settings
+        self._tls = _tls(settings.ca_file)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections that are kept for reuse. The fetcher can be used again."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def small(self, url: str, *, limit: int, deadline: float) -> bytes:
+        """A whole small file of at most `limit` bytes, within `deadline` seconds."""
+        with _translated(url, f"no whole answer within {deadline:g} s"):
+            async with asyncio.timeout(deadline), self._answer("GET", url, {}) as response:
+                resume.require(url, response.status, response.headers, (200,))
+                body = bytearray()
+                while chunk := await response.content.readany():
+                    body += chunk
+                    if len(body) > limit:
+                        raise TooLarge(f"the answer is larger than {limit} bytes", url)
+                return bytes(body)
+
+    async def head(self, url: str, *, deadline: float) -> Head:
+        """What the server says about a file, within `deadline` seconds."""
+        with _translated(url, f"no answer within {deadline:g} s"):
+            async with asyncio.timeout(deadline), self._answer("HEAD", url, {}) as response:
+                resume.require(url, response.status, response.headers, (200,))
+                return Head(
+                    url=str(response.url),
+                    size=resume.content_length(response.headers),
+                    validator=Validator.of(response.headers),
+                    ranges=response.headers.get("Accept-Ranges", "").lower() == "bytes",
+                )
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        url: str,
+        *,
+        start: int = 0,
+        stop: int | None = None,
+        size: int | None = None,
+        validator: Validator | None = None,
+    ) -> AsyncIterator[Body]:
+        """A file from byte `start` on, up to (not including) `stop` or its end."""
+        headers = resume.request_headers(start, stop, validator)
+        with _translated(url, f"no response head within {self._settings.head_timeout:g} s"):
+            async with asyncio.timeout(self._settings.head_timeout):
+                response = await self._open("GET", url, headers)
+        try:
+            verdict = resume.judge(
+                url,
+                response.status,
+                response.headers,
+                start=start,
+                stop=stop,
+                size=size,
+                validator=validator,
+            )
+            yield _HttpBody(response, start, verdict, self._settings.stall_timeout)
+        finally:
+            response.close()
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        response = await self._open(method, url, headers)
+        try:
+            yield response
+        finally:
+            response.close()
+
+    async def _open(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> aiohttp.ClientResponse:
+        """The head of the answer, redirects followed within the allow-list; the caller closes it."""
+        target = self._settings.allowed.check(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            with _translated(str(target), "no answer"):
+                response = await self._connections().request(
+                    method,
+                    target,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=self._proxy(target),
+                )
+            if response.status not in _REDIRECTS:
+                return response
+            response.close()
+            target = self._redirected(target, response.headers.get("Location", ""))
+        raise BadAnswer(f"more than {MAX_REDIRECTS} redirects", url)
+
+    def _redirected(self, source: URL, location: str) -> URL:
+        try:
+            target = source.join(URL(location))
+        except ValueError as error:
+            raise BadAnswer(f"a redirect to nowhere: {error}", str(source)) from error
+        if source.scheme == "https" and target.scheme == "http":
+            raise Forbidden(f"{source.origin()} redirects from https to http", str(target))
+        return self._settings.allowed.check(target)
+
+    def _proxy(self, target: URL) -> str | None:
+        proxy = self._settings.proxy
+        if proxy is None and not proxy_bypass(f"{target.raw_host}:{target.port}"):
+            proxy = getproxies().get(target.scheme)
+        return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+    def _connections(self) -> aiohttp.ClientSession:
+        """The one session, made on first use because it belongs to the running loop."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                # How many connections there are is the callers' decision.
+                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls),
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={
+                    "Accept-Encoding": "identity",
+                    "User-Agent": f"omaha-mirror/{__version__}",
+                },
+            )
+        return self._session
+
+
+class _HttpBody:
+    """A `Body` that reads an answer; it keeps its place, so that `chunks` can be called again."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        start: int,
+        verdict: resume.Verdict,
+        stall_timeout: float,
+    ) -> None:
+        self.url = str(response.url)
+        self.start = start
+        self.stop = verdict.stop
+        self.size = verdict.size
+        self.validator = verdict.validator
+        self._content = response.content
+        self._at = verdict.first
+        self._stall_timeout = stall_timeout
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        while self._at < self.stop:
+            chunk = await self._read()
+            if not chunk:
+                raise Dropped(f"the answer ended at byte {self._at} of {self.stop}", self.url)
+            wanted = slice(max(0, self.start - self._at), max(0, self.stop - self._at))
+            self._at += len(chunk)
+            if piece := chunk[wanted]:
+                yield piece
+        if self._at > self.size or (self._at == self.size and await self._read()):
+            raise TooLarge(f"the server sent more than the file's {self.size} bytes", self.url)
+
+    async def _read(self) -> bytes:
+        silence = f"no byte for {self._stall_timeout:g} s at byte {self._at}"
+        with _translated(self.url, silence):
+            async with asyncio.timeout(self._stall_timeout):
+                return await self._content.readany()
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise ValueError(f"ca_file {ca_file}: no usable certificate: {error}") from error
+    return context
+
+
+@contextmanager
+def _translated(url: str, silence: str) -> Iterator[None]:
+    """Turn what aiohttp raises into what happened; `silence` words a time-out."""
+    try:
+        yield
+    except aiohttp.ClientHttpProxyError as error:
+        raise Unreachable(f"the proxy refused with status {error.status}", url) from error
+    except aiohttp.ConnectionTimeoutError as error:
+        raise Unreachable("no connection within the connect time-out", url) from error
+    except (aiohttp.ClientConnectorError, aiohttp.ClientSSLError) as error:
+        raise Unreachable(f"no connection: {error}", url) from error
+    except TimeoutError as error:
+        raise Stalled(silence, url) from error
+    except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
+        raise BadAnswer(f"not an HTTP answer that can be read: {error}", url) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise Dropped(f"the connection died: {error!r}", url) from error

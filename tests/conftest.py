@@ -1,0 +1,52 @@
+"""Rules for all tests: nothing is dialled outside loopback. And the scripted upstream as a fixture."""
+
+import ipaddress
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.upstream import Upstream
+
+
+class DialledOutsideError(BaseException):
+    """Not an Exception, so that no code under test can take it for a failed connection."""
+
+
+def _is_loopback(host: object) -> bool:
+    if host in (None, "", "localhost", b"localhost"):
+        return True
+    text = host.decode() if isinstance(host, bytes) else str(host)
+    try:
+        return ipaddress.ip_address(text).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_outside(event: str, args: tuple[object, ...]) -> None:
+    """An audit hook: look-ups, connects and datagrams go to loopback (or a UNIX socket) only."""
+    if event == "socket.getaddrinfo":
+        host = args[0]
+    elif event in ("socket.connect", "socket.sendto") and isinstance(args[1], tuple):
+        host = args[1][0]
+    else:
+        return
+    if not _is_loopback(host) and host not in ("0.0.0.0", "::"):
+        raise DialledOutsideError(f"a test tried to reach {host!r}")
+
+
+sys.addaudithook(_refuse_outside)
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    """The scripted upstream, listening."""
+    async with Upstream() as upstream:
+        yield upstream

@@ -1,0 +1,117 @@
+"""What a release server says about a file."""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from omaha_mirror.omaha.digest import Digest
+from omaha_mirror.upstream.allowed import AllowList
+from omaha_mirror.upstream.errors import BadAnswer, BadStatus, Forbidden, Gone, TooLarge
+from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.releases import ReleaseServer
+from tests.support.upstream import NoLength, NoRange, Status, Upstream
+
+BODY = b"payload" * 1000
+WHERE = ("amd64-usr", "4230.2.1+x-1", "oem-azure.gz")
+PATH = "/amd64-usr/4230.2.1+x-1/oem-azure.gz"
+SIDECAR = f"{PATH}.sha256"
+
+
+@pytest.fixture
+async def releases(upstream: Upstream) -> AsyncIterator[ReleaseServer]:
+    upstream.put(PATH, BODY)
+    fetcher = HttpFetcher(HttpSettings(AllowList(upstream.origin)))
+    yield ReleaseServer(fetcher, upstream.origin + "/")
+    await fetcher.close()
+
+
+async def test_a_file_is_described_without_being_fetched(
+    upstream: Upstream, releases: ReleaseServer
+) -> None:
+    package = await releases.describe(*WHERE)
+    assert package.sha256 == Digest.from_hex(hashlib.sha256(BODY).hexdigest())
+    assert (package.name, package.size) == ("oem-azure.gz", len(BODY))
+    assert package.url == upstream.url(PATH)
+    assert upstream.bytes_sent(PATH) == 0
+
+
+async def test_no_sidecar_is_no_digest(upstream: Upstream, releases: ReleaseServer) -> None:
+    upstream.put(PATH, BODY, sidecar=False)
+    upstream.fault(SIDECAR, Status(410))
+    assert (await releases.describe(*WHERE)).sha256 is None
+
+
+async def test_a_sidecar_that_cannot_be_had_is_an_error(
+    upstream: Upstream, releases: ReleaseServer
+) -> None:
+    upstream.fault(SIDECAR, Status(503))
+    with pytest.raises(BadStatus):
+        await releases.digest(*WHERE)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"<html>not here</html>", b"abc  oem-azure.gz", b"\xff\xfe", b"0" * 66]
+)
+async def test_a_sidecar_that_is_none_is_bad(
+    upstream: Upstream, releases: ReleaseServer, text: bytes
+) -> None:
+    upstream.put(SIDECAR, text, sidecar=False)
+    with pytest.raises(BadAnswer, match=r"oem-azure\.gz\.sha256"):
+        await releases.digest(*WHERE)
+
+
+async def test_a_sidecar_is_at_most_4_kib(upstream: Upstream, releases: ReleaseServer) -> None:
+    upstream.put(SIDECAR, b"0" * 64 + b" " * 4033, sidecar=False)
+    with pytest.raises(TooLarge):
+        await releases.digest(*WHERE)
+
+
+async def test_a_missing_file_is_gone(upstream: Upstream, releases: ReleaseServer) -> None:
+    upstream.remove(PATH)
+    with pytest.raises(Gone):
+        await releases.describe(*WHERE)
+
+
+@pytest.mark.parametrize("fault", [Status(405, method="HEAD"), NoLength(method="HEAD")])
+async def test_where_head_does_not_tell_the_first_byte_does(
+    upstream: Upstream, releases: ReleaseServer, fault: Status | NoLength
+) -> None:
+    upstream.fault(PATH, fault)
+    assert await releases.size(*WHERE) == len(BODY)
+    assert upstream.requests(PATH, "GET")[0].range == "bytes=0-0"
+    upstream.fault(PATH, NoRange())
+    assert await releases.size(*WHERE) == len(BODY)
+
+
+async def test_a_server_that_never_tells_a_size_is_bad(
+    upstream: Upstream, releases: ReleaseServer
+) -> None:
+    upstream.fault(PATH, NoLength())
+    upstream.fault(PATH, NoRange())
+    with pytest.raises(BadAnswer):
+        await releases.size(*WHERE)
+
+
+async def test_a_server_in_trouble_is_asked_once(
+    upstream: Upstream, releases: ReleaseServer
+) -> None:
+    upstream.fault(PATH, Status(503))
+    with pytest.raises(BadStatus):
+        await releases.size(*WHERE)
+    assert len(upstream.requests(PATH)) == 1
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../../x"])
+async def test_a_name_that_is_no_file_name_is_forbidden(
+    upstream: Upstream, releases: ReleaseServer, name: str
+) -> None:
+    with pytest.raises(Forbidden):
+        await releases.describe("amd64-usr", "1.2.3", name)
+    with pytest.raises(Forbidden):
+        releases.url(name, "1.2.3", "x.gz")
+    assert upstream.log == []
+
+
+def test_a_name_cannot_add_a_query_or_fragment(releases: ReleaseServer) -> None:
+    assert releases.url("b", "v", "x?y#z%2e").endswith("/b/v/x%3Fy%23z%252e")

@@ -1,0 +1,68 @@
+"""TLS: whom the fetcher trusts, and that it never steps down."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from omaha_mirror.upstream.allowed import AllowList
+from omaha_mirror.upstream.errors import Forbidden, Unreachable
+from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from tests.support.upstream import Upstream
+
+CERTIFICATES = Path(__file__).parent.parent / "data" / "tls"
+
+
+@pytest.fixture
+async def secure(upstream: Upstream) -> AsyncIterator[str]:
+    """The origin of a TLS server that redirects /down to the plain upstream and else says hello."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATES / "localhost.pem")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if head.startswith(b"GET /down "):
+            writer.write(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: ")
+            writer.write(upstream.url("/x").encode() + b"\r\n\r\n")
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_an_unknown_authority_is_unreachable(secure: str) -> None:
+    fetcher = HttpFetcher(HttpSettings(AllowList(secure)))
+    with pytest.raises(Unreachable, match="certificate"):
+        await fetcher.small(f"{secure}/x", limit=10, deadline=10)
+    await fetcher.close()
+
+
+async def test_the_authority_of_ca_file_is_trusted(secure: str) -> None:
+    ca_file = CERTIFICATES / "authority.pem"
+    fetcher = HttpFetcher(HttpSettings(AllowList(secure), ca_file=ca_file))
+    assert await fetcher.small(f"{secure}/x", limit=10, deadline=10) == b"hello"
+    await fetcher.close()
+
+
+async def test_a_redirect_from_https_to_http_is_refused(secure: str, upstream: Upstream) -> None:
+    upstream.put("/x", b"plain")
+    ca_file = CERTIFICATES / "authority.pem"
+    fetcher = HttpFetcher(HttpSettings(AllowList(secure, upstream.origin), ca_file=ca_file))
+    with pytest.raises(Forbidden, match="from https to http"):
+        await fetcher.small(f"{secure}/down", limit=10, deadline=10)
+    assert upstream.log == []
+    await fetcher.close()
+
+
+@pytest.mark.parametrize("content", [None, "", "no certificate"])
+def test_a_ca_file_without_a_certificate_is_named(tmp_path: Path, content: str | None) -> None:
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_text(content)
+    with pytest.raises(ValueError, match=r"ca\.pem"):
+        HttpFetcher(HttpSettings(AllowList(), ca_file=ca_file))
