@@ -1,0 +1,196 @@
+"""The demo's cast, a release server, a mirror and five machines, and what they do one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import aiohttp
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from omaha_mirror.cli.agent import Agent
+from omaha_mirror.cli.connections import connections
+from omaha_mirror.cli.download import UpdateFailed
+from omaha_mirror.cli.watch import Downloaded, Silent
+from omaha_mirror.config import Address, CacheConfig, Config, Pin, UpstreamConfig
+from omaha_mirror.omaha import Machine, Offer
+from omaha_mirror.service import Service
+from omaha_mirror.web.demo_release import DemoRelease
+from omaha_mirror.web.public import PublicApp
+from omaha_mirror.web.server import Listener
+
+OLD, NEW = "3815.2.0", "3815.2.1"
+PATH = f"/amd64-usr/{NEW}/flatcar_production_update.gz"
+RATE = 200_000.0
+"""Bytes a second that the line to the release server carries."""
+HOLD_BACK = 64 * 1024
+ANYWHERE = (Address("127.0.0.1", 0),)
+NEXT = """\
+To run one: pin a version for each track in a config file, and start it with  omaha-mirror serve --config FILE
+To use it:  omaha-mirror client-config --server http://THIS-HOST:8000  prints what points a machine at it."""
+
+
+class DemoFailed(Exception):
+    """Something did not go as it always should; the message is for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where it happens.
+
+    Attributes:
+        release: the release server.
+        mirror: the mirror's address, `http://host:port`.
+        folder: for the machines' files.
+        session: for the machines' requests.
+        began: when, on the monotonic clock.
+    """
+
+    release: DemoRelease
+    mirror: str
+    folder: Path
+    session: aiohttp.ClientSession
+    began: float
+
+    def tell(self, line: str) -> None:
+        """Say what happens, with the seconds since the start."""
+        click.echo(f"{time.monotonic() - self.began:5.1f} s  {line}")
+
+
+async def run_demo(folder: Path, rate: float) -> None:
+    """Play the demo, and print it.
+
+    Args:
+        folder: empty.
+        rate: bytes a second from the release server.
+
+    Raises:
+        DemoFailed, OSError: it did not go to its end.
+    """
+    body = files("omaha_mirror.cli").joinpath("data", "update.gz").read_bytes()
+    release = DemoRelease(PATH, body, rate)
+    async with AsyncExitStack() as stack:
+        upstream = Listener(release)
+        (there,) = await upstream.start(ANYWHERE)
+        stack.push_async_callback(upstream.stop)
+        service = Service(_config(folder, f"http://{there}"))
+        await service.start()
+        stack.push_async_callback(service.close)
+        listener = Listener(PublicApp(service))
+        (here,) = await listener.start(ANYWHERE)
+        stack.push_async_callback(listener.stop)
+        session = await stack.enter_async_context(connections())
+        site = Site(release, f"http://{here}", folder, session, time.monotonic())
+        site.tell(
+            f"A release server far away, on a line of {decimal(int(rate))}/s, has {NEW}"
+            f" ({decimal(len(body))}). The mirror, {site.mirror}, has nothing yet."
+        )
+        await _herd(site)
+        while service.cache.fills():  # noqa: ASYNC110 (it rests for an instant only)
+            await asyncio.sleep(0.01)
+        times = "once" if release.downloads == 1 else f"{release.downloads} times"
+        site.tell(
+            f"The release server was asked for the package {times}, and the mirror has it now."
+        )
+        await Actor("C", site).update()
+        site.tell("Now the release server is switched off.")
+        await upstream.stop()
+        await Actor("D", site).update()
+        await Actor("E", site, version=NEW).update()
+    _sum_up(release, service.totals.served)
+
+
+def _config(folder: Path, release_url: str) -> Config:
+    return Config(
+        cache=CacheConfig(directory=folder / "cache", min_free=0, hold_back=HOLD_BACK),
+        state_directory=folder / "state",
+        tracks={"stable": Pin(version=NEW)},
+        upstream=UpstreamConfig(release_url=release_url),
+    )
+
+
+async def _herd(site: Site) -> None:
+    """The first machine causes the download, and a second one joins it."""
+    first, second = Actor("A", site), Actor("B", site)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(first.update())
+            await first.halfway.wait()
+            await second.update()
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+class Actor(Silent):
+    """One machine of the demo, which watches its own download.
+
+    Attributes:
+        halfway: set when it has half of the package.
+    """
+
+    def __init__(self, name: str, site: Site, version: str = OLD) -> None:
+        self.halfway = asyncio.Event()
+        self._name = f"Machine {name}"
+        self._site = site
+        self._version = version
+        self._size = 0
+        self._folder = site.folder / name
+        machine = Machine(version=version, machineid=uuid.uuid4().hex)
+        self._agent = Agent(machine, f"{site.mirror}/v1/update/", site.session, self)
+
+    async def update(self) -> None:
+        """Ask for an update, and take it. Raises DemoFailed."""
+        self._folder.mkdir()
+        try:
+            outcome = (await self._agent.ask()).outcome
+            if isinstance(outcome, Offer):
+                self._tell(f"runs {self._version} and asks: it is offered {outcome.version}.")
+                await self._agent.update(outcome, self._folder)
+            elif self._version == NEW:
+                self._tell(f"runs {NEW} already and asks: there is no update for it.")
+            else:
+                raise DemoFailed(f"{self._name} was offered nothing")
+        except UpdateFailed as error:
+            raise DemoFailed(f"{self._name}: {error}") from error
+
+    def began(self, name: str, size: int, cache_status: str) -> None:  # noqa: ARG002 (a port's method)
+        """Say how the mirror has the package: on its way, or on its disk."""
+        self._size = size
+        if cache_status.endswith("hit"):
+            self._tell("is served from the mirror's disk; nothing is fetched for it.")
+            return
+        sent = f"the release server has sent {decimal(self._site.release.sent)} of {decimal(size)}"
+        if cache_status.endswith("collapsed"):
+            self._tell(f"joins that download, it starts no other one: {sent}.")
+        else:
+            self._tell(f"has its first bytes while {sent}.")
+
+    def received(self, count: int) -> None:
+        """Note when half of it is here."""
+        if 2 * count >= self._size:
+            self.halfway.set()
+
+    def ended(self, downloaded: Downloaded) -> None:
+        """Say that it is here."""
+        self._tell(f"has all of it after {downloaded.seconds:.2f} s, and the SHA-256 is right.")
+
+    def _tell(self, line: str) -> None:
+        self._site.tell(f"{self._name} {line}")
+
+
+def _sum_up(release: DemoRelease, served: int) -> None:
+    saved = served - release.sent
+    table = Table(show_header=False)
+    table.add_row("fetched from the release server", decimal(release.sent))
+    table.add_row("served to machines", decimal(served))
+    table.add_row("saved on the line", f"{decimal(saved)} ({saved / served:.0%})")
+    Console().print(table)
+    click.echo(NEXT)

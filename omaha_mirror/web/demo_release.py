@@ -1,0 +1,75 @@
+"""A small release server behind a thin line, for the demo."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+
+from aiohttp import web
+
+from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable
+from omaha_mirror.semantics.validators import select
+from omaha_mirror.web.errors import plain
+
+STEPS = 20
+"""Pieces a second in which bodies are sent."""
+
+
+class DemoRelease:
+    """Answers for one file and its `.sha256`; counts what it sends.
+
+    Args:
+        path: of the file.
+        body: its bytes.
+        rate: of the line, in bytes a second.
+
+    Attributes:
+        sent: body bytes of the file so far.
+        downloads: how many times it was asked for them.
+    """
+
+    def __init__(self, path: str, body: bytes, rate: float) -> None:
+        self.sent = 0
+        self.downloads = 0
+        self._path = path
+        self._body = body
+        self._rate = rate
+        self._digest = hashlib.sha256(body).hexdigest()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer GET and HEAD."""
+        if request.path == f"{self._path}.sha256":
+            return plain(200, f"{self._digest}  {self._path.rpartition('/')[2]}")
+        if request.path != self._path:
+            return plain(404, "no such file")
+        size, etag = len(self._body), f'"{self._digest}"'
+        headers = {"ETag": etag, "Content-Length": str(size)}
+        if request.method == "HEAD":
+            return web.Response(headers=headers)
+        match select(request.headers, size=size, etag=etag):
+            case Unsatisfiable():
+                return plain(416, f"the file has {size} bytes")
+            case ByteRange() as part:
+                headers |= {
+                    "Content-Range": part.content_range(size),
+                    "Content-Length": str(part.length),
+                }
+                body = self._body[part.start : part.stop]
+                return await self._send(
+                    request, web.StreamResponse(status=206, headers=headers), body
+                )
+            case _:
+                return await self._send(request, web.StreamResponse(headers=headers), self._body)
+
+    async def _send(
+        self, request: web.BaseRequest, response: web.StreamResponse, body: bytes
+    ) -> web.StreamResponse:
+        self.downloads += 1
+        await response.prepare(request)
+        step = int(self._rate / STEPS)
+        for at in range(0, len(body), step):
+            piece = body[at : at + step]
+            await asyncio.sleep(len(piece) / self._rate)
+            await response.write(piece)
+            self.sent += len(piece)
+        return response
