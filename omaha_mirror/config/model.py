@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
 from pydantic import (
@@ -39,6 +39,7 @@ class Distribution:
 
 T = TypeVar("T")
 
+HERE = Address("127.0.0.1", 8001)
 EVERYWHERE = Address("0.0.0.0", 8000)  # noqa: S104 (machines come from outside)
 
 _APP_ID = "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
@@ -198,6 +199,21 @@ Track = Annotated[
 """`hold`, a version, or a mapping with the fields of `Pin`."""
 
 
+class AdminConfig(Section):
+    """How operators reach the mirror. No address switches it off."""
+
+    listen: Annotated[tuple[Listen, ...], AfterValidator(_unique)] = (HERE,)
+    token_file: Location | None = None
+    """The secret of who may change something; without one the mirror makes it in its state directory."""
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        far = next((address for address in self.listen if not address.is_loopback), None)
+        if far is not None and self.token_file is None:
+            raise ValueError(f"{far} is not loopback: with it, token_file must be set too")
+        return self
+
+
 class CacheConfig(Section):
     """Where packages are kept, and how many."""
 
@@ -207,6 +223,8 @@ class CacheConfig(Section):
     """What stays free on the disk, whatever `max_size` would allow."""
     hold_back: Annotated[Size, Field(ge=1)] = 1 * MIB
     """The end of a package that leaves only when the whole of it is proven."""
+    when_abandoned: Literal["finish", "stop"] = "finish"
+    """What becomes of a package that is being fetched when the last machine has left."""
 
 
 def _preset(field: str) -> Any:
@@ -228,7 +246,7 @@ class UpstreamConfig(Section):
     allowed_hosts: tuple[Annotated[str, AfterValidator(urls.origin_pattern)], ...] = ()
     """As configured; `allowed` has the whole list."""
     ca_file: Annotated[Location, AfterValidator(_readable)] | None = None
-    """PEM certificates to trust instead of the system's."""
+    """PEM certificates to trust besides the system's."""
     proxy: Annotated[
         Annotated[str, AfterValidator(urls.proxy)] | None,
         PlainSerializer(urls.without_password),
@@ -238,6 +256,10 @@ class UpstreamConfig(Section):
     stall_timeout: Annotated[Duration, Field(gt=0)] = 5.0
     max_connections: Annotated[int, Field(ge=1, le=16)] = 4
     """Connections at one time for one package."""
+    max_fills: Annotated[int, Field(ge=1, le=100)] = 3
+    """Packages fetched at one time; the others wait their turn."""
+    rate_limit: Annotated[Size, Field(ge=1024)] | None = None
+    """Bytes a second for all that is fetched together."""
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -263,6 +285,7 @@ class Config(Section):
     )
     public_url: Annotated[str, AfterValidator(urls.origin)] | None = None
     """How clients reach the mirror, `http(s)://host[:port]`; None is the Host each client used."""
+    admin: AdminConfig = AdminConfig()
     cache: CacheConfig
     state_directory: Location
     release_layout: Annotated[Literal["offered", "off"], BeforeValidator(_off)] = "offered"
@@ -271,6 +294,11 @@ class Config(Section):
     default_track: Track = Hold()
     tracks: Mapping[Annotated[str, Field(min_length=1, max_length=128)], Track] = {}
     log: LogConfig = LogConfig()
+
+    @property
+    def token_file(self) -> Path:
+        """Where the admin listener's token is."""
+        return self.admin.token_file or self.state_directory / "admin-token"
 
     def track(self, name: str) -> Hold | Pin:
         """What the machines of a track are to get; a track without a rule has `default_track`'s."""

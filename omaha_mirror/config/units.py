@@ -103,6 +103,14 @@ class Address:
             )
         return cls(host=parse_host(host) if host else "", port=int(port))
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this host can reach it; of the names, `localhost` alone is known to be."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
     def __str__(self) -> str:
         return f"{bracketed(self.host)}:{self.port}"
 

@@ -64,6 +64,11 @@ class Status(Fault):
 
 
 @dataclass(frozen=True, slots=True)
+class Hangup(Fault):
+    """Close the connection without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Redirect(Fault):
     """Send the client elsewhere."""
 

@@ -34,6 +34,7 @@ from tests.support.faults import (
     Fault,
     Fin,
     Gate,
+    Hangup,
     LongRange,
     NoLength,
     NoRange,
@@ -56,6 +57,7 @@ __all__ = [
     "Fault",
     "Fin",
     "Gate",
+    "Hangup",
     "LongRange",
     "NoLength",
     "NoRange",
@@ -229,6 +231,8 @@ class Upstream:
     async def _answer(self, connection: Connection, request: Request) -> None:
         take = partial(self._script.take, request.path, request.method)
         await self._script.pass_gates(request.path, None)
+        if take(Hangup):
+            raise Cut(reset=False)
         if status := take(Status):
             retry = {} if status.retry_after is None else {"Retry-After": status.retry_after}
             await self._page(connection, request, status.code, retry)

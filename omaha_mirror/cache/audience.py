@@ -1,0 +1,113 @@
+"""Those who read a growing blob: who they are, what they wait for, and how long they can be kept waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from omaha_mirror.cache.errors import CacheError, NotInTime
+from omaha_mirror.cache.follower import Follower
+
+if TYPE_CHECKING:
+    from omaha_mirror.cache.fill import Fill
+
+
+class Audience:
+    """The readers of one fill. They are woken, and never poll."""
+
+    def __init__(self, fill: Fill) -> None:
+        self.followers: set[Follower] = set()
+        self._fill = fill
+        self._waiting: dict[asyncio.Future[None], Follower] = {}
+        self._moved = asyncio.Event()
+
+    @property
+    def newest(self) -> float:
+        """When the last of them came, in monotonic seconds."""
+        return max((follower.since for follower in self.followers), default=0.0)
+
+    def patience_left(self, since: float = 0.0) -> float:
+        """Seconds until somebody who waits since `since` has waited in vain for too long."""
+        return max(since, self._fill.heard) + self._fill.limits.patience - time.monotonic()
+
+    async def wait(self, follower: Follower) -> int:
+        """Where the bytes that the follower may have now end.
+
+        At the edge of a healthy fill that is a trickle of what is held back, so that no client times out; never the
+        last byte.
+
+        Raises:
+            NotInTime: the source gave nothing for as long as a client can be kept waiting.
+            CacheError: the fill failed.
+        """
+        fill = self._fill
+        while (edge := fill.edge(follower.offset)) <= follower.offset:
+            if fill.ended:
+                failure = fill.failure or CacheError(f"no byte {follower.offset} of {fill.size}")
+                raise failure.with_traceback(None)
+            patience = self.patience_left(follower.since)
+            if patience <= 0:
+                raise NotInTime(self._silence()) from fill.trouble
+            hunger = follower.fed + fill.limits.trickle_seconds - time.monotonic()
+            if hunger <= 0 and (crumb := self._crumb(follower)) > follower.offset:
+                return crumb
+            await self._woken(follower, min(patience, hunger) if hunger > 0 else patience)
+        return edge
+
+    async def _woken(self, follower: Follower, seconds: float) -> None:
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[woken] = follower
+        try:
+            self._fill.want(follower.offset)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await woken
+        finally:
+            del self._waiting[woken]
+
+    def _crumb(self, follower: Follower) -> int:
+        fill = self._fill
+        return min(
+            fill.filled.run_end(follower.offset),
+            follower.offset + fill.limits.trickle_bytes,
+            fill.size - 1,
+        )
+
+    def _silence(self) -> str:
+        fill = self._fill
+        why = f": {fill.trouble}" if fill.trouble is not None else ""
+        return f"nothing from {fill.source.name} for {fill.limits.patience:.0f} s{why}"
+
+    def wake(self) -> None:
+        """Wake those who can go on."""
+        fill = self._fill
+        for woken, follower in self._waiting.items():
+            ready = fill.ended or fill.edge(follower.offset) > follower.offset
+            if ready and not woken.done():
+                woken.set_result(None)
+
+    # Passing through a spool
+
+    def moved(self) -> None:
+        """A reader went on, or left."""
+        self._moved.set()
+
+    async def room(self, offset: int) -> None:
+        """Return when nobody needs bytes before `offset`; who holds up the others for too long is cut."""
+        while self._fill.needed_from() < offset:
+            self._moved.clear()
+            try:
+                async with asyncio.timeout(self._fill.limits.lag_seconds):
+                    await self._moved.wait()
+            except TimeoutError:
+                if self._waiting:
+                    self._cut_laggards(offset)
+
+    def _cut_laggards(self, offset: int) -> None:
+        waiting = set(self._waiting.values())
+        for follower in list(self.followers - waiting):
+            if follower.offset < offset:
+                follower.cut()
+                self.followers.discard(follower)

@@ -1,0 +1,88 @@
+"""What a blob is expected to be, and what it was proven to be."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+ProvenBy = Literal["sha256", "sha1", "size-and-validator", "local-file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the bytes must turn out to be, known before the first one is fetched.
+
+    Attributes:
+        size: total size in bytes.
+        sha256: 32 raw bytes, or None when nobody could tell.
+        sha1: 20 raw bytes, or None.
+        source: what the bytes are fetched from, for people and, where no digest is known, for the key.
+    """
+
+    size: int
+    sha256: bytes | None = None
+    sha1: bytes | None = None
+    source: str = field(default="", compare=False)
+
+    @property
+    def key(self) -> str:
+        """The name of the blob in the cache: two generations never share one."""
+        if self.sha256 is not None:
+            return self.sha256.hex()
+        if self.sha1 is not None:
+            return f"sha1-{self.sha1.hex()}"
+        return "url-" + hashlib.sha256(f"{self.size} {self.source}".encode()).hexdigest()
+
+    @property
+    def proven_by(self) -> ProvenBy:
+        """What will count as proof. SHA-1 alone is weak; size and validator alone are weaker."""
+        if self.sha256 is not None:
+            return "sha256"
+        return "sha1" if self.sha1 is not None else "size-and-validator"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a complete blob was found to be.
+
+    Attributes:
+        size: in bytes.
+        sha256: 32 raw bytes.
+        sha1: 20 raw bytes, or None where nobody expected one.
+        proven_by: what it was held against.
+    """
+
+    size: int
+    sha256: bytes
+    sha1: bytes | None
+    proven_by: ProvenBy
+
+
+class Hasher:
+    """Runs the digests of a blob over its bytes in order."""
+
+    def __init__(self, expected: Expected) -> None:
+        self.position = 0
+        self._expected = expected
+        self._sha256 = hashlib.sha256()
+        self._sha1 = hashlib.sha1(usedforsecurity=False) if expected.sha1 is not None else None
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Take the next bytes."""
+        self._sha256.update(data)
+        if self._sha1 is not None:
+            self._sha1.update(data)
+        self.position += len(data)
+
+    def judge(self) -> Proof | str:
+        """The proof, or a sentence that says what is wrong."""
+        expected, sha256 = self._expected, self._sha256.digest()
+        sha1 = self._sha1.digest() if self._sha1 is not None else None
+        if self.position != expected.size:
+            return f"{self.position} bytes instead of {expected.size}"
+        if expected.sha256 is not None and sha256 != expected.sha256:
+            return f"SHA-256 is {sha256.hex()}, expected {expected.sha256.hex()}"
+        if sha1 is not None and expected.sha1 is not None and sha1 != expected.sha1:
+            return f"SHA-1 is {sha1.hex()}, expected {expected.sha1.hex()}"
+        return Proof(expected.size, sha256, sha1, expected.proven_by)

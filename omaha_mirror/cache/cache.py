@@ -1,0 +1,344 @@
+"""The cache: one flight a blob (collapsed forwarding), and the owner of all fill tasks.
+
+What decides whether a request is a hit, joins a fill or causes one runs without an await in between: no two requests
+can start the same fill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from omaha_mirror.cache import events
+from omaha_mirror.cache.blob import Expected, Proof
+from omaha_mirror.cache.contents import Contents, look
+from omaha_mirror.cache.errors import Condemned, GenerationEnded, InUse, NoRoom, Spoilt, Stopping
+from omaha_mirror.cache.fill import Fill, Setting
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.inventory import Removed, Swept
+from omaha_mirror.cache.ledger import Ledger
+from omaha_mirror.cache.limits import Limits
+from omaha_mirror.cache.line import Line
+from omaha_mirror.cache.proven import ProvenBlob
+from omaha_mirror.cache.prover import HoldBack
+from omaha_mirror.cache.reader import Readable, Reader
+from omaha_mirror.cache.room import Room
+from omaha_mirror.cache.source import Source
+from omaha_mirror.cache.spool import SpoolDraft
+from omaha_mirror.cache.store import Draft, Store
+from omaha_mirror.cache.verdicts import Verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A fill under way: bytes, bytes a second, how many readers follow it, and its place in the queue (0: it runs)."""
+
+    key: str
+    source: str
+    size: int
+    filled: int
+    rate: float
+    readers: int
+    queued: int
+
+
+class Cache:
+    """Blobs by their expected digest: absent, filling or proven.
+
+    Args:
+        store: where they are kept.
+        ledger: the books of the same place.
+        limits: bounds of each fill.
+        line: what all fills share; its limits can be changed while it runs.
+        hold_back: bytes at the end of an unproven blob that nobody gets; at least 1.
+        when_abandoned: what becomes of a fill that nobody reads any more.
+        hook: told what happens.
+        keep: whether a proven blob must not be evicted although nobody reads it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        *,
+        limits: Limits | None = None,
+        line: Line | None = None,
+        hold_back: int = 1024 * 1024,
+        when_abandoned: Literal["finish", "stop"] = "finish",
+        hook: events.Hook = lambda _event: None,
+        keep: Callable[[str], bool] = lambda _key: False,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._limits = limits or Limits()
+        self.line = line or Line()
+        self._hold_back = hold_back
+        self._when_abandoned = when_abandoned
+        self._hook = hook
+        self._keep = keep
+        self._room = Room(store, ledger, hook, self._must_stay)
+        self._verdicts = Verdicts()
+        self._fills: dict[str, Fill] = {}
+        self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
+        self._on_disk: dict[str, Fill] = {}
+        self._fetchers: Counter[str] = Counter()
+        self._open: dict[str, ProvenBlob] = {}
+        self._readers: Counter[str] = Counter()
+        self._busy: set[str] = set()
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Rebuild the index from the files. Raises OSError."""
+        for stored in await in_worker(self._store.load):
+            self._ledger.settle(stored.key, stored.size, stored.last_used)
+        self._verdicts.load(await in_worker(self._store.marks))
+
+    async def close(self) -> None:
+        """Stop all fills where they are; what they have is recorded."""
+        self._stopping = True
+        await asyncio.sleep(0)  # a task cancelled before its first step cannot tell its readers
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # Looking
+
+    def holds(self, key: str) -> bool:
+        """Whether the blob is here and proven."""
+        return key in self._ledger.entries
+
+    def condemned(self, key: str) -> str | None:
+        """Why the blob is not even tried for a while, or None."""
+        return self._verdicts.condemned(key)
+
+    def fills(self) -> list[Progress]:
+        """The fills under way and in the queue."""
+        return [
+            Progress(
+                fill.expected.key,
+                fill.source.name,
+                fill.size,
+                fill.filled.total,
+                fill.rate.per_second(),
+                len(fill.followers),
+                self.line.position(fill) or 0,
+            )
+            for fill in self._tasks
+        ]
+
+    # Reading
+
+    @contextmanager
+    def read(self, expected: Expected, source: Source, start: int, stop: int) -> Iterator[Reader]:
+        """Read [start, stop) of a blob; fetches it where it is not here.
+
+        Raises:
+            Condemned: it turned out wrong too often.
+            Spoilt: `start` is not 0, and what the client has of it may be wrong.
+            Stopping: the mirror is being stopped.
+            OSError: a proven blob cannot be opened.
+        """
+        reader = Reader(lambda: self._find(expected, source, start), start, stop)
+        self._readers[expected.key] += 1
+        try:
+            yield reader
+        finally:
+            reader.close()
+            self._readers -= Counter([expected.key])
+            self._left(expected.key)
+
+    async def fetch(self, expected: Expected, source: Source) -> Proof | None:
+        """Have a blob here, proven; None when it was here already.
+
+        Raises:
+            CacheError, OSError: why it cannot be had.
+        """
+        self._fetchers[expected.key] += 1
+        try:
+            while not self.holds(expected.key):
+                self._find(expected, source, 0)
+                task = self._tasks[self._fills[expected.key]]
+                await asyncio.wait([task])
+                if task.cancelled():
+                    raise Stopping("the fill was stopped")
+                if not isinstance(task.exception(), GenerationEnded):
+                    return task.result()
+            return None
+        finally:
+            self._fetchers -= Counter([expected.key])
+
+    def _find(
+        self, expected: Expected, source: Source, start: int
+    ) -> tuple[Readable, events.Status]:
+        key = expected.key
+        if start > 0 and self._verdicts.tainted(key):
+            raise Spoilt("bytes of this package turned out wrong lately: begin again without a Range")
+        found: tuple[Readable, events.Status]
+        if (blob := self._proven(key)) is not None:
+            found = blob, "hit"
+        elif key in self._fills and self._fills[key].joinable(start):
+            found = self._fills[key], "filling"
+        else:
+            found = self._start(expected, source), "miss"
+        self._hook(events.Opened(key, found[1]))
+        return found
+
+    def _proven(self, key: str) -> ProvenBlob | None:
+        """The proven blob, open. One that somebody removed by hand is forgotten; one that cannot be read is fetched."""
+        if key in self._ledger.entries and key not in self._open:
+            try:
+                file = self._store.open(key)
+            except FileNotFoundError:
+                self._ledger.remove(key)
+                return None
+            except OSError:
+                return None
+            size = self._ledger.entries[key].size
+            blob = self._open[key] = ProvenBlob(file, size, lambda: self._shut(key, blob))
+        return self._open.get(key)
+
+    def _shut(self, key: str, blob: ProvenBlob) -> None:
+        blob.close()
+        if self._open.get(key) is blob:
+            del self._open[key]
+
+    def _left(self, key: str) -> None:
+        """A reader left."""
+        if key in self._ledger.entries:
+            now = time.time()
+            self._ledger.touch(key, now)
+            self._store.touch(key, now)
+        fill = self._fills.get(key)
+        unwanted = fill is not None and not fill.followers and not self._fetchers[key]
+        if fill is not None and unwanted and self._when_abandoned == "stop":
+            self._tasks[fill].cancel()
+
+    # Upkeep
+
+    async def contents(self) -> Contents:
+        """All that is here. Raises OSError."""
+        return await look(self._store, self._ledger, self._readers, self._keep)
+
+    @contextmanager
+    def busy(self, key: str) -> Iterator[None]:
+        """Keep a blob from being evicted or removed."""
+        self._busy.add(key)
+        try:
+            yield
+        finally:
+            self._busy.discard(key)
+
+    async def rot(self, key: str, reason: str) -> None:
+        """Put a proven blob aside that turned out wrong: who reads it is cut, who comes next has it fetched again.
+
+        Raises:
+            OSError: the disk failed; the blob is forgotten all the same.
+        """
+        self._ledger.remove(key)
+        blob = self._open.pop(key, None)
+        self._verdicts.wrong(key, reason, leaked=blob is not None)
+        if blob is not None:
+            blob.cut(reason)
+        self._hook(events.Rotten(key, reason))
+        await self._room.condemn(key, leaked=blob is not None)
+
+    async def remove(self, key: str) -> Removed | None:
+        """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
+        if self._readers[key] > 0 or key in self._busy or key in self._on_disk:
+            raise InUse(f"{key} is in use")
+        entry = self._ledger.entries.get(key)
+        self._ledger.remove(key)
+        return await self._room.remove(key, entry.size if entry is not None else None)
+
+    async def gc(self, *, dry_run: bool) -> Swept:
+        """Evict down to the bounds, and sweep what lies about for a week. Raises OSError."""
+        self._update_books()
+        return await self._room.sweep(self._on_disk, dry_run=dry_run)
+
+    # Filling
+
+    def _start(self, expected: Expected, source: Source) -> Fill:
+        if self._stopping:
+            raise Stopping("the mirror is stopping")
+        key = expected.key
+        if reason := self.condemned(key):
+            raise Condemned(reason)
+        setting = Setting(
+            limits=self._limits,
+            line=self.line,
+            hook=self._hook,
+            open_draft=self._draft,
+            make_room=self._make_room,
+            wrong=lambda reason, leaked: self._verdicts.wrong(key, reason, leaked=leaked),
+        )
+        fill = Fill(expected, source, HoldBack(expected.size, self._hold_back), setting)
+        self._fills[key] = fill
+        self._tasks[fill] = asyncio.create_task(self._run(fill))
+        self._tasks[fill].add_done_callback(_retrieve)
+        return fill
+
+    async def _draft(self, fill: Fill) -> Draft:
+        """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
+        expected, reason = fill.expected, "another fill of the same blob is under way"
+        if expected.key not in self._on_disk:
+            self._on_disk[expected.key] = fill
+            self._update_books()
+            try:
+                return await self._room.draft(expected)
+            except (NoRoom, OSError) as error:
+                reason = str(error)
+                del self._on_disk[expected.key]
+        self._hook(events.NotKept(expected.key, fill.source.name, reason))
+        return SpoolDraft(expected, self._limits.spool)
+
+    async def _make_room(self) -> bool:
+        self._update_books()
+        return await self._room.make()
+
+    def _update_books(self) -> None:
+        for key, fill in self._on_disk.items():
+            self._ledger.wrote(key, fill.filled.total)
+
+    def _must_stay(self, key: str) -> bool:
+        return self._readers[key] > 0 or key in self._busy or self._keep(key)
+
+    async def _run(self, fill: Fill) -> Proof:
+        """Run one round of a fill; the books are straight whatever it ends with."""
+        key, began = fill.expected.key, time.monotonic()
+        outcome, reason = events.Outcome.STOPPED, ""
+        try:
+            named, proof = await fill.run()
+            if named:
+                self._ledger.settle(named, fill.size, time.time())
+            self._verdicts.right(key)
+            outcome = events.Outcome.PROVEN
+            return proof
+        except GenerationEnded as error:
+            outcome, reason = events.Outcome.WRONG, str(error)
+            raise
+        except Exception:
+            outcome, reason = events.Outcome.FAILED, str(fill.failure)
+            raise
+        finally:
+            if self._on_disk.get(key) is fill:
+                del self._on_disk[key]
+                self._ledger.release(key)
+            if self._fills.get(key) is fill:
+                del self._fills[key]
+            del self._tasks[fill]
+            seconds = time.monotonic() - began
+            self._hook(
+                events.FillEnded(key, fill.source.name, fill.fetched, seconds, outcome, reason)
+            )
+
+
+def _retrieve(task: asyncio.Task[Proof]) -> None:
+    """A fill's failure is told to its readers and the hook; nobody need await the task."""
+    if not task.cancelled():
+        task.exception()

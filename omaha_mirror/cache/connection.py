@@ -1,0 +1,121 @@
+"""One cursor at work: connect, write what arrives, connect again after trouble."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from omaha_mirror.cache.cursors import Span
+from omaha_mirror.cache.errors import SourceFailed, SourceStalled
+from omaha_mirror.cache.events import Connected, Trouble
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.flow import Flow, race
+from omaha_mirror.cache.source import Body
+from omaha_mirror.cache.write_behind import WriteBehind
+
+if TYPE_CHECKING:
+    from omaha_mirror.cache.fill import Fill
+
+
+class Connection:
+    """Fills [position, stop) of a fill; `stop` may be lowered while it runs."""
+
+    def __init__(self, fill: Fill, position: int, stop: int) -> None:
+        self.position, self.stop = position, stop
+        self._fill = fill
+        self._behind = WriteBehind(self._write, fill.limits.pending)
+
+    @property
+    def span(self) -> Span:
+        """Its place, as the plan takes it."""
+        return Span(self.position, self.stop, self._behind.pending)
+
+    async def run(self) -> None:
+        """Return when filled bytes, or `stop`, are reached.
+
+        Raises:
+            SourceGone, SourceRefused, SourceChanged: there is nothing to hope for.
+            SourceFailed: tried for long enough.
+            OSError: the store failed.
+        """
+        failures = 0
+        while self.position < self._bound():
+            before = self.position
+            try:
+                await self._fetch()
+            except SourceFailed as failure:
+                failures = 1 if self.position > before else failures + 1
+                await self._pause(failures, failure)
+
+    def _bound(self) -> int:
+        return self._fill.bound(self.position, self.stop)
+
+    async def _pause(self, failures: int, failure: SourceFailed) -> None:
+        fill = self._fill
+        fill.trouble = failure
+        if not fill.worth_trying():
+            raise failure
+        pause = fill.source.pause(failures, failure)
+        fill.hook(Trouble(fill.expected.key, fill.source.name, self.position, str(failure), pause))
+        await asyncio.sleep(pause)
+
+    async def _fetch(self) -> None:
+        fill, behind = self._fill, self._behind
+        flow = Flow(self._open)
+        try:
+            while (room := self._bound() - self.position - behind.pending) > 0:
+                await fill.room(self.position + behind.pending)
+                try:
+                    chunk = await flow.next()
+                except SourceStalled as stall:
+                    flow, chunk = await self._race(flow, stall)
+                if chunk is None:
+                    raise SourceFailed(f"{fill.source.name} ended early")
+                await behind.put(chunk[:room])
+                await fill.line.take(len(chunk), fill.priority())
+        finally:
+            try:
+                await flow.close()
+            finally:
+                await behind.close()
+
+    async def _race(self, stalled: Flow, stall: SourceStalled) -> tuple[Flow, bytes | None]:
+        """Bytes stopped coming: ask again at the same offset beside it."""
+        fill = self._fill
+        await self._behind.close()
+        fill.trouble = stall
+        fill.hook(Trouble(fill.expected.key, fill.source.name, self.position, str(stall), 0.0))
+        return await race(stalled, self._open, pause=fill.source.pause, worth_it=fill.worth_trying)
+
+    async def _open(self, stack: AsyncExitStack) -> Body:
+        """Connect; the first connection of a fill decides which generation the others must be of."""
+        fill = self._fill
+        if fill.generation is not None:
+            return await self._connect(stack)
+        async with fill.agreeing:
+            body = await self._connect(stack)
+            if fill.generation is None:
+                await in_worker(fill.draft.begin, body.validator)
+                fill.generation = body.validator
+            return body
+
+    async def _connect(self, stack: AsyncExitStack) -> Body:
+        fill, stop = self._fill, self._bound()
+        fill.hook(Connected(fill.expected.key, fill.source.name, self.position, stop))
+        body = await stack.enter_async_context(
+            fill.source.open(self.position, stop, fill.generation)
+        )
+        if body.start != self.position:
+            raise SourceFailed(f"{fill.source.name} began at {body.start}, not at {self.position}")
+        return body
+
+    async def _write(self, batch: list[bytes]) -> None:
+        fill = self._fill
+        try:
+            await in_worker(fill.draft.write, self.position, batch)
+        except OSError as error:
+            await fill.overflow(error)
+            await in_worker(fill.draft.write, self.position, batch)
+        start, self.position = self.position, self.position + sum(map(len, batch))
+        fill.grew(start, self.position)

@@ -1,0 +1,99 @@
+"""All of a cache at one moment, for people and for upkeep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.inventory import Facts, Leftover
+from omaha_mirror.cache.ledger import Entry, Ledger
+from omaha_mirror.cache.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A proven blob.
+
+    Attributes:
+        key: its name in the cache.
+        size: in bytes.
+        last_used: in seconds since the epoch.
+        verified: likewise, when its bytes were last found right.
+        proven_by: what it was held against.
+        source: the URL that it came from.
+        readers: how many read it now.
+        offered: whether it stays although nobody reads it.
+    """
+
+    key: str
+    size: int
+    last_used: float
+    verified: float
+    proven_by: str
+    source: str
+    readers: int
+    offered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All of a cache: the blobs, last used first, and the books (in bytes).
+
+    Attributes:
+        blobs: the proven ones.
+        leftovers: growing blobs and bytes that were put aside.
+        used: of proven blobs and of what is booked for fills.
+        max_size: what they may take together.
+        free: left on the file system.
+        min_free: what must stay free there.
+    """
+
+    blobs: tuple[Blob, ...]
+    leftovers: tuple[Leftover, ...]
+    used: int
+    max_size: int
+    free: int
+    min_free: int
+
+
+async def look(
+    store: Store, ledger: Ledger, readers: Mapping[str, int], keep: Callable[[str], bool]
+) -> Contents:
+    """What is in a cache now.
+
+    Args:
+        store: where it is kept.
+        ledger: its books.
+        readers: how many read a blob, by its key.
+        keep: whether a blob stays although nobody reads it.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    keys = list(ledger.entries)
+    facts = await in_worker(lambda: {key: store.describe(key) for key in keys})
+    leftovers = await in_worker(store.leftovers)
+    free = await in_worker(store.free)
+    blobs = [
+        _blob(key, entry, facts[key], readers.get(key, 0), keep(key))
+        for key, entry in ledger.entries.items()
+        if key in facts
+    ]
+    blobs.sort(key=lambda blob: blob.last_used, reverse=True)
+    return Contents(
+        tuple(blobs), tuple(leftovers), ledger.used, ledger.max_size, free, ledger.min_free
+    )
+
+
+def _blob(key: str, entry: Entry, facts: Facts, readers: int, offered: bool) -> Blob:
+    return Blob(
+        key,
+        entry.size,
+        entry.last_used,
+        facts.verified,
+        facts.proven_by,
+        facts.source,
+        readers,
+        offered,
+    )

@@ -1,0 +1,79 @@
+"""What can go wrong with cached bytes, named for who must act on it."""
+
+from __future__ import annotations
+
+
+class CacheError(Exception):
+    """Base of all errors of the cache; `str()` is one sentence for people."""
+
+
+class SourceError(CacheError):
+    """Fetching failed; somebody must look at the upstream or the line."""
+
+
+class SourceFailed(SourceError):
+    """Passing trouble: another try may go well.
+
+    Attributes:
+        retry_after: seconds that upstream asked us to wait, or None.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SourceStalled(SourceFailed):
+    """Nothing comes at present, though the connection may be alive."""
+
+
+class SourceGone(SourceError):
+    """Upstream says definitely that there is no such file (404 or 410)."""
+
+
+class SourceRefused(SourceError):
+    """We may not or cannot fetch this at all: trying again changes nothing."""
+
+
+class GenerationEnded(CacheError):
+    """The bytes fetched so far will never become the blob that was expected."""
+
+
+class SourceChanged(GenerationEnded):
+    """Upstream now has another file under the same name (validator or size differs)."""
+
+
+class DigestMismatch(GenerationEnded):
+    """All bytes are there and their digest is wrong."""
+
+
+class Spoilt(CacheError):
+    """Wrong bytes of this blob left lately: who has some of it must begin again at 0."""
+
+
+class Condemned(CacheError):
+    """Several rounds in a row ended wrong: not tried again for a while."""
+
+
+class NotInTime(CacheError):
+    """No byte could be had for as long as a client can be kept waiting."""
+
+
+class NoRoom(CacheError):
+    """The blob cannot be kept."""
+
+
+class NeverFits(NoRoom):
+    """Larger than the whole cache may be."""
+
+
+class NoRoomNow(NoRoom):
+    """Everything that could be evicted is in use or pinned."""
+
+
+class InUse(CacheError):
+    """It cannot be removed now: somebody reads, fills or verifies it."""
+
+
+class Stopping(CacheError):
+    """The cache is being closed."""

@@ -1,0 +1,100 @@
+"""What the cache tells those who count and log: frozen facts, handed to a hook."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+Status = Literal["hit", "filling", "miss"]
+"""How a request met the cache: proven, joined a fill under way (collapsed forwarding), or caused one."""
+
+
+class Outcome(StrEnum):
+    """How a fill ended."""
+
+    PROVEN = "proven"
+    WRONG = "wrong"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A reader was opened."""
+
+    key: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class FillStarted:
+    """A fill began, or went on after a restart with `resumed` bytes on disk."""
+
+    key: str
+    source: str
+    size: int
+    resumed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A cursor opened an upstream connection at `start`."""
+
+    key: str
+    source: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A cursor failed and will try again after `pause` seconds."""
+
+    key: str
+    source: str
+    position: int
+    reason: str
+    pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotKept:
+    """There is no room for a blob, or no disk: it passes through, and is fetched again the next time."""
+
+    key: str
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FillEnded:
+    """A fill ended after `fetched` bytes had come over the line."""
+
+    key: str
+    source: str
+    fetched: int
+    seconds: float
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """A blob was removed to make room."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rotten:
+    """A blob that was proven once is wrong now; it was put aside."""
+
+    key: str
+    reason: str
+
+
+Event = Opened | Rotten | FillStarted | Connected | Trouble | NotKept | FillEnded | Evicted
+Hook = Callable[[Event], None]

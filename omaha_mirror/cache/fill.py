@@ -1,0 +1,338 @@
+"""A growing blob: fetched once, by its own tasks, for whoever reads along.
+
+A fill goes one way: filling, then proven or failed. Cursors write what arrives; the proving task runs the digests
+over what was written and asks the prover what may leave; the recording task makes progress survive a power cut.
+Readers look and wait: no reader drives a fill, and none can stop it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from omaha_mirror.cache import events
+from omaha_mirror.cache.audience import Audience
+from omaha_mirror.cache.blob import Expected, Hasher, Proof
+from omaha_mirror.cache.crew import Crew
+from omaha_mirror.cache.errors import (
+    CacheError,
+    DigestMismatch,
+    GenerationEnded,
+    SourceFailed,
+    Stopping,
+)
+from omaha_mirror.cache.finish import finish, in_worker
+from omaha_mirror.cache.follower import Follower
+from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.limits import Limits
+from omaha_mirror.cache.line import Line, Priority
+from omaha_mirror.cache.prover import Prover
+from omaha_mirror.cache.rate import Rate
+from omaha_mirror.cache.recorder import Recorder
+from omaha_mirror.cache.source import Source, Validator
+from omaha_mirror.cache.spool import SpoolDraft
+from omaha_mirror.cache.store import Draft, Place
+
+HASH_STEP = 2 * 1024 * 1024
+CHUNK = 256 * 1024
+"""More than a source gives at once."""
+WAKE_SECONDS = 0.0001
+"""Time between two wake-ups for each reader: many are woken less often, with more for each."""
+WAKE_AT_MOST = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a fill is given by the cache.
+
+    Attributes:
+        limits: its bounds.
+        line: what it shares with the other fills.
+        hook: told what happens.
+        open_draft: makes room and opens the place for the bytes.
+        make_room: frees room on a disk that is fuller than it was; whether anything was freed.
+        wrong: told first when the generation ended: why, and whether bytes of it have left.
+    """
+
+    limits: Limits
+    line: Line
+    hook: events.Hook
+    open_draft: Callable[[Fill], Awaitable[Draft]]
+    make_room: Callable[[], Awaitable[bool]]
+    wrong: Callable[[str, bool], None]
+
+
+class Fill:
+    """One blob on its way in. Made by the cache, which runs `run()` in a task of its own.
+
+    Args:
+        expected: what it must become.
+        source: where the bytes come from.
+        prover: says what may leave.
+        setting: what it is given by the cache.
+    """
+
+    def __init__(
+        self, expected: Expected, source: Source, prover: Prover, setting: Setting
+    ) -> None:
+        self.source = source
+        self.expected = expected
+        self.size = expected.size
+        self.filled = Intervals()
+        self.released = Intervals()
+        self.fetched = 0
+        self.rate = Rate()
+        self.failure: CacheError | None = None
+        self.trouble: SourceFailed | None = None
+        self.proof: Proof | None = None
+        self.generation: Validator | None = None
+        self.agreeing = asyncio.Lock()
+        self.limits = setting.limits
+        self.line = setting.line
+        self.hook = setting.hook
+        self.ended = False
+        self.leaked = False
+        self.heard = time.monotonic()
+        self._prover = prover
+        self._setting = setting
+        self._draft: Draft | None = None
+        self._overflowing = asyncio.Lock()
+        self._fetching = False
+        self._hashed = 0
+        self._changed = asyncio.Event()
+        self._grown = asyncio.Event()
+        self._audience = Audience(self)
+        self._crew = Crew(self, self._changed)
+        self._recorder = Recorder(setting.limits)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Fill {self.expected.key[:12]} {self.filled.total}/{self.size} bytes,"
+            f" {len(self._crew)} cursors, {len(self.followers)} readers>"
+        )
+
+    # What readers use
+
+    @property
+    def draft(self) -> Draft:
+        """Where the bytes are. There is none before the first of them, and no connection either."""
+        if self._draft is None:
+            raise RuntimeError("the fill has not begun")
+        return self._draft
+
+    @property
+    def followers(self) -> set[Follower]:
+        """Who reads along."""
+        return self._audience.followers
+
+    def attach(self, follower: Follower) -> None:
+        """Count a reader in."""
+        self._audience.followers.add(follower)
+
+    def detach(self, follower: Follower) -> None:
+        """Count a reader out; the last one out of an ended fill closes the file."""
+        self._audience.followers.discard(follower)
+        self._audience.moved()
+        self._crew.look_again()
+        self._let_go()
+
+    def edge(self, offset: int) -> int:
+        """Where the released bytes that begin at `offset` end; `offset` itself where it may not leave."""
+        return self.released.run_end(offset)
+
+    def place(self, offset: int) -> Place:
+        """Where the bytes from `offset` on lie; read only what may leave."""
+        return self.draft.place(offset)
+
+    def gave(self) -> None:
+        """Note that a reader sent bytes on."""
+        self.leaked = self.leaked or self.proof is None
+        self._audience.moved()
+
+    async def wait(self, follower: Follower) -> int:
+        """Where the bytes that the follower may have now end; see `Audience.wait`."""
+        return await self._audience.wait(follower)
+
+    def joinable(self, offset: int) -> bool:
+        """Whether a reader that begins at `offset` can still have its first bytes."""
+        return not self.in_order or offset >= self.needed_from()
+
+    def want(self, offset: int) -> None:
+        """Somebody waits for the byte at `offset`."""
+        if self._fetching and not self._crew.comes_by(self.filled.run_end(offset)):
+            self._crew.replan()
+
+    # What its connections use
+
+    @property
+    def in_order(self) -> bool:
+        """Whether bytes must come in order: they pass through a spool."""
+        return self._draft is not None and self._draft.capacity is not None
+
+    def worth_trying(self) -> bool:
+        """Whether something came lately, or somebody has not waited long yet."""
+        return self._audience.patience_left(self._audience.newest) > 0
+
+    def priority(self) -> Priority:
+        """Who waits goes first."""
+        return Priority.WAITED_FOR if self.followers else Priority.PREFETCH
+
+    def bound(self, position: int, stop: int) -> int:
+        """Where a cursor that has filled up to `position` must end: filled bytes, or its own `stop`."""
+        return min(stop, self.filled.next_start(position, self.size))
+
+    def grew(self, start: int, stop: int) -> None:
+        """Note that [start, stop) was written."""
+        self.filled = self.filled.add(start, stop)
+        self.fetched += stop - start
+        self.rate.add(stop - start)
+        self.heard = time.monotonic()
+        self._recorder.note(stop - start)
+        self._grown.set()
+        self._crew.look_again()
+
+    async def room(self, position: int) -> None:
+        """Return when a chunk at `position` will not push out bytes that somebody still needs."""
+        capacity = self.draft.capacity
+        if capacity is not None:
+            await self._audience.room(position + CHUNK - capacity)
+
+    def needed_from(self) -> int:
+        """The first byte that is still needed: to be hashed, or by a reader."""
+        top = self.filled.run_end(self._hashed)
+        return min([self._hashed, *(f.offset for f in self.followers if f.offset < top)])
+
+    async def overflow(self, error: OSError) -> None:
+        """The disk refused bytes: make room, else go on without keeping them.
+
+        Raises:
+            SourceFailed: the cursor must begin anew, for bytes come in order from now on.
+        """
+        async with self._overflowing:
+            if self.in_order or await self._setting.make_room():
+                return
+            self.hook(events.NotKept(self.expected.key, self.source.name, str(error)))
+            self._draft = SpoolDraft(self.expected, self.limits.spool, self.draft, self.filled)
+            self._crew.stop_others()
+            raise SourceFailed(f"the disk refused: {error}") from error
+
+    # What the cache runs
+
+    async def run(self) -> tuple[str, Proof]:
+        """Fetch, prove and commit; gives the key of the proven blob, "" when it was not kept, and its proof.
+
+        Raises:
+            CacheError: why the fill failed; its readers have been told.
+            OSError: the store failed.
+        """
+        try:
+            async with self.line.fill(self, self.priority):
+                await finish(self._begin())
+                proof = self.proof = await self._fetch_and_prove()
+                self.released = Intervals([(0, self.size)])
+                self._audience.wake()
+                return await in_worker(self.draft.commit, proof), proof
+        except asyncio.CancelledError:
+            self.failure = Stopping("the fill was stopped")
+            raise
+        except CacheError as error:
+            self.failure = error
+            raise
+        except OSError as error:
+            self.failure = CacheError(f"the cache directory failed: {error}")
+            raise
+        except Exception as error:
+            self.failure = CacheError(f"a defect: {error!r}")
+            raise
+        finally:
+            await self._put_away()
+
+    async def _begin(self) -> None:
+        draft = self._draft = await self._setting.open_draft(self)
+        self.filled, self.generation = draft.filled, draft.validator
+        self.leaked = bool(draft.filled)
+        self.hook(
+            events.FillStarted(self.expected.key, self.source.name, self.size, self.filled.total)
+        )
+
+    async def _fetch_and_prove(self) -> Proof:
+        proving = asyncio.create_task(self._prove())
+        proving.add_done_callback(lambda _: self._changed.set())
+        recording = asyncio.create_task(self._recorder.run(self._record))
+        self._grown.set()
+        self._fetching = True
+        try:
+            while not proving.done():
+                self._crew.replan()
+                await self._changed.wait()
+                self._changed.clear()
+                self._crew.reap()
+            return await proving
+        finally:
+            self._fetching = False
+            await self._crew.stop()
+            for task in (proving, recording):
+                task.cancel()
+            await asyncio.gather(proving, recording, return_exceptions=True)
+
+    def _record(self) -> None:
+        self.draft.record()
+
+    async def _put_away(self) -> None:
+        """Leave the draft as its end demands, then tell the readers."""
+        if isinstance(self.failure, GenerationEnded):
+            self._setting.wrong(str(self.failure), self.leaked)
+            self.released = Intervals()
+            for follower in list(self.followers):
+                follower.cut()
+        try:
+            if self._draft is not None and self.proof is None:
+                await in_worker(self._leave, self._draft)
+        finally:
+            self.ended = True
+            self._audience.wake()
+            self._let_go()
+
+    def _leave(self, draft: Draft) -> None:
+        """What the disk refuses here costs bytes that are fetched again, and hides no failure."""
+        with contextlib.suppress(OSError):
+            if isinstance(self.failure, GenerationEnded):
+                draft.reject(aside=isinstance(self.failure, DigestMismatch), leaked=self.leaked)
+            elif not self.filled:
+                draft.discard()
+            else:
+                draft.record()
+
+    def _let_go(self) -> None:
+        if self.ended and not self.followers and self._draft is not None:
+            self._draft.close()
+
+    async def _prove(self) -> Proof:
+        """Judge what comes in until all of it is right."""
+        hasher = Hasher(self.expected)
+        while hasher.position < self.size:
+            await self._grown.wait()
+            self._grown.clear()
+            more = True
+            while more:
+                released, more = await in_worker(self._examine, hasher, self.filled)
+                self.released, self._hashed = released, hasher.position
+                self._audience.wake()
+                self._audience.moved()
+            if hasher.position < self.size:
+                await asyncio.sleep(min(WAKE_AT_MOST, WAKE_SECONDS * len(self.followers)))
+        verdict = hasher.judge()
+        if isinstance(verdict, str):
+            raise DigestMismatch(f"{self.source.name}: {verdict}")
+        return verdict
+
+    def _examine(self, hasher: Hasher, filled: Intervals) -> tuple[Intervals, bool]:
+        """One step, in a worker: ask the prover, hash a little; whether there is more to hash."""
+        released = self._prover.examine(filled)
+        ready = filled.run_end(0)
+        count = min(ready - hasher.position, HASH_STEP)
+        hasher.update(self.draft.read(hasher.position, count))
+        return released, hasher.position < ready

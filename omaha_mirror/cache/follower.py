@@ -1,0 +1,24 @@
+"""What a blob knows of those who read it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Follower(Protocol):
+    """A reader's place, and how to tell it that it was cut.
+
+    Attributes:
+        offset: what it reads next.
+        stop: where it ends.
+        since: when it came, and
+        fed: when it last got a byte, in seconds of the monotonic clock.
+    """
+
+    offset: int
+    stop: int
+    since: float
+    fed: float
+
+    def cut(self) -> None:
+        """The bytes that it gets belong to an ended generation: it must not go on."""

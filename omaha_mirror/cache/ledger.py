@@ -1,0 +1,108 @@
+"""Size accounting: who takes how much room, and who must go when more is needed. Pure; times are passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from omaha_mirror.cache.errors import NeverFits, NoRoomNow
+
+
+@dataclass(slots=True)
+class Entry:
+    """A proven blob: bytes on disk, and when it was last used (seconds since the epoch)."""
+
+    size: int
+    last_used: float
+
+
+@dataclass(slots=True)
+class Reservation:
+    """A fill's room: the whole size counts from the start; `written` of it is on disk already."""
+
+    size: int
+    written: int = 0
+
+
+class Ledger:
+    """Books of one cache directory.
+
+    Args:
+        max_size: bytes that blobs and fills may take together.
+        min_free: bytes that must stay free on the file system.
+    """
+
+    def __init__(self, max_size: int, min_free: int) -> None:
+        self.max_size = max_size
+        self.min_free = min_free
+        self.entries: dict[str, Entry] = {}
+        self.reserved: dict[str, Reservation] = {}
+
+    @property
+    def used(self) -> int:
+        """Bytes of proven blobs and of reserved room."""
+        proven = sum(entry.size for entry in self.entries.values())
+        return proven + sum(room.size for room in self.reserved.values())
+
+    def victims(self, size: int, *, free: int, keep: Callable[[str], bool]) -> list[str]:
+        """Which blobs must go so that `size` more bytes fit, least recently used first.
+
+        Args:
+            size: bytes that are to be reserved.
+            free: bytes that the file system has left now.
+            keep: whether a blob must stay (in use, pinned, now offered).
+
+        Raises:
+            NeverFits: larger than the whole cache may be.
+            NoRoomNow: what may go is not enough.
+        """
+        if size > self.max_size:
+            raise NeverFits(
+                f"{size} bytes do not fit into a cache of at most {self.max_size} bytes"
+            )
+        promised = sum(max(0, room.size - room.written) for room in self.reserved.values())
+        over = self.used + size - self.max_size
+        short = size + promised + self.min_free - free
+        gone: list[str] = []
+        for key, entry in sorted(self.entries.items(), key=lambda item: item[1].last_used):
+            if over <= 0 and short <= 0:
+                break
+            if keep(key):
+                continue
+            gone.append(key)
+            over -= entry.size
+            short -= entry.size
+        if over > 0:
+            raise NoRoomNow(
+                f"{over} bytes over max_size, and all other blobs are in use or offered"
+            )
+        if short > 0:
+            raise NoRoomNow(f"the disk is {short} bytes short of keeping min_free free")
+        return gone
+
+    def reserve(self, key: str, size: int, written: int = 0) -> None:
+        """Book room for a fill."""
+        self.reserved[key] = Reservation(size, written)
+
+    def wrote(self, key: str, total: int) -> None:
+        """Note that `total` bytes of a reservation are on disk."""
+        if key in self.reserved:
+            self.reserved[key].written = total
+
+    def release(self, key: str) -> None:
+        """Give a fill's room back."""
+        self.reserved.pop(key, None)
+
+    def settle(self, key: str, size: int, now: float) -> None:
+        """Book a proven blob; a reservation under the same key ends."""
+        self.release(key)
+        self.entries[key] = Entry(size, now)
+
+    def touch(self, key: str, now: float) -> None:
+        """Note a use."""
+        if key in self.entries:
+            self.entries[key].last_used = max(now, self.entries[key].last_used)
+
+    def remove(self, key: str) -> None:
+        """Forget a blob that is gone."""
+        self.entries.pop(key, None)

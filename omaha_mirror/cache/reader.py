@@ -1,0 +1,123 @@
+"""One client's place in a blob, whether it is proven or still growing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from omaha_mirror.cache.errors import GenerationEnded
+from omaha_mirror.cache.events import Status
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.follower import Follower
+from omaha_mirror.cache.residency import load, resident
+from omaha_mirror.cache.store import Place
+
+WINDOW = 8 * 1024 * 1024
+
+
+class Readable(Protocol):
+    """A blob as readers see it: a fill, or a proven blob."""
+
+    def attach(self, follower: Follower) -> None:
+        """Count a reader in."""
+
+    def detach(self, follower: Follower) -> None:
+        """Count a reader out."""
+
+    def edge(self, offset: int) -> int:
+        """Where the bytes that may leave, beginning at `offset`, end."""
+
+    def place(self, offset: int) -> Place:
+        """Where the bytes from `offset` on lie."""
+
+    def gave(self) -> None:
+        """Told that a reader sent bytes on."""
+
+    async def wait(self, follower: Follower) -> int:
+        """Where the bytes that the follower may have now end. Raises CacheError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Bytes that may be sent now, and are in memory: [offset, offset + count) of `file`."""
+
+    file: BinaryIO
+    offset: int
+    count: int
+
+
+class Reader:
+    """Reads [start, stop) of a blob in windows.
+
+    Args:
+        find: gives the blob and how it was met; called again when a generation ends before the first byte was read.
+        start: first offset.
+        stop: offset after the last.
+    """
+
+    def __init__(self, find: Callable[[], tuple[Readable, Status]], start: int, stop: int) -> None:
+        self.offset, self.stop = start, stop
+        self.start = start
+        self.since = self.fed = time.monotonic()
+        self.on_cut: Callable[[], None] | None = None
+        self._find = find
+        self._cut = False
+        self._blob, self.status = find()
+        self._blob.attach(self)
+
+    def close(self) -> None:
+        """Leave; the blob stays as it is."""
+        self.on_cut = None
+        self._blob.detach(self)
+
+    def cut(self) -> None:
+        """Told by the blob that these bytes belong to an ended generation."""
+        self._cut = True
+        if self.on_cut is not None:
+            self.on_cut()
+
+    def advance(self, count: int) -> None:
+        """Note that `count` bytes were sent."""
+        self.offset += count
+        self.fed = time.monotonic()
+        self._blob.gave()
+
+    async def window(self) -> Window | None:
+        """The next bytes to send, as soon as there are any; None at the end.
+
+        Raises:
+            CacheError: no more will come: nothing may be sent any more.
+            OSError: the disk failed.
+        """
+        while self.offset < self.stop:
+            edge = await self._edge()
+            place = self._blob.place(self.offset)
+            count = min(min(edge, self.stop) - self.offset, place.count, WINDOW)
+            window = Window(place.file, place.offset, count)
+            fd = window.file.fileno()
+            if not resident(fd, window.offset, window.count):
+                await in_worker(load, fd, window.offset, window.count)
+            if not self._cut:
+                return window
+        return None
+
+    async def _edge(self) -> int:
+        while True:
+            if self._cut and self.offset > self.start:
+                raise GenerationEnded("the bytes sent so far belong to an ended generation")
+            try:
+                edge = self._blob.edge(self.offset)
+                return edge if edge > self.offset else await self._blob.wait(self)
+            except GenerationEnded:
+                if self.offset > self.start:
+                    raise
+                self._again()
+
+    def _again(self) -> None:
+        """Nothing was sent yet: read the next generation instead."""
+        self._blob.detach(self)
+        self._cut = False
+        self._blob, self.status = self._find()
+        self._blob.attach(self)

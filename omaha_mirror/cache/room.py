@@ -1,0 +1,120 @@
+"""Room on the disk: booked before a byte is fetched, made by evicting what was used longest ago."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Container
+
+from omaha_mirror.cache import events
+from omaha_mirror.cache.blob import Expected
+from omaha_mirror.cache.errors import NoRoom
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.inventory import Leftover, Removed, Swept
+from omaha_mirror.cache.ledger import Ledger
+from omaha_mirror.cache.store import Draft, Store
+
+STALE = 7 * 86400.0
+"""Seconds after which a growing blob that nobody fills, and bytes that were put aside, have lain long enough."""
+
+
+class Room:
+    """Opens drafts, and removes blobs for them.
+
+    Args:
+        store: where blobs are kept.
+        ledger: the books of the same place.
+        hook: told what is evicted.
+        must_stay: whether a proven blob must not be evicted.
+    """
+
+    def __init__(
+        self, store: Store, ledger: Ledger, hook: events.Hook, must_stay: Callable[[str], bool]
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._hook = hook
+        self._must_stay = must_stay
+        self._busy = asyncio.Lock()
+
+    async def draft(self, expected: Expected) -> Draft:
+        """Book room for a blob, and open its place. Raises NoRoom, OSError."""
+        async with self._busy:
+            free = await in_worker(self._store.free)
+            victims = self._ledger.victims(expected.size, free=free, keep=self._must_stay)
+            self._ledger.reserve(expected.key, expected.size)
+            try:
+                await self._evict(victims)
+                return await in_worker(self._store.draft, expected)
+            except BaseException:
+                self._ledger.release(expected.key)
+                raise
+
+    async def make(self) -> bool:
+        """The disk is fuller than it was: free what is booked and not written; whether anything was freed."""
+        async with self._busy:
+            try:
+                free = await in_worker(self._store.free)
+                victims = self._ledger.victims(0, free=free, keep=self._must_stay)
+                await self._evict(victims)
+            except (NoRoom, OSError):
+                return False
+            return bool(victims)
+
+    async def sweep(self, filling: Container[str], *, dry_run: bool) -> Swept:
+        """Remove stale leftovers, and evict down to the bounds of the books.
+
+        Args:
+            filling: keys that are being filled.
+            dry_run: remove nothing, only tell.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        async with self._busy:
+            since = time.time() - STALE
+            found = await in_worker(self._store.leftovers)
+            stale = [x for x in found if x.changed < since and x.key not in filling]
+            free = await in_worker(self._store.free) + sum(leftover.size for leftover in stale)
+            victims, short = self._surplus(free)
+            removed = [
+                *(Removed(leftover.kind, leftover.key, leftover.size) for leftover in stale),
+                *(Removed("blob", key, self._ledger.entries[key].size) for key in victims),
+            ]
+            if not dry_run:
+                await in_worker(self._discard, stale)
+                await self._evict(victims)
+            return Swept(tuple(removed), short)
+
+    def _surplus(self, free: int) -> tuple[list[str], str]:
+        try:
+            return self._ledger.victims(0, free=free, keep=self._must_stay), ""
+        except NoRoom as error:
+            return [], str(error)
+
+    async def remove(self, key: str, size: int | None) -> Removed | None:
+        """Remove a blob of `size` bytes that is out of the books, and what there is of a growing one. Raises OSError."""
+        async with self._busy:
+            found = await in_worker(self._store.leftovers)
+            growing = [x for x in found if x.kind == "partial" and x.key == key]
+            await in_worker(self._discard, growing)
+            if size is not None:
+                await in_worker(self._store.remove, key)
+                return Removed("blob", key, size)
+            return Removed("partial", key, growing[0].size) if growing else None
+
+    async def condemn(self, key: str, *, leaked: bool) -> None:
+        """Put a blob aside that is out of the books. Raises OSError."""
+        async with self._busy:
+            await in_worker(self._store.condemn, key, leaked=leaked)
+
+    def _discard(self, leftovers: list[Leftover]) -> None:
+        for leftover in leftovers:
+            self._store.discard(leftover)
+
+    async def _evict(self, keys: list[str]) -> None:
+        for key in keys:
+            self._hook(events.Evicted(key, self._ledger.entries[key].size))
+            self._ledger.remove(key)
+        for key in keys:
+            await in_worker(self._store.remove, key)

@@ -1,0 +1,117 @@
+"""Port: where blobs are kept. All methods block and are called from worker threads, unless they say otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from omaha_mirror.cache.blob import Expected, Proof
+from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.inventory import Facts, Leftover
+from omaha_mirror.cache.source import Validator
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A proven blob on disk: its size in bytes and its last use in seconds since the epoch."""
+
+    key: str
+    size: int
+    last_used: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where bytes lie: `count` of them at `offset` of `file`, to be read with explicit offsets (pread, sendfile)."""
+
+    file: BinaryIO
+    offset: int
+    count: int
+
+
+class Draft(Protocol):
+    """A growing blob. It has no name among the proven blobs until `commit`."""
+
+    @property
+    def expected(self) -> Expected:
+        """What it must become."""
+
+    @property
+    def capacity(self) -> int | None:
+        """How many bytes it holds at a time, where it forgets the oldest; None where it keeps all."""
+
+    def place(self, offset: int) -> Place:
+        """Where the bytes from `offset` on lie. Does not block."""
+
+    @property
+    def filled(self) -> Intervals:
+        """What was found on disk when the draft was opened, each byte checked. Does not block."""
+
+    @property
+    def validator(self) -> Validator | None:
+        """The generation that these bytes belong to. Does not block."""
+
+    def begin(self, validator: Validator) -> None:
+        """Write down which generation the bytes will belong to, before the first is written."""
+
+    def write(self, offset: int, buffers: Sequence[bytes]) -> None:
+        """Write `buffers` one after the other at `offset`. Raises OSError."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Read back up to `count` bytes at `offset`. Raises OSError."""
+
+    def record(self) -> None:
+        """Make all that was written so far survive a crash."""
+
+    def commit(self, proof: Proof) -> str:
+        """Make it a proven blob that survives a crash; gives its key."""
+
+    def reject(self, *, aside: bool, leaked: bool) -> None:
+        """Its generation ended: put the bytes aside or remove them, and leave a mark if some of them have left."""
+
+    def discard(self) -> None:
+        """Remove it."""
+
+    def close(self) -> None:
+        """Let go of the file; what was recorded can be opened again."""
+
+
+class Store(Protocol):
+    """A place for blobs."""
+
+    def marks(self) -> dict[str, float]:
+        """The keys whose wrong bytes left, and when: seconds since the epoch."""
+
+    def load(self) -> list[Stored]:
+        """List the proven blobs and sweep leftovers. Called once, before anything else."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a proven blob. Quick enough for the event loop. Raises OSError."""
+
+    def draft(self, expected: Expected) -> Draft:
+        """Begin a growing blob, or go on with one that was recorded. Raises OSError."""
+
+    def remove(self, key: str) -> None:
+        """Remove a proven blob, if it is there."""
+
+    def touch(self, key: str, now: float) -> None:
+        """Keep the time of last use across restarts, if that can be. Quick enough for the event loop."""
+
+    def free(self) -> int:
+        """Bytes left on the file system. Raises OSError."""
+
+    def describe(self, key: str) -> Facts:
+        """What is written down about a proven blob."""
+
+    def verified(self, key: str, now: float) -> None:
+        """Note that the bytes of a proven blob were found right, if that can be."""
+
+    def condemn(self, key: str, *, leaked: bool) -> None:
+        """Put a proven blob aside, if it is there: its bytes are wrong. `leaked`: some of them have left."""
+
+    def leftovers(self) -> list[Leftover]:
+        """The growing blobs and the bytes that were put aside."""
+
+    def discard(self, leftover: Leftover) -> None:
+        """Remove one of them. Raises OSError."""

@@ -1,0 +1,197 @@
+"""Blobs at rest: disks rot, so what was proven once is read and hashed again.
+
+A blob that turns out wrong is put aside at once: whoever reads it is cut, and the next request fetches it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import BinaryIO
+from weakref import WeakValueDictionary
+
+from omaha_mirror.cache.blob import Expected, Hasher
+from omaha_mirror.cache.cache import Cache
+from omaha_mirror.cache.contents import Blob
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.inventory import Facts
+from omaha_mirror.cache.residency import resident
+from omaha_mirror.cache.store import Store
+
+READ = 1024 * 1024
+WEEK = 7 * 86400.0
+IDLE = 3600.0
+SCRUB_RATE = 16 * 1024 * 1024
+
+Pace = Callable[[int], Awaitable[object]]
+"""Awaited after each read with its count of bytes: how fast it may go on."""
+
+
+class Outcome(StrEnum):
+    """What reading a blob again came to."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A blob that was read again: bytes read, and what is wrong with it or why nobody can say ("" where it is right)."""
+
+    key: str
+    size: int
+    outcome: Outcome
+    reason: str = ""
+
+
+async def at_once(_: int) -> None:
+    """No pause: a `Pace`."""
+
+
+async def verify(store: Store, key: str, pace: Pace = at_once) -> Verdict:
+    """Read a proven blob from disk and hold it against its key and its sidecar; changes nothing.
+
+    A blob that is gone or that the disk cannot read any more (EIO) is wrong; of other trouble nobody knows.
+    """
+    read = 0
+    try:
+        facts = await in_worker(store.describe, key)
+        file = await in_worker(store.open, key)
+        try:
+            size = os.fstat(file.fileno()).st_size
+            hasher = Hasher(_expected(key, facts, size))
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+            while count := await in_worker(_examine, file, hasher):
+                read += count
+                await pace(count)
+        finally:
+            file.close()
+    except FileNotFoundError:
+        return Verdict(key, read, Outcome.WRONG, "the file is gone")
+    except OSError as error:
+        outcome = Outcome.WRONG if error.errno == errno.EIO else Outcome.UNKNOWN
+        return Verdict(key, read, outcome, f"cannot be read: {error.strerror}")
+    judged = hasher.judge()
+    if isinstance(judged, str):
+        return Verdict(key, read, Outcome.WRONG, judged)
+    return Verdict(key, read, Outcome.RIGHT)
+
+
+def _expected(key: str, facts: Facts, size: int) -> Expected:
+    """The key is the law; what it does not say, the sidecar may know."""
+    size = facts.size if facts.size is not None else size
+    if key.startswith("sha1-"):
+        return Expected(size, facts.sha256, bytes.fromhex(key.removeprefix("sha1-")))
+    return Expected(size, bytes.fromhex(key))
+
+
+def _examine(file: BinaryIO, hasher: Hasher) -> int:
+    """One step, in a worker: hash a little, and leave the page cache as it was found. Gives the bytes read."""
+    fd, at = file.fileno(), hasher.position
+    warm = resident(fd, at, READ)
+    data = os.pread(fd, READ, at)
+    hasher.update(data)
+    if not warm:
+        os.posix_fadvise(fd, at, len(data), os.POSIX_FADV_DONTNEED)
+    return len(data)
+
+
+class Upkeep:
+    """Verifies the blobs of a cache, each by one caller at a time.
+
+    Args:
+        cache: whose blobs.
+        store: where they are kept.
+    """
+
+    def __init__(self, cache: Cache, store: Store) -> None:
+        self._cache = cache
+        self._store = store
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def verify(self, key: str, pace: Pace = at_once) -> Verdict | None:
+        """Read a blob again and act on it; None where there is no such blob."""
+        turn = self._turns.setdefault(key, asyncio.Lock())
+        async with turn:
+            if not self._cache.holds(key):
+                return None
+            with self._cache.busy(key):
+                verdict = await verify(self._store, key, pace)
+            match verdict.outcome:
+                case Outcome.WRONG:
+                    await self._cache.rot(key, verdict.reason)
+                case Outcome.RIGHT:
+                    await in_worker(self._store.verified, key, time.time())
+            return verdict
+
+    async def verify_all(self, keys: Iterable[str] | None = None) -> AsyncIterator[Verdict]:
+        """Verify these blobs, or all: first those whose last verification is longest ago."""
+        if keys is None:
+            contents = await self._cache.contents()
+            keys = [blob.key for blob in sorted(contents.blobs, key=_age)]
+        for key in keys:
+            if (verdict := await self.verify(key)) is not None:
+                yield verdict
+
+
+class Scrubber:
+    """Reads all blobs again in the background, one after the other and slowly.
+
+    Args:
+        upkeep: of the cache.
+        cache: whose blobs.
+        tell: told what came of each.
+        rate: bytes a second.
+        every: seconds after which a blob is due again.
+    """
+
+    def __init__(
+        self,
+        upkeep: Upkeep,
+        cache: Cache,
+        tell: Callable[[Verdict], None],
+        *,
+        rate: float = SCRUB_RATE,
+        every: float = WEEK,
+    ) -> None:
+        self._upkeep = upkeep
+        self._cache = cache
+        self._tell = tell
+        self._rate = rate
+        self._every = every
+        self._tried: dict[str, float] = {}
+        """When each was last tried, for those whose verification could not be written down."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        while True:
+            blobs = sorted((await self._cache.contents()).blobs, key=_age)
+            self._tried = {b.key: self._tried[b.key] for b in blobs if b.key in self._tried}
+            for blob in blobs:
+                if self._due_in(blob) <= 0:
+                    await self._look_at(blob.key)
+            await asyncio.sleep(max(1.0, min([IDLE, *map(self._due_in, blobs)])))
+
+    def _due_in(self, blob: Blob) -> float:
+        """Seconds until a blob is due."""
+        last = max(blob.verified, self._tried.get(blob.key, 0.0))
+        return last + self._every - time.time()
+
+    async def _look_at(self, key: str) -> None:
+        self._tried[key] = time.time()
+        verdict = await self._upkeep.verify(key, self._pause)
+        if verdict is not None:
+            self._tell(verdict)
+
+    async def _pause(self, count: int) -> None:
+        await asyncio.sleep(count / self._rate)
+
+
+def _age(blob: Blob) -> float:
+    return blob.verified

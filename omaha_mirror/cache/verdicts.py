@@ -1,0 +1,68 @@
+"""What is remembered of blobs that turned out wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ROUNDS = 3
+"""How often bytes may turn out wrong before a blob is condemned."""
+CONDEMNED_SECONDS = 3600.0
+TAINTED_SECONDS = 900.0
+"""How long a client may come back with the head of a generation that ended: it tries for 20 times 20 s, and 45 min later anew."""
+
+
+@dataclass(slots=True)
+class _Record:
+    """Rounds that ended wrong in a row, the last reason, and until when it is condemned or tainted (epoch seconds)."""
+
+    rounds: int = 0
+    reason: str = ""
+    condemned: float = 0.0
+    tainted: float = 0.0
+
+
+class Verdicts:
+    """By the key of the blob."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, _Record] = {}
+
+    def load(self, marks: Mapping[str, float]) -> None:
+        """Take over when wrong bytes of which blobs left, as it was known before a restart."""
+        for key, when in marks.items():
+            self._records[key] = _Record(tainted=when + TAINTED_SECONDS)
+
+    def wrong(self, key: str, reason: str, *, leaked: bool) -> None:
+        """A generation ended; `leaked` says that some of its bytes had left."""
+        record = self._records.setdefault(key, _Record())
+        record.rounds += 1
+        record.reason = reason
+        if leaked:
+            record.tainted = time.time() + TAINTED_SECONDS
+        if record.rounds >= ROUNDS:
+            record.rounds = 0
+            record.condemned = time.time() + CONDEMNED_SECONDS
+
+    def right(self, key: str) -> None:
+        """The blob was proven; who has the head of another generation is still not to get its tail."""
+        record = self._records.get(key)
+        if record is not None:
+            record.rounds, record.condemned = 0, 0.0
+        for old in [k for k, r in self._records.items() if _forgotten(r)]:
+            del self._records[old]
+
+    def condemned(self, key: str) -> str | None:
+        """Why the blob is not even tried for a while, or None."""
+        record = self._records.get(key)
+        return record.reason if record is not None and record.condemned > time.time() else None
+
+    def tainted(self, key: str) -> bool:
+        """Whether a client may hold the head of a generation that ended wrong."""
+        record = self._records.get(key)
+        return record is not None and record.tainted > time.time()
+
+
+def _forgotten(record: _Record) -> bool:
+    return record.rounds == 0 and max(record.condemned, record.tainted) < time.time()

@@ -1,0 +1,130 @@
+"""What the catalog knows: releases, their packages, and where each comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.omaha import Digest, Manifest, Package
+
+BOARDS = ("amd64-usr", "arm64-usr")
+OEM = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the machines of a track get.
+
+    Attributes:
+        version: the one version that is offered; None holds the track.
+        packages: names of extra packages that belong to it.
+        allow_downgrade: offer it to machines with a newer one too.
+    """
+
+    version: str | None = None
+    packages: tuple[str, ...] = ()
+    allow_downgrade: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PackageFile:
+    """One package as bytes: what they must be, and the absolute address they come from."""
+
+    name: str
+    size: int
+    sha256: Digest | None
+    sha1: Digest | None
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A version of an application for a board, with its whole package set, which never changes.
+
+    Raises:
+        LookupError, ValueError: there is no package, or one without an address.
+
+    Attributes:
+        app_id: lower case, without braces.
+        board: one of `BOARDS`.
+        version: as upstream writes it.
+        manifest: as told by upstream, or made from what the release server says.
+        urls: where each package comes from, by name.
+        learnt: when it became the one that is offered, in seconds since the epoch.
+        id: `{version}-{8 hex}`, the hex from a digest over app, board, version and the whole package set.
+    """
+
+    app_id: str
+    board: str
+    version: str
+    manifest: Manifest
+    urls: Mapping[str, str]
+    learnt: float = field(default=0.0, compare=False)
+    id: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        payload, *extras = [
+            (f.name, f.size, f.sha256 and f.sha256.hex, f.sha1 and f.sha1.hex) for f in self.files
+        ]
+        files = [payload, *sorted(extras, key=repr)]
+        text = json.dumps([self.app_id, self.board, self.version, files])
+        hex_ = hashlib.sha256(text.encode()).hexdigest()[:8]
+        object.__setattr__(self, "id", f"{self.version}-{hex_}")
+
+    def file(self, name: str) -> PackageFile | None:
+        """A package by name, or None."""
+        for package in self.manifest.packages:
+            if package.name == name:
+                return self._file(package)
+        return None
+
+    @property
+    def files(self) -> tuple[PackageFile, ...]:
+        """All packages, the payload first."""
+        return tuple(map(self._file, self.manifest.packages))
+
+    @property
+    def payload(self) -> PackageFile:
+        """The first package: the update itself."""
+        return self._file(self.manifest.packages[0])
+
+    def _file(self, package: Package) -> PackageFile:
+        sha256 = package.hash_sha256
+        if sha256 is None and package is self.manifest.packages[0]:
+            digests = (a.sha256 for a in self.manifest.actions if a.event == "postinstall")
+            sha256 = next(digests, None)
+        return PackageFile(
+            package.name, package.size or 0, sha256, package.hash, self.urls[package.name]
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of one version for one app and board.
+
+    Attributes:
+        release: the newest settled package set, or None while there is none.
+        reason: why there is none.
+        detail: the same for people: what happened, where.
+        looked_up: names of extra packages that upstream was asked about, whether it has them or not.
+        lacking: those of them of which upstream could not say, and why.
+    """
+
+    release: Release | None = None
+    reason: Reason = Reason.WARMING
+    detail: str = ""
+    looked_up: frozenset[str] = frozenset()
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+
+def needed_packages(rule: Rule, oem: str) -> frozenset[str]:
+    """What must be looked up before a machine with this OEM id is made an offer.
+
+    An OEM's own package is asked for after the payload (flatcar-postinst:150); where upstream has none, none is needed.
+    """
+    own = {f"oem-{oem}.gz"} if OEM.fullmatch(oem) else set()
+    return frozenset({*rule.packages, *own})

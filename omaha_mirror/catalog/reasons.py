@@ -1,0 +1,39 @@
+"""Every answer to an update check has one of these reasons."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a machine was told what it was told; the value is the name in logs and metrics."""
+
+    OFFERED = "offered"
+    UP_TO_DATE = "up-to-date"
+    NEWER = "newer-than-pin"
+    HELD = "held"
+    UNKNOWN_APP = "unknown-app"
+    UNKNOWN_BOARD = "unknown-board"
+    VERSION_UNREADABLE = "version-unreadable"
+    WARMING = "warming"
+    NOT_RELEASED = "not-released"
+    UNREACHABLE = "upstream-unreachable"
+    INCOMPLETE = "incomplete"
+    PAYLOAD_WRONG = "payload-wrong"
+
+
+WORDS = {
+    Reason.OFFERED: "offered the release",
+    Reason.UP_TO_DATE: "the machine has this version already",
+    Reason.NEWER: "the machine has a newer version than the pinned one; allow_downgrade is off",
+    Reason.HELD: "the track is held",
+    Reason.UNKNOWN_APP: "this application is not among upstream.app_ids",
+    Reason.UNKNOWN_BOARD: "there are no releases for this board",
+    Reason.VERSION_UNREADABLE: "the version of the machine cannot be read",
+    Reason.WARMING: "the release is being looked up or fetched; the next check may get it",
+    Reason.NOT_RELEASED: "upstream has no such release",
+    Reason.UNREACHABLE: "upstream cannot be reached and the release is not known yet",
+    Reason.INCOMPLETE: "a package that belongs to the release cannot be had",
+    Reason.PAYLOAD_WRONG: "upstream's bytes do not match their digest",
+}
+"""The reasons in words, for people."""

@@ -1,0 +1,90 @@
+"""Where upstream and cache meet: a file of an upstream server as the cache's source of bytes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
+
+from omaha_mirror.cache.errors import (
+    SourceChanged,
+    SourceFailed,
+    SourceGone,
+    SourceRefused,
+    SourceStalled,
+)
+from omaha_mirror.cache.source import Validator
+from omaha_mirror.upstream import fetcher
+from omaha_mirror.upstream.errors import BadStatus, Changed, Forbidden, Gone, Stalled, UpstreamError
+from omaha_mirror.upstream.fetcher import Fetcher
+from omaha_mirror.upstream.resume import backoff
+
+
+class UpstreamSource:
+    """One URL of a known size; implements the cache's `Source`."""
+
+    def __init__(self, upstream: Fetcher, url: str, size: int, rng: random.Random) -> None:
+        self.name = url
+        self._upstream = upstream
+        self._size = size
+        self._rng = rng
+
+    @asynccontextmanager
+    async def open(
+        self, start: int, stop: int, validator: Validator | None
+    ) -> AsyncIterator[UpstreamBody]:
+        """See `Source.open`."""
+        with _translated():
+            async with self._upstream.stream(
+                self.name,
+                start=start,
+                stop=stop if stop < self._size else None,
+                size=self._size,
+                validator=fetcher.Validator(**validator) if validator is not None else None,
+            ) as body:
+                yield UpstreamBody(body)
+
+    def pause(self, attempt: int, failure: SourceFailed) -> float:
+        """See `Source.pause`."""
+        return backoff(attempt, self._rng, failure.retry_after)
+
+
+class UpstreamBody:
+    """One answer; implements the cache's `Body`."""
+
+    def __init__(self, body: fetcher.Body) -> None:
+        self._body = body
+        self.start = body.start
+        found = body.validator
+        fields = {
+            "etag": found.etag,
+            "last_modified": found.last_modified,
+            "date": found.date,
+        }
+        self.validator: Validator = {name: text for name, text in fields.items() if text}
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """See `Body.chunks`."""
+        with _translated():
+            async with aclosing(self._body.chunks()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Name upstream's errors for the cache: by whether another try may help."""
+    try:
+        yield
+    except Gone as error:
+        raise SourceGone(str(error)) from error
+    except Forbidden as error:
+        raise SourceRefused(str(error)) from error
+    except Changed as error:
+        raise SourceChanged(str(error)) from error
+    except BadStatus as error:
+        raise SourceFailed(str(error), error.retry_after) from error
+    except Stalled as error:
+        raise SourceStalled(str(error)) from error
+    except UpstreamError as error:
+        raise SourceFailed(str(error)) from error

@@ -1,0 +1,1 @@
+"""The HTTP listeners. Nothing else imports `aiohttp.web`."""

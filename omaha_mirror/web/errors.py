@@ -1,0 +1,69 @@
+"""ONE table: what an error is answered with, and how it is logged.
+
+Bodies are one plain line: a client must never take an error page for a payload. 500 and 503 are not sent: they slow
+a machine's polling down for hours (update_engine/update_check_scheduler.cc:95).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from omaha_mirror.cache import errors as cache
+from omaha_mirror.omaha import OmahaError
+
+
+class BadRequest(Exception):
+    """A request that cannot be answered as it is.
+
+    Attributes:
+        status: the HTTP status to send.
+    """
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an error becomes. `level` is a logging method's name, `label` the name in logs and metrics."""
+
+    status: int
+    level: str
+    label: str
+
+
+TABLE: tuple[tuple[type[BaseException], Reply], ...] = (
+    (cache.SourceGone, Reply(404, "warning", "gone-upstream")),
+    (cache.Spoilt, Reply(416, "info", "begin-again")),
+    (cache.NotInTime, Reply(504, "warning", "nothing-in-time")),
+    (cache.Condemned, Reply(502, "error", "wrong-bytes")),
+    (cache.GenerationEnded, Reply(502, "error", "wrong-bytes")),
+    (cache.SourceRefused, Reply(502, "error", "not-allowed")),
+    (cache.SourceError, Reply(502, "warning", "upstream")),
+    (cache.NoRoom, Reply(502, "error", "no-room")),
+    (cache.Stopping, Reply(502, "info", "stopping")),
+    (cache.CacheError, Reply(502, "error", "cache")),
+    (OSError, Reply(502, "error", "disk")),
+)
+"""First match counts."""
+
+
+def reply_to(error: BaseException) -> Reply:
+    """How an error is answered and logged."""
+    match error:
+        case BadRequest(status=status):
+            return Reply(status, "info", "bad-request")
+        case OmahaError(http_status=status):
+            return Reply(status, "info", "bad-omaha")
+    for type_, reply in TABLE:
+        if isinstance(error, type_):
+            return reply
+    return Reply(502, "error", "unexpected")
+
+
+def plain(status: int, line: str) -> web.Response:
+    """One plain line."""
+    return web.Response(status=status, text=line.rstrip("\n") + "\n")

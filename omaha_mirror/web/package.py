@@ -1,0 +1,178 @@
+"""Package bytes to a machine: from the page cache to the socket, by sendfile.
+
+Headers go out when the first body byte is in hand, never before: a client takes a head without a body for a complete
+empty file and backs off for a day (update_engine/libcurl_http_fetcher.cc). A response that ends short ends in a closed
+connection; the client then comes back with a Range.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from contextlib import suppress
+
+import structlog
+from aiohttp import web
+
+from omaha_mirror.cache import Reader, Window
+from omaha_mirror.cache.errors import CacheError
+from omaha_mirror.catalog import PackageFile
+from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
+from omaha_mirror.semantics.validators import Precondition, evaluate, select
+from omaha_mirror.web.errors import plain, reply_to
+from omaha_mirror.web.mirror import Mirror
+
+LOG = structlog.get_logger(__name__)
+IMMUTABLE = "public, max-age=31536000, immutable"
+REVALIDATE = "no-cache"
+CACHE_STATUS = {
+    "hit": "omaha-mirror; hit",
+    "filling": "omaha-mirror; fwd=miss; collapsed",
+    "miss": "omaha-mirror; fwd=miss",
+}
+"""RFC 9211, section 2."""
+
+
+async def send_package(
+    request: web.BaseRequest, mirror: Mirror, file: PackageFile, *, immutable: bool
+) -> web.StreamResponse:
+    """Answer GET or HEAD for a package.
+
+    Args:
+        request: the client's.
+        mirror: has the bytes.
+        file: what is asked for.
+        immutable: whether the path can never get other bytes.
+    """
+    etag = f'"{file.sha256.hex}"' if file.sha256 is not None else None
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": IMMUTABLE if immutable else REVALIDATE,
+        "Content-Type": "application/octet-stream",
+    }
+    if etag is not None:
+        headers["ETag"] = etag
+    match evaluate(request.method, request.headers, etag=etag, last_modified=None):
+        case Precondition.NOT_MODIFIED:
+            return web.Response(status=304, headers=headers)
+        case Precondition.PRECONDITION_FAILED:
+            return plain(412, "the package is not the one that the precondition names")
+    if request.method == "HEAD":
+        return web.Response(headers={**headers, "Content-Length": str(file.size)})
+    match select(request.headers, size=file.size, etag=etag):
+        case Unsatisfiable() as bad:
+            refused = plain(416, f"the package has {file.size} bytes")
+            refused.headers["Content-Range"] = bad.content_range(file.size)
+            return refused
+        case ByteRange() as part:
+            headers["Content-Range"] = part.content_range(file.size)
+            response = web.StreamResponse(status=206, headers=headers)
+            return await _send(request, response, mirror, file, part.start, part.stop)
+        case Whole():
+            response = web.StreamResponse(headers=headers)
+            return await _send(request, response, mirror, file, 0, file.size)
+
+
+async def _send(
+    request: web.BaseRequest,
+    response: web.StreamResponse,
+    mirror: Mirror,
+    file: PackageFile,
+    start: int,
+    stop: int,
+) -> web.StreamResponse:
+    try:
+        with mirror.read(file, start, stop) as reader:
+            window = await reader.window()
+            response.content_length = stop - start
+            response.headers["Cache-Status"] = CACHE_STATUS[reader.status]
+            await response.prepare(request)
+            while window is not None:
+                await _send_window(request, reader, window, mirror)
+                window = await reader.window()
+    except ConnectionError as error:
+        return _client_left(request, response, file, error)
+    except (CacheError, OSError) as error:
+        return _failed(request, response, file, error, start)
+    LOG.info(
+        "sent", remote=request.remote, file=file.name, start=start, stop=stop, cache=reader.status
+    )
+    return response
+
+
+async def _send_window(
+    request: web.BaseRequest, reader: Reader, window: Window, mirror: Mirror
+) -> None:
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client left")
+    sent = _send_at_once(transport, window)
+    if sent < window.count:
+        rest = Window(window.file, window.offset + sent, window.count - sent)
+        sent += await _send_patiently(transport, reader, rest)
+    reader.advance(sent)
+    mirror.served(sent)
+    if sent < window.count:
+        raise CacheError(f"{window.count - sent} bytes are missing on disk")
+
+
+def _send_at_once(transport: asyncio.Transport, window: Window) -> int:
+    """Send what the socket takes now: for a client that keeps up, the whole window, with no round through the loop."""
+    if transport.get_write_buffer_size() > 0:
+        return 0
+    connection: socket.socket = transport.get_extra_info("socket")
+    try:
+        return os.sendfile(connection.fileno(), window.file.fileno(), window.offset, window.count)
+    except BlockingIOError:
+        return 0
+
+
+async def _send_patiently(transport: asyncio.Transport, reader: Reader, window: Window) -> int:
+    """Send as the client reads. Who must cut the reader shuts the socket down; this task ends the response."""
+    connection: socket.socket = transport.get_extra_info("socket")
+
+    def cut() -> None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    reader.on_cut = cut
+    try:
+        return await asyncio.get_running_loop().sendfile(
+            transport, window.file, window.offset, window.count, fallback=False
+        )
+    except asyncio.SendfileNotAvailableError as error:
+        raise ConnectionResetError("the client left") from error
+    finally:
+        reader.on_cut = None
+
+
+def _client_left(
+    request: web.BaseRequest, response: web.StreamResponse, file: PackageFile, error: Exception
+) -> web.StreamResponse:
+    LOG.debug("client left", remote=request.remote, file=file.name, why=str(error))
+    request.protocol.force_close()
+    return response
+
+
+def _failed(
+    request: web.BaseRequest,
+    response: web.StreamResponse,
+    file: PackageFile,
+    error: CacheError | OSError,
+    start: int,
+) -> web.StreamResponse:
+    """Answer, or close without one: trouble that may pass must not end the attempt of a client that resumes."""
+    reply = reply_to(error)
+    getattr(LOG, reply.level)(
+        "package not sent whole",
+        remote=request.remote,
+        file=file.name,
+        start=start,
+        error=reply.label,
+        why=str(error),
+    )
+    if response.prepared or (start > 0 and reply.status >= 500):
+        request.protocol.force_close()
+        return response
+    return plain(reply.status, str(error))

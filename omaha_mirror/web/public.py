@@ -1,0 +1,124 @@
+"""The public listener: its routes, on one screen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+
+import structlog
+from aiohttp import web
+
+from omaha_mirror.catalog import BOARDS
+from omaha_mirror.omaha import OmahaError
+from omaha_mirror.semantics.ranges import ByteRange
+from omaha_mirror.semantics.validators import select
+from omaha_mirror.telemetry import printable
+from omaha_mirror.web.base_url import base_url
+from omaha_mirror.web.errors import BadRequest, plain, reply_to
+from omaha_mirror.web.mirror import Mirror
+from omaha_mirror.web.package import send_package
+from omaha_mirror.web.update import UpdateEndpoint
+
+LOG = structlog.get_logger(__name__)
+Handler = Callable[..., Awaitable[web.StreamResponse]]
+
+READ = ("GET", "HEAD")
+SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
+SIDECAR = ".sha256"
+GUIDE = """\
+This is an omaha-mirror: it keeps Flatcar / Container Linux machines up to date from a local cache.
+
+To point a machine here, put this line into /etc/flatcar/update.conf and restart update-engine:
+
+    SERVER={base}/v1/update/
+"""
+
+
+class PublicApp:
+    """Answers every request of the public listener; nothing that a client sends makes it raise."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        boards = "|".join(BOARDS)
+        self._routes: list[tuple[re.Pattern[str], tuple[str, ...], Handler]] = [
+            (re.compile(r"/v1/update/?"), ("POST",), UpdateEndpoint(mirror)),
+            (
+                re.compile(rf"/packages/(?P<release>{SEGMENT})/(?P<name>{SEGMENT})"),
+                READ,
+                self._package,
+            ),
+            (
+                re.compile(rf"/(?P<board>{boards})/(?P<version>{SEGMENT})/(?P<name>{SEGMENT})"),
+                READ,
+                self._layout,
+            ),
+            (re.compile(r"/healthz"), READ, _alive),
+            (re.compile(r"/"), READ, self._guide),
+        ]
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Route, answer, and turn every error into its reply."""
+        try:
+            return await self._route(request)
+        except ConnectionError:
+            raise
+        except (BadRequest, OmahaError) as error:
+            reply = reply_to(error)
+            LOG.debug("bad request", remote=request.remote, error=reply.label, why=str(error))
+            return plain(reply.status, str(error))
+        except Exception as error:
+            LOG.exception("unexpected", remote=request.remote, path=printable(request.raw_path))
+            return plain(reply_to(error).status, "something went wrong here; the log says what")
+
+    async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        if not path.startswith("/"):
+            raise BadRequest("this is no proxy: ask for a path")
+        for pattern, methods, handler in self._routes:
+            match = pattern.fullmatch(path)
+            if match is None:
+                continue
+            if request.method not in methods:
+                refused = plain(405, f"{path} takes {' or '.join(methods)}")
+                refused.headers["Allow"] = ", ".join(methods)
+                return refused
+            return await handler(request, **match.groupdict())
+        return plain(404, "no such path")
+
+    async def _package(
+        self, request: web.BaseRequest, release: str, name: str
+    ) -> web.StreamResponse:
+        file = self._mirror.package(release, name)
+        if file is None:
+            return plain(
+                404, "no such package: ask for an update first, and use the address it names"
+            )
+        return await send_package(request, self._mirror, file, immutable=True)
+
+    async def _layout(
+        self, request: web.BaseRequest, board: str, version: str, name: str
+    ) -> web.StreamResponse:
+        file = await self._mirror.layout_file(board, version, name.removesuffix(SIDECAR))
+        if file is None or (name.endswith(SIDECAR) and file.sha256 is None):
+            return plain(404, f"{board}/{version}/{name} is not offered here")
+        if name.endswith(SIDECAR) and file.sha256 is not None:
+            return plain(200, f"{file.sha256.hex}  {file.name}")
+        if self._mirror.changed_recently(board, version, name) and _resumes(request, file.size):
+            return plain(416, "this path got other bytes lately: begin again without a Range")
+        return await send_package(request, self._mirror, file, immutable=False)
+
+    async def _guide(self, request: web.BaseRequest) -> web.StreamResponse:
+        base = base_url(self._mirror.public_url, request.scheme, request.headers.get("Host", ""))
+        return plain(200, GUIDE.format(base=base))
+
+
+async def _alive(_: web.BaseRequest) -> web.StreamResponse:
+    return plain(200, "ok")
+
+
+def _resumes(request: web.BaseRequest, size: int) -> bool:
+    """Whether a client asks for the rest of something without saying of what."""
+    if "If-Range" in request.headers:
+        return False
+    part = select(request.headers, size=size, etag=None)
+    return isinstance(part, ByteRange) and part.start > 0

@@ -1,0 +1,120 @@
+"""A file upstream, in memory, that does what a test says. Implements the cache's `Source`."""
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from omaha_mirror.cache import Expected, Validator
+from omaha_mirror.cache.errors import SourceChanged, SourceError, SourceFailed
+
+CHUNK = 16 * 1024
+
+
+@dataclass
+class Gate:
+    """Holds back every connection that is about to send the byte at one offset."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    passable: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def open(self) -> None:
+        self.passable.set()
+
+
+@dataclass(frozen=True)
+class Open:
+    """One connection that the cache asked for."""
+
+    start: int
+    stop: int
+    validator: Validator | None
+
+
+class ScriptedSource:
+    """Serves `data`, counts what it is asked and what it sent."""
+
+    def __init__(self, data: bytes) -> None:
+        self.name = "http://upstream.test/file"
+        self.data = data
+        self.generation = 1
+        self.opens: list[Open] = []
+        self.connected = 0
+        self.most_connected = 0
+        self.sent = 0
+        self.refusals: deque[SourceError] = deque()
+        self.drops: set[int] = set()
+        self.pauses: list[int] = []
+        self.pause_seconds = 0.0
+        self.shift = 0
+        self.chunk = CHUNK
+        self._gates: dict[int, Gate] = {}
+
+    @property
+    def expected(self) -> Expected:
+        digest = hashlib.sha256(self.data).digest()
+        return Expected(len(self.data), sha256=digest, source=self.name)
+
+    def gate(self, offset: int) -> Gate:
+        return self._gates.setdefault(offset, Gate())
+
+    def replace(self, data: bytes) -> None:
+        """From now on another file is served under the same name."""
+        self.data = data
+        self.generation += 1
+
+    @asynccontextmanager
+    async def open(
+        self, start: int, stop: int, validator: Validator | None
+    ) -> AsyncIterator["ScriptedBody"]:
+        self.opens.append(Open(start, stop, validator))
+        if self.refusals:
+            raise self.refusals.popleft()
+        mine: Validator = {"etag": f'"{self.generation}"'}
+        if validator not in (None, mine):
+            raise SourceChanged(f"{self.name} was replaced")
+        self.connected += 1
+        self.most_connected = max(self.connected, self.most_connected)
+        try:
+            yield ScriptedBody(self, start + self.shift, stop, mine)
+        finally:
+            self.connected -= 1
+
+    def pause(self, attempt: int, failure: SourceFailed) -> float:
+        self.pauses.append(attempt)
+        return self.pause_seconds
+
+    async def passed(self, offset: int) -> None:
+        """Return when a connection may send the byte at `offset`."""
+        if gate := self._gates.get(offset):
+            gate.reached.set()
+            await gate.passable.wait()
+        if offset in self.drops:
+            self.drops.discard(offset)
+            raise SourceFailed(f"{self.name} dropped at {offset}")
+
+    def chunk_end(self, offset: int, stop: int) -> int:
+        """Chunks end where a gate or a drop is."""
+        marks = (mark for mark in (*self._gates, *self.drops) if mark > offset)
+        return min([offset + self.chunk, stop, *marks])
+
+
+@dataclass
+class ScriptedBody:
+    """One answer; implements the cache's `Body`."""
+
+    source: ScriptedSource
+    start: int
+    stop: int
+    validator: Validator
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        data, at = self.source.data, self.start
+        while at < self.stop:
+            await self.source.passed(at)
+            end = self.source.chunk_end(at, self.stop)
+            self.source.sent += end - at
+            yield data[at:end]
+            at = end

@@ -1,0 +1,150 @@
+"""What the cache has, fetches and serves."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from omaha_mirror.cache import Expected, Progress
+from omaha_mirror.cache.errors import (
+    CacheError,
+    SourceGone,
+)
+from omaha_mirror.cache.events import FillEnded, Outcome
+from omaha_mirror.cache.prover import HoldBack
+from tests.cache.site import Site, rest, step
+from tests.cache.source import CHUNK, ScriptedSource
+
+SIZE = 1024 * 1024
+
+
+HALF = SIZE // 2
+
+
+def source_of(size: int = SIZE) -> ScriptedSource:
+    return ScriptedSource(os.urandom(size))
+
+
+@pytest.fixture
+def source() -> ScriptedSource:
+    return source_of()
+
+
+async def have(site: Site, source: ScriptedSource, used: float) -> str:
+    """Have a blob here, last used at a time."""
+    await site.cache.fetch(source.expected, source)
+    site.ledger.entries[source.expected.key].last_used = used
+    return source.expected.key
+
+
+async def test_fetch_gives_the_proof_once(site: Site, source: ScriptedSource) -> None:
+    first, second = await asyncio.gather(
+        *(site.cache.fetch(source.expected, source) for _ in range(2))
+    )
+    assert first is not None
+    assert first == second
+    assert first.sha256 == source.expected.sha256
+    assert await site.cache.fetch(source.expected, source) is None
+    assert source.sent == SIZE
+
+
+async def test_fetch_says_why_it_failed(site: Site, source: ScriptedSource) -> None:
+    source.refusals.append(SourceGone("no such file"))
+    with pytest.raises(SourceGone, match="no such file"):
+        await site.cache.fetch(source.expected, source)
+
+
+async def test_a_cancelled_fetch_does_not_stop_the_fill(site: Site, source: ScriptedSource) -> None:
+    gate = source.gate(CHUNK)
+    fetching = asyncio.create_task(site.cache.fetch(source.expected, source))
+    await gate.reached.wait()
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    gate.open()
+    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+
+
+async def test_a_blob_of_unknown_digest_is_found_under_the_one_it_turned_out_to_have(
+    site: Site, source: ScriptedSource
+) -> None:
+    unnamed = Expected(SIZE, source=source.name)
+    proof = await site.cache.fetch(unnamed, source)
+    assert proof is not None
+    assert proof.proven_by == "size-and-validator"
+    assert site.cache.holds(source.expected.key)
+    assert not site.cache.holds(unnamed.key)
+    assert await site.read(source) == source.data
+    assert source.sent == SIZE
+
+
+async def test_fills_under_way_are_listed(site: Site, source: ScriptedSource) -> None:
+    gate = source.gate(HALF)
+    with site.cache.read(source.expected, source, 0, SIZE) as reader:
+        while reader.offset < HALF:
+            await step(reader)
+        (progress,) = site.cache.fills()
+        key = source.expected.key
+        assert progress == Progress(key, source.name, SIZE, HALF, progress.rate, 1)
+        assert progress.rate > 0
+        gate.open()
+    await site.told(FillEnded)
+    assert site.cache.fills() == []
+
+
+async def test_an_adopted_file_is_served_where_it_lies(
+    site: Site, source: ScriptedSource, tmp_path: Path
+) -> None:
+    path = tmp_path / "update.gz"
+    path.write_bytes(source.data)
+    for _ in range(2):
+        site.cache.adopt(source.expected, path)
+    assert site.cache.holds(source.expected.key)
+    assert await site.read(source) == source.data
+    assert await site.read(source, 5, 9) == source.data[5:9]
+    assert source.opens == []
+    assert path.exists()
+
+
+async def test_a_blob_removed_by_hand_is_fetched_again(site: Site, source: ScriptedSource) -> None:
+    key = await have(site, source, 0.0)
+    site.store.path(key).unlink()
+    assert await site.read(source) == source.data
+    assert source.sent == 2 * SIZE
+    await site.told(FillEnded, 2)
+    assert site.cache.holds(key)
+
+
+async def test_a_blob_shorter_than_announced_does_not_end_politely(
+    site: Site, source: ScriptedSource
+) -> None:
+    await site.cache.fetch(source.expected, source)
+    too_long = Expected(SIZE + 1, source.expected.sha256)
+    with (
+        site.cache.read(too_long, source, 0, SIZE + 1) as reader,
+        pytest.raises(CacheError, match=f"byte {SIZE} was asked for, the blob has {SIZE}"),
+    ):
+        await rest(reader)
+
+
+async def test_proven_readers_share_one_open_file(site: Site, source: ScriptedSource) -> None:
+    await site.cache.fetch(source.expected, source)
+    with site.cache.read(source.expected, source, 0, SIZE) as first:
+        with site.cache.read(source.expected, source, 0, SIZE) as second:
+            assert await step(first) == await step(second)
+            assert len(site.open_files()) == 1
+        assert len(site.open_files()) == 1
+    assert site.open_files() == []
+
+
+async def test_the_sidecar_tells_where_a_blob_came_from(site: Site, source: ScriptedSource) -> None:
+    await site.cache.fetch(source.expected, source)
+    sidecar = site.store.path(source.expected.key).with_suffix(".json")
+    assert json.loads(sidecar.read_text())["source"] == source.name
+
+
+def test_at_least_the_last_byte_is_held_back() -> None:
+    with pytest.raises(ValueError, match="at least the last byte"):
+        HoldBack(10, 0)

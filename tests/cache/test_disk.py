@@ -1,0 +1,239 @@
+"""The default store, on real files: what has a name is proven."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from omaha_mirror.cache import DiskStore, Expected
+from omaha_mirror.cache.disk import MAX_BUFFERS, QUARANTINED
+from omaha_mirror.cache.intervals import Intervals
+from tests.cache.drafts import DATA, EXPECTED, KEY, SIZE, VALIDATOR, Opened, half_done, names, proof
+
+
+def test_a_proven_blob_has_a_name_and_says_how_it_was_proven(
+    store: DiskStore, opened: Opened
+) -> None:
+    draft = opened()
+    draft.begin(VALIDATOR)
+    draft.write(0, [DATA])
+    assert draft.commit(proof()) == KEY
+    assert store.path(KEY).read_bytes() == DATA
+    assert json.loads(store.path(KEY).with_suffix(".json").read_text()) == {
+        "size": SIZE,
+        "sha256": KEY,
+        "sha1": None,
+        "proven_by": "sha256",
+        "source": "http://upstream.test/file",
+        "validator": VALIDATOR,
+    }
+    assert names(store.partial) == []
+    assert [(s.key, s.size) for s in store.load()] == [(KEY, SIZE)]
+
+
+def test_bytes_and_sidecar_are_safe_before_the_name_and_the_journal_goes_last(
+    store: DiskStore, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = opened()
+    draft.begin(VALIDATOR)
+    draft.write(0, [DATA])
+    draft.record()
+    steps: list[str] = []
+    target = store.path(KEY)
+
+    def path_of(fd: int) -> str:
+        return os.readlink(f"/proc/self/fd/{fd}")
+
+    fsync, rename, unlink = os.fsync, Path.rename, Path.unlink
+
+    def noted_fsync(fd: int) -> None:
+        fsync(fd)
+        steps.append(f"sync {Path(path_of(fd)).name}")
+
+    def noted_rename(self: Path, other: Path) -> Path:
+        steps.append(f"name {other.name}")
+        return rename(self, other)
+
+    def noted_unlink(self: Path, missing_ok: bool = False) -> None:
+        steps.append(f"remove {self.name}")
+        unlink(self, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", noted_fsync)
+        patch.setattr(Path, "rename", noted_rename)
+        patch.setattr(Path, "unlink", noted_unlink)
+        draft.commit(proof())
+    assert steps == [
+        f"sync {KEY}.data",
+        f"sync {KEY}.tmp",
+        f"name {KEY}.json",
+        f"name {KEY}",
+        f"sync {target.parent.name}",
+        "sync blobs",
+        "sync partial",
+        f"remove {KEY}.json",
+    ]
+
+
+def test_a_span_is_recorded_only_after_its_bytes_were_synced(
+    store: DiskStore, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = opened()
+    draft.begin(VALIDATOR)
+    draft.write(0, [DATA[:10]])
+    journal = store.partial / f"{KEY}.json"
+    before = journal.read_bytes()
+    seen: list[bytes] = []
+    monkeypatch.setattr(os, "fdatasync", lambda _fd: seen.append(journal.read_bytes()))
+    draft.record()
+    assert seen == [before]
+    assert journal.read_bytes() != before
+    draft.record()
+    assert len(seen) == 1, "nothing new, nothing to do"
+
+
+@pytest.mark.parametrize(
+    ("expected", "name"),
+    [
+        (
+            Expected(SIZE, None, hashlib.sha1(DATA).digest()),
+            f"sha1-{hashlib.sha1(DATA).hexdigest()}",
+        ),
+        (Expected(SIZE, source="http://upstream.test/file"), KEY),
+    ],
+    ids=["a weak digest is part of the name", "an unnamed blob gets its digest as its name"],
+)
+def test_blobs_without_sha256(
+    store: DiskStore, opened: Opened, expected: Expected, name: str
+) -> None:
+    draft = opened(expected)
+    draft.begin(VALIDATOR)
+    draft.write(0, [DATA])
+    assert names(store.partial) == [f"{expected.key}.data", f"{expected.key}.json"]
+    assert draft.commit(proof(expected=expected)) == name
+    with store.open(name) as file:
+        assert file.read() == DATA
+    assert [stored.key for stored in store.load()] == [name]
+    assert names(store.partial) == []
+
+
+def test_a_commit_over_the_same_blob_leaves_its_readers_alone(
+    store: DiskStore, opened: Opened
+) -> None:
+    for expected in (EXPECTED, Expected(SIZE, source="http://upstream.test/file")):
+        draft = opened(expected)
+        draft.begin(VALIDATOR)
+        draft.write(0, [DATA])
+        draft.commit(proof(expected=expected))
+        if expected is EXPECTED:
+            reading = store.open(KEY)
+    with reading:
+        assert reading.read() == DATA
+    assert len(store.load()) == 1
+
+
+def test_many_small_buffers_at_once(opened: Opened) -> None:
+    draft = opened()
+    step = SIZE // (3 * MAX_BUFFERS)
+    buffers = [DATA[at : at + step] for at in range(0, SIZE, step)]
+    assert len(buffers) > 3 * MAX_BUFFERS
+    draft.begin(VALIDATOR)
+    draft.write(0, buffers)
+    draft.record()
+    assert draft.read(0, SIZE + 1) == DATA
+    assert opened().filled == Intervals([(0, SIZE)])
+
+
+def test_a_short_write_is_completed(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    pwritev, pwrite = os.pwritev, os.pwrite
+    monkeypatch.setattr(os, "pwritev", lambda fd, b, at: pwritev(fd, [b[0][:7]], at))
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: pwrite(fd, data[:50_000], at))
+    draft = opened()
+    draft.begin(VALIDATOR)
+    draft.write(0, [DATA[:30], DATA[30:]])
+    draft.record()
+    assert draft.read(0, SIZE) == DATA
+    assert opened().filled == Intervals([(0, SIZE)])
+
+
+def test_a_growing_blob_is_sparse_and_has_its_final_size(store: DiskStore, opened: Opened) -> None:
+    opened(Expected(1 << 30, bytes(32)))
+    status = (store.partial / f"{bytes(32).hex()}.data").stat()
+    assert (status.st_size, status.st_blocks) == (1 << 30, 0)
+
+
+def test_leftovers_and_foreign_files_are_swept_and_folders_left_alone(
+    store: DiskStore, opened: Opened
+) -> None:
+    half_done(opened)
+    foreign = store.blobs / "ab"
+    (foreign / "sub").mkdir(parents=True)
+    for name in ("a.data", "b.json", "c", "d.tmp"):
+        (store.partial / name).write_bytes(b"x")
+    (store.partial / "folder").mkdir()
+    for name in ("0ab.tmp", "1ab.json", "README"):
+        (foreign / name).write_bytes(b"x")
+    assert store.load() == []
+    assert names(store.partial) == [f"{KEY}.data", f"{KEY}.json"]
+    assert (store.partial / "folder").is_dir()
+    assert names(store.blobs) == ["README"]
+
+
+def test_a_removed_blob_leaves_nothing(store: DiskStore, opened: Opened) -> None:
+    draft = opened()
+    draft.write(0, [DATA])
+    draft.commit(proof())
+    store.remove(KEY)
+    store.remove(KEY)
+    assert names(store.blobs) == []
+    assert store.load() == []
+
+
+def test_a_use_survives_a_restart(store: DiskStore, opened: Opened) -> None:
+    draft = opened()
+    draft.write(0, [DATA])
+    draft.commit(proof())
+    store.touch(KEY, 12_345.5)
+    assert [s.last_used for s in store.load()] == [12_345.5]
+
+
+def test_a_use_that_cannot_be_kept_is_no_error(store: DiskStore) -> None:
+    store.touch(KEY, 1.0)
+
+
+def test_quarantine_keeps_the_newest_few(store: DiskStore) -> None:
+    for i in range(QUARANTINED + 2):
+        expected = Expected(1, bytes([i]) * 32)
+        draft = store.draft(expected)
+        draft.begin(VALIDATOR)
+        draft.write(0, [bytes([i])])
+        os.utime(draft.file.fileno(), (i, i))
+        draft.quarantine()
+        draft.close()
+    kept = [path.read_bytes() for path in store.quarantine.iterdir()]
+    assert sorted(kept) == [bytes([i]) for i in range(2, QUARANTINED + 2)]
+    assert names(store.partial) == []
+
+
+def test_a_discarded_draft_leaves_nothing(store: DiskStore, opened: Opened) -> None:
+    half_done(opened)
+    opened().discard()
+    assert names(store.directory) == []
+
+
+def test_bytes_that_cannot_be_put_aside_are_not_believed_again(
+    store: DiskStore, opened: Opened
+) -> None:
+    half_done(opened)
+    draft = opened()
+    store.quarantine.rmdir()
+    with pytest.raises(FileNotFoundError):
+        draft.quarantine()
+    assert opened().filled == Intervals()
+
+
+def test_free_is_what_others_may_use(store: DiskStore) -> None:
+    status = os.statvfs(store.directory)
+    assert abs(store.free() - status.f_bavail * status.f_frsize) < 1 << 30

@@ -1,0 +1,80 @@
+"""A disk that fails: readers are told, and the books stay straight."""
+
+import asyncio
+import os
+
+import pytest
+
+from omaha_mirror.cache import Limits
+from omaha_mirror.cache.errors import (
+    CacheError,
+    Condemned,
+    SourceGone,
+)
+from omaha_mirror.cache.events import FillEnded, Outcome
+from tests.cache.conftest import MakeSite
+from tests.cache.site import Site, rest
+from tests.cache.source import CHUNK, ScriptedSource
+
+SIZE = 2 * 1024 * 1024
+
+
+@pytest.fixture
+def source() -> ScriptedSource:
+    return ScriptedSource(os.urandom(SIZE))
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize("step_name", ["draft", "begin", "write", "read", "record"])
+async def test_a_failing_disk_is_told_to_the_readers(
+    make_site: MakeSite, source: ScriptedSource, step_name: str
+) -> None:
+    site = await make_site(limits=Limits(record_bytes=CHUNK))
+    site.store.failures[step_name] = OSError(28, "No space left on device")
+    with pytest.raises(CacheError, match="No space left on device"):
+        await site.read(source)
+    ended = await site.told(FillEnded)
+    assert (ended.outcome, "No space" in ended.reason) == (Outcome.FAILED, True)
+    site.store.failures.clear()
+    assert await site.read(source) == source.data
+
+
+async def test_a_proven_blob_that_cannot_be_kept_is_still_served(
+    site: Site, source: ScriptedSource
+) -> None:
+    site.store.failures["commit"] = OSError(28, "No space left on device")
+    assert await site.read(source) == source.data
+    assert (await site.told(FillEnded)).outcome is Outcome.FAILED
+    assert not site.cache.holds(source.expected.key)
+
+
+@pytest.mark.parametrize("step_name", ["quarantine", "discard", "record"])
+async def test_a_disk_that_fails_at_the_end_hides_neither_the_end_nor_its_reason(
+    site: Site, source: ScriptedSource, step_name: str
+) -> None:
+    expected = source.expected
+    error: type[CacheError] = SourceGone
+    site.store.failures[step_name] = OSError(5, "Input/output error")
+    if step_name == "quarantine":
+        source.data, error = flipped(source.data, 0), Condemned
+    else:
+        source.drops.add(0 if step_name == "discard" else CHUNK)
+        gate = source.gate(0 if step_name == "discard" else CHUNK)
+    with site.cache.read(expected, source, SIZE - 1, SIZE) as reader:
+        reading = asyncio.create_task(rest(reader))
+        if step_name != "quarantine":
+            source.refusals.append(SourceGone("gone"))
+            gate.open()
+        with pytest.raises(error):
+            await reading
+    assert site.cache.fills() == []
+
+
+async def test_a_defect_is_told_to_the_readers(site: Site, source: ScriptedSource) -> None:
+    site.store.failures["write"] = ZeroDivisionError("surprise")
+    with pytest.raises(CacheError, match="surprise"):
+        await site.read(source)
+    assert (await site.told(FillEnded)).outcome is Outcome.FAILED

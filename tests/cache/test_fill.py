@@ -1,0 +1,152 @@
+"""A blob while it grows: one flight for all, and what leaves before it is proven."""
+
+import asyncio
+import os
+
+import pytest
+
+from omaha_mirror.cache.errors import (
+    SourceGone,
+)
+from omaha_mirror.cache.events import Connected, FillEnded, Opened, Outcome
+from tests.cache.conftest import MakeSite
+from tests.cache.site import HOLD_BACK, Site, rest, step
+from tests.cache.source import CHUNK, Open, ScriptedSource
+
+SIZE = 2 * 1024 * 1024
+
+
+FAR = SIZE - 512 * 1024
+
+
+@pytest.fixture
+def source() -> ScriptedSource:
+    return ScriptedSource(os.urandom(SIZE))
+
+
+async def test_many_readers_one_flight(site: Site, source: ScriptedSource) -> None:
+    data = source.data
+    assert await asyncio.gather(*(site.read(source) for _ in range(20))) == [data] * 20
+    assert source.opens == [Open(0, SIZE, None)]
+    assert source.sent == SIZE
+    assert [e.status for e in site.all(Opened)] == ["miss"] + ["filling"] * 19
+    ended = await site.told(FillEnded)
+    assert (ended.outcome, ended.fetched) == (Outcome.PROVEN, SIZE)
+
+
+async def test_a_reader_may_join_at_any_time(site: Site, source: ScriptedSource) -> None:
+    gates = [source.gate(at) for at in range(0, SIZE, SIZE // 4)]
+    readers = []
+    for gate in gates:
+        readers.append(asyncio.create_task(site.read(source)))
+        await gate.reached.wait()
+        gate.open()
+    assert await asyncio.gather(*readers) == [source.data] * 4
+    await site.told(FillEnded)
+    assert await site.read(source) == source.data
+    assert [e.status for e in site.all(Opened)] == ["miss", "filling", "filling", "filling", "hit"]
+    assert (source.sent, len(source.opens)) == (SIZE, 1)
+
+
+async def test_bytes_leave_while_the_source_still_sends(site: Site, source: ScriptedSource) -> None:
+    gate = source.gate(CHUNK)
+    with site.cache.read(source.expected, source, 0, SIZE) as reader:
+        assert await step(reader) == source.data[:CHUNK]
+        waiting = asyncio.create_task(step(reader))
+        await gate.reached.wait()
+        assert not waiting.done()
+        gate.open()
+        assert (await waiting).startswith(source.data[CHUNK : 2 * CHUNK])
+
+
+async def test_the_end_leaves_only_when_the_digest_is_right(
+    site: Site, source: ScriptedSource
+) -> None:
+    last = source.gate(SIZE - 1)
+    got = b""
+    with site.cache.read(source.expected, source, 0, SIZE) as reader:
+        while len(got) < SIZE - HOLD_BACK:
+            got += await step(reader)
+        assert got == source.data[: SIZE - HOLD_BACK]
+        tail = asyncio.create_task(rest(reader))
+        await last.reached.wait()
+        assert not tail.done()
+        last.open()
+        assert got + await tail == source.data
+
+
+@pytest.mark.parametrize("hold_back", [1, SIZE, 10 * SIZE])
+async def test_any_hold_back(make_site: MakeSite, source: ScriptedSource, hold_back: int) -> None:
+    site = await make_site(hold_back=hold_back)
+    assert await site.read(source) == source.data
+
+
+@pytest.mark.parametrize("size", [0, 1, CHUNK])
+async def test_small_blobs(site: Site, size: int) -> None:
+    source = ScriptedSource(os.urandom(size))
+    assert await site.read(source, stop=size) == source.data
+    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert site.cache.holds(source.expected.key)
+
+
+async def test_no_reader_is_needed_to_finish(site: Site, source: ScriptedSource) -> None:
+    gate = source.gate(CHUNK)
+    with site.cache.read(source.expected, source, 0, SIZE) as reader:
+        await step(reader)
+    gate.open()
+    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert source.sent == SIZE
+
+
+async def test_nobody_opens_a_connection_for_a_fill_that_is_ending(
+    site: Site, source: ScriptedSource
+) -> None:
+    """A reader comes while the fill, refused by upstream, still waits for its last write."""
+    hold = site.store.hold("write")
+    source.drops.add(2 * CHUNK)
+    gate = source.gate(2 * CHUNK)
+    first = asyncio.create_task(site.read(source))
+    await hold.reached.wait()
+    far = asyncio.create_task(site.read(source, FAR, FAR + 1))
+    await site.told(Connected, 2)
+    source.refusals.append(SourceGone("gone"))
+    source.gate(FAR).open()
+    source.drops.add(FAR)
+    await asyncio.sleep(0)
+    late = asyncio.create_task(site.read(source, SIZE // 2, SIZE // 2 + 1))
+    await site.told(Opened, 3)
+    gate.open()
+    hold.open()
+    for outcome in await asyncio.gather(first, far, late, return_exceptions=True):
+        assert isinstance(outcome, SourceGone | bytes)
+    await site.told(FillEnded)
+    assert source.connected == 0
+
+
+async def test_a_cancelled_reader_leaves_no_trace(site: Site, source: ScriptedSource) -> None:
+    for at in (0, CHUNK, SIZE - 1):
+        gate = source.gate(at)
+        reading = asyncio.create_task(site.read(source))
+        await gate.reached.wait()
+        assert [progress.readers for progress in site.cache.fills()] == [1]
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert [progress.readers for progress in site.cache.fills()] == [0]
+        gate.open()
+    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert site.open_files() == []
+    assert source.sent == SIZE
+
+
+async def test_the_file_stays_open_for_whoever_still_reads_it(
+    site: Site, source: ScriptedSource
+) -> None:
+    with site.cache.read(source.expected, source, 0, SIZE) as reader:
+        window = await reader.window()
+        assert window is not None
+        await site.told(FillEnded)
+        assert len(site.open_files()) == 1
+        assert os.pread(window.file.fileno(), window.count, 0) == source.data[: window.count]
+        assert await rest(reader) == source.data
+    assert site.open_files() == []

@@ -1,0 +1,128 @@
+"""Room for blobs: who goes, who stays, and who is told that there is none."""
+
+import asyncio
+import os
+
+import pytest
+
+from omaha_mirror.cache.errors import (
+    NeverFits,
+    NoRoomNow,
+)
+from omaha_mirror.cache.events import Evicted, FillEnded, Opened
+from tests.cache.conftest import MakeSite
+from tests.cache.site import Site, rest, step
+from tests.cache.source import ScriptedSource
+
+SIZE = 1024 * 1024
+
+
+HALF = SIZE // 2
+
+
+def source_of(size: int = SIZE) -> ScriptedSource:
+    return ScriptedSource(os.urandom(size))
+
+
+async def have(site: Site, source: ScriptedSource, used: float) -> str:
+    """Have a blob here, last used at a time."""
+    await site.cache.fetch(source.expected, source)
+    site.ledger.entries[source.expected.key].last_used = used
+    return source.expected.key
+
+
+async def test_the_least_recently_used_goes(make_site: MakeSite) -> None:
+    site = await make_site(max_size=3 * SIZE)
+    blobs = [source_of() for _ in range(3)]
+    keys = [await have(site, blob, used) for blob, used in zip(blobs, (2.0, 1.0, 3.0), strict=True)]
+    assert await site.read(source_of()) != b""
+    assert [site.cache.holds(key) for key in keys] == [True, False, True]
+    assert site.all(Evicted) == [Evicted(keys[1], SIZE)]
+    assert keys[1] not in site.files("blobs")
+
+
+@pytest.mark.parametrize("how", ["read", "kept", "followed to the end"])
+async def test_what_is_in_use_or_offered_is_never_evicted(make_site: MakeSite, how: str) -> None:
+    blob, other = source_of(), source_of()
+    key = blob.expected.key
+    site = await make_site(max_size=SIZE, keep=lambda kept: how == "kept" and kept == key)
+    if how != "followed to the end":
+        await site.cache.fetch(blob.expected, blob)
+    with site.cache.read(blob.expected, blob, 0, SIZE) as reader:
+        await step(reader)
+        await site.told(FillEnded)
+        if how == "kept":
+            reader.close()  # and once more at the end of the block: that is nothing
+        with pytest.raises(NoRoomNow):
+            await site.read(other)
+        assert site.cache.holds(key)
+    if how != "kept":
+        assert await site.read(other) == other.data
+        assert not site.cache.holds(key)
+
+
+async def test_larger_than_the_cache_is_told_to_the_reader(make_site: MakeSite) -> None:
+    site, source = await make_site(max_size=SIZE - 1), source_of()
+    with pytest.raises(NeverFits):
+        await site.read(source)
+    with pytest.raises(NeverFits):
+        await site.cache.fetch(source.expected, source)
+    assert source.opens == []
+    assert site.files("partial") == []
+
+
+async def test_fills_that_make_room_at_once_do_not_take_the_same_victim_twice(
+    make_site: MakeSite,
+) -> None:
+    site = await make_site(max_size=3 * SIZE)
+    old = [source_of() for _ in range(3)]
+    for used, blob in enumerate(old):
+        await have(site, blob, float(used))
+    hold = site.store.hold("remove")
+    new = [source_of() for _ in range(2)]
+    fetching = [asyncio.create_task(site.read(blob)) for blob in new]
+    await hold.reached.wait()
+    del site.store.holds["remove"]
+    hold.open()
+    assert await asyncio.gather(*fetching) == [blob.data for blob in new]
+    assert [e.key for e in site.all(Evicted)] == [blob.expected.key for blob in old[:2]]
+    assert site.ledger.used == 3 * SIZE
+
+
+async def test_a_victim_that_is_wanted_again_is_fetched_after_it_has_gone(
+    make_site: MakeSite,
+) -> None:
+    """Its removal can never hit the new copy."""
+    site = await make_site(max_size=2 * SIZE)
+    victim, other = source_of(), source_of()
+    await have(site, victim, 0.0)
+    await have(site, source_of(), 1.0)
+    hold = site.store.hold("remove")
+    first = asyncio.create_task(site.read(other))
+    await hold.reached.wait()
+    steps = len(site.store.steps)
+    second = asyncio.create_task(site.read(victim))
+    await site.told(Opened, 4)
+    for _ in range(5):
+        await asyncio.to_thread(int)  # time for workers to do what they should not
+    assert site.store.steps[steps:] == [], "it waits its turn"
+    del site.store.holds["remove"]
+    hold.open()
+    assert [await first, await second] == [other.data, victim.data]
+    await site.told(FillEnded, 4)
+    assert site.cache.holds(victim.expected.key)
+    assert await site.read(victim) == victim.data
+    assert victim.sent == 2 * SIZE
+
+
+async def test_what_a_fill_has_written_is_not_counted_twice(make_site: MakeSite) -> None:
+    """The disk's free space already lacks it."""
+    site = await make_site()
+    first, second = source_of(), source_of()
+    gate = first.gate(HALF)
+    with site.cache.read(first.expected, first, 0, HALF) as reader:
+        await rest(reader)
+    site.store.free_bytes = SIZE + HALF
+    assert await site.read(second) == second.data
+    gate.open()
+    await site.told(FillEnded, 2)

@@ -1,0 +1,161 @@
+"""Bytes that turn out wrong, and files that are replaced: nobody completes, and the next round is clean."""
+
+import asyncio
+import os
+from contextlib import ExitStack
+
+import pytest
+
+from omaha_mirror.cache import Reader
+from omaha_mirror.cache import reader as reader_module
+from omaha_mirror.cache.errors import (
+    Condemned,
+    GenerationEnded,
+)
+from omaha_mirror.cache.events import FillEnded, Opened, Outcome
+from tests.cache.site import HOLD_BACK, Hold, Site, rest, step
+from tests.cache.source import ScriptedSource
+
+SIZE = 2 * 1024 * 1024
+
+
+@pytest.fixture
+def source() -> ScriptedSource:
+    return ScriptedSource(os.urandom(SIZE))
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+async def test_a_flipped_byte_cuts_whoever_got_bytes_and_nobody_completes(
+    site: Site, source: ScriptedSource
+) -> None:
+    good, expected = source.data, source.expected
+    source.data = flipped(good, 5)
+    last = source.gate(SIZE - 1)
+    cuts: list[str] = []
+    with ExitStack() as stack:
+
+        def reader(start: int) -> Reader:
+            return stack.enter_context(site.cache.read(expected, source, start, SIZE))
+
+        from_zero, untouched = reader(0), reader(SIZE - HOLD_BACK)
+        from_zero.on_cut = lambda: cuts.append("from zero")
+        await step(from_zero)
+        whole = asyncio.create_task(rest(from_zero))
+        tail = asyncio.create_task(rest(untouched))
+        await last.reached.wait()
+        source.data = good  # what the next round gets; this one goes on with its own
+        last.open()
+        with pytest.raises(GenerationEnded):
+            await whole
+        assert from_zero.offset <= SIZE - HOLD_BACK
+        assert cuts == ["from zero"]
+        assert await tail == good[-HOLD_BACK:], "who had got nothing reads the next generation"
+        with pytest.raises(GenerationEnded):
+            await from_zero.window()
+    quarantined = list((site.directory / "quarantine").iterdir())
+    assert [path.read_bytes() for path in quarantined] == [flipped(good, 5)]
+    await site.told(FillEnded, 2)
+    assert [e.outcome for e in site.all(FillEnded)] == [Outcome.WRONG, Outcome.PROVEN]
+    assert await site.read(source) == good
+    assert site.all(Opened)[-1].status == "hit"
+
+
+async def test_three_wrong_rounds_condemn_a_blob(site: Site, source: ScriptedSource) -> None:
+    expected = source.expected
+    source.data = flipped(source.data, 0)
+    with site.cache.read(expected, source, SIZE - 1, SIZE) as reader:
+        with pytest.raises(Condemned, match="SHA-256 is"):
+            await reader.window()
+        with pytest.raises(Condemned):
+            await reader.window()
+    assert [e.outcome for e in site.all(FillEnded)] == [Outcome.WRONG] * 3
+    opens = len(source.opens)
+    assert "SHA-256 is" in (site.cache.condemned(expected.key) or "")
+    with pytest.raises(Condemned), site.cache.read(expected, source, 0, 1):
+        pass
+    with pytest.raises(Condemned):
+        await site.cache.fetch(expected, source)
+    assert len(source.opens) == opens
+    assert len(site.files("quarantine")) == 3
+    assert site.files("partial") == []
+
+
+async def test_a_good_round_forgets_the_wrong_ones(site: Site, source: ScriptedSource) -> None:
+    good, expected = source.data, source.expected
+    source.data = flipped(good, 0)
+    last = source.gate(SIZE - 1)
+    fetching = asyncio.create_task(site.cache.fetch(expected, source))
+    await last.reached.wait()
+    source.data = good
+    last.open()
+    assert await fetching is not None
+    assert [e.outcome for e in site.all(FillEnded)] == [Outcome.WRONG, Outcome.PROVEN]
+    assert site.cache.condemned(expected.key) is None
+
+
+async def test_another_generation_is_never_stitched_to_the_first(
+    site: Site, source: ScriptedSource
+) -> None:
+    """The source is replaced in mid-flight; who got bytes is cut, who got none gets the new file."""
+    expected, good = source.expected, source.data
+    source.drops.add(SIZE // 2)
+    gate = source.gate(SIZE // 2)
+    with (
+        site.cache.read(expected, source, 0, SIZE) as begun,
+        site.cache.read(expected, source, SIZE - 9, SIZE) as waiting,
+    ):
+        await step(begun)
+        tail = asyncio.create_task(rest(waiting))
+        await gate.reached.wait()
+        source.replace(good)
+        gate.open()
+        with pytest.raises(GenerationEnded, match=r"was replaced|ended generation"):
+            await rest(begun)
+        assert await tail == good[-9:]
+    again = [opened.start for opened in source.opens].index(SIZE // 2)
+    assert source.opens[again].validator == {"etag": '"1"'}
+    assert source.opens[again + 1].validator is None, "the next round begins with a clean sheet"
+    assert site.files("quarantine") == []
+
+
+async def test_a_reader_that_comes_while_wrong_bytes_are_put_away_gets_the_next_round(
+    site: Site, source: ScriptedSource
+) -> None:
+    """It neither gets wrong bytes nor stops the loop asking again and again."""
+    good, expected = source.data, source.expected
+    source.data = flipped(good, 0)
+    hold, last = site.store.hold("quarantine"), source.gate(SIZE - 1)
+    fetching = asyncio.create_task(site.cache.fetch(expected, source))
+    await last.reached.wait()
+    source.data = good
+    last.open()
+    await hold.reached.wait()
+    readers = [asyncio.create_task(site.read(source, at, at + 1)) for at in (0, SIZE - 1)]
+    await site.told(Opened, 3)
+    del site.store.holds["quarantine"]
+    hold.open()
+    assert await asyncio.gather(*readers) == [good[:1], good[-1:]]
+    await fetching
+
+
+async def test_a_reader_cut_while_its_bytes_are_loaded_reads_the_next_round(
+    site: Site, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The generation ends between finding the bytes and handing them out."""
+    good, expected = source.data, source.expected
+    source.data = flipped(good, 0)
+    last, loading = source.gate(SIZE - 1), Hold()
+    monkeypatch.setattr(reader_module, "resident", lambda *_: False)
+    monkeypatch.setattr(reader_module, "load", lambda *_: loading.pass_through())
+    reading = asyncio.create_task(site.read(source, 0, 1, expected))
+    await loading.reached.wait()
+    await last.reached.wait()
+    source.data = good
+    last.open()
+    await site.told(FillEnded)
+    loading.open()
+    assert await reading == good[:1]
+    await site.told(FillEnded, 2)

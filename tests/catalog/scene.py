@@ -1,0 +1,136 @@
+"""A catalog before a scripted release server, and a clock that can be put forward."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from omaha_mirror.catalog import CannotProve, Catalog, Known, Release, Rule, Wanted, learn
+from omaha_mirror.omaha import Action, Digest, Manifest, Package
+from omaha_mirror.upstream.allowed import AllowList
+from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
+from tests.support.upstream import Upstream
+
+APP = "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
+BOARD = "amd64-usr"
+VERSION = "3815.2.1"
+PAYLOAD = "update.gz"
+BODY = b"payload" * 1000
+AZURE = b"azure" * 100
+PIN = Rule(VERSION)
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+def path_of(name: str, version: str = VERSION) -> str:
+    """Where the release server has a file."""
+    return f"/{BOARD}/{version}/{name}"
+
+
+def sha256(body: bytes) -> Digest:
+    return Digest("sha256", hashlib.sha256(body).digest())
+
+
+def package(name: str, body: bytes = BODY) -> Package:
+    return Package(name=name, size=len(body), hash_sha256=sha256(body), required=name == PAYLOAD)
+
+
+def release(*extras: str, version: str = VERSION, learnt: float = 0.0) -> Release:
+    """A release with a payload and these extra packages."""
+    packages = (package(PAYLOAD), *(package(name, AZURE) for name in extras))
+    action = Action(event="postinstall", sha256=sha256(BODY))
+    return Release(
+        app_id=APP,
+        board=BOARD,
+        version=version,
+        manifest=Manifest(version=version, packages=packages, actions=(action,)),
+        urls={p.name: f"http://release.example/{version}/{p.name}" for p in packages},
+        learnt=learnt,
+    )
+
+
+class Clock:
+    """Takes the place of the module `time`."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class Site:
+    """One catalog file and the release server behind it; catalogs are opened and closed over it."""
+
+    def __init__(self, upstream: Upstream, path: Path, clock: Clock) -> None:
+        self.upstream = upstream
+        self.path = path
+        self.clock = clock
+        self.asked: list[Wanted] = []
+        self.proven: list[str] = []
+        self.open: list[Catalog] = []
+        self.fetcher = HttpFetcher(HttpSettings(AllowList(upstream.origin)))
+        self._server = ReleaseServer(self.fetcher, upstream.origin)
+
+    async def start(self) -> Catalog:
+        catalog = Catalog(self.learn, self.path, PAYLOAD)
+        await catalog.start()
+        self.open.append(catalog)
+        return catalog
+
+    async def stop(self, catalog: Catalog) -> None:
+        self.open.remove(catalog)
+        await catalog.close()
+
+    async def restart(self, catalog: Catalog) -> Catalog:
+        await self.stop(catalog)
+        return await self.start()
+
+    async def learn(self, wanted: Wanted) -> Known:
+        self.asked.append(wanted)
+        return await learn(wanted, self._server, self.prove, self.clock.time())
+
+    async def prove(self, package: RemotePackage) -> Digest:
+        self.proven.append(package.name)
+        async with self.fetcher.stream(package.url) as body:
+            content = b"".join([chunk async for chunk in body.chunks()])
+        if not content:
+            raise CannotProve(f"{package.url} is empty")
+        return sha256(content)
+
+    async def line_down(self) -> None:
+        """Refuse new connections and cut those that are kept alive."""
+        await self.upstream.refuse()
+        self.upstream.cut_all()
+
+    def publish(self, extras: Iterable[str] = (), version: str = VERSION) -> None:
+        self.upstream.put(path_of(PAYLOAD, version), BODY)
+        for name in extras:
+            self.upstream.put(path_of(name, version), AZURE)
+
+
+async def ask(
+    catalog: Catalog, oem: str = "", rule: Rule = PIN, *, wait: float = 30.0
+) -> Known | None:
+    """Look a version up as a machine's check does, and give what is known then."""
+    await catalog.look_up(APP, BOARD, rule, oem, wait)
+    assert rule.version is not None
+    return catalog.known(APP, BOARD, rule.version)
+
+
+async def offered(catalog: Catalog, oem: str = "", rule: Rule = PIN) -> Release:
+    """The release that is known after a look-up."""
+    known = await ask(catalog, oem, rule)
+    assert known is not None
+    assert known.release is not None
+    return known.release
+
+
+async def quiet(catalog: Catalog) -> None:
+    """Wait for the questions under way; a look-up does so only while nothing can be decided."""
+    await asyncio.gather(*catalog._asking.values())

@@ -1,0 +1,234 @@
+"""The whole mirror for tests: in this process, or as a process of its own."""
+
+import asyncio
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from aiohttp import web
+
+from omaha_mirror.cache import events
+from omaha_mirror.config import Address, Config
+from omaha_mirror.omaha import Response, parse_response
+from omaha_mirror.service import Service
+from omaha_mirror.web.public import PublicApp
+from omaha_mirror.web.server import Listener
+from tests.support.talk import PATIENCE, Answer, ask
+
+DATA = Path(__file__).parent.parent / "data"
+VERSION = "3815.2.1"
+FOLDER = f"/amd64-usr/{VERSION}"
+PAYLOAD = "flatcar_production_update.gz"
+PAYLOAD_PATH = f"{FOLDER}/{PAYLOAD}"
+
+
+def real_payload(name: str = "update.gz") -> bytes:
+    """A signed payload as released."""
+    return (DATA / "payloads" / VERSION / name).read_bytes()
+
+
+def omaha(name: str) -> bytes:
+    """A recorded Omaha message."""
+    return (DATA / "omaha" / f"{name}.xml").read_bytes()
+
+
+def settings(directory: Path, release_url: str, **changes: Any) -> dict[str, Any]:
+    """A config that pins `stable` to the one release there is."""
+    # One certificate is read in much less time than all those of the system.
+    ca_file = str(DATA / "tls" / "authority.pem")
+    upstream = {"release_url": release_url, "ca_file": ca_file, **changes.pop("upstream", {})}
+    cache = {"directory": str(directory / "cache"), "min_free": 0, **changes.pop("cache", {})}
+    return {
+        "listen": ["127.0.0.1:0"],
+        "cache": cache,
+        "state_directory": str(directory / "state"),
+        "tracks": {"stable": VERSION},
+        "upstream": upstream,
+        **changes,
+    }
+
+
+class Site:
+    """What can be asked of a mirror, wherever it runs."""
+
+    address: Address
+
+    async def check(self, name: str = "request_check_first", **headers: str) -> Answer:
+        """Send a recorded Omaha request."""
+        return await self.post(omaha(name), **headers)
+
+    async def post(self, body: bytes, **headers: str) -> Answer:
+        return await ask(self.address, "POST", "/v1/update/", headers, body)
+
+    async def told(self, body: bytes) -> Response:
+        """The answer to an Omaha request, read."""
+        answer = await self.post(body)
+        assert answer.status == 200, answer.body
+        return parse_response(answer.body)
+
+    async def folder(self) -> str:
+        """The path of the packages that are offered."""
+        [app] = (await self.told(omaha("request_check_first"))).apps
+        assert app.update_check is not None
+        assert app.update_check.status == "ok"
+        path = re.sub(r"^http://[^/]+", "", app.update_check.urls[0].codebase)
+        assert re.fullmatch(rf"/packages/{re.escape(VERSION)}-[0-9a-f]{{8}}/", path)
+        return path
+
+    async def payload(self) -> str:
+        """The path of the payload that is offered."""
+        return await self.folder() + PAYLOAD
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        return await ask(self.address, "GET", path, headers)
+
+    async def round_trips(self, count: int = 20) -> None:
+        """Keep the mirror's loop busy: what it was about to send it has sent then."""
+        for _ in range(count):
+            assert (await self.get("/healthz")).status == 200
+
+
+class WatchedService(Service):
+    """Tells a test what its cache tells the log."""
+
+    def __init__(self, config: Config, tell: Callable[[events.Event], None]) -> None:
+        self._tell = tell
+        super().__init__(config)
+
+    def _happened(self, event: events.Event) -> None:
+        super()._happened(event)
+        self._tell(event)
+
+
+class Mirror(Site):
+    """A mirror in this process, with books: requests under way, and what its cache did."""
+
+    def __init__(self, config: Config) -> None:
+        self.active = 0
+        self.events: list[events.Event] = []
+        self.service = WatchedService(config, self._note)
+        self._listener = Listener(self._handle)
+        self._app = PublicApp(self.service)
+        self._addresses = config.listen
+        self._news = asyncio.Event()
+
+    async def start(self) -> None:
+        await self.service.start()
+        [self.address] = await self._listener.start(self._addresses)
+
+    async def stop(self) -> None:
+        await self._listener.stop()
+        await self.service.close()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait for something in the books, which is asked again after each change of them."""
+        async with asyncio.timeout(PATIENCE):
+            while not holds():
+                await self._news.wait()
+
+    def opened(self, count: int) -> Callable[[], bool]:
+        """Whether so many readers were opened."""
+        return lambda: sum(isinstance(event, events.Opened) for event in self.events) >= count
+
+    def ended(self) -> list[events.FillEnded]:
+        """The fills that have ended."""
+        return [event for event in self.events if isinstance(event, events.FillEnded)]
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        self.active += 1
+        self._tell()
+        try:
+            return await self._app(request)
+        finally:
+            self.active -= 1
+            self._tell()
+
+    def _note(self, event: events.Event) -> None:
+        self.events.append(event)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+@asynccontextmanager
+async def mirror_in_process(
+    directory: Path, release_url: str, **changes: Any
+) -> AsyncIterator[Mirror]:
+    """A running mirror; see `settings` for the arguments."""
+    mirror = Mirror(Config.model_validate(settings(directory, release_url, **changes)))
+    await mirror.start()
+    try:
+        yield mirror
+    finally:
+        await mirror.stop()
+
+
+class MirrorProcess(Site):
+    """A mirror as a process: `python -m omaha_mirror serve`. An async context manager.
+
+    Args:
+        directory: for the config, the cache and the state; the next process goes on with them.
+        release_url: of the upstream.
+        changes: of the config.
+    """
+
+    def __init__(self, directory: Path, release_url: str, **changes: Any) -> None:
+        self.log: list[str] = []
+        self._partial = directory / "cache" / "partial"
+        self._config = directory / "config.yaml"
+        self._config.write_text(yaml.safe_dump(settings(directory, release_url, **changes)))
+
+    async def __aenter__(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "omaha_mirror", "serve", "--config", str(self._config)),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self._news = asyncio.Event()
+        self._pump = asyncio.create_task(self._read_log())
+        listening = await self.logged("omaha-mirror listens on http://")
+        self.address = Address.parse(listening.rpartition("/")[2].strip())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._process.returncode is None:
+            await self.kill()
+
+    async def logged(self, words: str) -> str:
+        """Wait for a line of the log that has these words."""
+        async with asyncio.timeout(PATIENCE):
+            while not (found := [line for line in self.log if words in line]):
+                self._news.clear()
+                await self._news.wait()
+        return found[0]
+
+    def journals(self) -> list[Path]:
+        """The journals of the fills under way."""
+        return list(self._partial.glob("*.json"))
+
+    async def terminate(self) -> int:
+        """Ask it to stop; the exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def kill(self) -> int:
+        """End it as a crash or a power cut does."""
+        return await self._end(signal.SIGKILL)
+
+    async def _end(self, number: signal.Signals) -> int:
+        self._process.send_signal(number)
+        async with asyncio.timeout(PATIENCE):
+            code = await self._process.wait()
+            await self._pump
+        return code
+
+    async def _read_log(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            self.log.append(line.decode())
+            self._news.set()

@@ -1,0 +1,225 @@
+"""Connections: their deadlines, and what is left of them when a client has gone."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from omaha_mirror.web import server
+from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, omaha
+from tests.support.talk import Talk, dial, request
+from tests.support.upstream import Upstream
+from tests.web.conftest import BODY
+
+HALF = len(BODY) // 2
+HEALTH = request("GET", "/healthz")
+CHECK = request("POST", "/v1/update/", body=omaha("request_check_first"))
+
+
+@pytest.fixture
+async def strict(
+    release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Mirror]:
+    """A mirror that waits for a first request not nearly as long as for a later one."""
+    monkeypatch.setattr(server, "FIRST_REQUEST", 0.1)
+    async with mirror_in_process(tmp_path, release.origin) as mirror:
+        yield mirror
+
+
+@pytest.fixture
+async def brief(
+    release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Mirror]:
+    """A mirror that soon closes connections that are not used any more."""
+    monkeypatch.setattr(server, "KEEP_ALIVE", 0.1)
+    async with mirror_in_process(tmp_path, release.origin) as mirror:
+        yield mirror
+
+
+async def alive(talk: Talk) -> bool:
+    """Whether the connection still serves requests."""
+    await talk.send(HEALTH)
+    return (await talk.answer()).body == b"ok\n"
+
+
+# Deadlines
+
+
+@pytest.mark.parametrize("sent", [b"", b"G", HEALTH[:-2]])
+async def test_a_first_request_that_does_not_come_is_not_waited_for(
+    strict: Mirror, sent: bytes
+) -> None:
+    async with dial(strict.address) as talk:
+        await talk.send(sent)
+        assert await talk.rest() == b""
+
+
+async def test_a_header_that_dribbles_in_is_cut(strict: Mirror) -> None:
+    async with dial(strict.address) as talk:
+
+        async def dribble() -> None:
+            await talk.send(HEALTH[:-2], "X: ")
+            with suppress(ConnectionError):
+                while True:
+                    await talk.send("x")
+                    await asyncio.sleep(0.01)
+
+        dribbling = asyncio.create_task(dribble())
+        assert await talk.rest() == b""
+        await dribbling
+
+
+async def test_the_first_deadline_ends_with_the_first_request(
+    strict: Mirror, release: Upstream
+) -> None:
+    gate = release.hold(PAYLOAD_PATH, at=0)
+    async with dial(strict.address) as talk, dial(strict.address) as late:
+        await talk.send(request("GET", PAYLOAD_PATH))
+        await gate.reached()
+        # Its deadline, which was set after the other's, has passed when it is closed.
+        assert await late.rest() == b""
+        gate.open()
+        assert (await talk.answer()).body == BODY
+        assert await alive(talk)
+
+
+@pytest.mark.parametrize("sent", [b"", HEALTH[:-2]])
+async def test_an_idle_connection_is_closed(brief: Mirror, sent: bytes) -> None:
+    async with dial(brief.address) as talk:
+        assert await alive(talk)
+        await talk.send(sent)
+        assert await talk.rest() == b""
+
+
+async def test_a_connection_is_kept_for_the_next_request(mirror: Mirror) -> None:
+    path = await mirror.payload()
+    async with dial(mirror.address) as talk:
+        for start in (0, 1, HALF):
+            await talk.send(request("GET", path, {"Range": f"bytes={start}-"}))
+            assert (await talk.answer()).body == BODY[start:]
+        await talk.send(CHECK)
+        assert (await talk.answer()).status == 200
+        await talk.send(request("GET", "/nothing"))
+        assert (await talk.answer()).status == 404
+        assert await alive(talk)
+
+
+async def test_pipelined_requests_are_answered_in_order(mirror: Mirror) -> None:
+    path = await mirror.payload()
+    async with dial(mirror.address) as talk:
+        await talk.send(CHECK, request("GET", path), request("GET", "/nothing"), HEALTH)
+        assert b"</response>" in (await talk.answer()).body
+        assert (await talk.answer()).body == BODY
+        assert (await talk.answer()).status == 404
+        assert (await talk.answer()).body == b"ok\n"
+
+
+async def test_http_1_0_gets_the_bytes_and_the_end(mirror: Mirror) -> None:
+    path = await mirror.payload()
+    async with dial(mirror.address) as talk:
+        await talk.send(f"GET {path} HTTP/1.0\r\n\r\n")
+        head = await talk.head()
+        assert (head.status, head.length) == (200, len(BODY))
+        assert await talk.rest() == BODY
+
+
+# Clients that go
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "reset"])
+@pytest.mark.parametrize("at", [0, HALF], ids=["before the first byte", "in the middle"])
+async def test_a_client_that_leaves_takes_its_reader_with_it(
+    mirror: Mirror, release: Upstream, at: int, reset: bool
+) -> None:
+    path = await mirror.payload()
+    gate = release.hold(PAYLOAD_PATH, at=at)
+    talk = await Talk.dial(mirror.address)
+    await talk.send(request("GET", path))
+    await gate.reached()
+    if at:
+        await talk.head()
+        assert await talk.read(at) == BODY[:at]
+    assert mirror.service.cache.fills()[0].readers == 1
+    talk.close(reset=reset)
+    await mirror.until(lambda: mirror.active == 0)
+    [fill] = mirror.service.cache.fills()
+    assert (fill.readers, fill.filled) == (0, at)
+    gate.open()
+    await mirror.until(lambda: len(mirror.ended()) == 1)
+    assert (await mirror.get(path)).body == BODY
+
+
+async def test_a_client_that_does_not_read_and_leaves_takes_its_reader_with_it(
+    mirror: Mirror, release: Upstream
+) -> None:
+    large = bytes(16 * 1024 * 1024)
+    release.put(PAYLOAD_PATH, large)
+    path = await mirror.payload()
+    assert (await mirror.get(path)).body == large
+    talk = await Talk.dial(mirror.address, buffer=4096)
+    await talk.send(request("GET", path))
+    await talk.head()
+    assert mirror.active == 1
+    talk.close(reset=True)
+    await mirror.until(lambda: mirror.active == 0)
+    assert (await mirror.get(path, Range="bytes=-5")).body == bytes(5)
+
+
+async def test_nothing_is_left_of_a_hundred_clients_that_left(
+    mirror: Mirror, release: Upstream
+) -> None:
+    path = await mirror.payload()
+    gate = release.hold(PAYLOAD_PATH, at=HALF)
+    before = asyncio.all_tasks()
+    talks = [await Talk.dial(mirror.address) for _ in range(100)]
+    for talk in talks:
+        await talk.send(request("GET", path))
+    await mirror.until(lambda: mirror.active == 100)
+    theirs = {task for task in asyncio.all_tasks() - before if "RequestHandler" in repr(task)}
+    assert len(theirs) >= 100
+    for i, talk in enumerate(talks):
+        talk.close(reset=i % 2 == 0)
+    await asyncio.wait(theirs, timeout=10)
+    assert not [task for task in theirs if not task.done()]
+    gate.open()
+    assert (await mirror.get(path)).body == BODY
+    assert len(release.requests(PAYLOAD_PATH, "GET")) == 1
+
+
+# What is no HTTP
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(40) + b"\r\n\r\n",
+        b"hello\r\n\r\n",
+        b"GET /%s%d%(x)s HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nno colon %s\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: \x1b[31mred\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: 1\r\n" * 1000 + b"\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+    ids=lambda sent: repr(sent[:24]),
+)
+async def test_what_is_no_http_costs_one_line_in_the_log(
+    mirror: Mirror, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    with capture_logs() as logs, caplog.at_level(logging.DEBUG):
+        async with dial(mirror.address) as talk:
+            await talk.send(sent)
+            answer = await talk.answer()
+            await talk.rest()
+    assert answer.status == 400
+    assert answer.line
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("bad HTTP", "info")]
+    assert all(str(value).isprintable() for value in logs[0].values())
+    assert [record for record in caplog.records if record.name != "asyncio"] == []
+    async with dial(mirror.address) as talk:
+        assert await alive(talk)
