@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Iterator
@@ -18,10 +19,15 @@ from omaha_mirror.cache import (
     Limits,
     Line,
     Reader,
+    Scrubber,
     Source,
+    Upkeep,
+    Verdict,
     events,
 )
 from omaha_mirror.cache.errors import CacheError
+from omaha_mirror.cache.lock import DirectoryLock
+from omaha_mirror.cache.upkeep import Outcome
 from omaha_mirror.catalog import (
     CannotProve,
     Catalog,
@@ -34,7 +40,7 @@ from omaha_mirror.catalog import (
     decide,
     learn,
 )
-from omaha_mirror.config import Config, Hold, Pin
+from omaha_mirror.config import Address, Config, Hold, Pin
 from omaha_mirror.expect import expected
 from omaha_mirror.omaha import AppRequest, Digest
 from omaha_mirror.upstream.allowed import AllowList
@@ -78,8 +84,9 @@ class Service:
         self.catalog = Catalog(
             self._learn, config.state_directory / "catalog.json", up.payload_name
         )
+        store = DiskStore(config.cache.directory)
         self.cache = Cache(
-            DiskStore(config.cache.directory),
+            store,
             Ledger(config.cache.max_size, config.cache.min_free),
             limits=Limits(max_connections=up.max_connections),
             line=Line(up.rate_limit, up.max_fills),
@@ -88,19 +95,53 @@ class Service:
             hook=self._happened,
             keep=self._is_offered,
         )
+        self.upkeep = Upkeep(self.cache, store)
+        self._scrubber = Scrubber(self.upkeep, self.cache, self._verified)
+        self._scrubbing: asyncio.Task[None] | None = None
+        self._lock: DirectoryLock | None = None
 
     async def start(self) -> None:
-        """Open what is on disk. Raises OSError with the path that cannot be used."""
+        """Open what is on disk, and begin what goes on in the background. Raises what `open` raises."""
+        await self.open()
+        self._scrubbing = asyncio.create_task(self._scrubber.run())
+
+    async def open(self) -> None:
+        """Take the cache directory, and open what is on disk.
+
+        Raises:
+            DirectoryInUse: another process has it.
+            OSError: with the path that cannot be used.
+        """
         for directory in (self.config.cache.directory, self.config.state_directory):
             directory.mkdir(parents=True, exist_ok=True)
-        await self.cache.start()
-        await self.catalog.start()
+        self._lock = DirectoryLock(self.config.cache.directory)
+        try:
+            await self.cache.start()
+            await self.catalog.start()
+        except BaseException:
+            self._let_go()
+            raise
 
     async def close(self) -> None:
-        """Stop fills where they are and write down what must survive."""
-        await self.cache.close()
-        await self.catalog.close()
+        """Stop what goes on, fills where they are, and write down what must survive."""
+        if self._scrubbing is not None:
+            self._scrubbing.cancel()
+            await asyncio.wait([self._scrubbing])
+        if self._lock is not None:
+            await self.cache.close()
+            await self.catalog.close()
+            self._let_go()
         await self._fetcher.close()
+
+    def reached_at(self, admin: Address) -> None:
+        """Write down for other processes where the admin listener is."""
+        if self._lock is not None:
+            self._lock.tell(str(admin))
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     # What a machine is told
 
@@ -111,9 +152,8 @@ class Service:
         if rule.version is not None and decision.reason in _LOOK_UP:
             wait = FIRST_ANSWER if decision.reason is Reason.WARMING else 0.0
             await self.catalog.look_up(app.app_id, app.board, rule, app.oem, wait)
-            decision = self._decide(app, rule)
-        if decision.release is not None:
-            self.catalog.offered(decision.release)
+            if decision.release is None:
+                decision = self._decide(app, rule)
         return decision
 
     def rule(self, track: str) -> Rule:
@@ -230,10 +270,17 @@ class Service:
                 )
             case events.NotKept():
                 LOG.error("passes through unkept", source=event.source, reason=event.reason)
+            case events.Rotten():
+                LOG.error("a blob rotted; it was put aside", key=event.key, reason=event.reason)
             case events.Evicted():
                 LOG.info("evicted", key=event.key, size=event.size)
             case _:
                 pass
+
+
+    def _verified(self, verdict: Verdict) -> None:
+        if verdict.outcome is Outcome.UNKNOWN:
+            LOG.warning("cannot verify", key=verdict.key, reason=verdict.reason)
 
 
 _LOOK_UP = {
@@ -242,5 +289,6 @@ _LOOK_UP = {
     Reason.NOT_RELEASED,
     Reason.UNREACHABLE,
     Reason.INCOMPLETE,
+    Reason.PAYLOAD_WRONG,
 }
 """Decisions that rest on what upstream said: it is asked again when that is no longer fresh."""

@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -129,9 +128,9 @@ class Catalog:
 
     def _keep(self, key: _Key, known: Known) -> None:
         """Remember what is offered from now on; what was offered before stays servable while it is used."""
-        for id_, item in self._kept.items():
+        for item in self._kept.values():
             if item.key == key:
-                self._kept[id_] = replace(item, current=False)
+                item.current = False
         if known.release is not None:
             answered = known.looked_up - known.lacking.keys()
             self._kept[known.release.id] = Kept(known.release, time.time(), answered)
@@ -163,7 +162,7 @@ class Catalog:
 
     def offered(self, release: Release) -> None:
         """Note that a release was used."""
-        self._kept[release.id] = replace(self._kept[release.id], last_used=time.time())
+        self._kept[release.id].last_used = time.time()
 
     def package(self, release_id: str, name: str) -> PackageFile | None:
         """A package by the path that an offer named."""

@@ -32,7 +32,7 @@ class BadState(Exception):
     """The file cannot be used; the message says which file and why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Kept:
     """A release as it is remembered.
 

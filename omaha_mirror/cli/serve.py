@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
 
+from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.options import config_option
 from omaha_mirror.config import Address, Config, load
 from omaha_mirror.service import Service
 from omaha_mirror.telemetry import set_up_logging
+from omaha_mirror.web.admin import AdminApp
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
+
+
+GARBAGE = 10_000
+"""New objects between two looks for garbage."""
 
 
 @click.command()
@@ -35,10 +42,30 @@ def serve(config_path: Path | None) -> None:
 async def _serve(config: Config) -> None:
     service = Service(config)
     await service.start()
+    gc.collect()
+    gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
+    gc.set_threshold(GARBAGE, 20, 20)
     try:
-        await run_until_told(Listener(PublicApp(service)), config.listen, _say)
+        async with _admin(service, config):
+            await run_until_told(Listener(PublicApp(service)), config.listen, _say)
     finally:
         await service.close()
+
+
+@asynccontextmanager
+async def _admin(service: Service, config: Config) -> AsyncIterator[None]:
+    """The admin listener, where one is wanted. Raises OSError."""
+    if not config.admin.listen:
+        yield
+        return
+    token = admin_token.read_or_make(config.token_file)
+    app = AdminApp(service.cache, service.upkeep, token, config.admin.listen)
+    listener = Listener(app)
+    service.reached_at((await listener.start(config.admin.listen))[0])
+    try:
+        yield
+    finally:
+        await listener.stop()
 
 
 def _say(addresses: list[Address]) -> None:

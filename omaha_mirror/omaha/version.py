@@ -7,7 +7,7 @@ does not count, so two builds of one version are equal: neither is newer.
 
 import re
 from dataclasses import dataclass, field
-from typing import Self
+from functools import lru_cache
 
 from omaha_mirror.omaha.errors import BadVersion
 
@@ -38,8 +38,9 @@ class Version:
     text: str = field(compare=False)
     key: tuple[tuple[int, ...], bool, tuple[_Identifier, ...]] = field(repr=False)
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
+    @staticmethod
+    @lru_cache(maxsize=1024)
+    def parse(text: str) -> "Version":
         """Read a version such as `3815.2.0`, `4230.2.1-github-pr-12` or `3815.2.5+nightly`.
 
         Raises:
@@ -56,7 +57,7 @@ class Version:
             numbers.pop()
         pre = match["pre"]
         identifiers = tuple(map(_identifier, pre.split("."))) if pre else ()
-        return cls(text, (tuple(numbers), not pre, identifiers))
+        return Version(text, (tuple(numbers), not pre, identifiers))
 
     def __str__(self) -> str:
         return self.text

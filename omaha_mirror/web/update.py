@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structlog
 from aiohttp import web
 
-from omaha_mirror.catalog import Decision, answer
+from omaha_mirror.catalog import Decision, Release, answer
 from omaha_mirror.omaha import (
     AppRequest,
     AppResponse,
@@ -26,7 +26,9 @@ from omaha_mirror.web.mirror import Mirror
 
 LOG = structlog.get_logger(__name__)
 REMEMBERED = 1000
-"""Addresses whose broken requests were logged: each is logged once."""
+"""Addresses whose broken requests were logged: each is logged once. And answers that are kept."""
+
+Told = Sequence[tuple[AppRequest, Decision | None]]
 
 
 class UpdateEndpoint:
@@ -35,6 +37,7 @@ class UpdateEndpoint:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._complained: set[str] = set()
+        self._answers: dict[tuple[object, ...], tuple[list[Release | None], bytes]] = {}
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer each app of the request, in order; events and pings need nothing but this."""
@@ -48,7 +51,18 @@ class UpdateEndpoint:
         told = [(app, await self._decide(app)) for app in asked.apps]
         for app, decision in told:
             _log(request.remote, app, decision)
-        return web.Response(body=serialise_response(_answer(told, base)), content_type="text/xml")
+        return web.Response(body=self._serialised(told, base), content_type="text/xml")
+
+    def _serialised(self, told: Told, base: str) -> bytes:
+        """The answer's bytes; machines of one kind get the same ones, so they are made once."""
+        shape = (base, *(_shape(app, decision) for app, decision in told))
+        known = self._answers.get(shape)
+        if known is None:
+            if len(self._answers) >= REMEMBERED:
+                self._answers.clear()
+            releases = [decision.release for _, decision in told if decision is not None]
+            known = self._answers[shape] = releases, serialise_response(_answer(told, base))
+        return known[1]
 
     async def _decide(self, app: AppRequest) -> Decision | None:
         return await self._mirror.decide(app) if app.update_check is not None else None
@@ -59,7 +73,13 @@ class UpdateEndpoint:
             LOG.warning("a client sends requests that cannot be read", remote=remote, why=problem)
 
 
-def _answer(told: Sequence[tuple[AppRequest, Decision | None]], base: str) -> Response:
+def _shape(app: AppRequest, decision: Decision | None) -> tuple[object, ...]:
+    """All that an answer is made of. A release is told by its identity: it is remembered with the answer."""
+    asked = app.app_id, app.ping is not None, len(app.events)
+    return asked if decision is None else (*asked, decision.reason, id(decision.release))
+
+
+def _answer(told: Told, base: str) -> Response:
     releases = {
         id(decision.release.manifest): decision.release
         for _, decision in told
