@@ -9,6 +9,7 @@ import pytest
 
 GOOD = """\
 listen: ['127.0.0.1:{port}']
+admin: {{listen: []}}
 cache: {{directory: {directory}/cache}}
 state_directory: {directory}/state
 """

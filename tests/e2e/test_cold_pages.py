@@ -1,0 +1,74 @@
+"""A package that is on disk and not in memory: sending it holds nobody up."""
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from omaha_mirror.cache import reader, residency
+from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, real_payload
+from tests.support.upstream import Upstream
+
+CHECKS = 200
+
+
+async def proven(mirror: Mirror, upstream: Upstream, payload: bytes) -> str:
+    upstream.put(PAYLOAD_PATH, payload)
+    path = await mirror.payload()
+    assert (await mirror.get(path)).body == payload
+    await mirror.until(lambda: bool(mirror.ended()))
+    return path
+
+
+def drop_from_memory(directory: Path) -> None:
+    """Let the kernel forget the pages of all blobs."""
+    for blob in directory.glob("cache/blobs/??/*"):
+        fd = os.open(blob, os.O_RDONLY)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+async def test_checks_are_answered_while_the_disk_takes_its_time(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload, asked, served = real_payload(), asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow_disk(fd: int, offset: int, count: int) -> None:
+        loop.call_soon_threadsafe(asked.set)
+        assert served.wait(30)
+        residency.load(fd, offset, count)
+
+    async with mirror_in_process(tmp_path, upstream.origin) as mirror:
+        path = await proven(mirror, upstream, payload)
+        monkeypatch.setattr(reader, "resident", lambda *_: False)
+        monkeypatch.setattr(reader, "load", slow_disk)
+        getting = asyncio.create_task(mirror.get(path))
+        await asked.wait()
+        for _ in range(CHECKS):
+            assert (await mirror.check()).status == 200
+        assert not getting.done()
+        served.set()
+        assert (await getting).body == payload
+
+
+async def test_pages_that_the_kernel_dropped_are_read_by_a_worker_first(
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payload, loaded = real_payload(), []
+
+    def load(fd: int, offset: int, count: int) -> None:
+        loaded.append((offset, count, threading.current_thread() is threading.main_thread()))
+        residency.load(fd, offset, count)
+
+    async with mirror_in_process(tmp_path, upstream.origin) as mirror:
+        path = await proven(mirror, upstream, payload)
+        monkeypatch.setattr(reader, "load", load)
+        drop_from_memory(tmp_path)
+        assert (await mirror.get(path)).body == payload
+        assert loaded == [(0, len(payload), False)]
+        assert (await mirror.get(path)).body == payload
+        assert len(loaded) == 1

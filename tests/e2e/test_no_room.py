@@ -1,0 +1,57 @@
+"""A cache that cannot keep a package stops no update: the package passes through."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from tests.support.mirror import PAYLOAD_PATH, mirror_in_process, real_payload
+from tests.support.upstream import Corrupt, Upstream
+
+CLIENTS = 5
+
+
+async def test_a_package_larger_than_the_cache_reaches_all_in_one_flight(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    payload = real_payload()
+    upstream.put(PAYLOAD_PATH, payload)
+    small = {"max_size": len(payload) - 1}
+    async with mirror_in_process(tmp_path, upstream.origin, cache=small) as mirror:
+        path = await mirror.payload()
+        gate = upstream.hold(PAYLOAD_PATH, at=len(payload) // 2)
+        getting = [asyncio.create_task(mirror.get(path)) for _ in range(CLIENTS)]
+        await mirror.until(mirror.opened(CLIENTS))
+        gate.open()
+        for answer in await asyncio.gather(*getting):
+            assert answer.body == payload
+        assert upstream.bytes_sent(PAYLOAD_PATH) == len(payload)
+        assert not list(tmp_path.glob("cache/blobs/??/*"))
+        assert not list(tmp_path.glob("cache/partial/*"))
+
+
+async def test_wrong_bytes_do_not_pass_through(tmp_path: Path, upstream: Upstream) -> None:
+    payload = real_payload()
+    upstream.put(PAYLOAD_PATH, payload)
+    upstream.fault(PAYLOAD_PATH, Corrupt(at=len(payload) // 2, times=1))
+    small = {"max_size": len(payload) - 1, "hold_back": 65536}
+    async with mirror_in_process(tmp_path, upstream.origin, cache=small) as mirror:
+        path = await mirror.payload()
+        gate = upstream.hold(PAYLOAD_PATH, at=len(payload) - 1)
+        getting = asyncio.create_task(mirror.get(path))
+        await gate.reached()
+        await mirror.round_trips()
+        gate.open()
+        assert len((await getting).body) < len(payload) - 1
+        assert (await mirror.get(path)).body == payload
+
+
+async def test_a_cache_directory_that_vanished_stops_no_update(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    payload = real_payload()
+    upstream.put(PAYLOAD_PATH, payload)
+    async with mirror_in_process(tmp_path, upstream.origin) as mirror:
+        path = await mirror.payload()
+        shutil.rmtree(tmp_path / "cache")
+        assert (await mirror.get(path)).body == payload
+        assert (await mirror.get(path)).body == payload
