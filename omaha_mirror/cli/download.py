@@ -6,14 +6,16 @@ import asyncio
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiofiles
 import aiohttp
+from aiofiles.threadpool.binary import AsyncFileIO
 
-from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.finish import finish, in_worker
 from omaha_mirror.cli.connections import ConnectionFailed, exchange, read
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.watch import Downloaded, Watch
@@ -89,7 +91,7 @@ async def download(
         UpdateFailed: where the machine would fail.
     """
     began = time.monotonic()
-    with closing(_PartFile(directory / wanted.name, wanted)) as part:
+    async with _part_file(directory / wanted.name, wanted) as part:
         for tries in range(TRIES + 1):
             cut = await _get(session, wanted, part, watch)
             if cut is None:
@@ -100,7 +102,7 @@ async def download(
                 f" try {tries + 1} of {TRIES} in {pause:g} s"
             )
             await asyncio.sleep(pause)
-        await in_worker(part.commit)
+        await part.commit()
     seconds = time.monotonic() - began
     return Downloaded(
         wanted.name, part.path, wanted.size, seconds, tries + 1, part.cache_status or ""
@@ -112,7 +114,7 @@ async def _get(
 ) -> _Cut | None:
     """Get the package, or what is lacking of it; None when it is all there. Raises UpdateFailed."""
     if not wanted.resumable:
-        part.restart()
+        await part.restart()
     headers = {"Range": f"bytes={part.size}-"} if part.size else {}
     headed = measured = False
     try:
@@ -123,7 +125,7 @@ async def _get(
                 part.cache_status = response.headers.get("Cache-Status", "")
                 watch.began(wanted.name, wanted.size, part.cache_status)
             while chunk := await read(response):
-                part.write(chunk)
+                await part.write(chunk)
                 watch.received(part.size)
     except ConnectionFailed as error:
         return _Cut(str(error), headed, measured)
@@ -186,43 +188,45 @@ def _wrong_size(message: str) -> UpdateFailed:
 
 
 class _PartFile:
-    """What is here of a package, with its digests so far: `NAME.part`, gone at the end unless it became `NAME`."""
+    """What is here of a package, with its digests so far: `NAME.part`, until it becomes `NAME`."""
 
-    def __init__(self, path: Path, wanted: Wanted) -> None:
+    def __init__(self, path: Path, wanted: Wanted, file: AsyncFileIO) -> None:
         self.path = path
         self.cache_status: str | None = None
-        self._wanted = wanted
-        self._temporary = path.with_name(f"{path.name}.part")
-        with _disk_errors(self._temporary):
-            self._file = self._temporary.open("wb", buffering=0)
-        self.restart()
-
-    def restart(self) -> None:
-        """Forget what is here. Raises UpdateFailed."""
         self.size = 0
-        self._hashers = [
+        self._wanted = wanted
+        self._file = file
+        self._hashers = self._new_hashers()
+
+    def _new_hashers(self) -> list[tuple[Digest, hashlib._Hash]]:
+        return [
             (digest, hashlib.new(digest.algorithm, usedforsecurity=False))
             for digest in self._wanted.digests
         ]
-        with _disk_errors(self._temporary):
-            self._file.seek(0)
-            self._file.truncate()
 
-    def write(self, chunk: bytes) -> None:
+    async def restart(self) -> None:
+        """Forget what is here. Raises UpdateFailed."""
+        self.size = 0
+        self._hashers = self._new_hashers()
+        with _disk_errors(self.path):
+            await self._file.seek(0)
+            await self._file.truncate()
+
+    async def write(self, chunk: bytes) -> None:
         """Add bytes. Raises UpdateFailed."""
         if self.size + len(chunk) > self._wanted.size:
             raise _wrong_size(
                 f"{self._wanted.url} sends more than the {self._wanted.size} bytes it should have"
             )
-        with _disk_errors(self._temporary):
+        with _disk_errors(self.path):
             view = memoryview(chunk)
             while view:
-                view = view[self._file.write(view) :]
+                view = view[await self._file.write(view) :]
         for _, hasher in self._hashers:
             hasher.update(chunk)
         self.size += len(chunk)
 
-    def commit(self) -> None:
+    async def commit(self) -> None:
         """Hold the bytes against their digests, and give them their name. Raises UpdateFailed."""
         for digest, hasher in self._hashers:
             if hasher.digest() != digest.raw:
@@ -232,19 +236,34 @@ class _PartFile:
                     ErrorCode.PAYLOAD_HASH_MISMATCH_ERROR,
                     Exit.VERIFICATION_FAILED,
                 )
+        await in_worker(self._give_name)
+
+    def _give_name(self) -> None:
         with _disk_errors(self.path):
             os.fsync(self._file.fileno())
-            self._temporary.rename(self.path)
+            _temporary(self.path).rename(self.path)
             folder = os.open(self.path.parent, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
 
-    def close(self) -> None:
-        """Remove what did not get its name."""
-        self._file.close()
-        self._temporary.unlink(missing_ok=True)
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+@asynccontextmanager
+async def _part_file(path: Path, wanted: Wanted) -> AsyncIterator[_PartFile]:
+    """A file that is gone at the end unless it got its name. Raises UpdateFailed."""
+    temporary = _temporary(path)
+    with _disk_errors(temporary):
+        file = await aiofiles.open(temporary, "wb", buffering=0)
+    try:
+        yield _PartFile(path, wanted, file)
+    finally:
+        await finish(file.close())
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
