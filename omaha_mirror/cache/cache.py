@@ -75,7 +75,7 @@ class Cache:
     ) -> None:
         self._store = store
         self._ledger = ledger
-        self._limits = limits or Limits()
+        self.limits = limits or Limits()
         self.line = line or Line()
         self._hold_back = hold_back
         self._when_abandoned = when_abandoned
@@ -215,8 +215,8 @@ class Cache:
             self._ledger.touch(key, now)
             self._store.touch(key, now)
         fill = self._fills.get(key)
-        unwanted = fill is not None and not fill.followers and not self._fetchers[key]
-        if fill is not None and unwanted and self._when_abandoned == "stop":
+        wanted = fill is None or fill.followers or fill.proof or self._fetchers[key]
+        if fill is not None and not wanted and self._when_abandoned == "stop":
             self._tasks[fill].cancel()
 
     # Upkeep
@@ -270,7 +270,7 @@ class Cache:
         if reason := self.condemned(key):
             raise Condemned(reason)
         setting = Setting(
-            limits=self._limits,
+            limits=self.limits,
             line=self.line,
             hook=self._hook,
             open_draft=self._draft,
@@ -295,7 +295,7 @@ class Cache:
                 reason = str(error)
                 del self._on_disk[expected.key]
         self._hook(events.NotKept(expected.key, fill.source.name, reason))
-        return SpoolDraft(expected, self._limits.spool)
+        return SpoolDraft(expected, self.limits.spool)
 
     async def _make_room(self) -> bool:
         self._update_books()
