@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache.errors import CacheError
+from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.proven import ProvenBlob
 from omaha_mirror.catalog import Decision, Known, PackageFile, Release, Rule, decide
 from omaha_mirror.catalog.model import needed_packages
@@ -97,11 +98,11 @@ class _HashedFile(ProvenBlob):
             raise
         self._path = path
 
-    def edge(self, offset: int) -> int:
+    def edge(self, follower: Follower) -> int:
         """The end: everything may leave. Raises CacheError."""
         if _state(self.file) != self._state:
             raise CacheError(f"{self._path} was changed since it was hashed: restart serve-package")
-        return super().edge(offset)
+        return super().edge(follower)
 
 
 def _state(file: BinaryIO) -> tuple[int, int]:

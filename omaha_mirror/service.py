@@ -277,7 +277,6 @@ class Service:
             case _:
                 pass
 
-
     def _verified(self, verdict: Verdict) -> None:
         if verdict.outcome is Outcome.UNKNOWN:
             LOG.warning("cannot verify", key=verdict.key, reason=verdict.reason)

@@ -19,6 +19,7 @@ class Audience:
 
     def __init__(self, fill: Fill) -> None:
         self.followers: set[Follower] = set()
+        self._late: set[Follower] = set()
         self._fill = fill
         self._waiting: dict[asyncio.Future[None], Follower] = {}
         self._moved = asyncio.Event()
@@ -32,6 +33,16 @@ class Audience:
         """Seconds until somebody who waits since `since` has waited in vain for too long."""
         return max(since, self._fill.heard) + self._fill.limits.patience - time.monotonic()
 
+    def can_wait(self, follower: Follower) -> bool:
+        """Whether a client that lacks only the end of its range can still be kept waiting for the proof."""
+        return time.monotonic() < follower.since + self._fill.limits.proof_seconds
+
+    def leave(self, follower: Follower) -> None:
+        """Forget a reader."""
+        self.followers.discard(follower)
+        self._late.discard(follower)
+        self.moved()
+
     async def wait(self, follower: Follower) -> int:
         """Where the bytes that the follower may have now end.
 
@@ -43,7 +54,7 @@ class Audience:
             CacheError: the fill failed.
         """
         fill = self._fill
-        while (edge := fill.edge(follower.offset)) <= follower.offset:
+        while (edge := fill.edge(follower)) <= follower.offset:
             if fill.ended:
                 failure = fill.failure or CacheError(f"no byte {follower.offset} of {fill.size}")
                 raise failure.with_traceback(None)
@@ -53,7 +64,10 @@ class Audience:
             hunger = follower.fed + fill.limits.trickle_seconds - time.monotonic()
             if hunger <= 0 and (crumb := self._crumb(follower)) > follower.offset:
                 return crumb
-            await self._woken(follower, min(patience, hunger) if hunger > 0 else patience)
+            pause = hunger if hunger > 0 else fill.limits.trickle_seconds
+            if self.can_wait(follower):
+                pause = min(pause, follower.since + fill.limits.proof_seconds - time.monotonic())
+            await self._woken(follower, min(patience, pause))
         return edge
 
     async def _woken(self, follower: Follower, seconds: float) -> None:
@@ -73,6 +87,7 @@ class Audience:
             fill.filled.run_end(follower.offset),
             follower.offset + fill.limits.trickle_bytes,
             fill.size - 1,
+            follower.stop - 1 if self.can_wait(follower) else follower.stop,
         )
 
     def _silence(self) -> str:
@@ -84,7 +99,7 @@ class Audience:
         """Wake those who can go on."""
         fill = self._fill
         for woken, follower in self._waiting.items():
-            ready = fill.ended or fill.edge(follower.offset) > follower.offset
+            ready = fill.ended or fill.edge(follower) > follower.offset
             if ready and not woken.done():
                 woken.set_result(None)
 
@@ -94,20 +109,28 @@ class Audience:
         """A reader went on, or left."""
         self._moved.set()
 
+    @property
+    def entitled(self) -> set[Follower]:
+        """Those whose bytes must not be pushed out."""
+        return self.followers - self._late
+
     async def room(self, offset: int) -> None:
         """Return when nobody needs bytes before `offset`; who holds up the others for too long is cut."""
         while self._fill.needed_from() < offset:
-            self._moved.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._fill.limits.lag_seconds):
-                    await self._moved.wait()
-            except TimeoutError:
-                if self._waiting:
-                    self._cut_laggards(offset)
+                    await self._passed(offset)
+                    return
+            if self._waiting:
+                self._cut_laggards(offset)
+
+    async def _passed(self, offset: int) -> None:
+        while self._fill.needed_from() < offset:
+            self._moved.clear()
+            await self._moved.wait()
 
     def _cut_laggards(self, offset: int) -> None:
-        waiting = set(self._waiting.values())
-        for follower in list(self.followers - waiting):
+        for follower in self.entitled - set(self._waiting.values()):
             if follower.offset < offset:
+                self._late.add(follower)
                 follower.cut()
-                self.followers.discard(follower)

@@ -178,7 +178,9 @@ class Cache:
     ) -> tuple[Readable, events.Status]:
         key = expected.key
         if start > 0 and self._verdicts.tainted(key):
-            raise Spoilt("bytes of this package turned out wrong lately: begin again without a Range")
+            raise Spoilt(
+                "bytes of this package turned out wrong lately: begin again without a Range"
+            )
         found: tuple[Readable, events.Status]
         if (blob := self._proven(key)) is not None:
             found = blob, "hit"

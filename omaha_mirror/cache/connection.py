@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec
 
 from omaha_mirror.cache.cursors import Span
 from omaha_mirror.cache.errors import SourceFailed, SourceStalled
@@ -12,10 +14,13 @@ from omaha_mirror.cache.events import Connected, Trouble
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.flow import Flow, race
 from omaha_mirror.cache.source import Body
+from omaha_mirror.cache.spool import Overflowed
 from omaha_mirror.cache.write_behind import WriteBehind
 
 if TYPE_CHECKING:
     from omaha_mirror.cache.fill import Fill
+
+P = ParamSpec("P")
 
 
 class Connection:
@@ -24,6 +29,7 @@ class Connection:
     def __init__(self, fill: Fill, position: int, stop: int) -> None:
         self.position, self.stop = position, stop
         self._fill = fill
+        self._draft = fill.draft
         self._behind = WriteBehind(self._write, fill.limits.pending)
 
     @property
@@ -32,13 +38,17 @@ class Connection:
         return Span(self.position, self.stop, self._behind.pending)
 
     async def run(self) -> None:
-        """Return when filled bytes, or `stop`, are reached.
+        """Return when filled bytes, or `stop`, are reached, or bytes go elsewhere than to the draft that it began with.
 
         Raises:
             SourceGone, SourceRefused, SourceChanged: there is nothing to hope for.
             SourceFailed: tried for long enough.
             OSError: the store failed.
         """
+        with contextlib.suppress(Overflowed):
+            await self._run()
+
+    async def _run(self) -> None:
         failures = 0
         while self.position < self._bound():
             before = self.position
@@ -65,14 +75,15 @@ class Connection:
         flow = Flow(self._open)
         try:
             while (room := self._bound() - self.position - behind.pending) > 0:
-                await fill.room(self.position + behind.pending)
                 try:
                     chunk = await flow.next()
                 except SourceStalled as stall:
                     flow, chunk = await self._race(flow, stall)
                 if chunk is None:
                     raise SourceFailed(f"{fill.source.name} ended early")
-                await behind.put(chunk[:room])
+                chunk = chunk[:room]
+                await fill.room(self.position + behind.pending + len(chunk))
+                await behind.put(chunk)
                 await fill.line.take(len(chunk), fill.priority())
         finally:
             try:
@@ -96,7 +107,7 @@ class Connection:
         async with fill.agreeing:
             body = await self._connect(stack)
             if fill.generation is None:
-                await in_worker(fill.draft.begin, body.validator)
+                await self._on_draft(self._draft.begin, body.validator)
                 fill.generation = body.validator
             return body
 
@@ -111,11 +122,18 @@ class Connection:
         return body
 
     async def _write(self, batch: list[bytes]) -> None:
-        fill = self._fill
-        try:
-            await in_worker(fill.draft.write, self.position, batch)
-        except OSError as error:
-            await fill.overflow(error)
-            await in_worker(fill.draft.write, self.position, batch)
+        await self._on_draft(self._draft.write, self.position, batch)
         start, self.position = self.position, self.position + sum(map(len, batch))
-        fill.grew(start, self.position)
+        self._fill.grew(start, self.position)
+
+    async def _on_draft(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have the draft do something, again where the disk refused and room was made. Raises Overflowed, OSError."""
+        fill, done = self._fill, False
+        while not done:
+            try:
+                await in_worker(work, *args, **kwargs)
+                done = True
+            except OSError as error:
+                await fill.overflow(self._draft, error)
+        if fill.draft is not self._draft:
+            raise Overflowed("the disk refused bytes of another connection")

@@ -288,12 +288,13 @@ class DiskDraft:
         }
 
     def reject(self, *, aside: bool, leaked: bool) -> None:
-        """See `Draft.reject`."""
+        """See `Draft.reject`. The journal goes first: without it nothing believes the bytes any more."""
+        self._journal.unlink(missing_ok=True)
         if leaked:
             (self._store.quarantine / f"{self.expected.key}{MARK}").touch()
         if aside:
             self._store.set_aside(self._data, self.expected.key)
-        self.discard()
+        self._data.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """See `Draft.discard`."""

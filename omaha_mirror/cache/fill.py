@@ -33,12 +33,10 @@ from omaha_mirror.cache.prover import Prover
 from omaha_mirror.cache.rate import Rate
 from omaha_mirror.cache.recorder import Recorder
 from omaha_mirror.cache.source import Source, Validator
-from omaha_mirror.cache.spool import SpoolDraft
+from omaha_mirror.cache.spool import Overflowed, SpoolDraft
 from omaha_mirror.cache.store import Draft, Place
 
 HASH_STEP = 2 * 1024 * 1024
-CHUNK = 256 * 1024
-"""More than a source gives at once."""
 WAKE_SECONDS = 0.0001
 """Time between two wake-ups for each reader: many are woken less often, with more for each."""
 WAKE_AT_MOST = 0.02
@@ -102,6 +100,7 @@ class Fill:
         self._overflowing = asyncio.Lock()
         self._fetching = False
         self._hashed = 0
+        self._forgotten = 0
         self._changed = asyncio.Event()
         self._grown = asyncio.Event()
         self._audience = Audience(self)
@@ -134,21 +133,27 @@ class Fill:
 
     def detach(self, follower: Follower) -> None:
         """Count a reader out; the last one out of an ended fill closes the file."""
-        self._audience.followers.discard(follower)
-        self._audience.moved()
+        self._audience.leave(follower)
         self._crew.look_again()
         self._let_go()
 
-    def edge(self, offset: int) -> int:
-        """Where the released bytes that begin at `offset` end; `offset` itself where it may not leave."""
-        return self.released.run_end(offset)
+    def edge(self, follower: Follower) -> int:
+        """Where the bytes that the follower may have end; its own offset where it may have none.
+
+        The last byte of a range waits for the proof too, as long as its client can wait: nobody is to end with
+        unproven bytes who need not.
+        """
+        released = self.released.run_end(follower.offset)
+        if released >= follower.stop and self.proof is None and self._audience.can_wait(follower):
+            return max(follower.offset, follower.stop - 1)
+        return released
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie; read only what may leave."""
         return self.draft.place(offset)
 
     def gave(self) -> None:
-        """Note that a reader sent bytes on."""
+        """Note that a reader sends bytes on, or did."""
         self.leaked = self.leaked or self.proof is None
         self._audience.moved()
 
@@ -158,7 +163,7 @@ class Fill:
 
     def joinable(self, offset: int) -> bool:
         """Whether a reader that begins at `offset` can still have its first bytes."""
-        return not self.in_order or offset >= self.needed_from()
+        return not self.in_order or self._passing(offset) >= self._forgotten
 
     def want(self, offset: int) -> None:
         """Somebody waits for the byte at `offset`."""
@@ -194,30 +199,40 @@ class Fill:
         self._grown.set()
         self._crew.look_again()
 
-    async def room(self, position: int) -> None:
-        """Return when a chunk at `position` will not push out bytes that somebody still needs."""
-        capacity = self.draft.capacity
-        if capacity is not None:
-            await self._audience.room(position + CHUNK - capacity)
+    async def room(self, stop: int) -> None:
+        """Return when bytes up to `stop` will not push out any that somebody still needs."""
+        if self.draft.capacity is not None:
+            before = stop - self.draft.capacity
+            await self._audience.room(before)
+            self._forgotten = max(self._forgotten, before)
 
     def needed_from(self) -> int:
-        """The first byte that is still needed: to be hashed, or by a reader."""
+        """The first byte in passing that is still needed: to be hashed, or by a reader."""
         top = self.filled.run_end(self._hashed)
-        return min([self._hashed, *(f.offset for f in self.followers if f.offset < top)])
+        readers = (f.offset for f in self._audience.entitled if f.offset < top)
+        return min(map(self._passing, [self._hashed, *readers]))
 
-    async def overflow(self, error: OSError) -> None:
-        """The disk refused bytes: make room, else go on without keeping them.
+    def _passing(self, offset: int) -> int:
+        """The first byte from `offset` on that does not lie on the disk."""
+        return self.draft.filled.run_end(offset)
+
+    async def overflow(self, draft: Draft, error: OSError) -> None:
+        """The disk refused bytes of `draft`: make room, else go on without keeping them.
 
         Raises:
-            SourceFailed: the cursor must begin anew, for bytes come in order from now on.
+            Overflowed: the bytes go elsewhere from now on.
+            OSError: there is nowhere else.
         """
         async with self._overflowing:
-            if self.in_order or await self._setting.make_room():
-                return
-            self.hook(events.NotKept(self.expected.key, self.source.name, str(error)))
-            self._draft = SpoolDraft(self.expected, self.limits.spool, self.draft, self.filled)
-            self._crew.stop_others()
-            raise SourceFailed(f"the disk refused: {error}") from error
+            if draft is self._draft:
+                if self.in_order:
+                    raise error
+                if await self._setting.make_room():
+                    return
+                self.hook(events.NotKept(self.expected.key, self.source.name, str(error)))
+                self._draft = SpoolDraft(self.expected, self.limits.spool, draft, self.filled)
+                self._crew.stop_others()
+            raise Overflowed(str(error)) from error
 
     # What the cache runs
 
@@ -334,5 +349,8 @@ class Fill:
         released = self._prover.examine(filled)
         ready = filled.run_end(0)
         count = min(ready - hasher.position, HASH_STEP)
-        hasher.update(self.draft.read(hasher.position, count))
+        data = self.draft.read(hasher.position, count)
+        if count and not data:
+            raise OSError(f"bytes that were written are missing at {hasher.position}")
+        hasher.update(data)
         return released, hasher.position < ready

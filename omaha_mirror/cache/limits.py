@@ -18,6 +18,7 @@ class Limits:
         pending: bytes that may wait for the disk, for each connection.
         record_bytes: bytes, and
         record_seconds: seconds of fetching that a power cut may lose.
+        proof_seconds: how long the last byte of a range inside an unproven blob waits for the proof.
         trickle_seconds: after so long without a byte, a reader at the edge of a healthy fill gets
         trickle_bytes: of what is held back: a client gives up below 10 bytes a second.
         spool: bytes of memory through which a blob passes that cannot be kept.
@@ -29,6 +30,7 @@ class Limits:
     pending: int = 4 * MIB
     record_bytes: int = 4 * MIB
     record_seconds: float = 2.0
+    proof_seconds: float = 60.0
     trickle_seconds: float = 10.0
     trickle_bytes: int = 640
     spool: int = 64 * MIB

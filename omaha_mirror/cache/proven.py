@@ -39,9 +39,9 @@ class ProvenBlob:
             if not self._followers:
                 self._on_last()
 
-    def edge(self, offset: int) -> int:
+    def edge(self, follower: Follower) -> int:
         """The end: everything may leave, unless it turned out wrong."""
-        return offset if self._wrong else max(offset, self.size)
+        return follower.offset if self._wrong else max(follower.offset, self.size)
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie."""

@@ -26,14 +26,14 @@ class Readable(Protocol):
     def detach(self, follower: Follower) -> None:
         """Count a reader out."""
 
-    def edge(self, offset: int) -> int:
-        """Where the bytes that may leave, beginning at `offset`, end."""
+    def edge(self, follower: Follower) -> int:
+        """Where the bytes that the follower may have end."""
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie."""
 
     def gave(self) -> None:
-        """Told that a reader sent bytes on."""
+        """Told that a reader sends bytes on, and again when it has."""
 
     async def wait(self, follower: Follower) -> int:
         """Where the bytes that the follower may have now end. Raises CacheError."""
@@ -100,15 +100,18 @@ class Reader:
             if not resident(fd, window.offset, window.count):
                 await in_worker(load, fd, window.offset, window.count)
             if not self._cut:
+                self._blob.gave()
                 return window
         return None
 
     async def _edge(self) -> int:
         while True:
-            if self._cut and self.offset > self.start:
-                raise GenerationEnded("the bytes sent so far belong to an ended generation")
+            if self._cut:
+                if self.offset > self.start:
+                    raise GenerationEnded("the bytes sent so far can no longer be gone on with")
+                self._again()
             try:
-                edge = self._blob.edge(self.offset)
+                edge = self._blob.edge(self)
                 return edge if edge > self.offset else await self._blob.wait(self)
             except GenerationEnded:
                 if self.offset > self.start:

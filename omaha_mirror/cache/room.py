@@ -82,8 +82,8 @@ class Room:
                 *(Removed("blob", key, self._ledger.entries[key].size) for key in victims),
             ]
             if not dry_run:
-                await in_worker(self._discard, stale)
                 await self._evict(victims)
+                await in_worker(self._discard, stale)
             return Swept(tuple(removed), short)
 
     def _surplus(self, free: int) -> tuple[list[str], str]:

@@ -1,17 +1,19 @@
-"""A growing blob that is not kept: what comes passes through a ring in memory, and is judged as ever.
+"""A growing blob that is not kept: what comes passes through memory, and is judged as ever.
 
 For when there is no room: a full disk must not stop an update. A draft that the disk refused to go on with lies under
-it: what that one has is read from there, only the rest passes through the ring.
+it: what that one has is read from there, only the rest passes through memory.
 """
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import BinaryIO
 
 from omaha_mirror.cache.blob import Expected, Proof
+from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Draft, Place
@@ -19,8 +21,15 @@ from omaha_mirror.cache.store import Draft, Place
 NOTHING = Intervals()
 
 
+class Overflowed(CacheError):
+    """The disk refused bytes: they come through memory from now on, in order, on a connection of their own."""
+
+
 class SpoolDraft:
     """A `Draft` whose bytes are forgotten once everybody had them.
+
+    It is a sparse file in memory. What is forgotten gives its pages back and is never written over: the kernel may
+    still be sending from them (sendfile copies nothing).
 
     Args:
         expected: what it must become.
@@ -41,9 +50,13 @@ class SpoolDraft:
         self.filled = kept
         self.validator: Validator | None = under.validator if under is not None else None
         self._under = under
-        self._size = capacity
-        self._ring: BinaryIO = os.fdopen(os.memfd_create("omaha-mirror"), "r+b", buffering=0)
+        self._keeps = capacity
+        self._forgotten = 0
         self._lock = threading.Lock()
+        fd = os.memfd_create("omaha-mirror")
+        self._file: BinaryIO = os.fdopen(fd, "r+b", buffering=0)
+        os.ftruncate(fd, max(1, expected.size))
+        self._memory = mmap.mmap(fd, max(1, expected.size))
 
     def begin(self, validator: Validator) -> None:
         """See `Draft.begin`."""
@@ -52,28 +65,24 @@ class SpoolDraft:
     def place(self, offset: int) -> Place:
         """See `Draft.place`."""
         if self._under is not None and offset in self.filled:
-            return Place(
-                self._under.place(offset).file, offset, self.filled.run_end(offset) - offset
-            )
-        at = offset % self._size
-        room = self.filled.next_start(offset, self.expected.size) - offset
-        return Place(self._ring, at, min(self._size - at, room))
+            file, stop = self._under.place(offset).file, self.filled.run_end(offset)
+        else:
+            file, stop = self._file, self.filled.next_start(offset, self.expected.size)
+        return Place(file, offset, stop - offset)
 
     def write(self, offset: int, buffers: Sequence[bytes]) -> None:
-        """See `Draft.write`."""
+        """See `Draft.write`. What lies more than the capacity before the end of `buffers` is forgotten."""
         with self._lock:
+            self._forget(offset + sum(map(len, buffers)) - self._keeps)
             for buffer in buffers:
-                for at, piece in self._pieces(offset, buffer):
-                    os.pwrite(self._ring.fileno(), piece, at)
+                os.pwrite(self._file.fileno(), buffer, offset)
                 offset += len(buffer)
 
-    def _pieces(self, offset: int, buffer: bytes) -> Iterator[tuple[int, memoryview]]:
-        view = memoryview(buffer)
-        while view:
-            at = offset % self._size
-            piece = view[: self._size - at]
-            yield at, piece
-            offset, view = offset + len(piece), view[len(piece) :]
+    def _forget(self, before: int) -> None:
+        page = before - before % mmap.PAGESIZE
+        if page > self._forgotten:
+            self._memory.madvise(mmap.MADV_REMOVE, self._forgotten, page - self._forgotten)
+            self._forgotten = page
 
     def read(self, offset: int, count: int) -> bytes:
         """See `Draft.read`."""
@@ -101,6 +110,7 @@ class SpoolDraft:
     def close(self) -> None:
         """See `Draft.close`."""
         with self._lock:
-            self._ring.close()
+            self._memory.close()
+            self._file.close()
             if self._under is not None:
                 self._under.close()

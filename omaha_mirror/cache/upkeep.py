@@ -9,7 +9,7 @@ import asyncio
 import errno
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
@@ -130,7 +130,7 @@ class Upkeep:
                     await in_worker(self._store.verified, key, time.time())
             return verdict
 
-    async def verify_all(self, keys: Iterable[str] | None = None) -> AsyncIterator[Verdict]:
+    async def verify_all(self, keys: Iterable[str] | None = None) -> AsyncGenerator[Verdict]:
         """Verify these blobs, or all: first those whose last verification is longest ago."""
         if keys is None:
             contents = await self._cache.contents()
@@ -171,12 +171,21 @@ class Scrubber:
     async def run(self) -> None:
         """Run until cancelled."""
         while True:
-            blobs = sorted((await self._cache.contents()).blobs, key=_age)
-            self._tried = {b.key: self._tried[b.key] for b in blobs if b.key in self._tried}
-            for blob in blobs:
-                if self._due_in(blob) <= 0:
-                    await self._look_at(blob.key)
-            await asyncio.sleep(max(1.0, min([IDLE, *map(self._due_in, blobs)])))
+            try:
+                wait = await self._pass()
+            except OSError as error:
+                self._tell(Verdict("", 0, Outcome.UNKNOWN, str(error)))
+                wait = IDLE
+            await asyncio.sleep(wait)
+
+    async def _pass(self) -> float:
+        """Look at all that is due; gives the seconds until something is again. Raises OSError."""
+        blobs = sorted((await self._cache.contents()).blobs, key=_age)
+        self._tried = {b.key: self._tried[b.key] for b in blobs if b.key in self._tried}
+        for blob in blobs:
+            if self._due_in(blob) <= 0:
+                await self._look_at(blob.key)
+        return max(1.0, min([IDLE, *map(self._due_in, blobs)]))
 
     def _due_in(self, blob: Blob) -> float:
         """Seconds until a blob is due."""

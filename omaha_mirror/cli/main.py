@@ -17,6 +17,7 @@ COMMANDS = {
         "Offer one package on disk to every machine that asks.",
     ),
     "check": ("omaha_mirror.cli.check:check", "Ask a mirror for an update, as a machine does."),
+    "cache": ("omaha_mirror.cli.cache:cache", "Look at the cache and tidy it."),
     "client-config": (
         "omaha_mirror.cli.client_config:client_config",
         "Print what points a machine at the mirror.",

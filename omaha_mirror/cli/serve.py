@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -20,7 +21,6 @@ from omaha_mirror.telemetry import set_up_logging
 from omaha_mirror.web.admin import AdminApp
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
-
 
 GARBAGE = 10_000
 """New objects between two looks for garbage."""

@@ -68,6 +68,8 @@ class PublicApp:
             return plain(reply.status, str(error))
         except Exception as error:
             LOG.exception("unexpected", remote=request.remote, path=printable(request.raw_path))
+            if request.writer.output_size > 0:
+                request.protocol.force_close()  # a second head must not land in a body
             return plain(reply_to(error).status, "something went wrong here; the log says what")
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -6,8 +6,18 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from omaha_mirror.catalog import CannotProve, Catalog, Known, Release, Rule, Wanted, learn
-from omaha_mirror.omaha import Action, Digest, Manifest, Package
+from omaha_mirror.catalog import (
+    CannotProve,
+    Catalog,
+    Known,
+    Reason,
+    Release,
+    Rule,
+    Wanted,
+    decide,
+    learn,
+)
+from omaha_mirror.omaha import Action, AppRequest, Digest, Manifest, Package
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
@@ -134,3 +144,13 @@ async def offered(catalog: Catalog, oem: str = "", rule: Rule = PIN) -> Release:
 async def quiet(catalog: Catalog) -> None:
     """Wait for the questions under way; a look-up does so only while nothing can be decided."""
     await asyncio.gather(*catalog._asking.values())
+
+
+def reason(known: Known | None, oem: str = "", rule: Rule = PIN) -> Reason:
+    """What a machine is told that needs an update."""
+    machine = AppRequest(appid=APP, board=BOARD, version="1.0.0", oem=oem)
+    return decide(machine, rule, known, app_ids=[APP]).reason
+
+
+def names(release: Release) -> list[str]:
+    return [file.name for file in release.files]

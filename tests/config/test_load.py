@@ -208,7 +208,7 @@ def test_modes_that_are_not_there_yet_are_named_as_such(
             "tracks.a.allow_downgrades",
             "unknown key; did you mean allow_downgrade?",
         ),
-        ("admin: {}", "admin", "unknown key"),
+        ("fleet: {}", "fleet", "unknown key"),
         ("upstream: {omaha_url: x}", "upstream.omaha_url", "unknown key"),
     ],
 )

@@ -45,6 +45,7 @@ def settings(directory: Path, release_url: str, **changes: Any) -> dict[str, Any
     cache = {"directory": str(directory / "cache"), "min_free": 0, **changes.pop("cache", {})}
     return {
         "listen": ["127.0.0.1:0"],
+        "admin": {"listen": ["127.0.0.1:0"]},
         "cache": cache,
         "state_directory": str(directory / "state"),
         "tracks": {"stable": VERSION},

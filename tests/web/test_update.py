@@ -17,7 +17,7 @@ from omaha_mirror.omaha import (
     parse_request,
     parse_response,
 )
-from omaha_mirror.web import update
+from omaha_mirror.web import body as reading
 from tests.support.mirror import DATA, PAYLOAD, PAYLOAD_PATH, Mirror, mirror_in_process, omaha
 from tests.support.talk import Answer, ask, dial, request
 from tests.support.upstream import Upstream
@@ -179,7 +179,7 @@ async def test_a_large_body_is_refused_before_it_is_sent(mirror: Mirror) -> None
     async with dial(mirror.address) as talk:
         await talk.send(request("POST", "/v1/update/", {"Content-Length": "1000000"}))
         answer = await talk.answer()
-    assert (answer.status, answer.line) == (413, "an Omaha request has at most 65536 bytes")
+    assert (answer.status, answer.line) == (413, "a request has at most 65536 bytes")
 
 
 async def test_a_large_body_without_a_length_is_not_read_to_its_end(mirror: Mirror) -> None:
@@ -197,7 +197,7 @@ async def test_a_chunked_body_is_read(mirror: Mirror) -> None:
 async def test_broken_chunks_are_the_clients_mistake(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(update, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(reading, "BODY_SECONDS", 0.05)
     with capture_logs() as logs:
         async with dial(mirror.address) as talk:
             await talk.send(_chunked_head(), "what is this?\r\n")
@@ -214,7 +214,7 @@ def _chunked_head() -> bytes:
 async def test_a_slow_body_is_not_waited_for(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(update, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(reading, "BODY_SECONDS", 0.05)
     async with dial(mirror.address) as talk:
         await talk.send(request("POST", "/v1/update/", {"Content-Length": "700"}), FIRST[:100])
         assert (await talk.answer()).status == 408

@@ -1,0 +1,436 @@
+"""Blobs at rest: what rotted is found, its readers are cut, and it is fetched again."""
+
+import asyncio
+import hashlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from omaha_mirror.cache import DiskStore, Expected, Scrubber, Upkeep, Verdict
+from omaha_mirror.cache.errors import GenerationEnded, InUse, Spoilt
+from omaha_mirror.cache.events import Opened, Rotten
+from omaha_mirror.cache.inventory import Removed
+from omaha_mirror.cache.lock import DirectoryInUse, DirectoryLock, Holder
+from omaha_mirror.cache.reader import WINDOW
+from omaha_mirror.cache.upkeep import Outcome, verify
+from tests.cache.conftest import MakeSite
+from tests.cache.site import Site, rest, step
+from tests.cache.source import ScriptedSource
+
+SIZE = WINDOW + 3 * 1024 * 1024
+DAY = 86400.0
+
+
+@pytest.fixture
+def source() -> ScriptedSource:
+    source = ScriptedSource(os.urandom(SIZE))
+    source.chunk = 1024 * 1024
+    return source
+
+
+@pytest.fixture
+def small() -> ScriptedSource:
+    return ScriptedSource(os.urandom(100_000))
+
+
+async def have(site: Site, source: ScriptedSource, expected: Expected | None = None) -> str:
+    expected = expected or source.expected
+    await site.cache.fetch(expected, source)
+    return expected.key
+
+
+def rot(path: Path, at: int) -> None:
+    """Flip one bit on disk; nobody notices by the times."""
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    with path.open("r+b") as file:
+        file.seek(at)
+        [byte] = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    os.utime(path, ns=times)
+
+
+def upkeep(site: Site) -> Upkeep:
+    return Upkeep(site.cache, site.store)
+
+
+def sidecar(site: Site, key: str) -> Path:
+    return site.store.path(key).with_suffix(".json")
+
+
+@asynccontextmanager
+async def scrubbing(site: Site) -> AsyncIterator[asyncio.Queue[Verdict]]:
+    """A scrubber as fast as the disk, and what it says."""
+    verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
+    scrubber = Scrubber(upkeep(site), site.cache, verdicts.put_nowait, rate=float("inf"))
+    task = asyncio.create_task(scrubber.run())
+    try:
+        async with asyncio.timeout(30):
+            yield verdicts
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_what_is_right_stays_and_the_time_is_written_down(
+    site: Site, small: ScriptedSource
+) -> None:
+    key = await have(site, small)
+    os.utime(sidecar(site, key), (1, 1))
+    used = site.store.path(key).stat().st_mtime
+    assert await upkeep(site).verify(key) == Verdict(key, 100_000, Outcome.RIGHT)
+    [blob] = (await site.cache.contents()).blobs
+    assert blob.verified == pytest.approx(time.time(), abs=60)
+    assert site.store.path(key).stat().st_mtime == used
+    assert await site.read(small) == small.data
+    assert small.sent == 100_000
+
+
+async def test_a_rotten_byte_cuts_its_readers_and_the_next_request_fetches_it_again(
+    site: Site, source: ScriptedSource
+) -> None:
+    key = await have(site, source)
+    rot(site.store.path(key), SIZE - 1)
+    rotten = site.store.path(key).read_bytes()
+    cut = asyncio.Event()
+    with site.cache.read(source.expected, source, 0, SIZE) as reader:
+        reader.on_cut = cut.set
+        assert await step(reader) == source.data[:WINDOW]
+        verdict = await upkeep(site).verify(key)
+        assert verdict is not None
+        assert verdict.outcome is Outcome.WRONG
+        assert cut.is_set()
+        with pytest.raises(GenerationEnded):
+            await step(reader)
+    assert [event.key for event in site.all(Rotten)] == [key]
+    assert not site.cache.holds(key)
+    with pytest.raises(Spoilt):
+        await site.read(source, start=1)
+    [aside] = [f for f in site.store.quarantine.iterdir() if f.suffix != ".left"]
+    assert aside.read_bytes() == rotten
+    assert site.files("blobs") == []
+    assert await site.read(source) == source.data
+    assert source.sent == 2 * SIZE
+    await site.cache.fetch(source.expected, source)
+    assert await upkeep(site).verify(key) == Verdict(key, SIZE, Outcome.RIGHT)
+
+
+async def test_a_reader_that_got_nothing_yet_reads_the_next_generation(
+    site: Site, small: ScriptedSource
+) -> None:
+    key = await have(site, small)
+    rot(site.store.path(key), 0)
+    with site.cache.read(small.expected, small, 0, 100_000) as reader:
+        await upkeep(site).verify(key)
+        assert await rest(reader) == small.data
+    assert [event.status for event in site.all(Opened)][-2:] == ["hit", "miss"]
+
+
+async def test_who_reads_the_new_one_is_not_disturbed_by_the_last_of_the_rotten_one(
+    site: Site, source: ScriptedSource
+) -> None:
+    key = await have(site, source)
+    with site.cache.read(source.expected, source, 0, SIZE) as old:
+        await step(old)
+        await site.cache.rot(key, "for the test")
+        await have(site, source)
+        with site.cache.read(source.expected, source, 0, SIZE) as new:
+            first = await step(new)
+            old.close()
+            assert first + await rest(new) == source.data
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "sidecar"])
+async def test_other_damage_is_found_as_well(
+    site: Site, small: ScriptedSource, damage: str
+) -> None:
+    key = await have(site, small)
+    match damage:
+        case "cut":
+            os.truncate(site.store.path(key), 5000)
+        case "gone":
+            site.store.path(key).unlink()
+        case "sidecar":
+            sidecar(site, key).write_text(
+                '{"size": 1, "sha256": "", "proven_by": "", "source": ""}'
+            )
+    verdict = await upkeep(site).verify(key)
+    assert verdict is not None
+    assert verdict.outcome is Outcome.WRONG
+    assert not site.cache.holds(key)
+    assert await site.read(small) == small.data
+
+
+async def test_a_lost_sidecar_is_no_rot(site: Site, small: ScriptedSource) -> None:
+    key = await have(site, small)
+    sidecar(site, key).unlink()
+    assert await upkeep(site).verify(key) == Verdict(key, 100_000, Outcome.RIGHT)
+    assert site.cache.holds(key)
+
+
+async def test_where_the_key_is_a_sha1_the_sidecars_sha256_counts_too(
+    site: Site, small: ScriptedSource
+) -> None:
+    sha1 = hashlib.sha1(small.data).digest()
+    key = await have(site, small, Expected(100_000, sha1=sha1, source=small.name))
+    assert (await verify(site.store, key)).outcome is Outcome.RIGHT
+    path = sidecar(site, key)
+    path.write_text(path.read_text().replace(hashlib.sha256(small.data).hexdigest(), "00" * 32))
+    assert "SHA-256" in (await verify(site.store, key)).reason
+
+
+@pytest.mark.parametrize(("number", "outcome"), [(5, Outcome.WRONG), (24, Outcome.UNKNOWN)])
+async def test_a_disk_that_cannot_read_is_rot_and_other_trouble_is_not(
+    site: Site,
+    small: ScriptedSource,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    outcome: Outcome,
+) -> None:
+    key = await have(site, small)
+
+    def broken(fd: int, count: int, offset: int) -> bytes:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", broken)
+        verdict = await upkeep(site).verify(key)
+    assert verdict is not None
+    assert verdict.outcome is outcome
+    assert os.strerror(number) in verdict.reason
+    assert site.cache.holds(key) is (outcome is Outcome.UNKNOWN)
+
+
+async def test_a_verification_stops_when_told_and_leaves_the_blob_alone(
+    site: Site, small: ScriptedSource
+) -> None:
+    key = await have(site, small)
+    reached = asyncio.Event()
+
+    async def pace(count: int) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(upkeep(site).verify(key, pace))
+    await reached.wait()
+    with pytest.raises(InUse):
+        await site.cache.remove(key)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await site.cache.remove(key) == Removed("blob", key, 100_000)
+
+
+async def test_two_that_verify_one_blob_at_once_put_the_rotten_one_aside_once(
+    site: Site, small: ScriptedSource
+) -> None:
+    key = await have(site, small)
+    rot(site.store.path(key), 7)
+    both = upkeep(site)
+    first, second = await asyncio.gather(both.verify(key), both.verify(key))
+    assert first is not None
+    assert second is None
+    assert len(site.all(Rotten)) == 1
+
+
+async def test_the_scrubber_finds_rot_by_itself_the_longest_unverified_first(
+    site: Site, small: ScriptedSource
+) -> None:
+    sources = [ScriptedSource(os.urandom(1000 + i)) for i in range(3)]
+    keys = [await have(site, source) for source in sources]
+    for key, verified in zip(keys, (300, 100, 200), strict=True):
+        os.utime(sidecar(site, key), (verified, verified))
+    fresh = await have(site, small)
+    rot(site.store.path(keys[2]), 0)
+    async with scrubbing(site) as verdicts:
+        told = [await verdicts.get() for _ in keys]
+    assert [verdict.key for verdict in told] == [keys[1], keys[2], keys[0]]
+    assert [v.outcome for v in told] == [Outcome.RIGHT, Outcome.WRONG, Outcome.RIGHT]
+    assert verdicts.empty()
+    assert site.cache.holds(fresh)
+    assert not site.cache.holds(keys[2])
+
+
+async def test_the_scrubber_keeps_its_pace(
+    site: Site, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await have(site, source)
+    os.utime(sidecar(site, key), (1, 1))
+    pauses: list[float] = []
+    done = asyncio.Event()
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    scrubber = Scrubber(upkeep(site), site.cache, lambda _: done.set(), rate=1024 * 1024)
+    task = asyncio.create_task(scrubber.run())
+    await done.wait()
+    task.cancel()
+    await asyncio.wait([task])
+    monkeypatch.undo()
+    assert pauses[: SIZE // 2**20] == [1.0] * (SIZE // 2**20)
+
+
+async def test_a_removed_blob_is_fetched_again(site: Site, small: ScriptedSource) -> None:
+    key = await have(site, small)
+    assert await site.cache.remove(key) == Removed("blob", key, 100_000)
+    assert await site.cache.remove(key) is None
+    assert site.files("blobs") == []
+    assert await site.read(small) == small.data
+
+
+async def test_what_is_read_or_filled_is_not_removed(site: Site, source: ScriptedSource) -> None:
+    gate = source.gate(SIZE // 2)
+    fetching = asyncio.create_task(site.cache.fetch(source.expected, source))
+    await gate.reached.wait()
+    with pytest.raises(InUse):
+        await site.cache.remove(source.expected.key)
+    gate.open()
+    await fetching
+    with site.cache.read(source.expected, source, 0, SIZE) as reader:
+        await step(reader)
+        with pytest.raises(InUse):
+            await site.cache.remove(source.expected.key)
+        assert len(await rest(reader)) == SIZE - WINDOW
+
+
+async def test_a_collection_evicts_what_was_used_longest_ago_and_a_trial_nothing(
+    make_site: MakeSite,
+) -> None:
+    site = await make_site()
+    sources = [ScriptedSource(os.urandom(1000)) for _ in range(3)]
+    keys = [await have(site, source) for source in sources]
+    for at, key in enumerate(keys):
+        site.ledger.entries[key].last_used = at
+    site.ledger.max_size = 1500
+    expected = (Removed("blob", keys[0], 1000), Removed("blob", keys[1], 1000))
+    assert (await site.cache.gc(dry_run=True)).removed == expected
+    assert all(map(site.cache.holds, keys))
+    assert (await site.cache.gc(dry_run=False)).removed == expected
+    assert [site.cache.holds(key) for key in keys] == [False, False, True]
+    assert site.files("blobs") == [keys[2], f"{keys[2]}.json"]
+
+
+async def test_a_collection_that_cannot_make_room_says_why(make_site: MakeSite) -> None:
+    site = await make_site(keep=lambda _: True)
+    key = await have(site, ScriptedSource(os.urandom(1000)))
+    site.ledger.max_size = 500
+    swept = await site.cache.gc(dry_run=False)
+    assert swept.removed == ()
+    assert "500 bytes over max_size" in swept.short
+    assert site.cache.holds(key)
+
+
+async def test_a_collection_sweeps_old_leftovers_and_leaves_fills_alone(
+    site: Site, source: ScriptedSource
+) -> None:
+    old, young = time.time() - 8 * DAY, time.time() - 6 * DAY
+    for name, when in (("aa11aa", old), ("bb22bb", young)):
+        for path in (
+            site.store.partial / f"{name}.data",
+            site.store.partial / f"{name}.json",
+            site.store.quarantine / f"{name}.1",
+        ):
+            path.write_bytes(b"x")
+            os.utime(path, (when, when))
+    gate = source.gate(SIZE // 2)
+    fetching = asyncio.create_task(site.cache.fetch(source.expected, source))
+    await gate.reached.wait()
+    os.utime(site.store.partial / f"{source.expected.key}.data", (old, old))
+    before = site.files("")
+    trial = await site.cache.gc(dry_run=True)
+    assert site.files("") == before
+    swept = await site.cache.gc(dry_run=False)
+    assert swept == trial
+    assert {(r.kind, r.key) for r in swept.removed} == {
+        ("partial", "aa11aa"),
+        ("quarantine", "aa11aa"),
+    }
+    assert set(before) - set(site.files("")) == {"aa11aa.data", "aa11aa.json", "aa11aa.1"}
+    gate.open()
+    await fetching
+    assert await site.read(source) == source.data
+
+
+async def test_the_contents_are_told_the_last_used_first(
+    make_site: MakeSite, small: ScriptedSource
+) -> None:
+    kept = ScriptedSource(os.urandom(500))
+    site = await make_site(keep=lambda key: key == kept.expected.key)
+    await have(site, kept)
+    await have(site, small)
+    with site.cache.read(kept.expected, kept, 0, 500):
+        contents = await site.cache.contents()
+    told = [(b.key, b.size, b.proven_by, b.readers, b.offered) for b in contents.blobs]
+    assert told == [
+        (small.expected.key, 100_000, "sha256", 0, False),
+        (kept.expected.key, 500, "sha256", 1, True),
+    ]
+    assert contents.blobs[0].source == small.name
+    assert (contents.used, contents.max_size, contents.leftovers) == (100_500, 1 << 30, ())
+
+
+def test_bytes_put_aside_count_as_new_whenever_the_blob_was_used(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    store.load()
+    path = store.path("ab" * 32)
+    path.parent.mkdir()
+    path.write_bytes(b"rotten")
+    os.utime(path, (1, 1))
+    store.condemn("ab" * 32, leaked=False)
+    [leftover] = store.leftovers()
+    assert (leftover.kind, leftover.key) == ("quarantine", "ab" * 32)
+    assert leftover.changed == pytest.approx(time.time(), abs=60)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from omaha_mirror.cache.lock import DirectoryLock
+lock = DirectoryLock(Path(sys.argv[1]))
+lock.tell("127.0.0.1:8001")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_and_told_who_has_the_directory(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(DirectoryInUse, match=f"in use by process {process.pid}") as caught:
+            DirectoryLock(tmp_path)
+        assert caught.value.holder == Holder(process.pid, "127.0.0.1:8001")
+        process.kill()
+    DirectoryLock(tmp_path).close()
+
+
+def test_who_let_go_can_be_followed(tmp_path: Path) -> None:
+    first = DirectoryLock(tmp_path)
+    with pytest.raises(DirectoryInUse):
+        DirectoryLock(tmp_path)
+    first.close()
+    DirectoryLock(tmp_path).close()
+
+
+def test_a_lock_that_says_nothing_readable_still_locks(tmp_path: Path) -> None:
+    lock = DirectoryLock(tmp_path)
+    (tmp_path / ".lock").write_text("[")
+    with pytest.raises(DirectoryInUse, match="in use by another process") as caught:
+        DirectoryLock(tmp_path)
+    assert caught.value.holder is None
+    lock.close()

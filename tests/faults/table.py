@@ -1,0 +1,342 @@
+"""The table of faults: what goes wrong upstream, and what must come of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+from tests.support.faults import (
+    Change,
+    Corrupt,
+    Drip,
+    Drop,
+    Encoding,
+    Fault,
+    Fin,
+    Hangup,
+    LongRange,
+    NoLength,
+    NoRange,
+    NoValidator,
+    Redirect,
+    Stall,
+    Status,
+    WrongLength,
+    WrongRange,
+)
+
+State = Literal["cold", "filling", "full"]
+STATES: tuple[State, ...] = ("cold", "filling", "full")
+Kind = Literal["whole", "ranged", "resuming"]
+KINDS: tuple[Kind, ...] = ("whole", "ranged", "resuming")
+COUNTS = (1, 10)
+SIZE = 2 * 1024 * 1024
+SLACK = 1024 * 1024
+"""Bytes that may be on their way when a connection ends."""
+ELSEWHERE = "/elsewhere"
+"""Where each file can be had too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where a fault strikes: not before byte `low` of the file, which is already here."""
+
+    rng: Random
+    low: int
+    path: str
+
+    def somewhere(self) -> int:
+        return self.rng.randrange(max(1, self.low), SIZE)
+
+    def drop(self) -> Drop:
+        """Makes the mirror ask for the rest."""
+        return Drop(times=1, at=self.somewhere())
+
+    def again(self) -> list[Fault]:
+        """Lets a fill that has its answer already ask once more."""
+        return [self.drop()] if self.low else []
+
+    def other(self) -> bytes:
+        """What the file is replaced by: of the same size, so that nothing but the bytes tells."""
+        return self.rng.randbytes(SIZE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One fault.
+
+    Attributes:
+        name: for people.
+        faults: what the upstream is told.
+        peers: outcomes with nginx proxy_cache, nginx slice, varnish, squid and apt-cacher-ng.
+        invisible: whether every client must be well.
+        destroys: how often the whole file's bytes may have to be fetched again.
+        gets: upstream requests that are enough for whoever wants the whole file.
+        lasts: whether it goes on until it is healed; a blob that it spoils is not tried again for an hour.
+        refuses: seconds without a listening upstream.
+        replaced: whether upstream has other bytes from now on.
+        hasty: run with a short stall time-out, so that a short silence is a long one in proportion.
+        within: seconds in which all must be done.
+    """
+
+    name: str
+    faults: Callable[[Scene], list[Fault]] = lambda _: []
+    peers: tuple[str, str, str, str, str] = ("", "", "", "", "")
+    invisible: bool = True
+    destroys: int = 0
+    gets: int | None = None
+    lasts: bool = False
+    refuses: float = 0.0
+    replaced: bool = False
+    hasty: bool = False
+    within: float | None = None
+
+
+def _five_drops(scene: Scene) -> list[Fault]:
+    step = (SIZE - scene.low) // 6
+    return [Drop(times=1, at=scene.low + step * i) for i in range(1, 6)]
+
+
+def _once(fault: Callable[[int], Fault]) -> Callable[[Scene], list[Fault]]:
+    return lambda scene: [fault(scene.somewhere())]
+
+
+def _then(*faults: Fault) -> Callable[[Scene], list[Fault]]:
+    """Faults of an answer's head: a fill under way meets them when it asks again."""
+    return lambda scene: [*scene.again(), *faults]
+
+
+def _after_a_drop(*faults: Fault) -> Callable[[Scene], list[Fault]]:
+    return lambda scene: [scene.drop(), *faults]
+
+
+CUT = "cut, fetched anew"
+SPLICED = "spliced, cut 98 %"
+KEPT_WRONG = "WRONG, kept"
+KEPT_SHORT = "SHORT, kept"
+PASSED = "503; next ok"
+
+ROWS: tuple[Row, ...] = (
+    Row(
+        name="drop once",
+        faults=lambda scene: [scene.drop()],
+        gets=2,
+        peers=(CUT, "WRONG", CUT, CUT, "ok"),
+    ),
+    Row(name="drop before the first byte", faults=lambda s: [Drop(times=1, at=s.low)], gets=2),
+    Row(name="drop before the last byte", faults=lambda _: [Drop(times=1, at=SIZE - 1)], gets=2),
+    Row(
+        name="drop five times",
+        faults=_five_drops,
+        gets=6,
+        peers=(CUT, "WRONG", CUT, CUT, "cut 20 %"),
+    ),
+    Row(
+        name="stall of one connection",
+        faults=_once(lambda at: Stall(times=1, at=at, seconds=3.0)),
+        hasty=True,
+        within=2.9,
+        peers=("cut", SPLICED, "cut", "cut", "cut"),
+    ),
+    Row(
+        name="stall of the line",
+        faults=_once(lambda at: Stall(at=at, seconds=1.5)),
+        hasty=True,
+        peers=("cut", SPLICED, "cut", "cut", "cut"),
+    ),
+    Row(
+        name="slow drip",
+        faults=lambda _: [Drip(rate=1e6)],
+        hasty=True,
+    ),
+    Row(
+        name="truncated (FIN)",
+        faults=_once(lambda at: Fin(times=1, at=at)),
+        gets=2,
+        peers=("cut", SPLICED, "cut", "cut", "ok"),
+    ),
+    Row(
+        name="truncated, Content-Length too",
+        faults=_then(WrongLength(times=1, method="GET", by=-100_000)),
+        destroys=1,
+        peers=(KEPT_SHORT, "ok", KEPT_SHORT, KEPT_SHORT, KEPT_SHORT),
+    ),
+    Row(
+        name="Content-Length too large",
+        faults=_then(WrongLength(times=1, method="GET", by=100_000)),
+        destroys=1,
+    ),
+    Row(
+        name="first byte flipped",
+        faults=lambda scene: [Corrupt(times=1, at=scene.low)],
+        invisible=False,
+        destroys=1,
+        peers=(KEPT_WRONG,) * 5,
+    ),
+    Row(
+        name="a byte in the middle flipped",
+        faults=lambda scene: [Corrupt(times=1, at=(scene.low + SIZE) // 2)],
+        invisible=False,
+        destroys=1,
+        peers=(KEPT_WRONG,) * 5,
+    ),
+    Row(
+        name="last byte flipped",
+        faults=lambda _: [Corrupt(times=1, at=SIZE - 1)],
+        invisible=False,
+        destroys=1,
+        peers=(KEPT_WRONG,) * 5,
+    ),
+    Row(
+        name="a byte flipped each time",
+        faults=_once(lambda at: Corrupt(at=at)),
+        invisible=False,
+        destroys=3,
+        lasts=True,
+        peers=(KEPT_WRONG,) * 5,
+    ),
+    Row(
+        name="upstream without Range",
+        faults=lambda _: [NoRange()],
+        destroys=4,
+        peers=("ok",) * 5,
+    ),
+    Row(name="200 for 206 after a drop", faults=_after_a_drop(NoRange()), destroys=4),
+    Row(
+        name="206 with another range",
+        faults=_after_a_drop(WrongRange(times=1, by=4096)),
+        destroys=1,
+    ),
+    Row(name="206 shorter than asked", faults=_after_a_drop(LongRange(times=1, by=-50_000))),
+    Row(
+        name="206 longer than asked",
+        faults=_after_a_drop(LongRange(times=1, by=50_000)),
+        destroys=1,
+    ),
+    Row(
+        name="chunked, no length",
+        faults=lambda _: [NoLength(method="GET")],
+        gets=1,
+        peers=("ok", "500", "ok", "ok", "ok"),
+    ),
+    Row(
+        name="chunked, and a drop",
+        faults=_after_a_drop(NoLength(method="GET")),
+        gets=2,
+        peers=("cut", "500", "cut", "cut", "ok"),
+    ),
+    Row(
+        name="chunked, more than the file",
+        faults=lambda _: [NoLength(times=1, method="GET", surplus=bytes(10_000))],
+    ),
+    Row(
+        name="validator left out, and a drop",
+        faults=_after_a_drop(NoValidator()),
+        invisible=False,
+        destroys=1,
+    ),
+    Row(
+        name="labelled Content-Encoding: gzip",
+        faults=_then(Encoding(times=1, method="GET")),
+        destroys=1,
+    ),
+    Row(
+        name="replaced",
+        replaced=True,
+        invisible=False,
+        destroys=3,
+        lasts=True,
+        peers=("ok, new",) * 5,
+    ),
+    Row(
+        name="replaced midway, the old goes on",
+        faults=lambda scene: [Change(times=1, at=scene.somewhere(), body=scene.other())],
+        invisible=False,
+        destroys=3,
+        lasts=True,
+        peers=("ok, old", "WRONG, kept", "ok, old", "ok, old", "ok, old"),
+    ),
+    Row(
+        name="replaced midway, and a drop",
+        faults=lambda scene: [Change(times=1, at=scene.somewhere(), body=scene.other(), drop=True)],
+        invisible=False,
+        destroys=3,
+        lasts=True,
+        peers=("WRONG", "WRONG, kept", "WRONG", "WRONG", "restarts at 0"),
+    ),
+    Row(
+        name="404, then well",
+        faults=_then(Status(times=1, code=404)),
+        invisible=False,
+        destroys=1,
+        peers=("404; next ok", "404; next ok", "404 for 2 min", "404; next ok", "404; next ok"),
+    ),
+    Row(name="500, then well", faults=_then(Status(times=1, code=500))),
+    Row(
+        name="503 with Retry-After, then well",
+        faults=_then(Status(times=1, code=503, retry_after="1")),
+        peers=(PASSED,) * 5,
+    ),
+    Row(name="429, then well", faults=_then(Status(times=1, code=429, retry_after="1"))),
+    Row(
+        name="redirected",
+        faults=lambda scene: [*scene.again(), Redirect(location=ELSEWHERE + scene.path)],
+        peers=("302 passed on", "ok", "302 passed on", "302 passed on", "ok"),
+    ),
+    Row(
+        name="redirected to a stranger",
+        faults=_then(Redirect(location="http://198.51.100.1/update.gz")),
+        invisible=False,
+        destroys=1,
+    ),
+    Row(name="closed without an answer", faults=_then(Hangup(times=2))),
+    Row(
+        name="refused for a second",
+        refuses=1.0,
+        peers=("502", "502", "503", "503", "503"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of one cell.
+
+    Attributes:
+        kind, count: the clients.
+        words: how their downloads ended.
+        after: how that of the next client ended, with the fault healed.
+        answers: what those who hold wrong bytes were answered when they asked for the rest once more.
+        fetched: bytes that upstream sent.
+        gets: requests that upstream got.
+        seconds: until the last client was done.
+    """
+
+    kind: Kind
+    count: int
+    words: tuple[str, ...]
+    after: str
+    answers: tuple[str, ...]
+    fetched: int
+    gets: int
+    seconds: float
+
+    def broken(self, row: Row, state: State) -> list[str]:
+        """What is not as it must be."""
+        wrong = [word for word in (*self.words, self.after) if word in ("WRONG", "SHORT")]
+        found = [f"{word} bytes with success" for word in wrong]
+        if (row.invisible or state == "full") and set(self.words) != {"ok"}:
+            found.append(f"visible to clients: {', '.join(sorted(set(self.words)))}")
+        if self.after not in (("ok", "status 502") if row.lasts else ("ok",)):
+            found.append(f"the next client: {self.after}")
+        if set(self.answers) - {"status 416"}:
+            found.append(f"a client with wrong bytes was given the rest: {self.answers}")
+        most = 0 if state == "full" else SIZE * (1 + row.destroys) + SLACK
+        if self.fetched > most:
+            found.append(f"{self.fetched} bytes fetched, at most {most} were needed")
+        enough = row.gets if state != "full" and self.kind != "ranged" else None
+        if enough is not None and self.gets > enough:
+            found.append(f"{self.gets} upstream requests instead of {enough}")
+        if row.within is not None and self.seconds > row.within:
+            found.append(f"took {self.seconds:.1f} s, must take {row.within} s at most")
+        return found

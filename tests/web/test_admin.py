@@ -1,0 +1,302 @@
+"""The admin listener: who may see and do what, and what they are told."""
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omaha_mirror.config import Address
+from omaha_mirror.web.admin import AdminApp
+from omaha_mirror.web.server import Listener
+from tests.support.mirror import PAYLOAD, PAYLOAD_PATH, VERSION, Mirror
+from tests.support.talk import Answer, ask, dial, request
+from tests.support.upstream import Upstream
+from tests.web.conftest import BODY
+
+TOKEN = "0123456789abcdef"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+CHANGES = [("POST", "/api/v1/cache/verify"), ("POST", "/api/v1/cache/gc")]
+CHANGES += [("DELETE", f"/api/v1/cache/{'ab' * 32}")]
+SEEN = [("GET", "/api/v1/cache"), ("GET", "/api/v1/fills")]
+
+Listen = Callable[..., Awaitable["Admin"]]
+
+
+class Admin:
+    """An admin listener, wherever it says it listens."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, token: str | None = TOKEN, host: str = ""
+    ) -> Answer:
+        headers = {"Host": host or f"localhost:{self.address.port}"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        sent = b"" if body is None else json.dumps(body).encode()
+        return await ask(self.address, method, path, headers, sent)
+
+    async def told(self, method: str, path: str, body: Any = None) -> Any:
+        answer = await self.ask(method, path, body)
+        assert answer.status == 200, answer.body
+        return json.loads(answer.body)
+
+
+@pytest.fixture
+async def listen(mirror: Mirror) -> AsyncIterator[Listen]:
+    """Listens on loopback, as if on the addresses of a config."""
+    listeners: list[Listener] = []
+
+    async def start(*configured: str) -> Admin:
+        addresses = [Address.parse(text) for text in configured]
+        app = AdminApp(mirror.service.cache, mirror.service.upkeep, TOKEN, addresses)
+        listeners.append(Listener(app))
+        [address] = await listeners[-1].start([Address("127.0.0.1", 0)])
+        return Admin(address)
+
+    yield start
+    for listener in listeners:
+        await listener.stop()
+
+
+@pytest.fixture
+async def admin(listen: Listen) -> Admin:
+    """As by default."""
+    return await listen("127.0.0.1:8001")
+
+
+@pytest.fixture
+async def key(mirror: Mirror) -> str:
+    """A package that is here."""
+    answer = await mirror.get(await mirror.payload())
+    assert answer.body == BODY
+    await mirror.until(lambda: bool(mirror.ended()))
+    await mirror.until(lambda: mirror.active == 0)
+    [key] = mirror.service.cache._ledger.entries
+    return key
+
+
+def rot(mirror: Mirror, key: str) -> None:
+    path = mirror.service.config.cache.directory / "blobs" / key[:2] / key
+    with path.open("r+b") as file:
+        file.seek(len(BODY) // 2)
+        file.write(b"\0rotten\0")
+
+
+def error(answer: Answer) -> str:
+    assert answer.headers["content-type"].startswith("application/json")
+    text: str = json.loads(answer.body)["error"]
+    return text
+
+
+@pytest.mark.parametrize(("method", "path"), CHANGES)
+@pytest.mark.parametrize("token", [None, "", "0123456789abcdee", "0123456789abcdef0", "\xe9"])
+async def test_nothing_changes_without_the_token(
+    admin: Admin, mirror: Mirror, key: str, method: str, path: str, token: str | None
+) -> None:
+    body: dict[str, str] | None = {} if method == "POST" else None
+    answer = await admin.ask(method, path.replace("ab" * 32, key), body, token=token)
+    assert answer.status == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert "token" in error(answer)
+    assert mirror.service.cache.holds(key)
+
+
+@pytest.mark.parametrize(("method", "path"), SEEN)
+async def test_on_loopback_all_may_look(admin: Admin, method: str, path: str) -> None:
+    assert (await admin.ask(method, path, token=None)).status == 200
+
+
+@pytest.mark.parametrize("configured", [["0.0.0.0:8001"], ["127.0.0.1:8001", "192.0.2.1:8001"]])
+async def test_beyond_loopback_only_readiness_is_told_without_the_token(
+    listen: Listen, configured: list[str]
+) -> None:
+    admin = await listen(*configured)
+    for method, path in [*SEEN, *CHANGES, ("GET", "/")]:
+        assert (await admin.ask(method, path, token=None)).status == 401
+    for method, path in SEEN:
+        assert (await admin.ask(method, path)).status == 200
+    assert (await admin.ask("GET", "/readyz", token=None)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("configured", "host", "status"),
+    [
+        ("127.0.0.1:8001", "127.0.0.1:8001", 200),
+        ("127.0.0.1:8001", "LOCALHOST", 200),
+        ("[::1]:8001", "[::1]:9999", 200),
+        ("127.0.0.1:8001", "evil.example:8001", 421),
+        ("127.0.0.1:8001", "127.0.0.1.evil.example", 421),
+        ("127.0.0.1:8001", "192.0.2.1:8001", 421),
+        ("127.0.0.1:8001", "", 421),
+        ("mirror.example:8001", "mirror.example:8001", 200),
+        ("mirror.example:8001", "other.example:8001", 421),
+        ("0.0.0.0:8001", "192.0.2.1:8001", 200),
+        ("0.0.0.0:8001", socket.gethostname(), 200),
+        ("0.0.0.0:8001", "evil.example", 421),
+    ],
+)
+async def test_the_host_must_be_one_that_is_listened_on(
+    listen: Listen, configured: str, host: str, status: int
+) -> None:
+    admin = await listen(configured)
+    head = f"GET /api/v1/cache HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    async with dial(admin.address) as talk:
+        await talk.send(head)
+        assert (await talk.answer()).status == status
+
+
+async def test_a_package_is_told_with_what_keeps_it(
+    admin: Admin, release: Upstream, key: str
+) -> None:
+    told = await admin.told("GET", "/api/v1/cache")
+    [blob] = told["blobs"]
+    assert (blob["key"], blob["size"], blob["proven_by"]) == (key, len(BODY), "sha256")
+    assert (blob["source"], blob["offered"]) == (release.url(PAYLOAD_PATH), True)
+    assert (told["used"], told["leftovers"]) == (len(BODY), [])
+    assert told["free"] > 0
+
+
+async def test_a_fill_is_told_while_it_runs(
+    admin: Admin, mirror: Mirror, release: Upstream
+) -> None:
+    path = await mirror.payload()
+    gate = release.hold(PAYLOAD_PATH, at=100_000)
+    async with dial(mirror.address) as talk:
+        await talk.send(request("GET", path))
+        await talk.head()
+        await gate.reached()
+        [fill] = (await admin.told("GET", "/api/v1/fills"))["fills"]
+        assert (fill["source"], fill["size"]) == (release.url(PAYLOAD_PATH), len(BODY))
+        assert 0 < fill["filled"] <= 100_000
+        assert (fill["readers"], fill["queued"]) == (1, 0)
+        assert fill["rate"] > 0
+        answer = await admin.ask("DELETE", f"/api/v1/cache/{fill['key']}")
+        assert answer.status == 409
+        assert "in use" in error(answer)
+        gate.open()
+    assert (await mirror.get(path)).body == BODY
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "all"])
+async def test_a_rotten_package_is_found_and_fetched_again(
+    admin: Admin, mirror: Mirror, release: Upstream, key: str, named: bool
+) -> None:
+    body = {"keys": [key]} if named else None
+    assert await verdicts(admin, body) == [(key, "right")]
+    rot(mirror, key)
+    assert await verdicts(admin, body) == [(key, "wrong")]
+    assert [x["kind"] for x in (await admin.told("GET", "/api/v1/cache"))["leftovers"]] == [
+        "quarantine"
+    ]
+    assert (await mirror.get(await mirror.payload())).body == BODY
+    assert release.bytes_sent(PAYLOAD_PATH) == 2 * len(BODY)
+
+
+async def verdicts(admin: Admin, body: Any) -> list[tuple[str, str]]:
+    async with dial(admin.address) as talk:
+        sent = b"" if body is None else json.dumps(body).encode()
+        headers = {"Host": "localhost", **BEARER, "Connection": "close"}
+        await talk.send(request("POST", "/api/v1/cache/verify", headers, sent))
+        head = await talk.head()
+        assert (head.status, head.headers["content-type"]) == (200, "application/x-ndjson")
+        lines = (await talk.rest()).decode().split("\r\n")
+    assert lines[-3:] == ["0", "", ""]
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    return [(verdict["key"], verdict["outcome"]) for verdict in told]
+
+
+async def test_a_client_that_reads_a_rotten_package_is_cut(
+    admin: Admin, mirror: Mirror, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omaha_mirror.cache.reader.WINDOW", 64 * 1024)
+    path = f"/amd64-usr/{VERSION}/{PAYLOAD}"
+    async with dial(mirror.address, buffer=4096) as talk:
+        mirror_side = shrink_send_buffers(monkeypatch)
+        await talk.send(request("GET", path))
+        await mirror_side.wait()
+        got = await talk.read(20_000)
+        rot(mirror, key)
+        assert await verdicts(admin, None) == [(key, "wrong")]
+        got += await talk.rest()
+    assert b"\r\nContent-Length: %d\r\n" % len(BODY) in got
+    assert len(got) < len(BODY)
+    await mirror.until(lambda: mirror.active == 0)
+
+
+def shrink_send_buffers(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let responses fill the socket soon; tells when the first one is being sent patiently."""
+    from omaha_mirror.web import package
+
+    stuck = asyncio.Event()
+    patient = package._send_patiently
+
+    async def noted(*args: Any) -> int:
+        stuck.set()
+        return await patient(*args)
+
+    def never_at_once(transport: Any, window: Any) -> int:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return 0
+
+    monkeypatch.setattr(package, "_send_patiently", noted)
+    monkeypatch.setattr(package, "_send_at_once", never_at_once)
+    return stuck
+
+
+async def test_a_collection_can_be_tried_first(
+    admin: Admin, mirror: Mirror, key: str, tmp_path: Path
+) -> None:
+    mirror.service.cache._ledger.max_size = 1
+    told = await admin.told("POST", "/api/v1/cache/gc", {"dry_run": True})
+    assert (told["dry_run"], told["removed"]) == (True, [])
+    assert "max_size" in told["short"]
+    mirror.service.cache._keep = lambda _: False
+    gone = [{"kind": "blob", "key": key, "size": len(BODY)}]
+    for dry_run in (True, False):
+        assert mirror.service.cache.holds(key)
+        told = await admin.told("POST", "/api/v1/cache/gc", {"dry_run": dry_run})
+        assert told == {"dry_run": dry_run, "removed": gone, "short": ""}
+    assert not mirror.service.cache.holds(key)
+
+
+async def test_a_package_is_removed_once(admin: Admin, mirror: Mirror, key: str) -> None:
+    assert (await admin.told("DELETE", f"/api/v1/cache/{key}"))["key"] == key
+    answer = await admin.ask("DELETE", f"/api/v1/cache/{key}")
+    assert answer.status == 404
+    assert key in error(answer)
+    assert (await mirror.get(await mirror.payload())).body == BODY
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("GET", "/", None, 404),
+        ("GET", "/api/v1/cache/", None, 404),
+        ("DELETE", "/api/v1/cache/..%2f..%2fetc", None, 404),
+        ("DELETE", "/api/v1/cache/../../etc", None, 404),
+        ("PUT", "/api/v1/cache", None, 405),
+        ("GET", "/api/v1/cache/gc", None, 405),
+        ("POST", "/api/v1/cache/gc", [], 400),
+        ("POST", "/api/v1/cache/gc", {"dry_run": "yes"}, 400),
+        ("POST", "/api/v1/cache/verify", {"keys": "all"}, 400),
+        ("POST", "/api/v1/cache/verify", {"keys": ["ab" * 32]}, 404),
+        ("POST", "/api/v1/cache/verify", {"keys": ["x" * 70_000]}, 413),
+    ],
+)
+async def test_a_mistake_is_one_line_of_json(
+    admin: Admin, method: str, path: str, body: Any, status: int
+) -> None:
+    answer = await admin.ask(method, path, body)
+    assert answer.status == status
+    assert error(answer).isprintable()
+
+
+async def test_what_one_path_takes_is_told(admin: Admin) -> None:
+    answer = await admin.ask("POST", f"/api/v1/cache/{'ab' * 32}", {})
+    assert (answer.status, answer.headers["allow"]) == (405, "DELETE")
