@@ -34,8 +34,12 @@ class Audience:
         return max(since, self._fill.heard) + self._fill.limits.patience - time.monotonic()
 
     def can_wait(self, follower: Follower) -> bool:
-        """Whether a client that lacks only the end of its range can still be kept waiting for the proof."""
-        return time.monotonic() < follower.since + self._fill.limits.proof_seconds
+        """Whether a client that lacks only the end of its range can still be kept waiting for the proof.
+
+        Not where bytes pass through memory: it would hold up the others, and the proof with them.
+        """
+        fill = self._fill
+        return not fill.in_order and time.monotonic() < follower.since + fill.limits.proof_seconds
 
     def leave(self, follower: Follower) -> None:
         """Forget a reader."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from omaha_mirror.cache import events
 from omaha_mirror.cache.audience import Audience
-from omaha_mirror.cache.blob import Expected, Hasher, Proof
+from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.crew import Crew
 from omaha_mirror.cache.errors import (
     CacheError,
@@ -27,6 +27,7 @@ from omaha_mirror.cache.errors import (
 from omaha_mirror.cache.finish import finish, in_worker
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.judge import Judge
 from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.line import Line, Priority
 from omaha_mirror.cache.prover import Prover
@@ -36,7 +37,6 @@ from omaha_mirror.cache.source import Source, Validator
 from omaha_mirror.cache.spool import Overflowed, SpoolDraft
 from omaha_mirror.cache.store import Draft, Place
 
-HASH_STEP = 2 * 1024 * 1024
 WAKE_SECONDS = 0.0001
 """Time between two wake-ups for each reader: many are woken less often, with more for each."""
 WAKE_AT_MOST = 0.02
@@ -94,12 +94,11 @@ class Fill:
         self.ended = False
         self.leaked = False
         self.heard = time.monotonic()
-        self._prover = prover
+        self._judge = Judge(expected, prover)
         self._setting = setting
         self._draft: Draft | None = None
         self._overflowing = asyncio.Lock()
         self._fetching = False
-        self._hashed = 0
         self._forgotten = 0
         self._changed = asyncio.Event()
         self._grown = asyncio.Event()
@@ -208,9 +207,10 @@ class Fill:
 
     def needed_from(self) -> int:
         """The first byte in passing that is still needed: to be hashed, or by a reader."""
-        top = self.filled.run_end(self._hashed)
+        hashed = self._judge.hashed
+        top = self.filled.run_end(hashed)
         readers = (f.offset for f in self._audience.entitled if f.offset < top)
-        return min(map(self._passing, [self._hashed, *readers]))
+        return min(map(self._passing, [hashed, *readers]))
 
     def _passing(self, offset: int) -> int:
         """The first byte from `offset` on that does not lie on the disk."""
@@ -326,31 +326,15 @@ class Fill:
             self._draft.close()
 
     async def _prove(self) -> Proof:
-        """Judge what comes in until all of it is right."""
-        hasher = Hasher(self.expected)
-        while hasher.position < self.size:
+        """Have what comes in judged until all of it is right."""
+        while self._judge.hashed < self.size:
             await self._grown.wait()
             self._grown.clear()
             more = True
             while more:
-                released, more = await in_worker(self._examine, hasher, self.filled)
-                self.released, self._hashed = released, hasher.position
+                self.released, more = await in_worker(self._judge.step, self.draft, self.filled)
                 self._audience.wake()
                 self._audience.moved()
-            if hasher.position < self.size:
+            if self._judge.hashed < self.size:
                 await asyncio.sleep(min(WAKE_AT_MOST, WAKE_SECONDS * len(self.followers)))
-        verdict = hasher.judge()
-        if isinstance(verdict, str):
-            raise DigestMismatch(f"{self.source.name}: {verdict}")
-        return verdict
-
-    def _examine(self, hasher: Hasher, filled: Intervals) -> tuple[Intervals, bool]:
-        """One step, in a worker: ask the prover, hash a little; whether there is more to hash."""
-        released = self._prover.examine(filled)
-        ready = filled.run_end(0)
-        count = min(ready - hasher.position, HASH_STEP)
-        data = self.draft.read(hasher.position, count)
-        if count and not data:
-            raise OSError(f"bytes that were written are missing at {hasher.position}")
-        hasher.update(data)
-        return released, hasher.position < ready
+        return self._judge.proof(self.source.name)

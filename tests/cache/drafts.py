@@ -36,13 +36,11 @@ def proof(data: bytes = DATA, expected: Expected = EXPECTED) -> Proof:
 
 
 def half_done(opened: Opened) -> None:
-    """A draft with [0, 30000) and [60000, 70000) recorded, and [70000, 80000) not."""
+    """A draft with [0, 30000), [60000, 70000) and [70000, 80000), each a line of the journal, that was never recorded."""
     draft = opened()
     draft.begin(VALIDATOR)
     draft.write(0, [DATA[:10_000], DATA[10_000:30_000]])
-    draft.record()
     draft.write(60_000, [DATA[60_000:70_000]])
-    draft.record()
     draft.write(70_000, [DATA[70_000:80_000]])
     draft.close()
 

@@ -6,14 +6,26 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
-from omaha_mirror.cache import Cache, DiskStore, Expected, Ledger, Limits, Proof, Reader, Validator
+from omaha_mirror.cache import (
+    Cache,
+    DiskStore,
+    Expected,
+    Ledger,
+    Limits,
+    Line,
+    Proof,
+    Reader,
+    Validator,
+)
 from omaha_mirror.cache.disk import DiskDraft
 from omaha_mirror.cache.events import Event
 from tests.cache.source import ScriptedSource
 
 HOLD_BACK = 64 * 1024
+NO_WAIT_FOR_PROOF = Limits(proof_seconds=0.0)
+"""A range ends as soon as its bytes are there."""
 E = TypeVar("E")
 
 
@@ -96,9 +108,9 @@ class ScriptedDraft(DiskDraft):
         self._step("commit")
         return super().commit(proof)
 
-    def quarantine(self) -> None:
-        self._step("quarantine")
-        super().quarantine()
+    def reject(self, *, aside: bool, leaked: bool) -> None:
+        self._step("reject")
+        super().reject(aside=aside, leaked=leaked)
 
     def discard(self) -> None:
         self._step("discard")
@@ -112,7 +124,9 @@ class Site:
     directory: Path
     max_size: int = 1 << 30
     hold_back: int = HOLD_BACK
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = NO_WAIT_FOR_PROOF
+    line: Line = field(default_factory=Line)
+    when_abandoned: Literal["finish", "stop"] = "finish"
     keep: Callable[[str], bool] = lambda _key: False
     events: list[Event] = field(default_factory=list)
 
@@ -123,7 +137,9 @@ class Site:
             self.store,
             self.ledger,
             limits=self.limits,
+            line=self.line,
             hold_back=self.hold_back,
+            when_abandoned=self.when_abandoned,
             hook=self._hook,
             keep=self.keep,
         )

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from omaha_mirror.cache import Expected, Validator
-from omaha_mirror.cache.errors import SourceChanged, SourceError, SourceFailed
+from omaha_mirror.cache.errors import SourceChanged, SourceError, SourceFailed, SourceStalled
 
 CHUNK = 16 * 1024
 
@@ -22,6 +22,17 @@ class Gate:
 
     def open(self) -> None:
         self.passable.set()
+
+
+@dataclass(eq=False)
+class Stall(Gate):
+    """The first connection that is about to send the byte at one offset says that nothing comes, and then waits.
+
+    When it may go on it delivers, or fails with `failure`.
+    """
+
+    victim: "ScriptedBody | None" = None
+    failure: SourceError | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,7 @@ class ScriptedSource:
         self.shift = 0
         self.chunk = CHUNK
         self._gates: dict[int, Gate] = {}
+        self._stalls: dict[int, Stall] = {}
 
     @property
     def expected(self) -> Expected:
@@ -59,6 +71,9 @@ class ScriptedSource:
 
     def gate(self, offset: int) -> Gate:
         return self._gates.setdefault(offset, Gate())
+
+    def stall(self, offset: int) -> Stall:
+        return self._stalls.setdefault(offset, Stall())
 
     def replace(self, data: bytes) -> None:
         """From now on another file is served under the same name."""
@@ -86,8 +101,18 @@ class ScriptedSource:
         self.pauses.append(attempt)
         return self.pause_seconds
 
-    async def passed(self, offset: int) -> None:
+    async def passed(self, offset: int, body: "ScriptedBody") -> None:
         """Return when a connection may send the byte at `offset`."""
+        stall = self._stalls.get(offset)
+        if stall and stall.victim is None:
+            stall.victim = body
+            raise SourceStalled(f"nothing from {self.name} at {offset}")
+        if stall and stall.victim is body:
+            stall.reached.set()
+            await stall.passable.wait()
+            if stall.failure:
+                raise stall.failure
+            return
         if gate := self._gates.get(offset):
             gate.reached.set()
             await gate.passable.wait()
@@ -96,12 +121,12 @@ class ScriptedSource:
             raise SourceFailed(f"{self.name} dropped at {offset}")
 
     def chunk_end(self, offset: int, stop: int) -> int:
-        """Chunks end where a gate or a drop is."""
-        marks = (mark for mark in (*self._gates, *self.drops) if mark > offset)
+        """Chunks end where a gate, a stall or a drop is."""
+        marks = (mark for mark in (*self._gates, *self._stalls, *self.drops) if mark > offset)
         return min([offset + self.chunk, stop, *marks])
 
 
-@dataclass
+@dataclass(eq=False)
 class ScriptedBody:
     """One answer; implements the cache's `Body`."""
 
@@ -110,11 +135,12 @@ class ScriptedBody:
     stop: int
     validator: Validator
 
+    def __post_init__(self) -> None:
+        self.data, self.at = self.source.data, self.start
+
     async def chunks(self) -> AsyncGenerator[bytes]:
-        data, at = self.source.data, self.start
-        while at < self.stop:
-            await self.source.passed(at)
-            end = self.source.chunk_end(at, self.stop)
-            self.source.sent += end - at
-            yield data[at:end]
-            at = end
+        while self.at < self.stop:
+            await self.source.passed(self.at, self)
+            start, self.at = self.at, self.source.chunk_end(self.at, self.stop)
+            self.source.sent += self.at - start
+            yield self.data[start : self.at]

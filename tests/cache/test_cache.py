@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-from pathlib import Path
 
 import pytest
 
@@ -87,25 +86,11 @@ async def test_fills_under_way_are_listed(site: Site, source: ScriptedSource) ->
             await step(reader)
         (progress,) = site.cache.fills()
         key = source.expected.key
-        assert progress == Progress(key, source.name, SIZE, HALF, progress.rate, 1)
+        assert progress == Progress(key, source.name, SIZE, HALF, progress.rate, 1, 0)
         assert progress.rate > 0
         gate.open()
     await site.told(FillEnded)
     assert site.cache.fills() == []
-
-
-async def test_an_adopted_file_is_served_where_it_lies(
-    site: Site, source: ScriptedSource, tmp_path: Path
-) -> None:
-    path = tmp_path / "update.gz"
-    path.write_bytes(source.data)
-    for _ in range(2):
-        site.cache.adopt(source.expected, path)
-    assert site.cache.holds(source.expected.key)
-    assert await site.read(source) == source.data
-    assert await site.read(source, 5, 9) == source.data[5:9]
-    assert source.opens == []
-    assert path.exists()
 
 
 async def test_a_blob_removed_by_hand_is_fetched_again(site: Site, source: ScriptedSource) -> None:

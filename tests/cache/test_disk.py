@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zlib
 from pathlib import Path
 
 import pytest
@@ -77,21 +78,29 @@ def test_bytes_and_sidecar_are_safe_before_the_name_and_the_journal_goes_last(
     ]
 
 
-def test_a_span_is_recorded_only_after_its_bytes_were_synced(
-    store: DiskStore, opened: Opened, monkeypatch: pytest.MonkeyPatch
+def test_a_span_is_in_the_journal_as_soon_as_it_is_written(
+    store: DiskStore, opened: Opened
+) -> None:
+    draft = opened()
+    draft.begin(VALIDATOR)
+    draft.write(5, [DATA[5:8], DATA[8:15]])
+    journal = store.partial / f"{KEY}.json"
+    span = {"start": 5, "stop": 15, "crc32": zlib.crc32(DATA[5:15])}
+    assert json.loads(journal.read_bytes().splitlines()[-1]) == span
+
+
+def test_bytes_are_synced_before_the_line_that_claims_them(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draft = opened()
     draft.begin(VALIDATOR)
     draft.write(0, [DATA[:10]])
-    journal = store.partial / f"{KEY}.json"
-    before = journal.read_bytes()
-    seen: list[bytes] = []
-    monkeypatch.setattr(os, "fdatasync", lambda _fd: seen.append(journal.read_bytes()))
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fdatasync", lambda fd: synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")).suffix)
+    )
     draft.record()
-    assert seen == [before]
-    assert journal.read_bytes() != before
-    draft.record()
-    assert len(seen) == 1, "nothing new, nothing to do"
+    assert synced == [".data", ".json"]
 
 
 @pytest.mark.parametrize(
@@ -210,7 +219,7 @@ def test_quarantine_keeps_the_newest_few(store: DiskStore) -> None:
         draft.begin(VALIDATOR)
         draft.write(0, [bytes([i])])
         os.utime(draft.file.fileno(), (i, i))
-        draft.quarantine()
+        draft.reject(aside=True, leaked=False)
         draft.close()
     kept = [path.read_bytes() for path in store.quarantine.iterdir()]
     assert sorted(kept) == [bytes([i]) for i in range(2, QUARANTINED + 2)]
@@ -230,7 +239,7 @@ def test_bytes_that_cannot_be_put_aside_are_not_believed_again(
     draft = opened()
     store.quarantine.rmdir()
     with pytest.raises(FileNotFoundError):
-        draft.quarantine()
+        draft.reject(aside=True, leaked=False)
     assert opened().filled == Intervals()
 
 

@@ -1,17 +1,14 @@
 """A disk that fails: readers are told, and the books stay straight."""
 
 import asyncio
+import errno
 import os
 
 import pytest
 
 from omaha_mirror.cache import Limits
-from omaha_mirror.cache.errors import (
-    CacheError,
-    Condemned,
-    SourceGone,
-)
-from omaha_mirror.cache.events import FillEnded, Outcome
+from omaha_mirror.cache.errors import CacheError, SourceGone, Spoilt
+from omaha_mirror.cache.events import FillEnded, NotKept, Outcome
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest
 from tests.cache.source import CHUNK, ScriptedSource
@@ -28,18 +25,57 @@ def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
-@pytest.mark.parametrize("step_name", ["draft", "begin", "write", "read", "record"])
-async def test_a_failing_disk_is_told_to_the_readers(
-    make_site: MakeSite, source: ScriptedSource, step_name: str
+@pytest.mark.parametrize("step_name", ["draft", "begin", "write"])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS])
+async def test_a_disk_that_takes_nothing_stops_no_reader(
+    site: Site, source: ScriptedSource, step_name: str, number: int
 ) -> None:
-    site = await make_site(limits=Limits(record_bytes=CHUNK))
-    site.store.failures[step_name] = OSError(28, "No space left on device")
-    with pytest.raises(CacheError, match="No space left on device"):
-        await site.read(source)
-    ended = await site.told(FillEnded)
-    assert (ended.outcome, "No space" in ended.reason) == (Outcome.FAILED, True)
+    site.store.failures[step_name] = OSError(number, os.strerror(number))
+    assert await site.read(source) == source.data
+    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert os.strerror(number) in (await site.told(NotKept)).reason
+    assert not site.cache.holds(source.expected.key)
     site.store.failures.clear()
     assert await site.read(source) == source.data
+    await site.told(FillEnded, 2)
+    assert site.cache.holds(source.expected.key)
+
+
+async def test_bytes_that_cannot_be_read_back_are_told_to_the_readers(
+    site: Site, source: ScriptedSource
+) -> None:
+    site.store.failures["read"] = OSError(errno.EIO, "Input/output error")
+    with pytest.raises(CacheError, match="Input/output error"):
+        await site.read(source)
+    ended = await site.told(FillEnded)
+    assert (ended.outcome, "Input/output" in ended.reason) == (Outcome.FAILED, True)
+    site.store.failures.clear()
+    assert await site.read(source) == source.data
+
+
+async def test_written_bytes_that_vanish_are_told_to_the_readers(
+    site: Site, source: ScriptedSource
+) -> None:
+    """Somebody cuts the file under our hands."""
+    hold, _ = site.store.hold("read"), source.gate(CHUNK)
+    reading = asyncio.create_task(site.read(source))
+    await hold.reached.wait()
+    while site.cache.fills()[0].filled < CHUNK:
+        await asyncio.sleep(0)
+    os.truncate(site.store.partial / f"{source.expected.key}.data", 0)
+    hold.open()
+    with pytest.raises(CacheError, match="are missing at 0"):
+        await reading
+
+
+async def test_a_disk_that_cannot_sync_hinders_nothing(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    site = await make_site(limits=Limits(record_bytes=CHUNK))
+    site.store.failures["record"] = OSError(errno.ENOSPC, "No space left on device")
+    assert await site.read(source) == source.data
+    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert site.cache.holds(source.expected.key)
 
 
 async def test_a_proven_blob_that_cannot_be_kept_is_still_served(
@@ -51,21 +87,21 @@ async def test_a_proven_blob_that_cannot_be_kept_is_still_served(
     assert not site.cache.holds(source.expected.key)
 
 
-@pytest.mark.parametrize("step_name", ["quarantine", "discard", "record"])
+@pytest.mark.parametrize("step_name", ["reject", "discard", "record"])
 async def test_a_disk_that_fails_at_the_end_hides_neither_the_end_nor_its_reason(
     site: Site, source: ScriptedSource, step_name: str
 ) -> None:
     expected = source.expected
     error: type[CacheError] = SourceGone
     site.store.failures[step_name] = OSError(5, "Input/output error")
-    if step_name == "quarantine":
-        source.data, error = flipped(source.data, 0), Condemned
+    if step_name == "reject":
+        source.data, error = flipped(source.data, 0), Spoilt
     else:
         source.drops.add(0 if step_name == "discard" else CHUNK)
         gate = source.gate(0 if step_name == "discard" else CHUNK)
     with site.cache.read(expected, source, SIZE - 1, SIZE) as reader:
         reading = asyncio.create_task(rest(reader))
-        if step_name != "quarantine":
+        if step_name != "reject":
             source.refusals.append(SourceGone("gone"))
             gate.open()
         with pytest.raises(error):

@@ -89,7 +89,7 @@ async def test_bytes_on_their_way_to_the_disk_are_not_asked_for_again(
 async def test_there_are_never_more_connections_than_the_limit(make_site: MakeSite) -> None:
     size = 8 * 1024 * 1024
     source = ScriptedSource(os.urandom(size))
-    site = await make_site(limits=Limits(max_connections=2))
+    site = await make_site(limits=Limits(max_connections=2, proof_seconds=0.0))
     starts = range(0, size, 1024 * 1024)
     gates = [source.gate(at) for at in starts]
     readers = [asyncio.create_task(site.read(source, at, at + CHUNK)) for at in starts]
@@ -105,7 +105,7 @@ async def test_who_went_without_a_connection_gets_one_when_a_reader_leaves(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
     """The line gives nothing at all meanwhile: only the leaving can be the occasion."""
-    site = await make_site(limits=Limits(max_connections=1))
+    site = await make_site(limits=Limits(max_connections=1, proof_seconds=0.0))
     stalled = source.gate(0)
     first = asyncio.create_task(site.read(source, 0, CHUNK))
     await stalled.reached.wait()

@@ -102,25 +102,23 @@ async def test_nobody_opens_a_connection_for_a_fill_that_is_ending(
     site: Site, source: ScriptedSource
 ) -> None:
     """A reader comes while the fill, refused by upstream, still waits for its last write."""
-    hold = site.store.hold("write")
-    source.drops.add(2 * CHUNK)
-    gate = source.gate(2 * CHUNK)
-    first = asyncio.create_task(site.read(source))
-    await hold.reached.wait()
-    far = asyncio.create_task(site.read(source, FAR, FAR + 1))
-    await site.told(Connected, 2)
-    source.refusals.append(SourceGone("gone"))
-    source.gate(FAR).open()
+    hold, slow, far = site.store.hold("write"), source.gate(CHUNK), source.gate(FAR)
     source.drops.add(FAR)
-    await asyncio.sleep(0)
-    late = asyncio.create_task(site.read(source, SIZE // 2, SIZE // 2 + 1))
+    readers = [asyncio.create_task(site.read(source, at, at + 1)) for at in (0, FAR)]
+    await asyncio.gather(hold.reached.wait(), slow.reached.wait(), far.reached.wait())
+    source.refusals.append(SourceGone("gone"))
+    far.open()
+    await site.told(Connected, 3)
+    for _ in range(9):
+        await asyncio.sleep(0)
+    readers.append(asyncio.create_task(site.read(source, SIZE // 2, SIZE)))
     await site.told(Opened, 3)
-    gate.open()
+    for _ in range(9):
+        await asyncio.sleep(0)
+    assert len(source.opens) == 3
     hold.open()
-    for outcome in await asyncio.gather(first, far, late, return_exceptions=True):
-        assert isinstance(outcome, SourceGone | bytes)
-    await site.told(FillEnded)
-    assert source.connected == 0
+    for outcome in await asyncio.gather(*readers, return_exceptions=True):
+        assert isinstance(outcome, SourceGone)
 
 
 async def test_a_cancelled_reader_leaves_no_trace(site: Site, source: ScriptedSource) -> None:
@@ -146,7 +144,7 @@ async def test_the_file_stays_open_for_whoever_still_reads_it(
         window = await reader.window()
         assert window is not None
         await site.told(FillEnded)
-        assert len(site.open_files()) == 1
+        assert str(site.store.path(source.expected.key)) in site.open_files()
         assert os.pread(window.file.fileno(), window.count, 0) == source.data[: window.count]
         assert await rest(reader) == source.data
     assert site.open_files() == []

@@ -146,9 +146,8 @@ async def test_stopping_before_the_fill_has_begun_is_told_as_well(
     site: Site, source: ScriptedSource
 ) -> None:
     with site.cache.read(source.expected, source, 0, SIZE) as reader:
-        closing = asyncio.create_task(site.cache.close())
+        await site.cache.close()
         with pytest.raises(Stopping):
             await rest(reader)
-        await closing
         with pytest.raises(Stopping), site.cache.read(source.expected, source, 0, SIZE):
             pass

@@ -1,15 +1,11 @@
-"""Room for blobs: who goes, who stays, and who is told that there is none."""
+"""Room for blobs: who goes, who stays, and what is not kept."""
 
 import asyncio
 import os
 
 import pytest
 
-from omaha_mirror.cache.errors import (
-    NeverFits,
-    NoRoomNow,
-)
-from omaha_mirror.cache.events import Evicted, FillEnded, Opened
+from omaha_mirror.cache.events import Evicted, FillEnded, NotKept, Opened
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
 from tests.cache.source import ScriptedSource
@@ -53,22 +49,14 @@ async def test_what_is_in_use_or_offered_is_never_evicted(make_site: MakeSite, h
         await site.told(FillEnded)
         if how == "kept":
             reader.close()  # and once more at the end of the block: that is nothing
-        with pytest.raises(NoRoomNow):
-            await site.read(other)
+        assert await site.read(other) == other.data, "it passes through"
         assert site.cache.holds(key)
+        assert not site.cache.holds(other.expected.key)
+        assert site.all(Evicted) == []
+        assert [e.key for e in site.all(NotKept)] == [other.expected.key]
     if how != "kept":
         assert await site.read(other) == other.data
         assert not site.cache.holds(key)
-
-
-async def test_larger_than_the_cache_is_told_to_the_reader(make_site: MakeSite) -> None:
-    site, source = await make_site(max_size=SIZE - 1), source_of()
-    with pytest.raises(NeverFits):
-        await site.read(source)
-    with pytest.raises(NeverFits):
-        await site.cache.fetch(source.expected, source)
-    assert source.opens == []
-    assert site.files("partial") == []
 
 
 async def test_fills_that_make_room_at_once_do_not_take_the_same_victim_twice(

@@ -2,17 +2,17 @@
 
 import asyncio
 import os
+import time
 from contextlib import ExitStack
 
 import pytest
 
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache import reader as reader_module
-from omaha_mirror.cache.errors import (
-    Condemned,
-    GenerationEnded,
-)
+from omaha_mirror.cache.errors import Condemned, GenerationEnded, Spoilt
 from omaha_mirror.cache.events import FillEnded, Opened, Outcome
+from omaha_mirror.cache.verdicts import TAINTED_SECONDS
+from tests.cache.conftest import MakeSite
 from tests.cache.site import HOLD_BACK, Hold, Site, rest, step
 from tests.cache.source import ScriptedSource
 
@@ -52,15 +52,74 @@ async def test_a_flipped_byte_cuts_whoever_got_bytes_and_nobody_completes(
             await whole
         assert from_zero.offset <= SIZE - HOLD_BACK
         assert cuts == ["from zero"]
-        assert await tail == good[-HOLD_BACK:], "who had got nothing reads the next generation"
+        with pytest.raises(Spoilt, match="begin again without a Range"):
+            await tail
         with pytest.raises(GenerationEnded):
             await from_zero.window()
-    quarantined = list((site.directory / "quarantine").iterdir())
+    quarantined = list((site.directory / "quarantine").glob("*.[0-9]*"))
     assert [path.read_bytes() for path in quarantined] == [flipped(good, 5)]
+    assert await site.read(source) == good
     await site.told(FillEnded, 2)
     assert [e.outcome for e in site.all(FillEnded)] == [Outcome.WRONG, Outcome.PROVEN]
     assert await site.read(source) == good
     assert site.all(Opened)[-1].status == "hit"
+
+
+async def test_where_no_wrong_byte_left_a_waiting_range_reads_the_next_round(
+    site: Site, source: ScriptedSource
+) -> None:
+    good, expected = source.data, source.expected
+    source.data = flipped(good, 5)
+    last = source.gate(SIZE - 1)
+    waiting = asyncio.create_task(site.read(source, SIZE - HOLD_BACK, SIZE, expected))
+    await last.reached.wait()
+    source.data = good
+    last.open()
+    assert await waiting == good[-HOLD_BACK:]
+
+
+async def test_bytes_handed_out_count_as_left_though_nobody_said_that_they_were_sent(
+    site: Site, source: ScriptedSource
+) -> None:
+    """A client that vanishes in the midst of a window has some of it."""
+    good, expected = source.data, source.expected
+    source.data = flipped(good, 5)
+    last = source.gate(SIZE - 1)
+    with site.cache.read(expected, source, 0, SIZE) as reader:
+        await reader.window()
+    await last.reached.wait()
+    source.data = good
+    last.open()
+    await site.told(FillEnded)
+    with pytest.raises(Spoilt), site.cache.read(expected, source, 1, SIZE):
+        pass
+
+
+async def test_the_tail_of_a_spoilt_blob_is_refused_on_a_hit_and_after_a_restart(
+    make_site: MakeSite, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For as long as a client may come back with the head of the wrong one."""
+    site, good, expected = await make_site(), source.data, source.expected
+    source.data = flipped(good, 5)
+    last = source.gate(SIZE - 1)
+    with site.cache.read(expected, source, 0, SIZE) as reader:
+        await step(reader)
+    await last.reached.wait()
+    source.data = good
+    last.open()
+    await site.told(FillEnded)
+    assert await site.read(source) == good
+    await site.told(FillEnded, 2)
+    await site.cache.close()
+    again = await make_site()
+    for place in (site, again):
+        assert place.cache.holds(expected.key)
+        with pytest.raises(Spoilt), place.cache.read(expected, source, 1, SIZE):
+            pass
+        assert await place.read(source) == good
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + TAINTED_SECONDS + 1)
+    assert await again.read(source, 1, SIZE) == good[1:]
 
 
 async def test_three_wrong_rounds_condemn_a_blob(site: Site, source: ScriptedSource) -> None:
@@ -99,7 +158,7 @@ async def test_a_good_round_forgets_the_wrong_ones(site: Site, source: ScriptedS
 async def test_another_generation_is_never_stitched_to_the_first(
     site: Site, source: ScriptedSource
 ) -> None:
-    """The source is replaced in mid-flight; who got bytes is cut, who got none gets the new file."""
+    """The source is replaced in mid-flight; who got bytes is cut, and nobody gets a tail before a whole."""
     expected, good = source.expected, source.data
     source.drops.add(SIZE // 2)
     gate = source.gate(SIZE // 2)
@@ -114,11 +173,13 @@ async def test_another_generation_is_never_stitched_to_the_first(
         gate.open()
         with pytest.raises(GenerationEnded, match=r"was replaced|ended generation"):
             await rest(begun)
-        assert await tail == good[-9:]
+        with pytest.raises(Spoilt):
+            await tail
+    assert await site.read(source) == good
     again = [opened.start for opened in source.opens].index(SIZE // 2)
     assert source.opens[again].validator == {"etag": '"1"'}
     assert source.opens[again + 1].validator is None, "the next round begins with a clean sheet"
-    assert site.files("quarantine") == []
+    assert site.files("quarantine") == [f"{expected.key}.left"]
 
 
 async def test_a_reader_that_comes_while_wrong_bytes_are_put_away_gets_the_next_round(
@@ -127,7 +188,7 @@ async def test_a_reader_that_comes_while_wrong_bytes_are_put_away_gets_the_next_
     """It neither gets wrong bytes nor stops the loop asking again and again."""
     good, expected = source.data, source.expected
     source.data = flipped(good, 0)
-    hold, last = site.store.hold("quarantine"), source.gate(SIZE - 1)
+    hold, last = site.store.hold("reject"), source.gate(SIZE - 1)
     fetching = asyncio.create_task(site.cache.fetch(expected, source))
     await last.reached.wait()
     source.data = good
@@ -135,7 +196,7 @@ async def test_a_reader_that_comes_while_wrong_bytes_are_put_away_gets_the_next_
     await hold.reached.wait()
     readers = [asyncio.create_task(site.read(source, at, at + 1)) for at in (0, SIZE - 1)]
     await site.told(Opened, 3)
-    del site.store.holds["quarantine"]
+    del site.store.holds["reject"]
     hold.open()
     assert await asyncio.gather(*readers) == [good[:1], good[-1:]]
     await fetching

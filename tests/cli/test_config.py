@@ -108,6 +108,7 @@ def test_show_includes_the_defaults_and_writes_values_as_people_do() -> None:
         "max_size": "50GiB",
         "min_free": "2GiB",
         "hold_back": "1MiB",
+        "when_abandoned": "finish",
     }
     assert shown["upstream"]["connect_timeout"] == "30s"
     assert shown["listen"] == ["0.0.0.0:8000"]
