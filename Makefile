@@ -29,6 +29,7 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.omaha_parse
+	set -e; for name in hits herd ranges readers checks; do $(BIN)/python -m benchmarks.$$name; done
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "omaha-mirror needs Python 3.11 or newer; set PYTHON=" >&2; exit 1; }
