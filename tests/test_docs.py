@@ -13,6 +13,7 @@ from omaha_mirror.catalog import BOARDS
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.main import COMMANDS, cli
 from omaha_mirror.config import Config, load
+from tests.faults.table import ROWS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -68,3 +69,16 @@ def test_every_section_is_in_the_example(name: str) -> None:
 def test_links_between_the_documents_lead_somewhere(path: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / path).read_text()):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_the_table_of_faults_is_the_one_that_is_tested() -> None:
+    _, _, after = README.partition("| fault upstream |")
+    told = re.findall(r"^\| ([^|]+) \|", after.partition("\n## ")[0], re.M)
+    assert [name for name in told if name != "---"] == [row.name for row in ROWS]
+
+
+def test_the_table_of_faults_has_no_wrong_byte_of_ours() -> None:
+    _, _, after = README.partition("| fault upstream |")
+    for line in after.partition("\n## ")[0].splitlines()[2:]:
+        if line.startswith("| "):
+            assert not re.search("WRONG|SHORT", " ".join(line.split("|")[2:6])), line
