@@ -32,7 +32,16 @@ ALLOWED: dict[str, set[str]] = {
         "upstream_source",
     },
     "local": {"cache", "catalog", "omaha"},
-    "web": {"aiohttp", "cache", "catalog", "config", "omaha", "semantics", "structlog", "telemetry"},
+    "web": {
+        "aiohttp",
+        "cache",
+        "catalog",
+        "config",
+        "omaha",
+        "semantics",
+        "structlog",
+        "telemetry",
+    },
 }
 """What each package may import besides the standard library and itself, leaves first; `cli` may import everything."""
 
