@@ -221,7 +221,7 @@ class CacheConfig(Section):
     max_size: Annotated[Size, Field(ge=1)] = 50 * GIB
     min_free: Annotated[Size, Field(ge=0)] = 2 * GIB
     """What stays free on the disk, whatever `max_size` would allow."""
-    hold_back: Annotated[Size, Field(ge=1)] = 1 * MIB
+    hold_back: Annotated[Size, Field(ge=1, le=32 * MIB)] = 1 * MIB
     """The end of a package that leaves only when the whole of it is proven."""
     when_abandoned: Literal["finish", "stop"] = "finish"
     """What becomes of a package that is being fetched when the last machine has left."""

@@ -176,6 +176,11 @@ class Site:
             await self._told.wait()
         return self.all(kind)[count - 1]
 
+    async def filled(self, count: int) -> None:
+        """Return when the only fill has written `count` bytes."""
+        while self.cache.fills()[0].filled < count:  # noqa: ASYNC110 - nothing tells of a write
+            await asyncio.sleep(0)
+
     def open_files(self) -> list[str]:
         return open_files(self.directory)
 

@@ -60,8 +60,7 @@ async def test_written_bytes_that_vanish_are_told_to_the_readers(
     hold, _ = site.store.hold("read"), source.gate(CHUNK)
     reading = asyncio.create_task(site.read(source))
     await hold.reached.wait()
-    while site.cache.fills()[0].filled < CHUNK:
-        await asyncio.sleep(0)
+    await site.filled(CHUNK)
     os.truncate(site.store.partial / f"{source.expected.key}.data", 0)
     hold.open()
     with pytest.raises(CacheError, match="are missing at 0"):

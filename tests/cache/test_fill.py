@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from omaha_mirror.cache import Limits
 from omaha_mirror.cache.errors import (
     SourceGone,
 )
@@ -73,6 +74,35 @@ async def test_the_end_leaves_only_when_the_digest_is_right(
         assert not tail.done()
         last.open()
         assert got + await tail == source.data
+
+
+async def test_the_last_byte_of_a_range_waits_for_the_proof(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    """Nobody ends with unproven bytes who need not."""
+    site = await make_site(limits=Limits())
+    last = source.gate(SIZE - 1)
+    with site.cache.read(source.expected, source, CHUNK, 2 * CHUNK) as reader:
+        got = b""
+        while len(got) < CHUNK - 1:
+            got += await step(reader)
+        assert len(got) == CHUNK - 1
+        ending = asyncio.create_task(step(reader))
+        await last.reached.wait()
+        assert not ending.done()
+        last.open()
+        assert got + await ending == source.data[CHUNK : 2 * CHUNK]
+    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+
+
+async def test_a_range_ends_unproven_where_its_client_can_wait_no_longer(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    site = await make_site(limits=Limits(proof_seconds=0.05))
+    last = source.gate(SIZE - 1)
+    assert await site.read(source, CHUNK, 2 * CHUNK) == source.data[CHUNK : 2 * CHUNK]
+    last.open()
+    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
 
 
 @pytest.mark.parametrize("hold_back", [1, SIZE, 10 * SIZE])

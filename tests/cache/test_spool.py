@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import socket
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -104,21 +105,26 @@ async def test_a_reader_joins_as_long_as_its_first_byte_is_there(
     fourth = asyncio.create_task(small.read(source, SIZE - 9))
     await small.told(Opened, 4)
     late.open()
-    assert await asyncio.gather(first, second, third, fourth) == [
-        *[source.data] * 3,
-        source.data[-9:],
-    ]
+    assert list(await asyncio.gather(first, second, third)) == [source.data] * 3
+    assert await fourth == source.data[-9:]
     assert [e.status for e in small.all(Opened)] == ["miss", "filling", "miss", "filling"]
     assert source.sent == 2 * SIZE
     await small.told(FillEnded, 2)
     assert small.files("partial") == []
 
 
-async def test_ranges_are_read_along(small: Site, source: ScriptedSource) -> None:
+async def test_ranges_are_read_along_and_wait_for_no_proof(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    """Whoever waited would keep the rest from coming."""
+    limits = Limits(spool=SPOOL, pending=CHUNK, proof_seconds=30.0)
+    small = await make_site(max_size=SIZE - 1, limits=limits)
+    began = time.monotonic()
     ranges = [(0, SIZE), (5, 9), (HALF, HALF + 1112), (SIZE - HOLD_BACK - 7, SIZE)]
     got = await asyncio.gather(*(small.read(source, start, stop) for start, stop in ranges))
-    assert got == [source.data[start:stop] for start, stop in ranges]
+    assert list(got) == [source.data[start:stop] for start, stop in ranges]
     assert source.sent == SIZE
+    assert time.monotonic() - began < 20
 
 
 async def test_who_holds_up_the_others_for_too_long_is_cut(
@@ -266,15 +272,12 @@ async def test_a_disk_that_fills_up_under_two_connections(
     part = asyncio.create_task(site.read(source, far, far + 2 * CHUNK))
     await site.told(Connected, 2)
     await far_gate.reached.wait()
-    while site.cache.fills()[0].filled < 2 * CHUNK:
-        await asyncio.sleep(0)
+    await site.filled(2 * CHUNK)
     site.store.failures["write"] = FULL
     far_gate.open()
     near_gate.open()
-    assert await asyncio.gather(whole, part) == [
-        source.data,
-        source.data[far : far + 2 * CHUNK],
-    ]
+    assert await whole == source.data
+    assert await part == source.data[far : far + 2 * CHUNK]
     await site.told(FillEnded)
     assert [e.outcome for e in site.all(FillEnded)] == [Outcome.PROVEN]
     assert [opened.start for opened in source.opens][2:] == [CHUNK, far + CHUNK]
@@ -290,8 +293,7 @@ async def test_a_write_that_ends_after_the_disk_was_given_up_is_not_counted(
     near_gate = source.gate(CHUNK)
     whole = asyncio.create_task(site.read(source))
     await near_gate.reached.wait()
-    while site.cache.fills()[0].filled < CHUNK:
-        await asyncio.sleep(0)
+    await site.filled(CHUNK)
     hold = site.store.hold("write")
     part = asyncio.create_task(site.read(source, HALF, HALF + CHUNK))
     await hold.reached.wait()
@@ -301,7 +303,8 @@ async def test_a_write_that_ends_after_the_disk_was_given_up_is_not_counted(
     await site.told(NotKept)
     site.store.failures.clear()
     hold.open()
-    assert await asyncio.gather(whole, part) == [source.data, source.data[HALF : HALF + CHUNK]]
+    assert await whole == source.data
+    assert await part == source.data[HALF : HALF + CHUNK]
     assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
     assert len(site.all(FillEnded)) == 1
 
