@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -24,6 +25,9 @@ FIRST_REQUEST = 10.0
 KEEP_ALIVE = 30.0
 USER_TIMEOUT_MS = 120_000
 BACKLOG = 1024
+MAX_CONNECTIONS = 20_000
+RESERVED = 256
+"""File descriptors that connections leave to the rest of the process."""
 GRACE = 10.0
 """Seconds that responses under way get when the mirror stops."""
 
@@ -64,6 +68,7 @@ class _Server(web.Server):
         )
         self._handler = handler
         self._deadlines: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+        self._limit = most_connections()
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)
@@ -77,6 +82,10 @@ class _Server(web.Server):
         connection = transport.get_extra_info("socket")
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        if len(self.connections) > self._limit:
+            LOG.warning("too many connections: one is turned away", limit=self._limit)
+            handler.force_close()
+            return
         loop = asyncio.get_running_loop()
         self._deadlines[handler] = loop.call_later(FIRST_REQUEST, handler.force_close)
 
@@ -123,6 +132,12 @@ class Listener:
     async def stop(self) -> None:
         """Stop listening; responses under way get a moment to end."""
         await self._runner.cleanup()
+
+
+def most_connections() -> int:
+    """How many connections a listener holds at once: as many as file descriptors allow, within reason."""
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(MAX_CONNECTIONS, max(1, descriptors - RESERVED))
 
 
 def _reason(error: OSError) -> str:

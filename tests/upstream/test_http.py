@@ -90,6 +90,26 @@ async def opening(fetcher: Fetcher, url: str, size: int | None = None) -> None:
 # What is asked, and what a good answer gives
 
 
+async def test_a_fetch_may_take_as_long_as_something_comes(
+    upstream: Upstream, fetcher: HttpFetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, passed = asyncio.get_running_loop(), [0.0]
+    clock = loop.time
+    monkeypatch.setattr(loop, "time", lambda: clock() + passed[0])
+    gates = [upstream.hold(PATH, at=SIZE * step // 50) for step in range(1, 50)]
+
+    async def let_time_pass() -> None:
+        for gate in gates:
+            await gate.reached()
+            passed[0] += 8.0
+            gate.open()
+
+    async with fetcher.stream(upstream.url(PATH)) as body, asyncio.TaskGroup() as group:
+        group.create_task(let_time_pass())
+        assert await rest(body) == BODY
+    assert passed[0] > 300
+
+
 async def test_a_whole_file_comes_with_its_size_and_validator(
     upstream: Upstream, fetcher: HttpFetcher
 ) -> None:

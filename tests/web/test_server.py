@@ -40,10 +40,37 @@ async def brief(
         yield mirror
 
 
+@pytest.fixture
+async def narrow(
+    release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Mirror]:
+    """A mirror that takes three connections."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
+    async with mirror_in_process(tmp_path, release.origin) as mirror:
+        yield mirror
+
+
 async def alive(talk: Talk) -> bool:
     """Whether the connection still serves requests."""
     await talk.send(HEALTH)
     return (await talk.answer()).body == b"ok\n"
+
+
+# How many
+
+
+async def test_one_connection_too_many_is_closed_and_the_others_are_served(narrow: Mirror) -> None:
+    talks = [await Talk.dial(narrow.address) for _ in range(3)]
+    try:
+        for talk in talks:
+            assert await alive(talk)
+        async with dial(narrow.address) as turned_away:
+            assert await turned_away.rest() == b""
+        for talk in talks:
+            assert await alive(talk)
+    finally:
+        for talk in talks:
+            talk.close()
 
 
 # Deadlines
