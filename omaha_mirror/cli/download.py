@@ -16,6 +16,7 @@ import aiohttp
 from aiofiles.threadpool.binary import AsyncFileIO
 
 from omaha_mirror.cache.finish import finish, in_worker
+from omaha_mirror.cache.write_behind import WriteBehind
 from omaha_mirror.cli.connections import ConnectionFailed, exchange, read
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.watch import Downloaded, Watch
@@ -23,6 +24,8 @@ from omaha_mirror.omaha import Digest, ErrorCode
 
 TRIES = 20
 """How often a download that was cut is taken up again (update_engine/libcurl_http_fetcher.cc:301, ue-rs src/util.rs)."""
+PENDING = 4 * 1024 * 1024
+"""Bytes that may wait for the disk: what comes is taken in at once, for a connection that breaks loses what was not."""
 PAUSE = 1.0
 """Seconds before that; update_engine waits 20, ue-rs one."""
 
@@ -124,9 +127,13 @@ async def _get(
             if part.cache_status is None:
                 part.cache_status = response.headers.get("Cache-Status", "")
                 watch.began(wanted.name, wanted.size, part.cache_status)
-            while chunk := await read(response):
-                await part.write(chunk)
-                watch.received(part.size)
+            behind = WriteBehind(part.write, PENDING)
+            try:
+                while chunk := await read(response):
+                    await behind.put(chunk)
+                    watch.received(part.size + behind.pending)
+            finally:
+                await behind.close()
     except ConnectionFailed as error:
         return _Cut(str(error), headed, measured)
     if part.size < wanted.size:
@@ -212,8 +219,9 @@ class _PartFile:
             await self._file.seek(0)
             await self._file.truncate()
 
-    async def write(self, chunk: bytes) -> None:
+    async def write(self, chunks: list[bytes]) -> None:
         """Add bytes. Raises UpdateFailed."""
+        chunk = b"".join(chunks)
         if self.size + len(chunk) > self._wanted.size:
             raise _wrong_size(
                 f"{self._wanted.url} sends more than the {self._wanted.size} bytes it should have"

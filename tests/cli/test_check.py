@@ -198,11 +198,7 @@ async def test_a_cut_payload_goes_on_where_it_was_cut(server: Upstream, tmp_path
     server.fault("/files/update.gz", Fin(at=200_000, times=1))
     told = await run(server, tmp_path)
     assert told.error is None
-    first, *again = ranges(server, "update.gz")
-    assert first is None
-    starts = [int((range_ or "").removeprefix("bytes=").removesuffix("-")) for range_ in again]
-    # What the connection had taken in and not handed out when it broke is asked for again.
-    assert 0 < starts[0] <= 70_000 < starts[1] <= 200_000
+    assert ranges(server, "update.gz") == [None, "bytes=70000-", "bytes=200000-"]
     assert (tmp_path / "update.gz").read_bytes() == PAYLOAD
     assert told.downloads[0].requests == 3
 
