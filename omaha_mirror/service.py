@@ -182,7 +182,7 @@ class Service:
     @contextmanager
     def read(self, file: PackageFile, start: int, stop: int) -> Iterator[Reader]:
         """Read a package through the cache; see `Cache.read`."""
-        source = self._source(file.url, file.size)
+        source = self._source(file.url, file.size, known=file.sha256 or file.sha1)
         with self.cache.read(expected(file), source, start, stop) as reader:
             yield reader
 
@@ -215,8 +215,8 @@ class Service:
         tracks = (*self.config.tracks, "")
         return [rule for rule in map(self.rule, tracks) if rule.version == version]
 
-    def _source(self, url: str, size: int) -> Source:
-        return UpstreamSource(self._fetcher, url, size, self._rng)
+    def _source(self, url: str, size: int, *, known: Digest | None) -> Source:
+        return UpstreamSource(self._fetcher, url, size, self._rng, known=known is not None)
 
     # Learning
 
@@ -227,7 +227,9 @@ class Service:
         """Fetch a package of which nobody tells a digest: what arrives whole under one validator counts."""
         unnamed = Expected(package.size, source=package.url)
         try:
-            proof = await self.cache.fetch(unnamed, self._source(package.url, package.size))
+            proof = await self.cache.fetch(
+                unnamed, self._source(package.url, package.size, known=None)
+            )
         except (CacheError, OSError) as error:
             raise CannotProve(f"{package.url}: {error}") from error
         if proof is None:

@@ -19,12 +19,25 @@ from omaha_mirror.upstream.errors import BadStatus, Changed, Forbidden, Gone, St
 from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.resume import backoff
 
+FIELDS = ("etag", "last_modified", "date")
+
 
 class UpstreamSource:
-    """One URL of a known size; implements the cache's `Source`."""
+    """One URL of a known size; implements the cache's `Source`.
 
-    def __init__(self, upstream: Fetcher, url: str, size: int, rng: random.Random) -> None:
+    Args:
+        upstream: fetches.
+        url: of the file.
+        size: in bytes.
+        rng: for jitter.
+        known: whether a digest is known that will judge the bytes; else only a strong validator joins two parts.
+    """
+
+    def __init__(
+        self, upstream: Fetcher, url: str, size: int, rng: random.Random, *, known: bool = True
+    ) -> None:
         self.name = url
+        self._known = known
         self._upstream = upstream
         self._size = size
         self._rng = rng
@@ -34,13 +47,20 @@ class UpstreamSource:
         self, start: int, stop: int, validator: Validator | None
     ) -> AsyncIterator[UpstreamBody]:
         """See `Source.open`."""
+        held = None
+        if validator is not None:
+            held = fetcher.Validator(*(validator.get(name) for name in FIELDS))
+            if not self._known and held.strong is None:
+                raise SourceChanged(
+                    f"{self.name}: no digest is known, and nothing proves that the rest belongs to it"
+                )
         with _translated():
             async with self._upstream.stream(
                 self.name,
                 start=start,
                 stop=stop if stop < self._size else None,
                 size=self._size,
-                validator=fetcher.Validator(**validator) if validator is not None else None,
+                validator=held,
             ) as body:
                 yield UpstreamBody(body)
 
@@ -56,12 +76,8 @@ class UpstreamBody:
         self._body = body
         self.start = body.start
         found = body.validator
-        fields = {
-            "etag": found.etag,
-            "last_modified": found.last_modified,
-            "date": found.date,
-        }
-        self.validator: Validator = {name: text for name, text in fields.items() if text}
+        texts = (found.etag, found.last_modified, found.date)
+        self.validator: Validator = {n: t for n, t in zip(FIELDS, texts, strict=True) if t}
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """See `Body.chunks`."""

@@ -58,6 +58,19 @@ async def read(
         return b"".join([chunk async for chunk in chunks]), body.validator
 
 
+@pytest.mark.parametrize("validator", [{}, {"etag": 'W/"1"'}, {"odd": "x"}])
+async def test_without_a_digest_parts_are_joined_by_a_strong_validator_only(
+    upstream: Upstream, fetcher: HttpFetcher, validator: Validator
+) -> None:
+    unjudged = UpstreamSource(fetcher, upstream.url(PATH), SIZE, random.Random(1), known=False)
+    with pytest.raises(SourceChanged, match="no digest is known"):
+        await read(unjudged, 1000, SIZE, validator)
+    assert upstream.log == []
+    head, strong = await read(unjudged, 0, 1000)
+    rest, _ = await read(unjudged, 1000, SIZE, strong)
+    assert head + rest == BODY
+
+
 @pytest.mark.parametrize(
     ("start", "stop", "asked"),
     [

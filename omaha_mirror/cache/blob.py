@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Literal
 
-ProvenBy = Literal["sha256", "sha1", "size-and-validator", "local-file"]
+ProvenBy = Literal["sha256", "sha1", "size-and-validator"]
 
 
 @dataclass(frozen=True, slots=True)

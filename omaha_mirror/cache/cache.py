@@ -216,6 +216,7 @@ class Cache:
             now = time.time()
             self._ledger.touch(key, now)
             self._store.touch(key, now)
+        self.line.look_again()
         fill = self._fills.get(key)
         wanted = fill is None or fill.followers or fill.proof or self._fetchers[key]
         if fill is not None and not wanted and self._when_abandoned == "stop":

@@ -74,22 +74,27 @@ class Connection:
         fill, behind = self._fill, self._behind
         flow = Flow(self._open)
         try:
-            while (room := self._bound() - self.position - behind.pending) > 0:
+            while self._lacks() > 0:
                 try:
                     chunk = await flow.next()
                 except SourceStalled as stall:
                     flow, chunk = await self._race(flow, stall)
                 if chunk is None:
                     raise SourceFailed(f"{fill.source.name} ended early")
-                chunk = chunk[:room]
+                if not (chunk := chunk[: max(0, self._lacks())]):
+                    break
                 await fill.room(self.position + behind.pending + len(chunk))
-                await behind.put(chunk)
                 await fill.line.take(len(chunk), fill.priority())
+                await behind.put(chunk)
         finally:
             try:
                 await flow.close()
             finally:
                 await behind.close()
+
+    def _lacks(self) -> int:
+        """Bytes that are still to come, as the plan stands now."""
+        return self._bound() - self.position - self._behind.pending
 
     async def _race(self, stalled: Flow, stall: SourceStalled) -> tuple[Flow, bytes | None]:
         """Bytes stopped coming: ask again at the same offset beside it."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import threading
 import time
 import zlib
@@ -41,6 +42,8 @@ QUARANTINED = 4
 MARKS = 1000
 MAX_BUFFERS = 512
 MARK = ".left"
+KEY = re.compile(r"[0-9a-f]{64}|sha1-[0-9a-f]{40}")
+"""Names of proven blobs."""
 
 
 class DiskStore:
@@ -68,7 +71,7 @@ class DiskStore:
                 file.suffix == ".json" and not file.with_suffix("").exists()
             ):
                 file.unlink()
-            elif not file.suffix and file == self.path(file.name) and file.is_file():
+            elif KEY.fullmatch(file.name) and file == self.path(file.name) and file.is_file():
                 status = file.stat()
                 yield Stored(file.name, status.st_size, status.st_mtime)
 
@@ -88,6 +91,13 @@ class DiskStore:
     def draft(self, expected: Expected) -> DiskDraft:
         """See `Store.draft`."""
         return DiskDraft(self, expected)
+
+    def begun(self, key: str) -> int:
+        """See `Store.begun`."""
+        try:
+            return (self.partial / f"{key}.data").stat().st_blocks * 512
+        except FileNotFoundError:
+            return 0
 
     def remove(self, key: str) -> None:
         """See `Store.remove`."""

@@ -44,11 +44,14 @@ class Ledger:
         proven = sum(entry.size for entry in self.entries.values())
         return proven + sum(room.size for room in self.reserved.values())
 
-    def victims(self, size: int, *, free: int, keep: Callable[[str], bool]) -> list[str]:
+    def victims(
+        self, size: int, *, free: int, keep: Callable[[str], bool], written: int = 0
+    ) -> list[str]:
         """Which blobs must go so that `size` more bytes fit, least recently used first.
 
         Args:
             size: bytes that are to be reserved.
+            written: how many of them are on disk already.
             free: bytes that the file system has left now.
             keep: whether a blob must stay (in use, pinned, now offered).
 
@@ -62,7 +65,7 @@ class Ledger:
             )
         promised = sum(max(0, room.size - room.written) for room in self.reserved.values())
         over = self.used + size - self.max_size
-        short = size + promised + self.min_free - free
+        short = max(0, size - written) + promised + self.min_free - free
         gone: list[str] = []
         for key, entry in sorted(self.entries.items(), key=lambda item: item[1].last_used):
             if over <= 0 and short <= 0:

@@ -38,7 +38,7 @@ class Line:
         self._arrivals = 0
         self._takers: list[tuple[Priority, int, int, asyncio.Future[None]]] = []
         self._granting: asyncio.TimerHandle | None = None
-        self._running: set[object] = set()
+        self._running: dict[object, Callable[[], Priority]] = {}
         self._queued: dict[object, tuple[asyncio.Future[None], Callable[[], Priority]]] = {}
 
     def change(self, rate: float | None, max_fills: int) -> None:
@@ -92,7 +92,7 @@ class Line:
             yield
         finally:
             self._queued.pop(who, None)
-            self._running.discard(who)
+            self._running.pop(who, None)
             self._admit()
 
     def position(self, who: object) -> int | None:
@@ -103,9 +103,18 @@ class Line:
     def _order(self) -> list[object]:
         return sorted(self._queued, key=lambda who: self._queued[who][1]())
 
+    def look_again(self) -> None:
+        """Somebody began or ceased to wait for a fill."""
+        self._admit()
+
     def _admit(self) -> None:
-        for who in self._order()[: max(0, self._max_fills - len(self._running))]:
-            admitted, _ = self._queued.pop(who)
-            self._running.add(who)
+        """Fill the places. Who is waited for finds those taken that nobody waits for any more as good as free."""
+        for who in self._order():
+            admitted, priority = self._queued[who]
+            rivals = [other for other in self._running.values() if other() <= priority()]
+            if len(rivals) >= self._max_fills:
+                return
+            del self._queued[who]
+            self._running[who] = priority
             if not admitted.done():
                 admitted.set_result(None)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from omaha_mirror.cache.errors import GenerationEnded
+from omaha_mirror.cache.errors import GenerationEnded, Stopping
 from omaha_mirror.cache.events import Status
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.follower import Follower
@@ -113,7 +113,7 @@ class Reader:
             try:
                 edge = self._blob.edge(self)
                 return edge if edge > self.offset else await self._blob.wait(self)
-            except GenerationEnded:
+            except (GenerationEnded, Stopping):
                 if self.offset > self.start:
                     raise
                 self._again()

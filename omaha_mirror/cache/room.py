@@ -41,8 +41,11 @@ class Room:
         """Book room for a blob, and open its place. Raises NoRoom, OSError."""
         async with self._busy:
             free = await in_worker(self._store.free)
-            victims = self._ledger.victims(expected.size, free=free, keep=self._must_stay)
-            self._ledger.reserve(expected.key, expected.size)
+            written = await in_worker(self._store.begun, expected.key)
+            victims = self._ledger.victims(
+                expected.size, free=free, keep=self._must_stay, written=written
+            )
+            self._ledger.reserve(expected.key, expected.size, written)
             try:
                 await self._evict(victims)
                 return await in_worker(self._store.draft, expected)

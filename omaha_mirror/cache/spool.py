@@ -75,8 +75,10 @@ class SpoolDraft:
         with self._lock:
             self._forget(offset + sum(map(len, buffers)) - self._keeps)
             for buffer in buffers:
-                os.pwrite(self._file.fileno(), buffer, offset)
-                offset += len(buffer)
+                rest = memoryview(buffer)
+                while rest:
+                    done = os.pwrite(self._file.fileno(), rest, offset)
+                    offset, rest = offset + done, rest[done:]
 
     def _forget(self, before: int) -> None:
         page = before - before % mmap.PAGESIZE

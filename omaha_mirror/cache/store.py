@@ -92,6 +92,9 @@ class Store(Protocol):
     def draft(self, expected: Expected) -> Draft:
         """Begin a growing blob, or go on with one that was recorded. Raises OSError."""
 
+    def begun(self, key: str) -> int:
+        """Bytes on disk of a growing blob that was recorded; 0 where there is none."""
+
     def remove(self, key: str) -> None:
         """Remove a proven blob, if it is there."""
 

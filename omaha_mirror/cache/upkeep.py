@@ -179,7 +179,8 @@ class Scrubber:
             await asyncio.sleep(wait)
 
     async def _pass(self) -> float:
-        """Look at all that is due; gives the seconds until something is again. Raises OSError."""
+        """Sweep, look at all that is due; gives the seconds until something is again. Raises OSError."""
+        await self._cache.gc(dry_run=False)
         blobs = sorted((await self._cache.contents()).blobs, key=_age)
         self._tried = {b.key: self._tried[b.key] for b in blobs if b.key in self._tried}
         for blob in blobs:

@@ -162,7 +162,8 @@ class Catalog:
 
     def offered(self, release: Release) -> None:
         """Note that a release was used."""
-        self._kept[release.id].last_used = time.time()
+        if (kept := self._kept.get(release.id)) is not None:
+            kept.last_used = time.time()
 
     def package(self, release_id: str, name: str) -> PackageFile | None:
         """A package by the path that an offer named."""

@@ -36,8 +36,18 @@ def serve(config_path: Path | None) -> None:
     try:
         asyncio.run(_serve(config))
     except OSError as error:
-        click.echo(f"omaha-mirror: {error}", err=True)
+        click.echo(f"omaha-mirror: {_words(error)}", err=True)
         raise SystemExit(Exit.FAILURE) from None
+
+
+def _words(error: OSError) -> str:
+    """What happened and where, and for a path also what to do."""
+    if error.filename is None:
+        return str(error)
+    return (
+        f"cannot use {error.filename}: {error.strerror};"
+        " see cache.directory and state_directory in the config"
+    )
 
 
 async def _serve(config: Config) -> None:

@@ -83,6 +83,8 @@ class ReleaseServer:
         if size is None:
             async with self._fetcher.stream(url, start=0, stop=1) as body:
                 size = body.size
+        if size == 0:
+            raise BadAnswer("the file is empty", url)
         return size
 
     async def describe(self, board: str, version: str, name: str) -> RemotePackage:

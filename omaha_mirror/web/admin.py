@@ -75,6 +75,8 @@ class AdminApp:
             return _refuse(reply_to(error).status, str(error))
         except Exception as error:
             LOG.exception("unexpected", path=printable(request.raw_path))
+            if request.writer.output_size > 0:
+                request.protocol.force_close()  # a second head must not land in a body
             return _refuse(reply_to(error).status, "something went wrong here; the log says what")
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -7,7 +7,7 @@ import re
 from omaha_mirror.web.errors import BadRequest
 
 HOST = re.compile(
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?",
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?",
     re.ASCII,
 )
 
@@ -25,6 +25,7 @@ def base_url(public_url: str | None, scheme: str, host: str) -> str:
     """
     if public_url is not None:
         return public_url.rstrip("/")
-    if HOST.fullmatch(host) is None:
+    found = HOST.fullmatch(host)
+    if found is None or int(found["port"] or 0) > 65535:
         raise BadRequest("the Host header names no host; set public_url, or ask by name or address")
     return f"{scheme}://{host.lower()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import structlog
@@ -37,7 +38,7 @@ class UpdateEndpoint:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._complained: set[str] = set()
-        self._answers: dict[tuple[object, ...], tuple[list[Release | None], bytes]] = {}
+        self._answers: dict[tuple[object, ...], tuple[Release | None, bytes]] = {}
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer each app of the request, in order; events and pings need nothing but this."""
@@ -48,20 +49,24 @@ class UpdateEndpoint:
         except OmahaError as error:
             self._complain(request.remote or "", str(error))
             raise
-        told = [(app, await self._decide(app)) for app in asked.apps]
+        decisions = await asyncio.gather(*map(self._decide, asked.apps))
+        told = list(zip(asked.apps, decisions, strict=True))
         for app, decision in told:
             _log(request.remote, app, decision)
         return web.Response(body=self._serialised(told, base), content_type="text/xml")
 
     def _serialised(self, told: Told, base: str) -> bytes:
         """The answer's bytes; machines of one kind get the same ones, so they are made once."""
-        shape = (base, *(_shape(app, decision) for app, decision in told))
+        if len(told) != 1:
+            return serialise_response(_answer(told, base))
+        [(app, decision)] = told
+        shape = (base, *_shape(app, decision))
         known = self._answers.get(shape)
         if known is None:
             if len(self._answers) >= REMEMBERED:
                 self._answers.clear()
-            releases = [decision.release for _, decision in told if decision is not None]
-            known = self._answers[shape] = releases, serialise_response(_answer(told, base))
+            release = decision.release if decision is not None else None
+            known = self._answers[shape] = release, serialise_response(_answer(told, base))
         return known[1]
 
     async def _decide(self, app: AppRequest) -> Decision | None:
@@ -106,6 +111,7 @@ def _log(remote: str | None, app: AppRequest, decision: Decision | None) -> None
         LOG.info("event", **machine, words=printable(words))
     if decision is not None:
         offered = decision.release.version if decision.release is not None else None
-        LOG.info("check", **machine, reason=decision.reason.value, offered=offered)
+        why = {"why": printable(decision.words)} if offered is None else {}
+        LOG.info("check", **machine, reason=decision.reason.value, offered=offered, **why)
     elif not app.events:
         LOG.debug("ping", **machine)

@@ -246,3 +246,14 @@ def test_bytes_that_cannot_be_put_aside_are_not_believed_again(
 def test_free_is_what_others_may_use(store: DiskStore) -> None:
     status = os.statvfs(store.directory)
     assert abs(store.free() - status.f_bavail * status.f_frsize) < 1 << 30
+
+
+def test_a_file_that_is_no_key_is_no_blob(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    store.load()
+    key = "ab" + "0" * 62
+    folder = tmp_path / "blobs" / "ab"
+    folder.mkdir()
+    for name in (key, f"{key}~", "abc"):
+        (folder / name).write_bytes(b"x")
+    assert [stored.key for stored in store.load()] == [key]

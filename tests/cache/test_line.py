@@ -144,6 +144,20 @@ async def test_who_is_waited_for_is_next_whenever_that_began(fills: Fills) -> No
     assert fills.line.position("a") is None
 
 
+async def test_who_is_waited_for_need_not_wait_for_fills_that_everybody_left(fills: Fills) -> None:
+    await fills.add("left", Priority.WAITED_FOR)
+    await fills.add("waited for", Priority.WAITED_FOR)
+    assert fills.began == ["left"]
+    fills.priorities["left"] = Priority.PREFETCH
+    fills.line.look_again()
+    await turn()
+    assert fills.began == ["left", "waited for"]
+    await fills.add("one more", Priority.WAITED_FOR)
+    assert fills.line.position("one more") == 1
+    for name in ("left", "waited for", "one more"):
+        await fills.end(name)
+
+
 async def test_a_cancelled_fill_leaves_its_place_or_the_queue(fills: Fills) -> None:
     for name in ("a", "b", "c"):
         await fills.add(name)
