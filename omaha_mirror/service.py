@@ -143,6 +143,10 @@ class Service:
             self._lock.close()
             self._lock = None
 
+    def change_limits(self, config: Config) -> None:
+        """Apply another config's bounds of the line, to what is being fetched too."""
+        self.cache.line.change(config.upstream.rate_limit, config.upstream.max_fills)
+
     # What a machine is told
 
     async def decide(self, app: AppRequest) -> Decision:

@@ -12,17 +12,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
+import structlog
 
 from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.options import config_option
-from omaha_mirror.config import Address, Config, load
+from omaha_mirror.config import Address, Config, ConfigError, load
 from omaha_mirror.service import Service
 from omaha_mirror.telemetry import set_up_logging
 from omaha_mirror.web.admin import AdminApp
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 
+LOG = structlog.get_logger(__name__)
 GARBAGE = 10_000
 """New objects between two looks for garbage."""
 
@@ -34,7 +36,7 @@ def serve(config_path: Path | None) -> None:
     config = load(config_path, os.environ)
     set_up_logging(config.log.format, config.log.level)
     try:
-        asyncio.run(_serve(config))
+        asyncio.run(_serve(config, config_path))
     except OSError as error:
         click.echo(f"omaha-mirror: {_words(error)}", err=True)
         raise SystemExit(Exit.FAILURE) from None
@@ -50,11 +52,12 @@ def _words(error: OSError) -> str:
     )
 
 
-async def _serve(config: Config) -> None:
+async def _serve(config: Config, config_path: Path | None) -> None:
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     service = Service(config)
     await service.start()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, service, config_path)
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
     gc.set_threshold(GARBAGE, 20, 20)
@@ -63,6 +66,21 @@ async def _serve(config: Config) -> None:
             await run_until_told(Listener(PublicApp(service)), config.listen, _say)
     finally:
         await service.close()
+
+
+def _reload(service: Service, config_path: Path | None) -> None:
+    """Apply what can be applied of a changed config; a broken one changes nothing."""
+    try:
+        config = load(config_path, os.environ)
+    except ConfigError as error:
+        LOG.error("the config is broken, and all stays as it was", why=str(error))
+        return
+    service.change_limits(config)
+    LOG.info(
+        "limits reloaded; the rest of the config needs a restart",
+        rate_limit=config.upstream.rate_limit,
+        max_fills=config.upstream.max_fills,
+    )
 
 
 @asynccontextmanager

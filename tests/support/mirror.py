@@ -213,6 +213,16 @@ class MirrorProcess(Site):
         """The journals of the fills under way."""
         return list(self._partial.glob("*.json"))
 
+    def reload(self, text: str) -> None:
+        """Give it another config, and tell it so."""
+        self._config.write_text(text)
+        self._process.send_signal(signal.SIGHUP)
+
+    @property
+    def config(self) -> str:
+        """The config's text."""
+        return self._config.read_text()
+
     async def terminate(self) -> int:
         """Ask it to stop; the exit code."""
         return await self._end(signal.SIGTERM)
