@@ -59,16 +59,16 @@ class LocalMirror:
         """The package by the path that the offer named."""
         return self.release.file(name) if release == self.release.id else None
 
-    async def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:  # noqa: ARG002
+    async def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:  # noqa: ARG002 (the port's)
         """There is no release server here."""
         return None
 
-    def changed_recently(self, board: str, version: str, name: str) -> bool:  # noqa: ARG002
+    def changed_recently(self, board: str, version: str, name: str) -> bool:  # noqa: ARG002 (the port's)
         """There is no release server here."""
         return False
 
     @contextmanager
-    def read(self, file: PackageFile, start: int, stop: int) -> Iterator[Reader]:  # noqa: ARG002
+    def read(self, file: PackageFile, start: int, stop: int) -> Iterator[Reader]:  # noqa: ARG002 (the port's)
         """Read [start, stop) of the package. Raises CacheError when it was changed."""
         reader = Reader(lambda: (self._blob, "hit"), start, stop)
         try:

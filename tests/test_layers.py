@@ -14,9 +14,9 @@ ROOT = Path(__file__).parent.parent / "omaha_mirror"
 ALLOWED: dict[str, set[str]] = {
     "omaha": {"lxml"},
     "semantics": set(),
-    "cache": {"aiofiles"},
+    "cache": set(),
     "upstream": {"aiohttp", "yarl", "omaha"},
-    "catalog": {"aiofiles", "omaha", "upstream"},
+    "catalog": {"omaha", "upstream"},
     "config": {"pydantic", "pydantic_core", "yaml", "omaha"},
     "telemetry": {"structlog"},
     "expect": {"cache", "catalog"},

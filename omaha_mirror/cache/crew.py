@@ -78,7 +78,7 @@ class Crew:
                 task.result()
 
     def stop_others(self) -> None:
-        """Stop all cursors but the one that calls this."""
+        """Stop all cursors; one that calls this itself ends by itself."""
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()

@@ -34,10 +34,10 @@ from omaha_mirror.cache import inventory
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.inventory import Facts, Leftover
+from omaha_mirror.cache.residency import READ
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Place, Stored
 
-READ = 1024 * 1024
 QUARANTINED = 4
 MARKS = 1000
 MAX_BUFFERS = 512

@@ -69,10 +69,6 @@ class Intervals:
         if at < stop:
             yield at, stop
 
-    def covers(self, start: int, stop: int) -> bool:
-        """Whether all of [start, stop) is in the set."""
-        return start >= stop or self.run_end(start) >= stop
-
     @property
     def total(self) -> int:
         """How many offsets the set holds."""

@@ -46,11 +46,10 @@ class SpoolDraft:
         kept: Intervals = NOTHING,
     ) -> None:
         self.expected = expected
-        self.capacity: int | None = capacity
+        self.capacity: int = capacity
         self.filled = kept
         self.validator: Validator | None = under.validator if under is not None else None
         self._under = under
-        self._keeps = capacity
         self._forgotten = 0
         self._lock = threading.Lock()
         fd = os.memfd_create("omaha-mirror")
@@ -73,7 +72,7 @@ class SpoolDraft:
     def write(self, offset: int, buffers: Sequence[bytes]) -> None:
         """See `Draft.write`. What lies more than the capacity before the end of `buffers` is forgotten."""
         with self._lock:
-            self._forget(offset + sum(map(len, buffers)) - self._keeps)
+            self._forget(offset + sum(map(len, buffers)) - self.capacity)
             for buffer in buffers:
                 rest = memoryview(buffer)
                 while rest:

@@ -20,10 +20,9 @@ from omaha_mirror.cache.cache import Cache
 from omaha_mirror.cache.contents import Blob
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.inventory import Facts
-from omaha_mirror.cache.residency import resident
+from omaha_mirror.cache.residency import READ, resident
 from omaha_mirror.cache.store import Store
 
-READ = 1024 * 1024
 WEEK = 7 * 86400.0
 IDLE = 3600.0
 SCRUB_RATE = 16 * 1024 * 1024

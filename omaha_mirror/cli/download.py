@@ -38,7 +38,7 @@ class UpdateFailed(Exception):
         exit: how a command ends.
     """
 
-    def __init__(self, message: str, errorcode: int, exit: Exit = Exit.FAILURE) -> None:  # noqa: A002
+    def __init__(self, message: str, errorcode: int, exit: Exit = Exit.FAILURE) -> None:  # noqa: A002 (how a command exits)
         super().__init__(message)
         self.errorcode = errorcode
         self.exit = exit
