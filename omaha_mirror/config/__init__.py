@@ -1,31 +1,29 @@
-"""The config: a YAML file, read once into frozen models.
+"""The config: a YAML file and the environment, read into frozen models.
 
-`load` finds everything wrong with a file in one pass; `ConfigError` says it to people.
+`load` finds everything wrong in one pass; `ConfigError` says it to people.
 """
 
+from omaha_mirror.config.changes import Changes, changes
 from omaha_mirror.config.errors import ConfigError, Problem
 from omaha_mirror.config.load import load
-from omaha_mirror.config.model import (
-    CacheConfig,
-    Config,
-    Hold,
-    LogConfig,
-    Pin,
-    Track,
-    UpstreamConfig,
-)
+from omaha_mirror.config.model import CacheConfig, Config, LogConfig, UpstreamConfig
+from omaha_mirror.config.tracks import Follow, Hold, Pin, Relay, Track
 from omaha_mirror.config.units import Address
 
 __all__ = [
     "Address",
     "CacheConfig",
+    "Changes",
     "Config",
     "ConfigError",
+    "Follow",
     "Hold",
     "LogConfig",
     "Pin",
     "Problem",
+    "Relay",
     "Track",
     "UpstreamConfig",
+    "changes",
     "load",
 ]

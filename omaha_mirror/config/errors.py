@@ -1,6 +1,8 @@
-"""What is wrong with a config file, for the person who wrote it."""
+"""What is wrong with a config, for the person who wrote it."""
 
+import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _WIDEST_EXCERPT = 120
@@ -9,15 +11,16 @@ _BEFORE_CARET = 80
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to put right. Lines and columns count from 1; 0 is the file as a whole."""
+    """One thing to put right. Lines and columns count from 1; line 0 is the source as a whole."""
 
     source: str
+    """The path of the file, or the name of an environment variable."""
     message: str
     key: str = ""
     line: int = 0
     column: int = 0
     excerpt: str = ""
-    """The line of the file, if it helps."""
+    """The line of the source, if it helps."""
 
     def __str__(self) -> str:
         place = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
@@ -31,6 +34,12 @@ class Problem:
         shown = line[start : start + _WIDEST_EXCERPT].rstrip()
         blank = re.sub(r"[^\t]", " ", line[start : self.column - 1])
         return f"    {shown}\n    {blank}^"
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """The end of a message about a word that is not known: the nearest one that is, if any."""
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {prefix}{near[0]}?" if near else ""
 
 
 class ConfigError(Exception):

@@ -36,8 +36,15 @@ def base_url(text: str) -> str:
     return "".join(_split(text)).rstrip("/")
 
 
+def http_url(text: str) -> str:
+    """An http(s) URL that is asked as it is written."""
+    return "".join(_split(text))
+
+
 def proxy(text: str) -> str:
     """The URL of a proxy, as it is; it may hold a user and password, so no message repeats it."""
+    if ":***@" in text:
+        raise ValueError("*** stands for a password that is not shown: write the password itself")
     try:
         scheme, slashes, rest = text.partition("//")
         user, _, server = rest.rpartition("@")

@@ -39,26 +39,31 @@ class Flaw:
 class Document:
     """A document as plain dicts, lists and scalars; `data` is None if the text is empty."""
 
+    source: str
+    """Where the text is from, for messages."""
+    text: str
+    root: KeyPath = ()
+    """Where in the config the document belongs; all paths begin with it."""
     data: object = None
     places: dict[KeyPath, Place] = field(default_factory=dict)
     flaws: list[Flaw] = field(default_factory=list)
 
 
-def read(text: str) -> Document:
+def read(source: str, text: str, root: KeyPath = ()) -> Document:
     """Read one YAML document. Aliases, tags, merge keys and repeated keys are flaws."""
-    document = Document()
+    document = Document(source, text, root)
     try:
         # The loader in Python: deep nesting in the C one can exhaust the stack of the process.
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is not None:
-            document.data = _Reader(document).value(root, (), None)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None:
+            document.data = _Reader(document).value(node, root, None)
     except yaml.reader.ReaderError as error:
         at = _line_and_column(text, error.position)
-        document.flaws.append(Flaw((), at, "this is not text: a character YAML does not allow"))
+        document.flaws.append(Flaw(root, at, "this is not text: a character YAML does not allow"))
     except yaml.MarkedYAMLError as error:
-        document.flaws.append(_syntax_flaw(error))
+        document.flaws.append(_syntax_flaw(error, root))
     except RecursionError:
-        document.flaws.append(Flaw((), (1, 1), "it is nested too deeply"))
+        document.flaws.append(Flaw(root, (1, 1), "it is nested too deeply"))
     return document
 
 
@@ -67,14 +72,14 @@ def _line_and_column(text: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, offset - before.rfind("\n")
 
 
-def _syntax_flaw(error: yaml.MarkedYAMLError) -> Flaw:
+def _syntax_flaw(error: yaml.MarkedYAMLError, root: KeyPath) -> Flaw:
     mark = error.problem_mark or error.context_mark
     at = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     what = error.problem or "it cannot be read"
     if r"'\t'" in what:
-        return Flaw((), at, "a tab where YAML wants spaces: indent with spaces")
+        return Flaw(root, at, "a tab where YAML wants spaces: indent with spaces")
     context = f" ({error.context})" if error.context else ""
-    return Flaw((), at, f"not valid YAML: {what}{context}")
+    return Flaw(root, at, f"not valid YAML: {what}{context}")
 
 
 def _mark(node: Node) -> tuple[int, int]:

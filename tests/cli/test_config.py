@@ -57,7 +57,7 @@ def test_check_says_what_will_happen(full: Path) -> None:
         == f"""\
 {full}: ok
   listen    :8000, [::1]:8001
-  upstream  https://update.release.core-os.net (coreos)
+  upstream  https://public.update.core-os.net/v1/update/, https://update.release.core-os.net (coreos)
   cache     {full.parent}/packages (up to 1GB, 1537B kept free)
   state     {full.parent}/state
   track     lts: hold (noupdate)
@@ -120,3 +120,80 @@ def test_show_masks_a_password(tmp_path: Path) -> None:
     path.write_text("upstream: {proxy: 'http://user:s3cret@proxy:3128'}")
     shown = yaml.safe_load(omaha_mirror("config", "show", "--config", str(path)).stdout)
     assert shown["upstream"]["proxy"] == "http://user:***@proxy:3128"
+
+
+def test_versions_are_shown_in_quotes(full: Path) -> None:
+    shown = omaha_mirror("config", "show", "--config", str(full)).stdout
+    assert '  edge: "4230.2"\n' in shown
+    assert '    version: "4230.2.1"\n' in shown
+
+
+def test_a_masked_password_is_not_taken_for_the_password(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("upstream: {proxy: 'http://user:s3cret@proxy:3128'}")
+    path.write_text(omaha_mirror("config", "show", "--config", str(path)).stdout)
+    result = omaha_mirror("config", "check", "--config", str(path))
+    assert result.exit_code == 78
+    assert "upstream.proxy: *** stands for a password that is not shown" in result.stderr
+
+
+def test_what_comes_from_the_environment_is_said(
+    full: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMAHA_MIRROR_LOG__LEVEL", "error")
+    shown = omaha_mirror("config", "show", "--config", str(full)).stdout
+    assert shown.startswith("# log.level is from OMAHA_MIRROR_LOG__LEVEL\nlisten:\n")
+    assert yaml.safe_load(shown)["log"]["level"] == "error"
+    checked = omaha_mirror("config", "check", "--config", str(full)).stdout
+    assert "\n  variable  OMAHA_MIRROR_LOG__LEVEL\n" in checked
+
+
+def test_a_wrong_variable_exits_78(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMAHA_MIRROR_LOG__LEVEL", "inf")
+    result = omaha_mirror("config", "check")
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert result.stderr.startswith("OMAHA_MIRROR_LOG__LEVEL: log.level: must be 'debug'")
+    assert "did you mean info?\n    inf\n    ^\n" in result.stderr
+
+
+def test_quiet_says_nothing_of_a_good_config_and_all_of_a_bad_one(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("{}")
+    good = omaha_mirror("config", "check", "-q", "--config", str(path))
+    assert (good.exit_code, good.output) == (0, "")
+    path.write_text("lisen: []")
+    bad = omaha_mirror("config", "check", "-q", "--config", str(path))
+    assert (bad.exit_code, bad.stdout) == (78, "")
+    assert "did you mean listen?" in bad.stderr
+
+
+def test_the_schema_is_json() -> None:
+    result = omaha_mirror("config", "schema")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["properties"]["listen"]["default"] == ["0.0.0.0:8000"]
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["config", "show"], ["client-config"]])
+def test_a_config_that_cannot_be_read_exits_78(tmp_path: Path, command: list[str]) -> None:
+    result = omaha_mirror(*command, "--config", str(tmp_path))
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert result.stderr == f"{tmp_path}: cannot be read: Is a directory\n"
+
+
+def test_a_default_config_that_leads_nowhere_is_not_passed_over() -> None:
+    options.DEFAULT_CONFIG.symlink_to("/nowhere/config.yaml")
+    result = omaha_mirror("config", "check")
+    assert result.exit_code == 78
+    assert "there is no such file" in result.stderr
+
+
+def test_a_default_config_in_a_folder_that_cannot_be_entered_is_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = (
+        "x" * 300
+    )  # a name too long stands for a folder without permission: tests may run as root
+    monkeypatch.setattr(options, "DEFAULT_CONFIG", options.DEFAULT_CONFIG.with_name(name))
+    result = omaha_mirror("config", "check")
+    assert result.exit_code == 78
+    assert "cannot be read: File name too long" in result.stderr

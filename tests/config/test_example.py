@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel
 
-from omaha_mirror.config import Config, Hold, Pin, load
+from omaha_mirror.config import Config, Follow, Hold, Pin, Relay, load
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.yaml"
 ENVIRON = {"CACHE_DIRECTORY": "/var/cache/omaha-mirror", "STATE_DIRECTORY": "/var/lib/omaha-mirror"}
@@ -53,4 +53,6 @@ def test_the_tracks_of_the_example_can_be_used_as_they_are(tmp_path: Path) -> No
         "lts": Hold(),
         "edge": Pin(version="4230.2.1"),
         "canary": Pin(version="4230.2.1", packages=("oem-azure.gz",)),
+        "beta": Relay(),
+        "prod": Follow(delay=48 * 3600.0, ramp=24 * 3600.0, max_version="4300.0.0"),
     }

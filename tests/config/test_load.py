@@ -9,9 +9,12 @@ from omaha_mirror.config import (
     CacheConfig,
     Config,
     ConfigError,
+    Follow,
     Hold,
     Pin,
     Problem,
+    Relay,
+    Track,
     UpstreamConfig,
     load,
 )
@@ -48,7 +51,7 @@ def test_without_a_file_every_key_has_its_default() -> None:
     assert config.cache.hold_back == 2**20
     assert config.release_layout == "offered"
     assert (config.upstream.connect_timeout, config.upstream.stall_timeout) == (30, 5)
-    assert (config.default_track, dict(config.tracks)) == (Hold(), {})
+    assert (config.default_track, dict(config.tracks)) == (Follow(), {})
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "---\n", "~\n", "\ufeff", "cache:\ntracks:\n"])
@@ -128,6 +131,7 @@ upstream:
     assert upstream.release_url == "https://releases.example/flatcar"
     assert upstream.app_ids == ("e96281a6-d1af-4bde-9a0a-97b76e56dc57",)
     assert upstream.allowed == (
+        "https://public.update.flatcar-linux.net",
         "https://releases.example",
         "https://*.flatcar-linux.net",
         "https://*.example.org:8443",
@@ -136,12 +140,24 @@ upstream:
     assert (upstream.connect_timeout, upstream.stall_timeout) == (60, 0.5)
 
 
+def test_one_address_needs_no_list(tmp_path: Path) -> None:
+    text = 'listen: ":8000"\nadmin: {listen: "localhost:8001"}\n'
+    config = load(written(tmp_path, text), ENVIRON)
+    assert config.listen == (Address("", 8000),)
+    assert config.admin.listen == (Address("localhost", 8001),)
+    problem = only_problem(tmp_path, "listen: mirror\n")
+    assert (problem.key, problem.column) == ("listen", 9)
+
+
 def test_a_distribution_sets_the_defaults_and_a_key_overrides_one(tmp_path: Path) -> None:
     text = "upstream: {distribution: coreos, payload_name: other.gz}"
     upstream = load(written(tmp_path, text), ENVIRON).upstream
     assert upstream.release_url == "https://update.release.core-os.net"
     assert upstream.payload_name == "other.gz"
-    assert upstream.allowed == ("https://update.release.core-os.net",)
+    assert upstream.allowed == (
+        "https://public.update.core-os.net",
+        "https://update.release.core-os.net",
+    )
     assert UpstreamConfig().payload_name == "flatcar_production_update.gz"
 
 
@@ -187,13 +203,50 @@ def test_a_track_that_is_neither_hold_nor_a_version_is_refused(
     assert advice in only_problem(tmp_path, f"tracks:\n  stable: {text}\n").message
 
 
-@pytest.mark.parametrize("text", ["follow", "relay", "{mode: follow, delay: 48h}"])
-@pytest.mark.parametrize("key", ["default_track: ", "tracks:\n  stable: "])
-def test_modes_that_are_not_there_yet_are_named_as_such(
-    tmp_path: Path, key: str, text: str
+@pytest.mark.parametrize(
+    ("text", "track"),
+    [
+        ("follow", Follow()),
+        ("{mode: follow}", Follow()),
+        ("relay", Relay()),
+        (
+            '{mode: follow, delay: 48h, ramp: 1d, max_version: "4300.0.0"}',
+            Follow(delay=48 * 3600, ramp=24 * 3600, max_version="4300.0.0"),
+        ),
+        ('{version: "4230.2.1", skip_floors: true}', Pin(version="4230.2.1", skip_floors=True)),
+    ],
+)
+def test_each_mode_of_a_track(tmp_path: Path, text: str, track: Track) -> None:
+    config = load(written(tmp_path, f"default_track: {text}"), ENVIRON)
+    assert config.track("any") == track
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "place", "advice"),
+    [
+        ("{mode: follow, dely: 48h}", "tracks.a.dely", (1, 28), "did you mean delay?"),
+        ("{mode: follow, delay: soon}", "tracks.a.delay", (1, 35), "is not a duration"),
+        ("{mode: follow, delay: 0s, version: '1'}", "tracks.a.version", (1, 39), "unknown key"),
+        ("{mode: follow, max_version: 4230.2}", "tracks.a.max_version", (1, 41), "put it in"),
+        ("{mode: relay, delay: 1s}", "tracks.a", (1, 13), "no further keys: write just relay"),
+        ("{mode: folow}", "tracks.a", (1, 13), 'only "mode: follow" has more to say'),
+    ],
+)
+def test_what_is_wrong_with_a_mode_is_said_where_it_is(
+    tmp_path: Path, text: str, key: str, place: tuple[int, int], advice: str
 ) -> None:
-    problem = only_problem(tmp_path, key + text)
-    assert "this version answers pins and hold only" in problem.message
+    problem = only_problem(tmp_path, f"tracks: {{a: {text}}}")
+    assert (problem.key, (problem.line, problem.column)) == (key, place)
+    assert advice in problem.message
+
+
+def test_no_omaha_server_can_be_wanted(tmp_path: Path) -> None:
+    upstream = load(written(tmp_path, "upstream: {omaha_url: null}"), ENVIRON).upstream
+    assert upstream.omaha_url is None
+    assert upstream.allowed == (
+        "https://update.release.flatcar-linux.net",
+        "https://*.flatcar-linux.net",
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +262,6 @@ def test_modes_that_are_not_there_yet_are_named_as_such(
             "unknown key; did you mean allow_downgrade?",
         ),
         ("fleet: {}", "fleet", "unknown key"),
-        ("upstream: {omaha_url: x}", "upstream.omaha_url", "unknown key"),
     ],
 )
 def test_an_unknown_key_is_an_error_with_the_nearest_known_one(
@@ -223,7 +275,7 @@ def test_an_unknown_key_is_an_error_with_the_nearest_known_one(
     ("text", "message"),
     [
         ("listen: []", "cannot be empty"),
-        ("listen: '0.0.0.0:8000'", "must be a list"),
+        ("listen: 8000", "must be a list"),
         ("listen: [':1', ':1']", ":1 is in the list twice"),
         ("listen: [8000]", 'put it in quotes, "8000"'),
         ("listen: [~]", "has no value"),
@@ -260,6 +312,9 @@ def test_an_unknown_key_is_an_error_with_the_nearest_known_one(
         ("upstream: {max_connections: 17}", "must be at most 16"),
         ("upstream: {max_connections: many}", "must be a whole number"),
         ("upstream: {max_connections: 1.5}", "must be a whole number"),
+        ("upstream: {max_connections: '4'}", "must be a whole number"),
+        ("upstream: {fallback_to_upstream: 'yes'}", "must be true or false"),
+        ("upstream: {proxy: 'http://user:***@proxy:3128'}", "a password that is not shown"),
         ("tracks: [hold]", "must be a mapping"),
         ("tracks: {'': hold}", "cannot be empty"),
         ("tracks: {a: {version: '1.2', allow_downgrade: maybe}}", "must be true or false"),

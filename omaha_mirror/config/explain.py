@@ -1,0 +1,101 @@
+"""What pydantic finds wrong, in words, at the place where it stands."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from omaha_mirror.config import directories, tracks, yaml_marks
+from omaha_mirror.config.errors import did_you_mean
+from omaha_mirror.config.model import Config
+from omaha_mirror.config.yaml_marks import Document, Flaw, KeyPath, Place
+
+_NOWHERE = Place((0, 0), (0, 0))
+
+_WORDS = {
+    "model_type": "must be a mapping (key: value lines)",
+    "mapping_type": "must be a mapping (key: value lines)",
+    "dict_type": "must be a mapping (key: value lines)",
+    "tuple_type": "must be a list, such as [first, second]",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "string_type": "must be text",
+    "path_type": "must be a path",
+    "string_too_short": "cannot be empty",
+    "string_too_long": "is too long: at most {max_length} characters",
+    "too_short": "cannot be empty",
+    "greater_than": "must be more than {gt:g}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "value_error": "{error}",
+}
+"""Of each pydantic error type; the words of the others are passed on as they are."""
+
+
+def note(error: ValidationError, documents: Sequence[Document]) -> None:
+    """Add what is wrong to the flaws of the document that each value is from.
+
+    Args:
+        error: of the config that the documents make together.
+        documents: first the file; where several reach to a value, the one with the longest root has it.
+    """
+    known = {(each.source, flaw.at) for each in documents for flaw in each.flaws}
+    for details in error.errors(include_url=False):
+        # A preset is not looked up under a wrong distribution, which has an error of its own.
+        if details["type"] == "default_factory_not_called":
+            continue
+        path = tuple(key for key in details["loc"] if key not in tracks.KINDS)
+        document = max(
+            (each for each in documents if path[: len(each.root)] == each.root),
+            key=lambda each: len(each.root),
+        )
+        flaw = _flaw(details, path, document)
+        if (document.source, flaw.at) not in known:
+            document.flaws.append(flaw)
+
+
+def _flaw(details: ErrorDetails, path: KeyPath, document: Document) -> Flaw:
+    places = document.places
+    if details["type"] != "missing":
+        # A version by itself is read as a mapping with one key, which the file does not have.
+        path = next((path[:n] for n in range(len(path), 0, -1) if path[:n] in places), path)
+    place = places.get(path) or (places.get(path[:-1]) if path[:-1] else None)
+    words = _words(details, place or _NOWHERE, path)
+    if place is None:
+        return Flaw(path, (0, 0), words)
+    at_key = details["type"] in ("extra_forbidden", "missing")
+    return Flaw(path, place.key if at_key else place.value, words)
+
+
+def _words(details: ErrorDetails, place: Place, path: KeyPath) -> str:
+    kind, context = details["type"], details.get("ctx", {})
+    if kind == "extra_forbidden":
+        return "unknown key" + did_you_mean(str(path[-1]), _keys_beside(details["loc"]))
+    if kind == "missing":
+        said = f"the key {path[-1]} is needed here"
+        if path in directories.SOURCES:
+            systemd, xdg, _ = directories.SOURCES[path]
+            said += f": none of ${systemd}, ${xdg} and $HOME is set"
+        return said
+    if details["input"] is None:
+        return "has no value: give one, or remove the key"
+    if kind in ("string_type", "literal_error") and place.kind:
+        return f"YAML reads {place.text} as {place.kind}: {yaml_marks.quote(place.text)}"
+    if kind == "literal_error":
+        expected = str(context["expected"])
+        return f"must be {expected}" + did_you_mean(place.text, expected.split("'")[1::2])
+    return _WORDS[kind].format(**context) if kind in _WORDS else details["msg"]
+
+
+def _keys_beside(path: KeyPath) -> list[str]:
+    model: type[BaseModel] = Config
+    for key in path[:-1]:
+        field = model.model_fields.get(str(key))
+        kind: Any = tracks.KINDS.get(str(key)) or (field.annotation if field else None)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            model = kind
+    return list(model.model_fields)

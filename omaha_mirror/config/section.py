@@ -1,0 +1,135 @@
+"""What the sections of the config are made of."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticKnownError
+
+from omaha_mirror.config import units
+from omaha_mirror.config.units import Address
+from omaha_mirror.omaha.errors import BadVersion
+from omaha_mirror.omaha.version import Version
+
+T = TypeVar("T")
+
+
+def _address(value: object) -> Address:
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise PydanticKnownError("string_type")
+    return Address.parse(value)
+
+
+def _listed(value: object) -> object:
+    """One address is a list of one."""
+    return (value,) if isinstance(value, str | Address) else value
+
+
+def _path(path: Path, info: ValidationInfo) -> Path:
+    if str(path).startswith("~"):
+        raise ValueError(f"~ is not expanded here: write the whole path instead of {path}")
+    folder: Path = info.context if isinstance(info.context, Path) else Path.cwd()
+    return folder / path
+
+
+def _version(text: str) -> str:
+    try:
+        Version.parse(text)
+    except BadVersion as error:
+        raise ValueError(f"{error}; write a release such as 4230.2.1") from None
+    return text
+
+
+def unique(values: tuple[T, ...]) -> tuple[T, ...]:
+    """The values as they are. Raises ValueError if one is there twice."""
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} is in the list twice: write it once")
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class _OrText:
+    """Says in the JSON Schema that a value can be written as text of a form, too."""
+
+    pattern: str
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "string", "pattern": self.pattern}]}
+
+
+_ADDRESS = r":[0-9]{1,5}$"
+_SIZE = r"^\s*[0-9]{1,20}\s*(([KkMmGgTt][Ii]?)?[Bb])?\s*$"
+_DURATION = r"^\s*(?=[0-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?\s*$"
+_RELEASE = r"^[0-9]+(\.[0-9]+)*([-+][0-9A-Za-z._+-]+)?$"
+
+Size = Annotated[
+    int, BeforeValidator(units.parse_size), PlainSerializer(units.format_size), _OrText(_SIZE)
+]
+"""Bytes."""
+Duration = Annotated[
+    float,
+    BeforeValidator(units.parse_duration),
+    PlainSerializer(units.format_duration),
+    _OrText(_DURATION),
+]
+"""Seconds."""
+_Listen = Annotated[
+    Address,
+    BeforeValidator(_address),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": _ADDRESS}),
+]
+Listen = Annotated[
+    tuple[_Listen, ...], BeforeValidator(_listed), AfterValidator(unique), _OrText(_ADDRESS)
+]
+"""Where to listen; one address can be written without a list."""
+Release = Annotated[
+    str, AfterValidator(_version), WithJsonSchema({"type": "string", "pattern": _RELEASE})
+]
+"""The version of a release."""
+Location = Annotated[Path, AfterValidator(_path)]
+"""A path; a relative one is relative to the folder of the config file."""
+
+
+class Section(BaseModel):
+    """A mapping with known keys. A known key without a value counts as not written."""
+
+    can_be_null: ClassVar[frozenset[str]] = frozenset()
+    """Keys where `null` says something else than nothing."""
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        empty = cls.model_fields.keys() - cls.can_be_null
+        return {k: v for k, v in data.items() if v is not None or k not in empty}
+
+
+def keys(section: type[Section], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all keys that hold a value and not a section, in the order of the model."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from keys(field.annotation, (*above, name))
+        else:
+            yield (*above, name)

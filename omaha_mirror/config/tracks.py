@@ -1,0 +1,144 @@
+"""The rules of the tracks: what the machines of each are to get."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetPydanticSchema,
+    PlainSerializer,
+    StrictBool,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticKnownError, core_schema
+
+from omaha_mirror.config.section import Duration, Release, Section, unique
+
+MODES = ("follow", "relay", "hold")
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Every machine of the track is answered `noupdate`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Each check is passed on upstream with the machine's own identity."""
+
+
+class Follow(Section):
+    """Every machine of the track is offered what upstream offers on it."""
+
+    delay: Annotated[Duration, Field(ge=0)] = 0.0
+    """From when a version is first seen upstream to its first offer."""
+    ramp: Annotated[Duration, Field(ge=0)] = 0.0
+    """After that, the time over which the machines' turns are spread."""
+    max_version: Release | None = None
+    """Nothing newer is offered."""
+
+
+def _package(name: str) -> str:
+    if not re.fullmatch(r"(oem|flatcar)-[A-Za-z0-9._-]+\.gz", name, re.ASCII):
+        raise ValueError(
+            f"{name!r} is not an extra package: their names are oem-NAME.gz and flatcar-NAME.gz"
+        )
+    return name
+
+
+class Pin(Section):
+    """Every machine of the track is offered one version, and the floors before it."""
+
+    version: Release
+    packages: Annotated[
+        tuple[Annotated[str, AfterValidator(_package)], ...], AfterValidator(unique)
+    ] = ()
+    """Extra packages that go with the payload, such as `oem-azure.gz`."""
+    allow_downgrade: StrictBool = False
+    """Offer the version to machines with a newer one too."""
+    skip_floors: StrictBool = False
+    """Offer it also to machines below a version that all are to step through."""
+
+
+KINDS = {"<pin>": Pin, "<follow>": Follow}
+"""The mappings that a track can be; the names stand in the paths of pydantic's errors."""
+
+
+def _kind(value: object) -> str:
+    match value:
+        case Pin() | Follow():
+            return f"<{type(value).__name__.lower()}>"
+        case Hold() | Relay():
+            return "<word>"
+        case {"mode": _}:
+            return "<follow>"
+        case dict():
+            return "<pin>"
+        case str() if value in MODES:
+            return "<word>"
+    return "<pin>"
+
+
+def _read_word(value: object) -> object:
+    return {"hold": Hold(), "relay": Relay(), "follow": Follow()}.get(str(value), value)
+
+
+def _without_mode(value: object) -> object:
+    """A mapping whose mode is the one that it can have."""
+    if not isinstance(value, dict):
+        return value
+    mode = value.get("mode")
+    if mode != "follow":
+        words = f"write just {mode}" if mode in MODES else 'only "mode: follow" has more to say'
+        raise ValueError(f"a track with the mode {mode!r} has no further keys: {words}")
+    return {key: item for key, item in value.items() if key != "mode"}
+
+
+def _from_version(value: object) -> object:
+    if isinstance(value, str):
+        return {"version": value}
+    if not isinstance(value, dict | Pin):
+        raise PydanticKnownError("string_type")
+    return value
+
+
+def _schema(_: Any, handler: Any) -> core_schema.CoreSchema:
+    before = core_schema.no_info_before_validator_function
+    return core_schema.tagged_union_schema(
+        {
+            "<pin>": before(_from_version, handler(Pin)),
+            "<follow>": before(_without_mode, handler(Follow)),
+            "<word>": before(
+                _read_word,
+                core_schema.union_schema(
+                    [core_schema.is_instance_schema(kind) for kind in (Hold, Relay, Follow)]
+                ),
+            ),
+        },
+        discriminator=_kind,
+    )
+
+
+def _write(track: "Hold | Relay | Follow | Pin") -> object:
+    match track:
+        case Hold() | Relay():
+            return type(track).__name__.lower()
+        case Follow():
+            written = track.model_dump(mode="json", exclude_defaults=True)
+            return {"mode": "follow", **written} if written else "follow"
+        case Pin(version=version):
+            written = track.model_dump(mode="json", exclude_defaults=True)
+            return written if len(written) > 1 else version
+
+
+Track = Annotated[
+    Hold | Relay | Follow | Pin,
+    GetPydanticSchema(_schema),
+    PlainSerializer(_write),
+    WithJsonSchema({}),  # `schema` says more
+]
+"""`follow`, `relay`, `hold`, a version, or a mapping with the fields of `Pin` or, with a mode, of `Follow`."""
+Tracks = Mapping[Annotated[str, Field(min_length=1, max_length=128)], Track]
