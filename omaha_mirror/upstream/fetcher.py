@@ -118,6 +118,14 @@ class Fetcher(Protocol):
     async def small(self, url: str, *, limit: int, deadline: float) -> bytes:
         """A whole small file of at most `limit` bytes, within `deadline` seconds."""
 
+    async def post(self, url: str, body: bytes, *, limit: int, deadline: float) -> bytes:
+        """Send XML; the whole answer of at most `limit` bytes, within `deadline` seconds.
+
+        A server that got `body` may have acted on it, so it goes over a connection of its own, which
+        cannot have died in idleness, and is never sent twice, except on by a 307 or 308. Another
+        redirect would turn it into a GET: it is a `BadAnswer`.
+        """
+
     async def head(self, url: str, *, deadline: float) -> Head:
         """What the server says about a file, within `deadline` seconds."""
 

@@ -26,6 +26,8 @@ from omaha_mirror.upstream.fetcher import Body, Head, Validator
 
 MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
+_REPEATED = (307, 308)
+"""The redirects that leave method and body as they are (RFC 9110, sections 15.4.8 and 15.4.9)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,17 @@ class HttpFetcher:
         """A whole small file of at most `limit` bytes, within `deadline` seconds."""
         with _translated(url, f"no whole answer within {deadline:g} s"):
             async with asyncio.timeout(deadline), self._answer("GET", url, {}) as response:
-                resume.require(url, response.status, response.headers, (200,))
-                body = bytearray()
-                while chunk := await response.content.readany():
-                    body += chunk
-                    if len(body) > limit:
-                        raise TooLarge(f"the answer is larger than {limit} bytes", url)
-                return bytes(body)
+                return await _whole(url, response, limit)
+
+    async def post(self, url: str, body: bytes, *, limit: int, deadline: float) -> bytes:
+        """Send XML; the whole answer of at most `limit` bytes, within `deadline` seconds."""
+        with _translated(url, f"no whole answer within {deadline:g} s"):
+            async with (
+                asyncio.timeout(deadline),
+                self._new_session(reuse=False) as session,
+                self._answer("POST", url, {"Content-Type": "text/xml"}, body, session) as response,
+            ):
+                return await _whole(url, response, limit)
 
     async def head(self, url: str, *, deadline: float) -> Head:
         """What the server says about a file, within `deadline` seconds."""
@@ -123,31 +129,48 @@ class HttpFetcher:
 
     @asynccontextmanager
     async def _answer(
-        self, method: str, url: str, headers: Mapping[str, str]
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        session: aiohttp.ClientSession | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        response = await self._open(method, url, headers)
+        response = await self._open(method, url, headers, body, session)
         try:
             yield response
         finally:
             response.close()
 
     async def _open(
-        self, method: str, url: str, headers: Mapping[str, str]
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        session: aiohttp.ClientSession | None = None,
     ) -> aiohttp.ClientResponse:
         """The head of the answer, redirects followed within the allow-list; the caller closes it."""
         target = self._settings.allowed.check(url)
         for _ in range(MAX_REDIRECTS + 1):
             with _translated(str(target), "no answer"):
-                response = await self._connections().request(
+                response = await (session or self._kept_session()).request(
                     method,
                     target,
                     headers=headers,
+                    data=body,
                     allow_redirects=False,
                     proxy=self._proxy(target),
                 )
             if response.status not in _REDIRECTS:
                 return response
             response.close()
+            if body is not None and response.status not in _REPEATED:
+                raise BadAnswer(
+                    f"the server answered a POST with the redirect {response.status}, which drops"
+                    " what was posted; configure the address that it leads to",
+                    str(target),
+                )
             target = self._redirected(target, response.headers.get("Location", ""))
         raise BadAnswer(f"more than {MAX_REDIRECTS} redirects", url)
 
@@ -166,21 +189,24 @@ class HttpFetcher:
             proxy = getproxies().get(target.scheme)
         return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
-    def _connections(self) -> aiohttp.ClientSession:
-        """The one session, made on first use because it belongs to the running loop."""
+    def _kept_session(self) -> aiohttp.ClientSession:
+        """The session that keeps connections, made on first use because it belongs to the running loop."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # How many connections there are is the callers' decision.
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls),
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout),
-                auto_decompress=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers={
-                    "Accept-Encoding": "identity",
-                    "User-Agent": f"omaha-mirror/{__version__}",
-                },
-            )
+            self._session = self._new_session(reuse=True)
         return self._session
+
+    def _new_session(self, *, reuse: bool) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            # How many connections there are is the callers' decision.
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, force_close=not reuse),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={
+                "Accept-Encoding": "identity",
+                "User-Agent": f"omaha-mirror/{__version__}",
+            },
+        )
 
 
 class _HttpBody:
@@ -219,6 +245,17 @@ class _HttpBody:
         with _translated(self.url, silence):
             async with asyncio.timeout(self._stall_timeout):
                 return await self._content.readany()
+
+
+async def _whole(url: str, response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """The body of a 200."""
+    resume.require(url, response.status, response.headers, (200,))
+    body = bytearray()
+    while chunk := await response.content.readany():
+        body += chunk
+        if len(body) > limit:
+            raise TooLarge(f"the answer is larger than {limit} bytes", url)
+    return bytes(body)
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:

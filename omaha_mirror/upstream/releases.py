@@ -5,13 +5,20 @@ from urllib.parse import quote
 
 from omaha_mirror.omaha.digest import Digest
 from omaha_mirror.omaha.errors import BadDigest
-from omaha_mirror.upstream.errors import BadAnswer, BadStatus, Forbidden, Gone
+from omaha_mirror.upstream.errors import (
+    BadAnswer,
+    BadStatus,
+    Changed,
+    Forbidden,
+    Gone,
+    TooLarge,
+)
 from omaha_mirror.upstream.fetcher import Fetcher
 
 SIDECAR_LIMIT = 4096
 DEADLINE = 30.0
-# Answers to HEAD after which a GET may still be welcome.
-_HEAD_REFUSED = (403, 405, 501)
+# Answers to HEAD after which a GET may still be welcome; file servers say 403 of a file that is not there too.
+_REFUSED = (403, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +57,35 @@ class ReleaseServer:
             raise Forbidden("board, version and file name must be plain names", url)
         return url
 
-    async def digest(self, board: str, version: str, name: str) -> Digest | None:
-        """SHA-256 from the file's sidecar, `HEX  name`; None if the server has no sidecar.
+    async def digest(self, url: str) -> Digest | None:
+        """SHA-256 from a file's sidecar, `HEX  name`; None if the server has no sidecar.
 
         Raises:
             UpstreamError: It could not be had, or is no sidecar (`BadAnswer`).
         """
-        url = self.url(board, version, f"{name}.sha256")
+        sidecar_url = f"{url}.sha256"
         try:
-            sidecar = await self._fetcher.small(url, limit=SIDECAR_LIMIT, deadline=DEADLINE)
+            sidecar = await self._fetcher.small(sidecar_url, limit=SIDECAR_LIMIT, deadline=DEADLINE)
         except Gone:
             return None
         fields = sidecar.decode("ascii", "replace").split()
         try:
             return Digest.from_hex(fields[0], algorithm="sha256")
         except (IndexError, BadDigest) as error:
-            raise BadAnswer("the .sha256 file does not begin with a SHA-256 in hex", url) from error
+            raise BadAnswer(
+                "the .sha256 file does not begin with a SHA-256 in hex", sidecar_url
+            ) from error
 
-    async def size(self, board: str, version: str, name: str) -> int:
+    async def size(self, url: str) -> int:
         """Size of a file in bytes, from HEAD, or where that does not tell from its first byte's answer.
 
         Raises:
             UpstreamError: It could not be had; `Gone` if there is no such file.
         """
-        url = self.url(board, version, name)
         try:
             size = (await self._fetcher.head(url, deadline=DEADLINE)).size
         except BadStatus as error:
-            if error.status not in _HEAD_REFUSED:
+            if error.status not in _REFUSED:
                 raise
             size = None
         if size is None:
@@ -93,9 +101,31 @@ class ReleaseServer:
         Raises:
             UpstreamError: It could not be had; `Gone` if there is no such file.
         """
-        return RemotePackage(
-            name=name,
-            url=self.url(board, version, name),
-            size=await self.size(board, version, name),
-            sha256=await self.digest(board, version, name),
-        )
+        url = self.url(board, version, name)
+        return RemotePackage(name, url, await self.size(url), await self.digest(url))
+
+    async def confirm(self, url: str, size: int, sha256: Digest | None) -> None:
+        """Check what a manifest says of a file, wherever that lies, against what its server says.
+
+        A sidecar may be missing, or be a page for people: here it is not needed, as the manifest has the digest.
+
+        Raises:
+            Changed: They differ.
+            UpstreamError: The server could not be asked; `Gone` if there is no such file.
+        """
+        found = await self.size(url)
+        if found != size:
+            raise Changed(f"the server has {found} bytes, the manifest says {size}", url)
+        try:
+            sidecar = await self.digest(url)
+        except BadStatus as error:
+            if error.status not in _REFUSED:
+                raise
+        except (BadAnswer, Forbidden, TooLarge):
+            return
+        else:
+            if sidecar is not None and sha256 is not None and sidecar != sha256:
+                raise Changed(
+                    f"the server's sidecar says SHA-256 {sidecar.hex}, the manifest {sha256.hex}",
+                    url,
+                )

@@ -7,13 +7,22 @@ import pytest
 
 from omaha_mirror.omaha.digest import Digest
 from omaha_mirror.upstream.allowed import AllowList
-from omaha_mirror.upstream.errors import BadAnswer, BadStatus, Forbidden, Gone, TooLarge
+from omaha_mirror.upstream.errors import (
+    BadAnswer,
+    BadStatus,
+    Changed,
+    Forbidden,
+    Gone,
+    TooLarge,
+)
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.releases import ReleaseServer
 from tests.support.upstream import NoLength, NoRange, Status, Upstream
 
 BODY = b"payload" * 1000
 WHERE = ("amd64-usr", "4230.2.1+x-1", "oem-azure.gz")
+SHA256 = Digest("sha256", hashlib.sha256(BODY).digest())
+OTHER = Digest("sha256", bytes(32))
 PATH = "/amd64-usr/4230.2.1+x-1/oem-azure.gz"
 SIDECAR = f"{PATH}.sha256"
 
@@ -30,7 +39,7 @@ async def test_a_file_is_described_without_being_fetched(
     upstream: Upstream, releases: ReleaseServer
 ) -> None:
     package = await releases.describe(*WHERE)
-    assert package.sha256 == Digest.from_hex(hashlib.sha256(BODY).hexdigest())
+    assert package.sha256 == SHA256
     assert (package.name, package.size) == ("oem-azure.gz", len(BODY))
     assert package.url == upstream.url(PATH)
     assert upstream.bytes_sent(PATH) == 0
@@ -47,7 +56,7 @@ async def test_a_sidecar_that_cannot_be_had_is_an_error(
 ) -> None:
     upstream.fault(SIDECAR, Status(503))
     with pytest.raises(BadStatus):
-        await releases.digest(*WHERE)
+        await releases.digest(upstream.url(PATH))
 
 
 @pytest.mark.parametrize(
@@ -58,13 +67,13 @@ async def test_a_sidecar_that_is_none_is_bad(
 ) -> None:
     upstream.put(SIDECAR, text, sidecar=False)
     with pytest.raises(BadAnswer, match=r"oem-azure\.gz\.sha256"):
-        await releases.digest(*WHERE)
+        await releases.digest(upstream.url(PATH))
 
 
 async def test_a_sidecar_is_at_most_4_kib(upstream: Upstream, releases: ReleaseServer) -> None:
     upstream.put(SIDECAR, b"0" * 64 + b" " * 4033, sidecar=False)
     with pytest.raises(TooLarge):
-        await releases.digest(*WHERE)
+        await releases.digest(upstream.url(PATH))
 
 
 async def test_a_missing_file_is_gone(upstream: Upstream, releases: ReleaseServer) -> None:
@@ -78,10 +87,10 @@ async def test_where_head_does_not_tell_the_first_byte_does(
     upstream: Upstream, releases: ReleaseServer, fault: Status | NoLength
 ) -> None:
     upstream.fault(PATH, fault)
-    assert await releases.size(*WHERE) == len(BODY)
+    assert await releases.size(upstream.url(PATH)) == len(BODY)
     assert upstream.requests(PATH, "GET")[0].range == "bytes=0-0"
     upstream.fault(PATH, NoRange())
-    assert await releases.size(*WHERE) == len(BODY)
+    assert await releases.size(upstream.url(PATH)) == len(BODY)
 
 
 async def test_a_server_that_never_tells_a_size_is_bad(
@@ -90,7 +99,7 @@ async def test_a_server_that_never_tells_a_size_is_bad(
     upstream.fault(PATH, NoLength())
     upstream.fault(PATH, NoRange())
     with pytest.raises(BadAnswer):
-        await releases.size(*WHERE)
+        await releases.size(upstream.url(PATH))
 
 
 async def test_a_server_in_trouble_is_asked_once(
@@ -98,7 +107,7 @@ async def test_a_server_in_trouble_is_asked_once(
 ) -> None:
     upstream.fault(PATH, Status(503))
     with pytest.raises(BadStatus):
-        await releases.size(*WHERE)
+        await releases.size(upstream.url(PATH))
     assert len(upstream.requests(PATH)) == 1
 
 
@@ -115,3 +124,64 @@ async def test_a_name_that_is_no_file_name_is_forbidden(
 
 def test_a_name_cannot_add_a_query_or_fragment(releases: ReleaseServer) -> None:
     assert releases.url("b", "v", "x?y#z%2e").endswith("/b/v/x%3Fy%23z%252e")
+
+
+# What a manifest says
+
+
+async def test_a_manifest_is_confirmed_by_size_and_sidecar(
+    upstream: Upstream, releases: ReleaseServer
+) -> None:
+    await releases.confirm(upstream.url(PATH), len(BODY), SHA256)
+    asked = [(request.method, request.path) for request in upstream.log]
+    assert asked == [("HEAD", PATH), ("GET", SIDECAR)]
+
+
+@pytest.mark.parametrize(
+    ("size", "sha256", "why"),
+    [(len(BODY) - 1, SHA256, "bytes"), (len(BODY), OTHER, OTHER.hex)],
+    ids=["size", "digest"],
+)
+async def test_a_file_that_differs_from_its_manifest_is_named(
+    upstream: Upstream, releases: ReleaseServer, size: int, sha256: Digest, why: str
+) -> None:
+    with pytest.raises(Changed, match=why):
+        await releases.confirm(upstream.url(PATH), size, sha256)
+
+
+async def test_without_a_sha256_in_the_manifest_the_size_counts(
+    upstream: Upstream, releases: ReleaseServer
+) -> None:
+    await releases.confirm(upstream.url(PATH), len(BODY), None)
+
+
+@pytest.mark.parametrize(
+    "sidecar", [Status(404), Status(410), Status(403), Status(501), b"<html>", b"x" * 5000]
+)
+async def test_a_manifest_needs_no_sidecar(
+    upstream: Upstream, releases: ReleaseServer, sidecar: Status | bytes
+) -> None:
+    if isinstance(sidecar, bytes):
+        upstream.put(SIDECAR, sidecar, sidecar=False)
+    else:
+        upstream.fault(SIDECAR, sidecar)
+    await releases.confirm(upstream.url(PATH), len(BODY), SHA256)
+    with pytest.raises(Changed):
+        await releases.confirm(upstream.url(PATH), 1, SHA256)
+
+
+@pytest.mark.parametrize("path", [PATH, SIDECAR])
+async def test_trouble_confirms_nothing(
+    upstream: Upstream, releases: ReleaseServer, path: str
+) -> None:
+    upstream.fault(path, Status(503))
+    with pytest.raises(BadStatus):
+        await releases.confirm(upstream.url(PATH), len(BODY), SHA256)
+
+
+async def test_a_file_of_a_manifest_that_is_not_there_is_gone(
+    upstream: Upstream, releases: ReleaseServer
+) -> None:
+    upstream.remove(PATH)
+    with pytest.raises(Gone):
+        await releases.confirm(upstream.url(PATH), len(BODY), SHA256)

@@ -1,0 +1,106 @@
+"""Who the site says it is: lasting ids that tell upstream nothing of a machine.
+
+An id comes from a secret of the site, so that nobody who knows a machine id can tell which pseudonym is its own, and two
+sites never use one id. A new secret makes every machine of the site look new.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import os
+import secrets
+from pathlib import Path
+
+from omaha_mirror.omaha import AppRequest, EventRequest, PingRequest, Request
+
+SECRET = "site-secret"  # noqa: S105 - the name of a file
+SIZE = 32
+LOG = logging.getLogger(__name__)
+
+
+def site_secret(directory: Path) -> bytes:
+    """The site's 32 random bytes, made up at first use. It waits for the disk.
+
+    Args:
+        directory: of the state; the file in it is for the mirror's user alone.
+
+    Raises:
+        OSError: with the path that cannot be used.
+    """
+    path = directory / SECRET
+    try:
+        with path.open("rb") as file:
+            secret = file.read(SIZE + 1)
+        if len(secret) == SIZE:
+            return secret
+        LOG.error("%s is damaged and made anew: upstream takes every machine for a new one", path)
+    except FileNotFoundError:
+        pass
+    secret = secrets.token_bytes(SIZE)
+    replace_file(path, secret)
+    return secret
+
+
+def pseudonym(secret: bytes, machineid: str) -> str:
+    """The 32 hex digits that stand for a machine upstream, always the same."""
+    return _id(secret, "machine", machineid)
+
+
+def lasting_id(secret: bytes, app_id: str, board: str, track: str) -> str:
+    """The machine id, 32 hex digits, under which the mirror itself asks for a track."""
+    return _id(secret, "track", app_id, board, track)
+
+
+def anonymous(request: Request, app: AppRequest, secret: bytes) -> Request:
+    """What upstream may be told of a machine: what runs there and what happened, under a pseudonym.
+
+    Only what is named here leaves the site; the question for an update does not, for its answer would be a grant that
+    nobody takes. The ping stays, without its counts of days: Nebraska ignores events of instances that never sent one.
+    """
+    return Request(
+        protocol=request.protocol,
+        apps=(
+            AppRequest(
+                appid=app.appid,
+                version=app.version,
+                track=app.track,
+                board=app.board,
+                oem=app.oem,
+                oemversion=app.oemversion,
+                machineid=pseudonym(secret, app.machineid) if app.machineid else "",
+                ping=PingRequest(active=app.ping.active) if app.ping is not None else None,
+                events=tuple(
+                    EventRequest(
+                        eventtype=event.eventtype,
+                        eventresult=event.eventresult,
+                        errorcode=event.errorcode,
+                        previousversion=event.previousversion,
+                    )
+                    for event in app.events
+                ),
+            ),
+        ),
+    )
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file for the mirror's user alone; what is there stays whole whatever happens. Raises OSError."""
+    draft = path.with_name(path.name + ".tmp")
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _id(secret: bytes, *parts: str) -> str:
+    return hmac.new(secret, json.dumps(parts).encode(), hashlib.sha256).hexdigest()[:32]
