@@ -6,10 +6,12 @@ from urllib.parse import urlsplit
 
 from omaha_mirror.omaha.element import Attributes
 from omaha_mirror.omaha.errors import BadValue
-from omaha_mirror.omaha.protocol import Action, AppResponse, Manifest, Response, UpdateCheck, Url
+from omaha_mirror.omaha.protocol import Action, AppResponse, Manifest, Response, Url
+
+CodebaseFor = Callable[[AppResponse, Manifest], str]
 
 
-def localise(response: Response, codebase_for: Callable[[AppResponse, Manifest], str]) -> Response:
+def localise(response: Response, codebase_for: CodebaseFor, *, fallback: bool = False) -> Response:
     """The same answer with its packages fetched from here: exactly two changes.
 
     The urls of each update become one, the first with another codebase; and each postinstall
@@ -20,11 +22,13 @@ def localise(response: Response, codebase_for: Callable[[AppResponse, Manifest],
         response: Any answer.
         codebase_for: Gives the codebase for an app and its first manifest; always the same one,
             or update_engine forgets what failed (payload_state.cc:325).
+        fallback: Keep the first url, as it was, as the second one, if every client can read it.
+            It is never the first: ue-rs knows only that one (ue-rs src/download/mod.rs:156).
 
     Raises:
         BadValue: If a codebase is not absolute, does not end in `/`, or has a query or fragment.
     """
-    return replace(response, apps=tuple(_app(app, codebase_for) for app in response.apps))
+    return replace(response, apps=tuple(_app(a, codebase_for, fallback) for a in response.apps))
 
 
 def codebase_problem(codebase: str) -> str | None:
@@ -47,26 +51,22 @@ def codebase_problem(codebase: str) -> str | None:
     return None
 
 
-def _app(app: AppResponse, codebase_for: Callable[[AppResponse, Manifest], str]) -> AppResponse:
+def _app(app: AppResponse, codebase_for: CodebaseFor, fallback: bool) -> AppResponse:
     check = app.update_check
     if check is None or check.manifest is None:
         return app
     codebase = codebase_for(app, check.manifest)
     if problem := codebase_problem(codebase):
         raise BadValue(f"the codebase {codebase[:200]!r} {problem}")
-    return replace(app, update_check=_update_check(check, codebase))
-
-
-def _update_check(check: UpdateCheck, codebase: str) -> UpdateCheck:
     url = check.urls[0] if check.urls else Url()
-    return replace(
-        check,
-        urls=(replace(url, codebase=codebase, extra=_without(url.extra, "codebase")),),
-        manifests=tuple(
-            replace(manifest, actions=tuple(map(_action, manifest.actions)))
-            for manifest in check.manifests
-        ),
+    here = replace(url, codebase=codebase, extra=_without(url.extra, "codebase"))
+    both = fallback and codebase_problem(url.codebase) is None
+    manifests = tuple(
+        replace(manifest, actions=tuple(map(_action, manifest.actions)))
+        for manifest in check.manifests
     )
+    localised = replace(check, urls=(here, url) if both else (here,), manifests=manifests)
+    return replace(app, update_check=localised)
 
 
 def _action(action: Action) -> Action:

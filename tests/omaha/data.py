@@ -19,6 +19,7 @@ from omaha_mirror.omaha import (
     Url,
 )
 
+CODEBASE = "https://upstream.example/3815.2.1/"
 DIRECTORY = Path(__file__).parent.parent / "data" / "omaha"
 
 
@@ -90,7 +91,9 @@ update_checks = st.builds(
     UpdateCheck,
     status=texts,
     poll_interval=numbers,
-    urls=st.lists(st.builds(Url, codebase=texts, **unknown), max_size=2).map(tuple),
+    urls=st.lists(st.builds(Url, codebase=texts | st.just(CODEBASE), **unknown), max_size=2).map(
+        tuple
+    ),
     manifests=st.lists(manifests, max_size=2).map(tuple),
     **unknown,
 )

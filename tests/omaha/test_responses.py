@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from omaha_mirror.omaha import (
     Action,
@@ -35,6 +36,7 @@ from omaha_mirror.omaha import protocol as messages
 from omaha_mirror.omaha.shapes import REQUEST, RESPONSE, Shape
 from tests.omaha import data
 
+UPSTREAM = data.CODEBASE
 BASE = "http://mirror:8000/packages/3815.2.1-0123abcd/"
 
 
@@ -152,16 +154,21 @@ def _blank(message: object) -> object:
 
 
 @settings(max_examples=60)
-@given(data.responses)
-def test_localise_changes_codebases_and_the_backoff_and_nothing_else(response: Response) -> None:
-    local = localise(response, lambda _app, _manifest: BASE)
+@given(data.responses, st.booleans())
+def test_localise_changes_codebases_and_the_backoff_and_nothing_else(
+    generated: Response, fallback: bool
+) -> None:
+    response = parse_response(serialise_response(generated))
+    local = localise(response, lambda _app, _manifest: BASE, fallback=fallback)
+    assert _blank(parse_response(serialise_response(local))) == _blank(local)
     for app, changed in zip(response.apps, local.apps, strict=True):
         check, checked = app.update_check, changed.update_check
         if check is None or checked is None or not check.manifests:
             assert changed == app
             continue
         kept = check.urls[0] if check.urls else Url()
-        assert checked.urls == (replace(kept, codebase=BASE),)
+        second = (kept,) if fallback and kept.codebase == UPSTREAM else ()
+        assert checked.urls == (replace(kept, codebase=BASE), *second)
         for manifest, now in zip(check.manifests, checked.manifests, strict=True):
             for action, acted in zip(manifest.actions, now.actions, strict=True):
                 post = action.event == "postinstall"
@@ -211,6 +218,28 @@ def test_a_codebase_that_clients_would_read_differently_is_refused(codebase: str
     response = parse_response(data.read("response_offer"))
     with pytest.raises(BadValue, match="codebase"):
         localise(response, lambda _app, _manifest: codebase)
+
+
+@pytest.mark.parametrize(
+    ("codebase", "kept"),
+    [
+        ("https://upstream/a/", True),
+        ("http://upstream/", True),
+        ("https://upstream/a", False),
+        ("https://upstream/?a/", False),
+        ("file:///a/", False),
+        ("/a/", False),
+        ("", False),
+    ],
+)
+def test_a_fallback_is_upstreams_first_url_behind_ours(codebase: str, kept: bool) -> None:
+    first = Url(codebase=codebase, extra=(("later", "1"),))
+    urls = (first, Url(codebase="https://second/"))
+    check = UpdateCheck(status="ok", urls=urls, manifests=(Manifest(version="2"),))
+    response = Response(apps=(AppResponse(update_check=check),))
+    local = localise(response, lambda _app, _manifest: BASE, fallback=True).apps[0].update_check
+    assert local is not None
+    assert local.urls == (replace(first, codebase=BASE), *((first,) if kept else ()))
 
 
 @pytest.mark.parametrize("value", ["\0", "\x1b", "\ud800", "\uffff"])
