@@ -12,11 +12,22 @@ from typing import BinaryIO
 
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache.errors import CacheError
+from omaha_mirror.cache.events import Status
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.proven import ProvenBlob
-from omaha_mirror.catalog import Decision, Known, PackageFile, Release, Rule, decide
+from omaha_mirror.catalog import Decision, Known, PackageFile, Pin, Release, Step, decide
 from omaha_mirror.catalog.model import needed_packages
-from omaha_mirror.omaha import Action, AppRequest, Digest, Manifest, Package
+from omaha_mirror.omaha import (
+    Action,
+    AppRequest,
+    Digest,
+    Manifest,
+    Package,
+    Request,
+    UpdateCheck,
+    UpdateStatus,
+    Url,
+)
 
 NAME = "update.gz"
 """What the package is called in the answers, whatever the file is called."""
@@ -38,6 +49,7 @@ class LocalMirror:
     """
 
     public_url: str | None = None
+    fallback = False
 
     def __init__(self, path: Path, version: str) -> None:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -49,11 +61,12 @@ class LocalMirror:
         """Close the file."""
         self._blob.close()
 
-    async def decide(self, app: AppRequest) -> Decision:
+    async def decide(self, request: Request, app: AppRequest) -> Decision:  # noqa: ARG002 (the port's)
         """Offer the package to a machine, unless its own version is as new, or cannot be read."""
-        rule = Rule(self.release.version)
+        rule = Pin(self.release.version)
         known = Known(self.release, looked_up=needed_packages(rule, app.oem))
-        return decide(app, rule, known, app_ids=(app.app_id,), boards=(app.board,))
+        step = Step(rule.version, known)
+        return decide(app, rule, [step], now=0.0, app_ids=(app.app_id,), boards=(app.board,))
 
     def package(self, release: str, name: str) -> PackageFile | None:
         """The package by the path that the offer named."""
@@ -76,7 +89,19 @@ class LocalMirror:
         finally:
             reader.close()
 
-    def served(self, count: int) -> None:
+    def served(self, count: int, cache: Status) -> None:
+        """Nothing is counted here."""
+
+    def heard(self, heard: object) -> None:
+        """Nothing is remembered here."""
+
+    def sent(self, sent: object) -> None:
+        """Nothing is remembered here."""
+
+    def failed(self, error: str) -> None:
+        """Nothing is counted here."""
+
+    def refused(self, error: str) -> None:
         """Nothing is counted here."""
 
 
@@ -125,10 +150,16 @@ def _release(path: Path, file: _HashedFile, version: str) -> Release:
         name=NAME, hash=file.sha1, hash_sha256=file.sha256, size=file.size, required=True
     )
     postinstall = Action(event="postinstall", sha256=file.sha256, disable_payload_backoff=True)
+    manifest = Manifest(version=version, packages=(package,), actions=(postinstall,))
+    url = path.absolute().as_uri()
     return Release(
         app_id="any",
         board="any",
         version=version,
-        manifest=Manifest(version=version, packages=(package,), actions=(postinstall,)),
-        urls={NAME: path.absolute().as_uri()},
+        check=UpdateCheck(
+            status=UpdateStatus.OK,
+            urls=(Url(codebase=url.rpartition("/")[0] + "/"),),
+            manifests=(manifest,),
+        ),
+        urls={NAME: url},
     )

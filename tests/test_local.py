@@ -11,7 +11,7 @@ from omaha_mirror.cache import reader
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import Reason
 from omaha_mirror.local import LocalMirror
-from omaha_mirror.omaha import AppRequest
+from omaha_mirror.omaha import AppRequest, Request
 
 BODY = os.urandom(10_000)
 
@@ -62,7 +62,7 @@ async def read(mirror: LocalMirror, start: int = 0, stop: int = len(BODY)) -> by
 async def test_only_an_older_version_is_offered_the_package(
     mirror: LocalMirror, version: str, reason: Reason
 ) -> None:
-    decision = await mirror.decide(AppRequest(appid="any-app", version=version))
+    decision = await mirror.decide(Request(), AppRequest(appid="any-app", version=version))
     assert decision.reason == reason
     assert (decision.release is mirror.release) == (reason is Reason.OFFERED)
 
@@ -73,7 +73,7 @@ async def test_any_track_board_and_oem_is_offered_the_package(
     mirror: LocalMirror, track: str, board: str, oem: str
 ) -> None:
     app = AppRequest(appid="{A}", version="1.0.0", track=track, board=board, oem=oem)
-    assert (await mirror.decide(app)).release is mirror.release
+    assert (await mirror.decide(Request(), app)).release is mirror.release
 
 
 def test_the_release_has_every_digest_that_clients_read(mirror: LocalMirror) -> None:

@@ -4,8 +4,10 @@ from omaha_mirror.catalog.answer import answer
 from omaha_mirror.catalog.catalog import Catalog
 from omaha_mirror.catalog.decide import Decision, decide
 from omaha_mirror.catalog.learn import CannotProve, Wanted, learn
-from omaha_mirror.catalog.model import BOARDS, Known, PackageFile, Release, Rule
+from omaha_mirror.catalog.model import BOARDS, Known, PackageFile, Release, Step
+from omaha_mirror.catalog.read import Offered, Policy, Told, Unusable, read_told
 from omaha_mirror.catalog.reasons import WORDS, Reason
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 
 __all__ = [
     "BOARDS",
@@ -13,13 +15,23 @@ __all__ = [
     "CannotProve",
     "Catalog",
     "Decision",
+    "Follow",
+    "Hold",
     "Known",
+    "Offered",
     "PackageFile",
+    "Pin",
+    "Policy",
     "Reason",
+    "Relay",
     "Release",
     "Rule",
+    "Step",
+    "Told",
+    "Unusable",
     "Wanted",
     "answer",
     "decide",
     "learn",
+    "read_told",
 ]

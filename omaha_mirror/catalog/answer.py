@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from omaha_mirror.catalog.decide import Decision
 from omaha_mirror.catalog.reasons import Reason
@@ -16,16 +17,13 @@ from omaha_mirror.omaha import (
     Response,
     UpdateCheck,
     UpdateStatus,
-    Url,
 )
-
-NO_UPDATE = UpdateCheck(status=UpdateStatus.NO_UPDATE)
 
 
 def answer(apps: Iterable[tuple[AppRequest, Decision | None]]) -> Response:
     """Answer each app in order; the decision is None where no update was asked for.
 
-    The codebases are those of the packages' sources: `omaha.localise` points them here.
+    An offer is what upstream told, whole; its codebases are upstream's: `omaha.localise` points them here.
     """
     return Response(
         server="omaha-mirror",
@@ -40,19 +38,14 @@ def _app(app: AppRequest, decision: Decision | None) -> AppResponse:
         appid=app.app_id,
         status=AppStatus.UNKNOWN_APPLICATION if unknown else AppStatus.OK,
         ping=PingResponse(status="ok") if app.ping is not None else None,
-        update_check=_check(decision),
+        update_check=_check(decision) if decision is not None else None,
         events=tuple(EventResponse(status="ok") for _ in app.events),
     )
 
 
-def _check(decision: Decision | None) -> UpdateCheck | None:
-    if decision is None:
-        return None
+def _check(decision: Decision) -> UpdateCheck:
     if decision.release is None:
-        return NO_UPDATE
-    source = decision.release.payload.url.rpartition("/")[0] + "/"
-    return UpdateCheck(
-        status=UpdateStatus.OK,
-        urls=(Url(codebase=source),),
-        manifests=(decision.release.manifest,),
-    )
+        return UpdateCheck(status=UpdateStatus.NO_UPDATE, poll_interval=decision.poll_interval)
+    check = decision.release.check
+    poll = check.poll_interval if decision.poll_interval is None else decision.poll_interval
+    return replace(check, status=UpdateStatus.OK, poll_interval=poll)

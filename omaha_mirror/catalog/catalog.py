@@ -1,151 +1,311 @@
-"""The catalog: which releases there are. Asked before every offer, and by every package path.
+"""The catalog: which releases there are, and where tracks lead. Asked before every offer, and by every package path.
 
-A release is settled and on disk before its first offer; another package set is another release. Both stay servable
-for a week after their last use: a machine goes on with the address it was given.
+A release is settled and on disk before its first offer; another package set is another release.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 
+from omaha_mirror.catalog.channel import (
+    ChannelKey,
+    ChannelStatus,
+    KeptChannel,
+    StepStatus,
+    floors,
+)
+from omaha_mirror.catalog.clock import Clock
+from omaha_mirror.catalog.follow import Follower
+from omaha_mirror.catalog.following import NOBODY, Following
 from omaha_mirror.catalog.learn import Wanted
-from omaha_mirror.catalog.model import Known, PackageFile, Release, Rule, needed_packages
+from omaha_mirror.catalog.model import Known, PackageFile, Release, Step, needed_packages
 from omaha_mirror.catalog.question import RETRY, Question, lasts, settled
-from omaha_mirror.catalog.state import BadState, Kept, load, save
+from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.catalog.rules import Follow, Pin, Rule
+from omaha_mirror.catalog.shelf import Shelf
+from omaha_mirror.catalog.state import BadState, ReleaseKey, State, key_of, load, save
 
-RETENTION = 7 * 24 * 3600.0
-"""Seconds that a release stays servable after its last use."""
-CHANGED_RECENTLY = 24 * 3600.0
+MAX_TOLD = 256
+"""Releases that upstream once told, and that no track leads to any more: a pin may name one."""
 LOG = logging.getLogger(__name__)
 
 Learn = Callable[[Wanted], Awaitable[Known]]
-_Key = tuple[str, str, str]
 
 
 class Catalog:
-    """Releases by path, and what is known of each wanted version.
+    """Releases by path, what is known of each wanted version, and where upstream leads each track.
 
     Args:
-        learn: asks upstream for a version.
+        learn: settles a version.
         path: of `catalog.json`.
         payload: file name of the update itself upstream.
+        following: how tracks are followed.
+        clock: tells the time.
+        rng: for jitter.
     """
 
-    def __init__(self, learn: Learn, path: Path, payload: str) -> None:
+    def __init__(
+        self,
+        learn: Learn,
+        path: Path,
+        payload: str,
+        following: Following = NOBODY,
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
         self._learn = learn
         self._path = path
         self._payload = payload
-        self._kept: dict[str, Kept] = {}
-        self._questions: dict[_Key, Question] = {}
-        self._asking: dict[_Key, asyncio.Task[None]] = {}
+        self._clock = clock or Clock()
+        self._shelf = Shelf(self._clock)
+        self._follower = Follower(following, self._learnt, self._clock, rng or random.Random())
+        self._told: dict[ReleaseKey, Release] = {}
+        self._questions: dict[ReleaseKey, Question] = {}
+        self._asking: dict[ReleaseKey, asyncio.Task[None]] = {}
         self._closed = False
         # One thread: what is saved later is written later, also when whoever waited was cancelled.
         self._disk = ThreadPoolExecutor(1, "catalog")
+        self._saving: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Read what was known before. A damaged file is put aside, and said. Raises OSError."""
         try:
-            kept = await asyncio.to_thread(load, self._path)
+            state = await asyncio.to_thread(load, self._path)
         except BadState as error:
             aside = self._path.with_suffix(".damaged")
             LOG.error("%s; it is kept as %s, and releases are learnt anew", error, aside)
             self._path.replace(aside)
-            kept = []
-        for item in kept:
-            self._kept[item.release.id] = item
+            state = State()
+        self._shelf.restore(state.releases)
+        self._told = {key_of(release): release for release in state.told}
+        for item in state.releases:
             if item.current:
                 known = Known(item.release, looked_up=item.looked_up)
                 self._questions[item.key] = Question(known, set(item.looked_up))
+        self._follower.restore(state.channels)
 
     async def close(self) -> None:
         """Stop asking upstream, and keep the times of last use."""
         self._closed = True
+        await self._follower.close()
         for task in self._asking.values():
             task.cancel()
-        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        await asyncio.gather(*self._asking.values(), *self._saving, return_exceptions=True)
         await self._save()
         self._disk.shutdown()
 
+    def change(self, following: Following) -> None:
+        """Follow tracks by another plan from now on."""
+        self._follower.change(following)
+
+    # What is known
+
+    def steps(self, app_id: str, board: str, track: str, rule: Rule) -> tuple[Step, ...]:
+        """Where a rule leads the machines of a track, as `decide` takes it, without asking anyone upstream.
+
+        A pin's steps are the known floors below it, of whatever track, and the pin. A relayed machine's are not here:
+        see `step`. It counts as a use of the target.
+        """
+        match rule:
+            case Pin(version=version):
+                steps = (*floors(self._follower.kept(), app_id, board, version), Step(version))
+            case Follow():
+                steps = self._follower.channel(ChannelKey(app_id, board, track)).offered
+            case _:
+                steps = ()
+        if steps:
+            self.known(app_id, board, steps[-1].version)
+        return tuple(replace(step, known=self._known(app_id, board, step)) for step in steps)
+
+    def step(self, app_id: str, board: str, version: str) -> Step:
+        """A version that upstream told one machine, as the one step of its way. It counts as a use."""
+        return Step(version, self.known(app_id, board, version) or Known())
+
+    def nothing(self, app_id: str, board: str, track: str) -> tuple[Reason, str]:
+        """Why a track that is followed has no steps, as a reason and its detail."""
+        return self._follower.nothing(ChannelKey(app_id, board, track))
+
     def known(self, app_id: str, board: str, version: str) -> Known | None:
         """What is known of a version now, without asking anyone upstream. It counts as a use of its release."""
-        question = self._questions.get((app_id, board, version))
+        question = self._questions.get(ReleaseKey(app_id, board, version))
         if question is None or question.known is None:
             return None
         if question.known.release is not None:
             self.offered(question.known.release)
         return question.known
 
-    async def look_up(self, app_id: str, board: str, rule: Rule, oem: str, wait: float) -> None:
-        """Learn what a rule needs and is not known or not fresh; one question at a time for all who ask.
+    def channels(self) -> list[ChannelStatus]:
+        """What upstream said of all that machines asked about, for operators."""
+        kept = self._follower.kept()
+        return [self._status(item) for item in sorted(kept, key=lambda item: item.key)]
 
-        Waits only while nothing can be decided, `wait` seconds at most; learning goes on after that.
+    def looked_up(self, release: Release) -> frozenset[str]:
+        """The names of extra packages of a release that machines here need."""
+        question = self._questions.get(key_of(release))
+        return frozenset(question.names if question is not None else ())
+
+    def _known(self, app_id: str, board: str, step: Step) -> Known:
+        question = self._questions.get(ReleaseKey(app_id, board, step.version))
+        return (question and question.known) or Known()
+
+    def _status(self, item: KeptChannel) -> ChannelStatus:
+        key, channel = item.key, item.channel
+        steps = []
+        for step in channel.offered:
+            known = self._known(key.app_id, key.board, step)
+            state = Reason.OFFERED if known.release is not None else known.reason
+            steps.append(StepStatus(step.version, step.floor, step.seen, state))
+        reason, detail = self._follower.nothing(key)
+        return ChannelStatus(
+            *key,
+            steps=tuple(steps),
+            reason=Reason.OFFERED if steps else reason,
+            detail=channel.detail if steps else detail,
+            trouble=self._follower.trouble(key),
+            answered=channel.answered,
+            walked=channel.walked,
+            asked=item.asked,
+        )
+
+    # Asking
+
+    async def follow(self, app_id: str, board: str, track: str, wait: float) -> None:
+        """Note that a machine asks on a track that is followed; do so at each check.
+
+        Waits, `wait` seconds at most, only while upstream has never answered; learning goes on after that.
         """
-        if rule.version is None:
-            return
-        key = (app_id, board, rule.version)
-        question = self._questions.setdefault(key, Question())
-        needed = needed_packages(rule, oem)
-        question.want(rule.packages, needed, time.monotonic())
-        deadline = time.monotonic() + wait
-        while not self._closed:
-            now = time.monotonic()
-            task = self._asking.get(key)
-            if task is None or task.done():
-                if not question.due(needed, now):
-                    return
-                task = self._asking[key] = asyncio.create_task(self._ask(key, question))
-            if not question.undecided(needed) or now >= deadline:
-                return
-            await asyncio.wait([task], timeout=deadline - now)
+        await self._follower.follow(ChannelKey(app_id, board, track), wait)
 
-    async def _ask(self, key: _Key, question: Question) -> None:
-        app_id, board, version = key
+    async def sync(self, track: str | None = None) -> list[ChannelStatus]:
+        """Ask upstream now for all that is known, or for one track; gives what is known then of what was asked."""
+        await self._follower.sync(track)
+        return [status for status in self.channels() if track in (None, status.track)]
+
+    def told(self, *releases: Release) -> None:
+        """Remember releases as an Omaha server told them, and begin to settle them."""
+        for release in releases:
+            key = key_of(release)
+            question = self._questions.setdefault(key, Question())
+            if self._told.get(key) != release:
+                self._told[key] = release
+                question.again = 0.0
+            wished = self._in_use(release.app_id, release.board)
+            question.want((), wished, self._clock.monotonic())
+            self._begin(key, question, wished)
+        leading = self._leading()
+        spare = sorted((r.learnt, key) for key, r in self._told.items() if key not in leading)
+        for _, key in spare[:-MAX_TOLD]:
+            del self._told[key]
+
+    async def look_up(
+        self, app_id: str, board: str, version: str, rule: Rule, oem: str, wait: float
+    ) -> None:
+        """Learn what a machine needs of a version and is not known or not fresh; one question at a time for all who ask.
+
+        Waits only while nothing can be decided, `wait` seconds at most; learning goes on after that. It counts as a
+        use of the release.
+        """
+        key = ReleaseKey(app_id, board, version)
+        question = self._questions.setdefault(key, Question())
+        if question.known is not None and question.known.release is not None:
+            self.offered(question.known.release)
+        needed = needed_packages(rule, oem)
+        own = rule.packages if isinstance(rule, Pin) else ()
+        question.want(own, needed, self._clock.monotonic())
+        deadline = self._clock.monotonic() + wait
+        while (task := self._begin(key, question, needed)) is not None:
+            left = deadline - self._clock.monotonic()
+            if not question.undecided(needed) or left <= 0:
+                return
+            await asyncio.wait([task], timeout=left)
+
+    def _learnt(self, releases: tuple[Release, ...]) -> None:
+        """A channel leads elsewhere or was walked: its releases are settled before a machine asks for one."""
+        if not self._closed:
+            self.told(*releases)
+            task = asyncio.create_task(self._save())
+            self._saving.add(task)
+            task.add_done_callback(self._saving.discard)
+
+    def _in_use(self, app_id: str, board: str) -> frozenset[str]:
+        """Extra packages that machines here needed of other versions."""
+        return frozenset(
+            name
+            for key, question in self._questions.items()
+            if key[:2] == (app_id, board) and question.known is not None
+            for name in question.names
+            if (release := question.known.release) is not None and release.file(name) is not None
+        )
+
+    def _begin(
+        self, key: ReleaseKey, question: Question, needed: frozenset[str]
+    ) -> asyncio.Task[None] | None:
+        """The question under way; a new one if that is due; else None."""
+        task = self._asking.get(key)
+        if self._closed or (task is not None and not task.done()):
+            return None if self._closed else task
+        if not question.due(needed, self._clock.monotonic()):
+            return None
+        task = self._asking[key] = asyncio.create_task(self._ask(key, question))
+        return task
+
+    async def _ask(self, key: ReleaseKey, question: Question) -> None:
         question.asked = frozenset(question.names)
-        question.again = time.monotonic() + RETRY
+        question.again = self._clock.monotonic() + RETRY
         before = question.known.release if question.known is not None else None
-        extras = tuple(sorted(question.asked))
+        told = self._told.get(key)
+        wanted = Wanted(
+            *key,
+            payload=self._payload,
+            extras=tuple(sorted(question.asked)),
+            before=before,
+            told=told,
+            own=frozenset(question.own),
+        )
         try:
-            found = await self._learn(Wanted(app_id, board, version, self._payload, extras, before))
+            found = await self._learn(wanted)
         except Exception:
-            LOG.exception("looking up %s %s failed; it is tried again", board, version)
+            LOG.exception("looking up %s %s failed; it is tried again", key.board, key.version)
             return
         if found.release is None:
-            LOG.warning("%s %s: %s: %s", board, version, found.reason, found.detail)
+            LOG.warning("%s %s: %s: %s", key.board, key.version, found.reason, found.detail)
         for name, why in found.lacking.items():
-            LOG.warning("%s %s: %s cannot be had: %s", board, version, name, why)
+            LOG.warning("%s %s: %s cannot be had: %s", key.board, key.version, name, why)
         known = settled(question.known, found)
         if known.release is not before:
-            self._keep(key, known)
+            for gone in self._shelf.put(key, known, self._leading()):
+                self._questions.pop(gone, None)
             await self._save()
         question.known = known
-        question.again = time.monotonic() + lasts(found)
+        question.again = self._clock.monotonic() + lasts(found)
+        if self._told.get(key) is not told:
+            await self._ask(key, question)
 
-    def _keep(self, key: _Key, known: Known) -> None:
-        """Remember what is offered from now on; what was offered before stays servable while it is used."""
-        for item in self._kept.values():
-            if item.key == key:
-                item.current = False
-        if known.release is not None:
-            answered = known.looked_up - known.lacking.keys()
-            self._kept[known.release.id] = Kept(known.release, time.time(), answered)
-        oldest = time.time() - RETENTION
-        for id_, item in list(self._kept.items()):
-            if item.last_used < oldest:
-                del self._kept[id_]
-                if item.current:
-                    self._questions.pop(item.key, None)
+    def _leading(self) -> set[ReleaseKey]:
+        """The versions that a track leads to, whether it is offered at the moment or not."""
+        kept = self._follower.kept()
+        return {
+            ReleaseKey(item.key.app_id, item.key.board, step.version)
+            for item in kept
+            for step in item.channel.steps
+        }
 
     async def _save(self) -> None:
         """Write the file. A full disk stops no update: it is said, and tried again with the next answer."""
-        loop, kept = asyncio.get_running_loop(), list(self._kept.values())
+        state = State(
+            tuple(self._shelf.kept()),
+            tuple(self._told.values()),
+            tuple(self._follower.kept()),
+        )
         try:
-            await loop.run_in_executor(self._disk, save, self._path, kept)
+            await asyncio.get_running_loop().run_in_executor(self._disk, save, self._path, state)
         except OSError as error:
             LOG.error("what is offered will not survive a restart: %s", error)
 
@@ -153,48 +313,20 @@ class Catalog:
 
     def current(self) -> list[Release]:
         """The releases that machines are offered now."""
-        oldest = time.time() - RETENTION
-        return [
-            item.release
-            for item in self._kept.values()
-            if item.current and item.last_used >= oldest
-        ]
+        return self._shelf.current()
 
     def offered(self, release: Release) -> None:
         """Note that a release was used."""
-        if (kept := self._kept.get(release.id)) is not None:
-            kept.last_used = time.time()
+        self._shelf.use(release)
 
     def package(self, release_id: str, name: str) -> PackageFile | None:
         """A package by the path that an offer named."""
-        kept = self._kept.get(release_id)
-        if kept is None:
-            return None
-        self.offered(kept.release)
-        return kept.release.file(name)
+        return self._shelf.package(release_id, name)
 
     def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:
         """A package by its path on the release server: of the newest release that has it."""
-        for release in self._releases(board, version):
-            found = release.file(name)
-            if found is not None:
-                self.offered(release)
-                return found
-        return None
+        return self._shelf.layout_file(board, version, name)
 
     def changed_recently(self, board: str, version: str, name: str) -> bool:
         """Whether a release server's path got another digest within a day."""
-        found = [(r, f) for r in self._releases(board, version) if (f := r.file(name)) is not None]
-        return any(
-            new.sha256 != old.sha256 and release.learnt > time.time() - CHANGED_RECENTLY
-            for (release, new), (_, old) in pairwise(found)
-        )
-
-    def _releases(self, board: str, version: str) -> list[Release]:
-        """Newest first."""
-        found = [
-            kept.release
-            for kept in self._kept.values()
-            if kept.release.board == board and kept.release.version == version
-        ]
-        return sorted(found, key=lambda release: release.learnt, reverse=True)
+        return self._shelf.changed_recently(board, version, name)

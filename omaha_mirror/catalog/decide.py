@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+import hashlib
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
-from omaha_mirror.catalog.model import BOARDS, Known, Release, Rule, needed_packages
+from omaha_mirror.catalog.model import BOARDS, Known, Release, Step, needed_packages
 from omaha_mirror.catalog.reasons import WORDS, Reason
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Rule
 from omaha_mirror.omaha import AppRequest, BadVersion, Version
+
+SHORTEST_POLL, LONGEST_POLL = 45 * 60, 4 * 3600
+"""Seconds between which update_engine heeds a PollInterval (update_engine/update_check_scheduler.cc:106)."""
+END_OF_TIME = datetime.max.replace(tzinfo=UTC).timestamp() - 1
+_SOON = {Reason.WARMING, Reason.UNREACHABLE, Reason.INCOMPLETE, Reason.NOT_RELEASED}
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a machine is told. `release` is what it is offered, None for `noupdate`."""
+    """What a machine is told.
+
+    Attributes:
+        reason: why.
+        release: what it is offered, None for `noupdate`.
+        detail: the same for people: what exactly, where, until when.
+        poll_interval: seconds to the machine's next check, where another time than its own helps.
+        version: the one that is meant for the machine, and that is worth looking up; None where there is none.
+    """
 
     reason: Reason
     release: Release | None = None
     detail: str = ""
+    poll_interval: int | None = None
+    version: str | None = None
 
     @property
     def words(self) -> str:
@@ -27,10 +46,12 @@ class Decision:
 def decide(
     app: AppRequest,
     rule: Rule,
-    known: Known | None,
+    steps: Sequence[Step],
     *,
+    now: float,
     app_ids: Collection[str],
     boards: Collection[str] = BOARDS,
+    nothing: tuple[Reason, str] = (Reason.WARMING, ""),
 ) -> Decision:
     """Decide what to tell a machine; whatever it is, it is no error at the machine.
 
@@ -40,38 +61,108 @@ def decide(
     Args:
         app: the machine's question.
         rule: of the machine's track.
-        known: what the catalog knows of the rule's version for this app and board; None for nothing.
+        steps: where the track leads for this app and board: oldest first, readable versions, the target last. A pin's
+            target is the pin, known or not, after the floors below it; a relayed machine has what upstream told it.
+        now: in seconds since the epoch.
         app_ids: the applications that this mirror answers for.
         boards: the boards that there can be releases for.
+        nothing: why there are no steps, as a reason and its detail.
     """
     if app.app_id not in app_ids:
         return Decision(Reason.UNKNOWN_APP)
-    if rule.version is None:
+    if isinstance(rule, Hold):
         return Decision(Reason.HELD)
     if app.board not in boards:
         return Decision(Reason.UNKNOWN_BOARD)
     try:
-        has, target = Version.parse(app.version), Version.parse(rule.version)
+        has = Version.parse(app.version)
     except BadVersion as error:
         return Decision(Reason.VERSION_UNREADABLE, detail=str(error))
-    if has == target:
-        return Decision(Reason.UP_TO_DATE)
-    if has > target and not rule.allow_downgrade:
-        return Decision(Reason.NEWER)
-    return _offer(app, rule, known or Known())
+    step = _step(app, rule, steps, has) if steps else _no(*nothing)
+    if isinstance(step, Decision):
+        return step
+    decision = _not_yet(app, rule, step, now) or _availability(app, rule, step.known)
+    return replace(decision, version=step.version)
 
 
-def _offer(app: AppRequest, rule: Rule, known: Known) -> Decision:
+def has_prefix(version: str, prefix: str) -> bool:
+    """Whether a version is one that a `targetversionprefix` asks for.
+
+    As Omaha 3 defines it the parts between the dots must be equal: `1.2.3` stands for `1.2.3.4` and not for `1.2.34`,
+    and a whole version with `$` behind it for itself alone.
+    """
+    if prefix.endswith("$"):
+        return version == prefix[:-1]
+    parts = prefix.removesuffix(".").split(".")
+    return not prefix or version.split(".")[: len(parts)] == parts
+
+
+def _step(app: AppRequest, rule: Rule, steps: Sequence[Step], has: Version) -> Step | Decision:
+    """The next step of a machine with the version `has`: the first floor above it, else the target."""
+    if isinstance(rule, Pin) and rule.skip_floors:
+        steps = steps[-1:]
+    ahead = [step for step in steps if Version.parse(step.version) > has]
+    if not ahead:
+        if not isinstance(rule, Pin) or Version.parse(steps[-1].version) == has:
+            return Decision(Reason.UP_TO_DATE)
+        if not rule.allow_downgrade:
+            return Decision(Reason.NEWER)
+        ahead = [steps[-1]]
+    if isinstance(rule, Follow) and rule.max_version is not None:
+        top = Version.parse(rule.max_version)
+        if Version.parse(ahead[0].version) > top:
+            return Decision(Reason.ABOVE_MAX, detail=f"{ahead[0].version} > {top}")
+        ahead = [step for step in ahead if Version.parse(step.version) <= top]
+    prefix = app.update_check.targetversionprefix if app.update_check is not None else ""
+    wanted = [count for count, step in enumerate(ahead, 1) if has_prefix(step.version, prefix)]
+    if not wanted:
+        return Decision(Reason.OTHER_PREFIX, detail=prefix)
+    ahead = ahead[: wanted[-1]]
+    return next((step for step in ahead if step.floor), ahead[-1])
+
+
+def _not_yet(app: AppRequest, rule: Rule, step: Step, now: float) -> Decision | None:
+    """Why a machine must wait for a release although it is there; None if it must not."""
+    if not isinstance(rule, Follow):
+        return None
+    first = step.seen + rule.delay
+    turn = first + rule.ramp * _place(app.machineid, step.version)
+    if now >= turn:
+        return None
+    poll = min(max(math.ceil(turn - now), SHORTEST_POLL), LONGEST_POLL)
+    when = datetime.fromtimestamp(min(math.ceil(turn), END_OF_TIME), UTC)
+    detail = f"{step.version} from {when:%Y-%m-%d %H:%M:%S} UTC"
+    return Decision(Reason.DELAYED if now < first else Reason.NOT_ITS_TURN, None, detail, poll)
+
+
+def _place(machineid: str, version: str) -> float:
+    """Where in a ramp a machine's turn is, in [0, 1): always the same, and another one for each version.
+
+    A machine without an id comes last, at 1.
+    """
+    if not machineid:
+        return 1.0
+    text = f"{machineid} {version}".encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.sha256(text).digest()[:6]) / 2**48
+
+
+def _availability(app: AppRequest, rule: Rule, known: Known) -> Decision:
     if known.release is None:
-        return Decision(known.reason, detail=known.detail)
+        return _no(known.reason, known.detail)
     needed = needed_packages(rule, app.oem)
     if unasked := needed - known.looked_up:
-        return Decision(Reason.WARMING, detail=", ".join(sorted(unasked)))
+        return _no(Reason.WARMING, ", ".join(sorted(unasked)))
     lacking = {name: known.lacking[name] for name in needed if name in known.lacking}
-    for name in rule.packages:
+    for name in rule.packages if isinstance(rule, Pin) else ():
         if known.release.file(name) is None:
             lacking.setdefault(name, "upstream has no such file")
     if lacking:
-        detail = "; ".join(f"{name}: {why}" for name, why in sorted(lacking.items()))
-        return Decision(Reason.INCOMPLETE, detail=detail)
+        return _no(
+            Reason.INCOMPLETE, "; ".join(f"{name}: {why}" for name, why in sorted(lacking.items()))
+        )
     return Decision(Reason.OFFERED, known.release)
+
+
+def _no(reason: Reason, detail: str) -> Decision:
+    """No update, and another check soon where the reason may pass by itself."""
+    return Decision(reason, None, detail, SHORTEST_POLL if reason in _SOON else None)

@@ -1,14 +1,17 @@
-"""Learning a pinned release from the release server: digests from sidecars, sizes from HEAD, no download."""
+"""Learning a release, without a download: a told one is checked, a pinned one is made of what the release server says.
+
+Sizes are from HEAD, digests from the manifest, or from sidecars.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from omaha_mirror.catalog.model import Known, Release
 from omaha_mirror.catalog.reasons import Reason
-from omaha_mirror.omaha import Action, Digest, Manifest, Package
-from omaha_mirror.upstream.errors import Gone, UpstreamError
+from omaha_mirror.omaha import Action, Digest, Manifest, Package, UpdateCheck, UpdateStatus, Url
+from omaha_mirror.upstream.errors import Changed, Gone, UpstreamError
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
 
 Prove = Callable[[RemotePackage], Awaitable[Digest]]
@@ -27,9 +30,12 @@ class Wanted:
         app_id: the application; lower case, without braces.
         board: one of `BOARDS`.
         version: of the release.
-        payload: file name of the update itself.
-        extras: names of packages that belong to the release if the release server has them.
+        payload: file name of the update itself, where upstream told no release.
+        extras: names of packages to look up: those that the manifest names, or, where upstream told none, those that
+            the release server has.
         before: the release as it was learnt last time.
+        told: the release as an Omaha server told it.
+        own: those of the extras that the operator adds to what upstream told.
     """
 
     app_id: str
@@ -38,26 +44,55 @@ class Wanted:
     payload: str
     extras: tuple[str, ...] = ()
     before: Release | None = None
+    told: Release | None = None
+    own: frozenset[str] = frozenset()
 
 
 async def learn(wanted: Wanted, server: ReleaseServer, prove: Prove, now: float) -> Known:
-    """Ask the release server for everything that an offer needs. Never raises for what upstream does."""
+    """Ask the servers of the packages for everything that an offer needs. Never raises for what upstream does.
+
+    An extra package that a manifest does not name is not looked for: a machine gets it as it would without a mirror
+    (flatcar-postinst:150).
+    """
     try:
-        payload = await _describe(server, prove, wanted, wanted.payload)
+        release = await _base(wanted, server, prove, now)
     except Gone as error:
         return Known(reason=Reason.NOT_RELEASED, detail=str(error))
+    except Changed as error:
+        return Known(reason=Reason.SIDECAR_DISAGREES, detail=str(error))
     except (UpstreamError, CannotProve) as error:
         return Known(reason=Reason.UNREACHABLE, detail=str(error))
-    extras, lacking = [], {}
+    extras: list[RemotePackage] = []
+    lacking: dict[str, str] = {}
+    wrong: set[str] = set()
     for name in wanted.extras:
+        named = release.file(name)
         try:
-            extras.append(await _describe(server, prove, wanted, name))
-        except Gone:
-            continue
+            if named is not None:
+                await server.confirm(named.url, named.size, named.sha256)
+            elif wanted.told is None or name in wanted.own:
+                extras.append(await _describe(server, prove, wanted, name))
+        except (Gone, Changed) as error:
+            if named is not None:
+                lacking[name] = str(error)
+                wrong.add(name)
         except (UpstreamError, CannotProve) as error:
             lacking[name] = str(error)
-    release = _release(wanted, payload, extras, now)
-    return Known(release, looked_up=frozenset(wanted.extras), lacking=lacking)
+    return Known(
+        _with(release, extras),
+        looked_up=frozenset(wanted.extras),
+        lacking=lacking,
+        wrong=frozenset(wrong),
+    )
+
+
+async def _base(wanted: Wanted, server: ReleaseServer, prove: Prove, now: float) -> Release:
+    """The release as told, or of the payload alone."""
+    if wanted.told is None:
+        return _made(wanted, await _describe(server, prove, wanted, wanted.payload), now)
+    payload = wanted.told.payload
+    await server.confirm(payload.url, payload.size, payload.sha256)
+    return wanted.told
 
 
 async def _describe(
@@ -76,20 +111,29 @@ def _proven_before(wanted: Wanted, found: RemotePackage) -> Digest | None:
     return old.sha256 if old is not None and same else None
 
 
-def _release(
-    wanted: Wanted, payload: RemotePackage, extras: Iterable[RemotePackage], now: float
-) -> Release:
-    files = (payload, *extras)
-    packages = tuple(
-        Package(name=f.name, size=f.size, hash_sha256=f.sha256, required=f is payload)
-        for f in files
+def _made(wanted: Wanted, payload: RemotePackage, now: float) -> Release:
+    action = Action(event="postinstall", sha256=payload.sha256, disable_payload_backoff=True)
+    manifest = Manifest(
+        version=wanted.version, packages=(_package(payload, required=True),), actions=(action,)
     )
-    postinstall = Action(event="postinstall", sha256=payload.sha256, disable_payload_backoff=True)
     return Release(
         app_id=wanted.app_id,
         board=wanted.board,
         version=wanted.version,
-        manifest=Manifest(version=wanted.version, packages=packages, actions=(postinstall,)),
-        urls={f.name: f.url for f in files},
+        check=UpdateCheck(
+            status=UpdateStatus.OK,
+            urls=(Url(codebase=payload.url.rpartition("/")[0] + "/"),),
+            manifests=(manifest,),
+        ),
+        urls={payload.name: payload.url},
         learnt=now,
     )
+
+
+def _with(release: Release, extras: Sequence[RemotePackage]) -> Release:
+    packages = [_package(extra, required=False) for extra in extras]
+    return release.with_packages(packages, {extra.name: extra.url for extra in extras})
+
+
+def _package(found: RemotePackage, *, required: bool) -> Package:
+    return Package(name=found.name, size=found.size, hash_sha256=found.sha256, required=required)

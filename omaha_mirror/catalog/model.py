@@ -5,29 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from omaha_mirror.catalog.reasons import Reason
-from omaha_mirror.omaha import Digest, Manifest, Package
+from omaha_mirror.catalog.rules import Pin, Rule
+from omaha_mirror.omaha import Digest, Manifest, Package, UpdateCheck
 
 BOARDS = ("amd64-usr", "arm64-usr")
 OEM = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What the machines of a track get.
-
-    Attributes:
-        version: the one version that is offered; None holds the track.
-        packages: names of extra packages that belong to it.
-        allow_downgrade: offer it to machines with a newer one too.
-    """
-
-    version: str | None = None
-    packages: tuple[str, ...] = ()
-    allow_downgrade: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +38,8 @@ class Release:
         app_id: lower case, without braces.
         board: one of `BOARDS`.
         version: as upstream writes it.
-        manifest: as told by upstream, or made from what the release server says.
+        check: the answer that offers it, as upstream told it, or made from what the release server says: one manifest,
+            and the urls of its source.
         urls: where each package comes from, by name.
         learnt: when it became the one that is offered, in seconds since the epoch.
         id: `{version}-{8 hex}`, the hex from a digest over app, board, version and the whole package set.
@@ -61,7 +48,7 @@ class Release:
     app_id: str
     board: str
     version: str
-    manifest: Manifest
+    check: UpdateCheck
     urls: Mapping[str, str]
     learnt: float = field(default=0.0, compare=False)
     id: str = field(init=False)
@@ -75,12 +62,23 @@ class Release:
         hex_ = hashlib.sha256(text.encode()).hexdigest()[:8]
         object.__setattr__(self, "id", f"{self.version}-{hex_}")
 
+    def with_packages(self, packages: Iterable[Package], urls: Mapping[str, str]) -> Release:
+        """The release with more packages behind its own, and where they come from by name."""
+        manifest = replace(self.manifest, packages=(*self.manifest.packages, *packages))
+        check = replace(self.check, manifests=(manifest,))
+        return replace(self, check=check, urls={**self.urls, **urls})
+
     def file(self, name: str) -> PackageFile | None:
         """A package by name, or None."""
         for package in self.manifest.packages:
             if package.name == name:
                 return self._file(package)
         return None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the release consists of."""
+        return self.check.manifests[0]
 
     @property
     def files(self) -> tuple[PackageFile, ...]:
@@ -111,7 +109,8 @@ class Known:
         reason: why there is none.
         detail: the same for people: what happened, where.
         looked_up: names of extra packages that upstream was asked about, whether it has them or not.
-        lacking: those of them of which upstream could not say, and why.
+        lacking: those of them that cannot be had though they belong to it, or of which upstream could not say, and why.
+        wrong: those of the lacking that upstream says are gone, or other than the manifest has them.
     """
 
     release: Release | None = None
@@ -119,6 +118,24 @@ class Known:
     detail: str = ""
     looked_up: frozenset[str] = frozenset()
     lacking: Mapping[str, str] = field(default_factory=dict)
+    wrong: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A version that a track leads its machines to, or through.
+
+    Attributes:
+        version: as upstream writes it.
+        known: of this version.
+        floor: whether no machine below may pass it by.
+        seen: when the track first offered it upstream, in seconds since the epoch.
+    """
+
+    version: str
+    known: Known = field(default_factory=Known)
+    floor: bool = False
+    seen: float = 0.0
 
 
 def needed_packages(rule: Rule, oem: str) -> frozenset[str]:
@@ -127,4 +144,4 @@ def needed_packages(rule: Rule, oem: str) -> frozenset[str]:
     An OEM's own package is asked for after the payload (flatcar-postinst:150); where upstream has none, none is needed.
     """
     own = {f"oem-{oem}.gz"} if OEM.fullmatch(oem) else set()
-    return frozenset({*rule.packages, *own})
+    return frozenset({*(rule.packages if isinstance(rule, Pin) else ()), *own})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from omaha_mirror.catalog.model import Known, Release
@@ -25,12 +25,14 @@ class Question:
         names: extra packages to look up.
         asked: those that the last try looked up.
         again: when to ask again although no name is new.
+        own: those of the names that the operator wants.
     """
 
     known: Known | None = None
     names: set[str] = field(default_factory=set)
     asked: frozenset[str] = frozenset()
     again: float = 0.0
+    own: set[str] = field(default_factory=set)
 
     def want(self, own: Iterable[str], machine: Iterable[str], now: float) -> None:
         """Add names: the operator's `own` always, those a `machine` sent while there is room.
@@ -38,10 +40,11 @@ class Question:
         Room is made, when it is time to ask again, by the names that turned out to be none: so a made-up one keeps
         no other out for longer than an answer is believed.
         """
-        self.names.update(own)
+        self.own.update(own)
+        self.names.update(self.own)
         wished = self.names.union(machine)
         if len(wished) > MAX_NAMES and now >= self.again:
-            self.names.intersection_update({*own, *_present(self.known)})
+            self.names.intersection_update(self.own | _present(self.known))
             wished = self.names.union(machine)
         if len(wished) <= MAX_NAMES:
             self.names = wished
@@ -64,33 +67,37 @@ def _present(known: Known | None) -> set[str]:
 
 def lasts(found: Known) -> float:
     """For how many seconds an answer is to be believed."""
-    trouble = bool(found.lacking) or found.reason is Reason.UNREACHABLE
+    trouble = _trouble(found) or found.reason is Reason.UNREACHABLE
     return RETRY if trouble else FRESH
 
 
 def settled(old: Known | None, found: Known) -> Known:
-    """What is known after an answer: upstream's policy counts at once, its trouble takes nothing away."""
+    """What is known after an answer: what upstream says counts at once, its trouble takes nothing away."""
     before = old.release if old is not None else None
-    if old is None or before is None or found.reason is Reason.NOT_RELEASED:
+    if old is None or before is None:
         return found
     if found.release is None:
-        return old
-    release, lacking = found.release, found.lacking
+        return old if found.reason is Reason.UNREACHABLE else found
+    release, lacking = found.release, dict(found.lacking)
     if release.payload == before.payload:
-        release = _completed(release, before, lacking)
-        lacking = {name: why for name, why in lacking.items() if release.file(name) is None}
+        for name in sorted(_trouble(found) & old.looked_up - old.lacking.keys()):
+            package = before.file(name)
+            if package is not None and release.file(name) in (None, package):
+                release = _completed(release, before, name)
+                del lacking[name]
     if release.id == before.id:
         release = replace(release, learnt=before.learnt)
     return replace(found, release=release, lacking=lacking)
 
 
-def _completed(release: Release, before: Release, lacking: Container[str]) -> Release:
-    """The release with those packages of the one before that trouble alone left out."""
-    lost = [package for package in before.manifest.packages if package.name in lacking]
-    payload, *extras = release.manifest.packages
-    packages = (payload, *sorted((*extras, *lost), key=lambda package: package.name))
-    return replace(
-        release,
-        manifest=replace(release.manifest, packages=packages),
-        urls={**release.urls, **{package.name: before.urls[package.name] for package in lost}},
-    )
+def _trouble(found: Known) -> frozenset[str]:
+    """Names of packages of which upstream could not say."""
+    return frozenset(found.lacking) - found.wrong
+
+
+def _completed(release: Release, before: Release, name: str) -> Release:
+    """The release, with a package of the one before if it has none of that name."""
+    if release.file(name) is not None:
+        return release
+    packages = [package for package in before.manifest.packages if package.name == name]
+    return release.with_packages(packages, {name: before.urls[name]})

@@ -20,11 +20,21 @@ class Reason(StrEnum):
     UNREACHABLE = "upstream-unreachable"
     INCOMPLETE = "incomplete"
     PAYLOAD_WRONG = "payload-wrong"
+    SIDECAR_DISAGREES = "sidecar-disagrees"
+    DELAYED = "delayed"
+    NOT_ITS_TURN = "not-its-turn"
+    ABOVE_MAX = "above-max-version"
+    OTHER_PREFIX = "not-the-wanted-prefix"
+    NO_UPDATE_UPSTREAM = "no-update-upstream"
+    WITHDRAWN = "withdrawn-upstream"
+    BUSY = "upstream-busy"
+    REFUSED = "answer-refused"
+    TOO_MANY_TRACKS = "too-many-tracks"
 
 
 WORDS = {
     Reason.OFFERED: "offered the release",
-    Reason.UP_TO_DATE: "the machine has this version already",
+    Reason.UP_TO_DATE: "the machine has this version or a newer one",
     Reason.NEWER: "the machine has a newer version than the pinned one; allow_downgrade is off",
     Reason.HELD: "the track is held",
     Reason.UNKNOWN_APP: "this application is not among upstream.app_ids",
@@ -35,5 +45,15 @@ WORDS = {
     Reason.UNREACHABLE: "upstream cannot be reached and the release is not known yet",
     Reason.INCOMPLETE: "a package that belongs to the release cannot be had",
     Reason.PAYLOAD_WRONG: "upstream's bytes do not match their digest",
+    Reason.SIDECAR_DISAGREES: "what the release server has differs from the manifest",
+    Reason.DELAYED: "the track holds new releases back for its delay",
+    Reason.NOT_ITS_TURN: "the track's ramp has not come to this machine yet",
+    Reason.ABOVE_MAX: "all that is newer is above the track's max_version",
+    Reason.OTHER_PREFIX: "nothing newer on the track has the version prefix that the machine asks for",
+    Reason.NO_UPDATE_UPSTREAM: "upstream offers no update on this track",
+    Reason.WITHDRAWN: "upstream offers nothing on this track any more",
+    Reason.BUSY: "upstream holds its updates back for a while, and what it offers is not known yet",
+    Reason.REFUSED: "upstream's answer cannot be used",
+    Reason.TOO_MANY_TRACKS: "too many tracks are learnt already; name this one under tracks",
 }
 """The reasons in words, for people."""

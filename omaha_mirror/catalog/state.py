@@ -1,6 +1,6 @@
-"""The catalog on disk: `catalog.json`, replaced atomically, so that a restart knows what was offered before.
+"""The catalog on disk: `catalog.json`, replaced atomically, so that a restart knows what was known before.
 
-Manifests are kept as the Omaha answer they came in: what this program does not understand survives too.
+What upstream told is kept as the Omaha answer it came in: what this program does not understand survives too.
 Both functions wait for the disk: call them in a worker.
 """
 
@@ -8,28 +8,43 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from omaha_mirror.catalog.model import Release
+from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
+from omaha_mirror.catalog.model import Release, Step
+from omaha_mirror.catalog.read import Policy
 from omaha_mirror.omaha import (
     AppResponse,
     OmahaError,
     Response,
     UpdateCheck,
-    UpdateStatus,
+    Url,
+    Version,
     parse_response,
     serialise_response,
 )
 
-FORMAT = 1
+FORMAT = 2
 LIMIT = 64 * 1024 * 1024
 
 
 class BadState(Exception):
     """The file cannot be used; the message says which file and why."""
+
+
+class ReleaseKey(NamedTuple):
+    """A version: the application's id in lower case, the board and the version as upstream writes it."""
+
+    app_id: str
+    board: str
+    version: str
+
+
+def key_of(release: Release) -> ReleaseKey:
+    """Which version a release is of."""
+    return ReleaseKey(release.app_id, release.board, release.version)
 
 
 @dataclass(slots=True)
@@ -49,14 +64,35 @@ class Kept:
     current: bool = True
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> ReleaseKey:
         """App, board and version."""
-        return self.release.app_id, self.release.board, self.release.version
+        return key_of(self.release)
 
 
-def save(path: Path, kept: Iterable[Kept]) -> None:
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that the catalog remembers.
+
+    Attributes:
+        releases: those that were settled.
+        told: releases as an Omaha server told them.
+        channels: what upstream was asked about.
+    """
+
+    releases: tuple[Kept, ...] = ()
+    told: tuple[Release, ...] = ()
+    channels: tuple[KeptChannel, ...] = ()
+
+
+def save(path: Path, state: State) -> None:
     """Replace the file; what is there stays whole whatever happens. Raises OSError."""
-    text = json.dumps({"format": FORMAT, "releases": [_dump(k) for k in kept]}, indent=1)
+    data = {
+        "format": FORMAT,
+        "releases": [_dump_kept(kept) for kept in state.releases],
+        "told": [_dump_release(release) for release in state.told],
+        "channels": [_dump_channel(kept) for kept in state.channels],
+    }
+    text = json.dumps(data, indent=1)
     draft = path.with_name(path.name + ".tmp")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -70,8 +106,8 @@ def save(path: Path, kept: Iterable[Kept]) -> None:
         os.close(folder)
 
 
-def load(path: Path) -> list[Kept]:
-    """What was saved; nothing if there is no file.
+def load(path: Path) -> State:
+    """What was saved, by this version or the one before; nothing if there is no file.
 
     Raises:
         BadState: the file is damaged or from a newer version.
@@ -81,51 +117,108 @@ def load(path: Path) -> list[Kept]:
         with path.open("rb") as file:
             text = file.read(LIMIT + 1)
     except FileNotFoundError:
-        return []
+        return State()
     try:
         if len(text) > LIMIT:
             raise ValueError(f"it has more than {LIMIT} bytes")
         data = json.loads(text)
-        if data["format"] != FORMAT:
+        if data["format"] not in (1, FORMAT):
             raise ValueError(f"format {data['format']!r} is not known to this version")
-        return [_read(item) for item in data["releases"]]
+        releases = tuple(map(_read_kept, data["releases"]))
+        if data["format"] == 1:
+            return State(releases)
+        return State(
+            releases,
+            tuple(map(_read_release, data["told"])),
+            tuple(map(_read_channel, data["channels"])),
+        )
     except (ValueError, OmahaError) as error:
         raise BadState(f"{path} cannot be used: {error}") from error
     except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise BadState(f"{path} cannot be used: it does not hold a catalog") from error
 
 
-def _dump(kept: Kept) -> dict[str, Any]:
-    release = kept.release
-    check = UpdateCheck(status=UpdateStatus.OK, manifests=(release.manifest,))
-    told = Response(apps=(AppResponse(appid=release.app_id, update_check=check),))
+def _dump_kept(kept: Kept) -> dict[str, Any]:
+    return {
+        **_dump_release(kept.release),
+        "last_used": kept.last_used,
+        "looked_up": sorted(kept.looked_up),
+        "current": kept.current,
+    }
+
+
+def _read_kept(item: dict[str, Any]) -> Kept:
+    looked_up = frozenset(map(str, item["looked_up"]))
+    return Kept(_read_release(item), float(item["last_used"]), looked_up, item["current"] is True)
+
+
+def _dump_release(release: Release) -> dict[str, Any]:
+    told = Response(apps=(AppResponse(appid=release.app_id, update_check=release.check),))
     return {
         "id": release.id,
         "app_id": release.app_id,
         "board": release.board,
         "version": release.version,
         "learnt": release.learnt,
-        "last_used": kept.last_used,
-        "looked_up": sorted(kept.looked_up),
-        "current": kept.current,
         "urls": dict(release.urls),
-        "manifest": serialise_response(told).decode(),
+        "answer": serialise_response(told).decode(),
     }
 
 
-def _read(item: dict[str, Any]) -> Kept:
-    check = parse_response(item["manifest"].encode()).apps[0].update_check
-    if check is None or check.manifest is None:
-        raise ValueError(f"release {item['id']} has no manifest")
+def _read_release(item: dict[str, Any]) -> Release:
+    urls = dict(item["urls"])
     release = Release(
         app_id=item["app_id"],
         board=item["board"],
         version=item["version"],
-        manifest=check.manifest,
-        urls=dict(item["urls"]),
+        check=_read_check(item, urls),
+        urls=urls,
         learnt=float(item["learnt"]),
     )
     if release.id != item["id"]:
         raise ValueError(f"release {item['id']} was altered")
-    looked_up = frozenset(map(str, item["looked_up"]))
-    return Kept(release, float(item["last_used"]), looked_up, item["current"] is True)
+    return release
+
+
+def _read_check(item: dict[str, Any], urls: dict[str, str]) -> UpdateCheck:
+    """The answer; format 1 has only its manifest, under that name."""
+    text = item["answer"] if "answer" in item else item["manifest"]
+    check = parse_response(text.encode()).apps[0].update_check
+    if check is None or len(check.manifests) != 1:
+        raise ValueError(f"release {item['id']} has no manifest")
+    if "answer" in item:
+        return check
+    payload = urls[check.manifests[0].packages[0].name]
+    source = Url(codebase=payload.rpartition("/")[0] + "/")
+    return UpdateCheck(status=check.status, urls=(source,), manifests=check.manifests)
+
+
+def _dump_channel(kept: KeptChannel) -> dict[str, Any]:
+    channel = kept.channel
+    steps = [{"version": s.version, "floor": s.floor, "seen": s.seen} for s in channel.steps]
+    return {
+        **kept.key._asdict(),
+        "asked": kept.asked,
+        "steps": steps,
+        "policy": channel.policy,
+        "detail": channel.detail,
+        "answered": channel.answered,
+        "walked": channel.walked,
+    }
+
+
+def _read_channel(item: dict[str, Any]) -> KeptChannel:
+    key = ChannelKey(*(str(item[field]) for field in ChannelKey._fields))
+    channel = Channel(
+        steps=tuple(map(_read_step, item["steps"])),
+        policy=None if item["policy"] is None else Policy(item["policy"]),
+        detail=str(item["detail"]),
+        answered=float(item["answered"]),
+        walked=float(item["walked"]),
+    )
+    return KeptChannel(key, channel, float(item["asked"]))
+
+
+def _read_step(item: dict[str, Any]) -> Step:
+    version = Version.parse(item["version"]).text
+    return Step(version, floor=item["floor"] is True, seen=float(item["seen"]))

@@ -12,7 +12,7 @@ from tests.support.upstream import Upstream
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("omaha_mirror.catalog.catalog.time", clock)
+    monkeypatch.setattr("omaha_mirror.catalog.clock.time", clock)
     return clock
 
 

@@ -4,20 +4,31 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from omaha_mirror.catalog import (
     CannotProve,
     Catalog,
     Known,
+    Pin,
     Reason,
     Release,
-    Rule,
+    Step,
     Wanted,
     decide,
     learn,
 )
-from omaha_mirror.omaha import Action, AppRequest, Digest, Manifest, Package
+from omaha_mirror.omaha import (
+    Action,
+    AppRequest,
+    Digest,
+    Manifest,
+    Package,
+    UpdateCheck,
+    UpdateStatus,
+    Url,
+)
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
@@ -29,7 +40,7 @@ VERSION = "3815.2.1"
 PAYLOAD = "update.gz"
 BODY = b"payload" * 1000
 AZURE = b"azure" * 100
-PIN = Rule(VERSION)
+PIN = Pin(VERSION)
 HOUR = 3600.0
 DAY = 24 * HOUR
 
@@ -51,14 +62,24 @@ def release(*extras: str, version: str = VERSION, learnt: float = 0.0) -> Releas
     """A release with a payload and these extra packages."""
     packages = (package(PAYLOAD), *(package(name, AZURE) for name in extras))
     action = Action(event="postinstall", sha256=sha256(BODY))
+    codebase = f"http://release.example/{version}/"
     return Release(
         app_id=APP,
         board=BOARD,
         version=version,
-        manifest=Manifest(version=version, packages=packages, actions=(action,)),
-        urls={p.name: f"http://release.example/{version}/{p.name}" for p in packages},
+        check=UpdateCheck(
+            status=UpdateStatus.OK,
+            urls=(Url(codebase=codebase),),
+            manifests=(Manifest(version=version, packages=packages, actions=(action,)),),
+        ),
+        urls={p.name: codebase + p.name for p in packages},
         learnt=learnt,
     )
+
+
+def with_manifest(old: Release, manifest: Manifest) -> Release:
+    """The same release, but for what it consists of."""
+    return replace(old, check=replace(old.check, manifests=(manifest,)))
 
 
 class Clock:
@@ -125,15 +146,14 @@ class Site:
 
 
 async def ask(
-    catalog: Catalog, oem: str = "", rule: Rule = PIN, *, wait: float = 30.0
+    catalog: Catalog, oem: str = "", rule: Pin = PIN, *, wait: float = 30.0
 ) -> Known | None:
     """Look a version up as a machine's check does, and give what is known then."""
-    await catalog.look_up(APP, BOARD, rule, oem, wait)
-    assert rule.version is not None
+    await catalog.look_up(APP, BOARD, rule.version, rule, oem, wait)
     return catalog.known(APP, BOARD, rule.version)
 
 
-async def offered(catalog: Catalog, oem: str = "", rule: Rule = PIN) -> Release:
+async def offered(catalog: Catalog, oem: str = "", rule: Pin = PIN) -> Release:
     """The release that is known after a look-up."""
     known = await ask(catalog, oem, rule)
     assert known is not None
@@ -146,10 +166,11 @@ async def quiet(catalog: Catalog) -> None:
     await asyncio.gather(*catalog._asking.values())
 
 
-def reason(known: Known | None, oem: str = "", rule: Rule = PIN) -> Reason:
+def reason(known: Known | None, oem: str = "", rule: Pin = PIN) -> Reason:
     """What a machine is told that needs an update."""
     machine = AppRequest(appid=APP, board=BOARD, version="1.0.0", oem=oem)
-    return decide(machine, rule, known, app_ids=[APP]).reason
+    steps = [Step(rule.version, known or Known())]
+    return decide(machine, rule, steps, now=time.time(), app_ids=[APP]).reason
 
 
 def names(release: Release) -> list[str]:

@@ -1,13 +1,17 @@
 """From decisions to an answer."""
 
+from dataclasses import replace
+
 from omaha_mirror.catalog import Decision, Reason, answer
 from omaha_mirror.omaha import (
     AppRequest,
+    Element,
     EventRequest,
     NoUpdate,
     Offer,
     PingRequest,
     Response,
+    UpdateCheck,
     UpdateCheckRequest,
     check_for_sysexts,
     localise,
@@ -33,10 +37,29 @@ def test_an_offer_passes_both_kinds_of_client() -> None:
     check_for_sysexts(localise(response, lambda *_: "http://mirror.example/packages/x/"))
 
 
-def test_the_codebase_is_the_folder_that_the_payload_comes_from() -> None:
-    offer = read_answer(told((MACHINE, Decision(Reason.OFFERED, release()))))
+def test_an_offer_is_what_upstream_told_whatever_that_is() -> None:
+    base = release("oem-azure.gz")
+    later = (("later", "1"),)
+    urls = tuple(replace(url, extra=later) for url in base.check.urls)
+    manifest = replace(base.manifest, extra=later, extra_elements=(Element("later"),))
+    check = UpdateCheck(
+        status="ok",
+        poll_interval=3600,
+        urls=urls,
+        manifests=(manifest,),
+        extra=later,
+        extra_elements=(Element("later"),),
+    )
+    response = told((MACHINE, Decision(Reason.OFFERED, replace(base, check=check))))
+    assert response.apps[0].update_check == check
+
+
+def test_a_poll_interval_goes_with_either_answer() -> None:
+    held = told((MACHINE, Decision(Reason.WARMING, poll_interval=2700)))
+    assert read_answer(held) == NoUpdate(2700)
+    offer = read_answer(told((MACHINE, Decision(Reason.OFFERED, release(), poll_interval=2700))))
     assert isinstance(offer, Offer)
-    assert offer.codebases == (f"http://release.example/{VERSION}/",)
+    assert offer.poll_interval == 2700
 
 
 def test_a_decision_against_an_update_is_no_error() -> None:

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from omaha_mirror.catalog import Reason, Rule
+from omaha_mirror.catalog import Pin, Reason
 from omaha_mirror.catalog.question import FRESH
 from omaha_mirror.catalog.state import load
 from tests.catalog.scene import (
@@ -81,7 +81,7 @@ async def test_a_damaged_file_is_put_aside_and_all_is_learnt_anew(
     assert site.path.with_suffix(".damaged").read_text() == '{"format": 1, "rel'
     assert str(site.path) in caplog.text
     release = await offered(catalog)
-    assert [item.release for item in load(site.path)] == [release]
+    assert [item.release for item in load(site.path).releases] == [release]
 
 
 async def test_uses_are_kept_over_a_restart_and_cost_no_write(site: Site, clock: Clock) -> None:
@@ -100,7 +100,7 @@ async def test_uses_are_kept_over_a_restart_and_cost_no_write(site: Site, clock:
         written.st_mtime_ns,
     )
     await site.stop(catalog)
-    [item] = load(site.path)
+    [item] = load(site.path).releases
     assert item.last_used == pytest.approx(clock.time(), abs=60)
 
 
@@ -116,11 +116,11 @@ async def test_a_full_disk_stops_no_update_and_is_tried_again(
         disk.setattr("omaha_mirror.catalog.catalog.save", full)
         release = await offered(opened)
     assert "No space left on device" in caplog.text
-    assert load(site.path) == []
+    assert load(site.path).releases == ()
     clock.ahead += FRESH
     await ask(opened)
     await quiet(opened)
-    assert [item.release for item in load(site.path)] == [release]
+    assert [item.release for item in load(site.path).releases] == [release]
 
 
 async def test_another_address_of_the_same_release_counts_at_once(
@@ -161,7 +161,7 @@ async def test_closing_ends_the_question_and_nobody_asks_again(
 async def test_closing_at_once_after_a_question_leaves_nothing_behind(site: Site) -> None:
     site.publish()
     catalog = await site.start()
-    await catalog.look_up(APP, BOARD, PIN, "", 0.0)
+    await catalog.look_up(APP, BOARD, VERSION, PIN, "", 0.0)
     await site.stop(catalog)
     await ask(catalog)
     assert site.asked == []
@@ -194,7 +194,7 @@ async def test_what_was_replaced_stays_for_a_week_after_its_last_use(
         clock.ahead = day * DAY
         await ask(catalog)
         await quiet(catalog)
-        kept = [item.release.id for item in load(site.path)]
+        kept = [item.release.id for item in load(site.path).releases]
         assert (old.id in kept) == (day == 12)
     assert catalog.package(old.id, PAYLOAD) is None
 
@@ -206,12 +206,12 @@ async def test_a_version_that_no_machine_asks_about_any_more_is_let_go(
         site.publish(version=version)
     catalog = await site.start()
     idle = await offered(catalog)
-    lively = await offered(catalog, rule=Rule("3815.2.2"))
+    lively = await offered(catalog, rule=Pin("3815.2.2"))
     clock.ahead = 8 * DAY
     assert catalog.known(APP, BOARD, "3815.2.2") is not None
     assert catalog.current() == [lively]
-    newest = await offered(catalog, rule=Rule("3815.2.3"))
-    assert [item.release for item in load(site.path)] == [lively, newest]
+    newest = await offered(catalog, rule=Pin("3815.2.3"))
+    assert [item.release for item in load(site.path).releases] == [lively, newest]
     assert catalog.known(APP, BOARD, VERSION) is None
     assert await offered(catalog) == idle
 

@@ -1,10 +1,13 @@
 """What is learnt from a release server, over real HTTP."""
 
+from dataclasses import replace
+
 import pytest
 
 from omaha_mirror.catalog import CannotProve, Known, Reason, Release, Wanted, learn
-from omaha_mirror.omaha import Digest
+from omaha_mirror.omaha import Digest, Url
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
+from tests.catalog import scene
 from tests.catalog.scene import APP, AZURE, BOARD, BODY, PAYLOAD, VERSION, Site, path_of, sha256
 from tests.support.upstream import Status, Upstream
 
@@ -39,8 +42,11 @@ async def test_with_sidecars_nothing_but_heads_and_sidecars_is_fetched(
     assert payload.url == upstream.url(path_of(PAYLOAD))
 
 
-async def test_the_manifest_has_what_clients_demand(site: Site) -> None:
-    manifest = found(await site.learn(WITH_AZURE)).manifest
+async def test_the_manifest_has_what_clients_demand(upstream: Upstream, site: Site) -> None:
+    release = found(await site.learn(WITH_AZURE))
+    assert release.check.status == "ok"
+    assert [url.codebase for url in release.check.urls] == [upstream.url(path_of(""))]
+    manifest = release.manifest
     [action] = manifest.actions
     assert (action.event, action.sha256) == ("postinstall", sha256(BODY))
     assert action.disable_payload_backoff
@@ -149,3 +155,110 @@ async def test_a_version_that_is_no_path_segment_is_asked_of_nobody(
     known = await site.learn(Wanted(APP, BOARD, "../../x", PAYLOAD))
     assert known.release is None
     assert upstream.log == []
+
+
+# What an Omaha server told
+
+
+FOLDER = "/told/"
+PODMAN = "flatcar-podman.gz"
+OTHER = sha256(b"other")
+
+
+@pytest.fixture
+def told(upstream: Upstream) -> Release:
+    """A release with two extra packages whose files are there, with the payload's sidecar."""
+    release = scene.release("oem-azure.gz", PODMAN)
+    codebase = upstream.url(FOLDER)
+    for file in release.files:
+        body = BODY if file.name == PAYLOAD else AZURE
+        upstream.put(FOLDER + file.name, body, sidecar=file.name == PAYLOAD)
+    return replace(
+        release,
+        check=replace(release.check, urls=(Url(codebase=codebase),), extra=(("later", "1"),)),
+        urls={file.name: codebase + file.name for file in release.files},
+    )
+
+
+def wanted(told: Release, *extras: str, own: tuple[str, ...] = ()) -> Wanted:
+    return Wanted(APP, BOARD, VERSION, PAYLOAD, (*extras, *own), told=told, own=frozenset(own))
+
+
+async def test_a_told_release_is_what_was_told_once_its_files_are_confirmed(
+    upstream: Upstream, site: Site, told: Release
+) -> None:
+    known = await site.learn(wanted(told, "oem-azure.gz"))
+    assert known == Known(told, looked_up=frozenset({"oem-azure.gz"}))
+    assert [(request.method, request.path) for request in upstream.log] == [
+        ("HEAD", FOLDER + PAYLOAD),
+        ("GET", f"{FOLDER}{PAYLOAD}.sha256"),
+        ("HEAD", f"{FOLDER}oem-azure.gz"),
+        ("GET", f"{FOLDER}oem-azure.gz.sha256"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["size", "sidecar"])
+async def test_a_payload_that_differs_from_its_manifest_is_not_offered(
+    upstream: Upstream, site: Site, told: Release, name: str
+) -> None:
+    if name == "size":
+        upstream.put(FOLDER + PAYLOAD, BODY[1:])
+    else:
+        upstream.put(f"{FOLDER}{PAYLOAD}.sha256", OTHER.hex.encode(), sidecar=False)
+    known = await site.learn(wanted(told))
+    assert (known.release, known.reason) == (None, Reason.SIDECAR_DISAGREES)
+    assert upstream.url(FOLDER + PAYLOAD) in known.detail
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, Reason.NOT_RELEASED), (503, Reason.UNREACHABLE)]
+)
+async def test_a_payload_that_cannot_be_had_is_not_offered(
+    upstream: Upstream, site: Site, told: Release, status: int, reason: Reason
+) -> None:
+    upstream.fault(FOLDER + PAYLOAD, Status(status))
+    known = await site.learn(wanted(told))
+    assert (known.release, known.reason) == (None, reason)
+
+
+async def test_a_named_extra_that_is_gone_or_another_is_lacking_and_stays_in_the_manifest(
+    upstream: Upstream, site: Site, told: Release
+) -> None:
+    upstream.remove(f"{FOLDER}oem-azure.gz")
+    upstream.put(FOLDER + PODMAN, AZURE + b"more")
+    known = await site.learn(wanted(told, "oem-azure.gz", PODMAN))
+    assert known.release == told
+    assert set(known.lacking) == known.wrong == {"oem-azure.gz", PODMAN}
+    assert "504 bytes" in known.lacking[PODMAN]
+
+
+async def test_a_named_extra_that_cannot_be_asked_about_is_only_lacking(
+    upstream: Upstream, site: Site, told: Release
+) -> None:
+    upstream.fault(FOLDER + PODMAN, Status(503))
+    known = await site.learn(wanted(told, PODMAN))
+    assert (set(known.lacking), known.wrong) == ({PODMAN}, frozenset())
+
+
+async def test_an_extra_that_the_manifest_does_not_name_is_not_looked_for(
+    upstream: Upstream, site: Site, told: Release
+) -> None:
+    site.publish(["oem-ami.gz"])
+    known = await site.learn(wanted(told, "oem-ami.gz"))
+    assert known == Known(told, looked_up=frozenset({"oem-ami.gz"}))
+    assert not upstream.requests(path_of("oem-ami.gz"))
+
+
+async def test_a_package_that_the_operator_adds_comes_from_the_release_server(
+    upstream: Upstream, site: Site, told: Release
+) -> None:
+    site.publish(["oem-ami.gz"])
+    known = await site.learn(wanted(told, own=("oem-ami.gz", "oem-none.gz", PODMAN)))
+    release = found(known)
+    assert release.files[:-1] == told.files
+    assert (release.files[-1].url, release.files[-1].sha256) == (
+        upstream.url(path_of("oem-ami.gz")),
+        sha256(AZURE),
+    )
+    assert release.check.extra == told.check.extra
+    assert (release.id != told.id, known.lacking) == (True, {})

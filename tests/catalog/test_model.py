@@ -7,14 +7,14 @@ import pytest
 
 from omaha_mirror.catalog import Release
 from omaha_mirror.omaha import Action, Digest, Manifest, Package
-from tests.catalog.scene import AZURE, PAYLOAD, VERSION, package, release, sha256
+from tests.catalog.scene import AZURE, PAYLOAD, VERSION, package, release, sha256, with_manifest
 
 BASE = release("oem-ami.gz", "oem-azure.gz")
 PACKAGES = BASE.manifest.packages
 
 
 def with_packages(*packages: Package) -> Release:
-    return replace(BASE, manifest=replace(BASE.manifest, packages=packages))
+    return with_manifest(BASE, replace(BASE.manifest, packages=packages))
 
 
 def test_an_id_is_the_version_and_eight_hex_digits() -> None:
@@ -45,7 +45,7 @@ def test_another_release_has_another_id(other: Release) -> None:
         replace(BASE, learnt=5.0),
         replace(BASE, urls={name: f"http://elsewhere/{name}" for name in BASE.urls}),
         with_packages(PACKAGES[0], PACKAGES[2], PACKAGES[1]),
-        replace(BASE, manifest=replace(BASE.manifest, actions=(), extra=(("x", "y"),))),
+        with_manifest(BASE, replace(BASE.manifest, actions=(), extra=(("x", "y"),))),
     ],
     ids=["when", "where from", "order of the extras", "what is no package"],
 )
@@ -55,7 +55,7 @@ def test_nothing_else_counts_for_the_id(same: Release) -> None:
 
 def test_a_release_without_packages_is_none() -> None:
     with pytest.raises(ValueError, match="unpack"):
-        replace(BASE, manifest=Manifest(version=VERSION))
+        with_manifest(BASE, Manifest(version=VERSION))
 
 
 def test_a_package_without_an_address_is_none() -> None:
@@ -66,6 +66,14 @@ def test_a_package_without_an_address_is_none() -> None:
 def test_the_payload_has_the_digest_of_its_action_where_the_package_has_none() -> None:
     bare = tuple(replace(p, hash_sha256=None) for p in PACKAGES)
     action = Action(event="postinstall", sha256=sha256(AZURE))
-    found = replace(BASE, manifest=replace(BASE.manifest, packages=bare, actions=(action,)))
+    found = with_manifest(BASE, replace(BASE.manifest, packages=bare, actions=(action,)))
     assert [file.sha256 for file in found.files] == [sha256(AZURE), None, None]
     assert found.payload == found.file(PAYLOAD)
+
+
+def test_packages_are_added_behind_those_that_are_there() -> None:
+    more = BASE.with_packages([package("more.gz", AZURE)], {"more.gz": "http://elsewhere/more.gz"})
+    assert more.files[:-1] == BASE.files
+    assert (more.files[-1].name, more.files[-1].url) == ("more.gz", "http://elsewhere/more.gz")
+    assert more.check.urls == BASE.check.urls
+    assert more.id != BASE.id

@@ -1,0 +1,157 @@
+"""What is known of a channel: where upstream leads the machines of one application, board and track.
+
+Upstream's policy counts at once; its trouble takes nothing away. A walk from the beginning that came to its end says
+what the steps are; anything less only adds to them. When a version was first seen upstream is remembered also
+while nothing is offered, so that a night's pause upstream does not start a delay anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from omaha_mirror.catalog.model import Step
+from omaha_mirror.catalog.read import Policy
+from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.catalog.walk import Walk
+from omaha_mirror.omaha import Version
+
+
+class ChannelKey(NamedTuple):
+    """What upstream is asked about: the application's id in lower case, the board and the track."""
+
+    app_id: str
+    board: str
+    track: str
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """What upstream said of a channel. Times are seconds since the epoch, 0 for never.
+
+    Attributes:
+        steps: where it last led, oldest first, the target last; nothing is known of a version here.
+        policy: whether it leads there now; None before the first answer.
+        detail: upstream's own words, or what is strange about its answer.
+        answered: when it last answered.
+        walked: when it was last walked from the beginning to the end.
+    """
+
+    steps: tuple[Step, ...] = ()
+    policy: Policy | None = None
+    detail: str = ""
+    answered: float = 0.0
+    walked: float = 0.0
+
+    @property
+    def offered(self) -> tuple[Step, ...]:
+        """The steps, if upstream offers them."""
+        return self.steps if self.policy is Policy.OFFERS else ()
+
+    @property
+    def nothing(self) -> tuple[Reason, str]:
+        """Why nothing is offered, as a reason and its detail."""
+        match self.policy:
+            case Policy.NO_UPDATE:
+                return Reason.NO_UPDATE_UPSTREAM, self.detail
+            case Policy.WITHDRAWN:
+                return Reason.WITHDRAWN, self.detail
+            case Policy.BUSY:
+                return Reason.BUSY, self.detail
+            case _:
+                return Reason.WARMING, ""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptChannel:
+    """A channel as it is remembered; `asked` is when a machine last asked, in seconds since the epoch."""
+
+    key: ChannelKey
+    channel: Channel
+    asked: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepStatus:
+    """A step as operators see it: `state` is `offered`, or why it is not."""
+
+    version: str
+    floor: bool
+    seen: float
+    state: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatus:
+    """A channel as operators see it. Times are seconds since the epoch, 0 for never.
+
+    Attributes:
+        app_id: lower case, without braces.
+        board: such as `amd64-usr`.
+        track: as machines name it.
+        steps: that machines are led through now, oldest first.
+        reason: why there are none; `offered` if there are.
+        detail: the same in upstream's own words.
+        trouble: why upstream's last answer could not be had or used; empty if it could.
+        answered: when upstream last answered.
+        walked: when it was last asked about everything.
+        asked: when a machine last asked.
+    """
+
+    app_id: str
+    board: str
+    track: str
+    steps: tuple[StepStatus, ...]
+    reason: Reason
+    detail: str
+    trouble: str
+    answered: float
+    walked: float
+    asked: float
+
+
+def merged(old: Channel, walk: Walk, now: float) -> Channel:
+    """What is known after a walk, ended or not, that upstream last answered at `now`."""
+    whole = walk.known is None and walk.ended
+    new = replace(old, detail=walk.detail, answered=now, walked=now if whole else old.walked)
+    if walk.policy is Policy.WITHDRAWN:
+        return replace(new, policy=Policy.WITHDRAWN)
+    if whole:
+        if not walk.given:
+            return replace(new, policy=Policy.NO_UPDATE)
+        return replace(new, policy=Policy.OFFERS, steps=_steps(old, walk.steps, now))
+    if walk.given:
+        return replace(new, policy=Policy.OFFERS, steps=_added(old, walk, now))
+    if not old.offered and walk.policy is Policy.BUSY:
+        return replace(new, policy=Policy.BUSY)
+    return new
+
+
+def _added(old: Channel, walk: Walk, now: float) -> tuple[Step, ...]:
+    """Where it leads with what the walk adds. What a machine was led on from is a floor until a whole walk denies it."""
+    floors = {step.version: step.floor or step.version == walk.known for step in old.offered}
+    for version, floor in walk.steps.items():
+        floors[version] = floor or floors.get(version, False)
+    return _steps(old, floors, now)
+
+
+def _steps(old: Channel, floors: Mapping[str, bool], now: float) -> tuple[Step, ...]:
+    seen = {step.version: step.seen for step in old.steps}
+    return tuple(
+        Step(version, floor=floors[version], seen=seen.get(version, now))
+        for version in sorted(floors, key=Version.parse)
+    )
+
+
+def floors(kept: Iterable[KeptChannel], app_id: str, board: str, version: str) -> tuple[Step, ...]:
+    """The floors below a version, oldest first, of whatever track, also where nothing is offered at the moment."""
+    top = Version.parse(version)
+    found = {
+        step.version: step
+        for item in kept
+        if item.key[:2] == (app_id, board)
+        for step in item.channel.steps
+        if step.floor and Version.parse(step.version) < top
+    }
+    return tuple(sorted(found.values(), key=lambda step: Version.parse(step.version)))

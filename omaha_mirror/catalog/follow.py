@@ -1,0 +1,265 @@
+"""Following tracks: upstream is asked about those that machines ask about, and only as often as it must be.
+
+- Nothing is asked before a machine asks. The first walk of a channel is from the beginning, and so is one a day and
+  one after each poll that found something: what is a floor can change. Polls in between ask as the newest version.
+- A channel that no machine asked about since upstream last answered is not polled, unless upstream waits for us to
+  reach something; the next machine starts that again, and is answered from what is known.
+- One question at a time for a channel, few at once over all, about few channels: machines can name any track.
+- An outage is asked into again soon and then ever less often. What was cut short goes on where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from functools import reduce
+
+from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, merged
+from omaha_mirror.catalog.clock import Clock
+from omaha_mirror.catalog.following import Following, Inquiry
+from omaha_mirror.catalog.model import Release
+from omaha_mirror.catalog.news import (
+    LOG,
+    Failed,
+    FollowEvent,
+    Learnt,
+    NothingOffered,
+    Recovered,
+    log,
+)
+from omaha_mirror.catalog.read import Policy, Told, Unusable, read_told
+from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.catalog.roster import MAX_LEARNT, Followed, Roster
+from omaha_mirror.catalog.walk import Walk
+from omaha_mirror.upstream.errors import BadAnswer, Forbidden, TooLarge, UpstreamError
+
+AT_ONCE = 4
+"""Questions under way over all channels."""
+HOUR = 3600.0
+"""Seconds that "there is nothing" is believed of a track that is not configured."""
+DAY = 24 * HOUR
+FIRST_RETRY = 30.0
+_NOT_TRUSTED = (Unusable, BadAnswer, TooLarge, Forbidden)
+
+
+class Follower:
+    """Follows the channels that machines ask about.
+
+    Args:
+        plan: how.
+        learnt: told, when a channel changed or was walked, which releases upstream told; must not raise.
+        clock: tells the time.
+        rng: for jitter.
+    """
+
+    def __init__(
+        self,
+        plan: Following,
+        learnt: Callable[[tuple[Release, ...]], None],
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._roster = Roster(plan)
+        self._learnt = learnt
+        self._clock = clock
+        self._rng = rng
+        self._line = asyncio.Semaphore(AT_ONCE)
+        self._syncing: set[asyncio.Task[float]] = set()
+        self._closed = False
+
+    def restore(self, kept: Iterable[KeptChannel]) -> None:
+        """Take up what was known, before anything is asked; the channels used last if there are too many."""
+        for item in sorted(kept, key=lambda item: item.asked, reverse=True):
+            followed = self._roster.add(item.key, item.asked)
+            if followed is not None:
+                followed.channel, followed.asked = item.channel, item.asked
+
+    def change(self, plan: Following) -> None:
+        """Follow by another plan from now on; intervals that have begun end as they were meant to."""
+        self._roster.plan = plan
+
+    async def close(self) -> None:
+        """Stop asking; what a walk has learnt so far counts."""
+        self._closed = True
+        tasks = [f.task for f in self._roster if f.task is not None]
+        for task in (*tasks, *self._syncing):
+            task.cancel()
+        await asyncio.gather(*tasks, *self._syncing, return_exceptions=True)
+
+    async def follow(self, key: ChannelKey, wait: float) -> None:
+        """Note that a machine asks. Waits, `wait` seconds at most, only while upstream has never answered."""
+        followed = self._demand(key)
+        if followed is not None and followed.channel.policy is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await followed.rested.wait()
+
+    async def sync(self, track: str | None = None) -> None:
+        """Walk all of what is known now, or of one track."""
+        tasks = set()
+        for followed in self._roster:
+            if track in (None, followed.key.track) and not self._closed:
+                tasks.add(asyncio.create_task(self._sit(followed, whole=True)))
+        self._syncing |= tasks
+        for task in tasks:
+            task.add_done_callback(self._syncing.discard)
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def channel(self, key: ChannelKey) -> Channel:
+        """What is known of one."""
+        followed = self._roster.get(key)
+        return Channel() if followed is None else followed.channel
+
+    def nothing(self, key: ChannelKey) -> tuple[Reason, str]:
+        """Why a channel offers nothing, as a reason and its detail."""
+        followed = self._roster.get(key)
+        if followed is None:
+            if self._roster.room(key, self._clock.time()):
+                return Reason.WARMING, ""
+            return Reason.TOO_MANY_TRACKS, f"{MAX_LEARNT} others are followed"
+        if followed.channel.policy is None and followed.trouble is not None:
+            return followed.trouble
+        return followed.channel.nothing
+
+    def trouble(self, key: ChannelKey) -> str:
+        """Why the last answer about a channel could not be had or used; empty if it could."""
+        followed = self._roster.get(key)
+        return "" if followed is None or followed.trouble is None else followed.trouble[1]
+
+    def kept(self) -> list[KeptChannel]:
+        """All that were asked about."""
+        return [KeptChannel(f.key, f.channel, f.asked) for f in self._roster]
+
+    # Asking
+
+    def _demand(self, key: ChannelKey) -> Followed | None:
+        if self._closed:
+            return None
+        now = self._clock.time()
+        followed = self._roster.get(key) or self._roster.add(key, now)
+        if followed is not None:
+            followed.asked, followed.wanted = now, True
+            if not followed.active:
+                followed.rested.clear()
+                followed.task = asyncio.create_task(self._run(followed))
+        return followed
+
+    async def _run(self, followed: Followed) -> None:
+        while followed.wanted or followed.pending:
+            followed.wanted = False
+            pause = await self._sit(followed)
+            followed.wanted |= followed.unreachable
+            await self._clock.sleep(pause)
+
+    async def _sit(self, followed: Followed, *, whole: bool = False) -> float:
+        """Walk on, or anew, and take in what was learnt; `whole` to ask about everything. Seconds until the next time."""
+        walks: list[Walk] = []
+        trouble: tuple[Reason, str] | None = None
+        async with followed.turn:
+            followed.rested.clear()
+            if whole:
+                followed.whole_due = 0.0
+                followed.walk = None
+            try:
+                await self._walk(followed, walks)
+            except _NOT_TRUSTED as error:
+                trouble = Reason.REFUSED, str(error)
+            except UpstreamError as error:
+                trouble = Reason.UNREACHABLE, str(error)
+            except Exception as error:
+                LOG.exception("following a track failed; it is tried again", key=followed.key)
+                trouble = Reason.UNREACHABLE, repr(error)
+            finally:
+                if walks:
+                    self._take_in(followed, walks)
+                if walks or trouble:
+                    self._note(followed, trouble)
+                followed.rested.set()
+            return self._pause(followed)
+
+    async def _walk(self, followed: Followed, walks: list[Walk]) -> None:
+        """Ask until upstream has no more to say; adds to `walks` those that had an answer."""
+        while True:
+            walk = self._next(followed)
+            going = True
+            while going:
+                told = await self._question(followed.key, walk.asks)
+                if not walks or walks[-1] is not walk:
+                    walks.append(walk)
+                going = walk.tell(told)
+            if walk.known is None or not (walk.ended and walk.given):
+                break
+            followed.whole_due = 0.0
+        if walk.known is None and walk.ended:
+            followed.whole_due = self._clock.monotonic() + DAY
+
+    def _next(self, followed: Followed) -> Walk:
+        """The walk that was cut short, unless that is long ago, or a new one."""
+        now = self._clock.monotonic()
+        if followed.walk is None or followed.walk.ended or now >= followed.stale:
+            offered = followed.channel.offered
+            poll = bool(offered) and now < followed.whole_due
+            followed.walk = Walk(offered[-1].version if poll else None)
+            followed.stale = now + DAY
+        return followed.walk
+
+    async def _question(self, key: ChannelKey, version: str) -> Told:
+        async with self._line:
+            response = await self._roster.plan.ask(Inquiry(*key, version))
+        return read_told(
+            response,
+            key.app_id,
+            key.board,
+            allowed=self._roster.plan.allowed,
+            now=self._clock.time(),
+        )
+
+    # What came of it
+
+    def _take_in(self, followed: Followed, walks: Iterable[Walk]) -> None:
+        now = self._clock.time()
+        old = followed.channel
+        new = reduce(lambda channel, walk: merged(channel, walk, now), walks, old)
+        followed.channel = new
+        releases = tuple(offered.release for walk in walks for offered in walk.given)
+        if releases or replace(new, answered=old.answered, walked=old.walked) != old:
+            self._learnt(releases)
+        before, after = ([step.version for step in channel.offered] for channel in (old, new))
+        if after and before != after:
+            added = tuple(version for version in after if version not in before)
+            gone = tuple(version for version in before if version not in after)
+            self._tell(Learnt(followed.key, tuple(after), added, gone))
+        elif not after and new.policy is not old.policy:
+            self._tell(NothingOffered(followed.key, *new.nothing))
+
+    def _note(self, followed: Followed, trouble: tuple[Reason, str] | None) -> None:
+        before, was_down = followed.trouble, self._down()
+        followed.trouble = trouble
+        followed.failures = 0 if trouble is None else followed.failures + 1
+        if trouble is not None:
+            first = not was_down if followed.unreachable else trouble != before
+            self._tell(Failed(followed.key, *trouble, first))
+        if was_down and not self._down():
+            self._tell(Recovered(followed.key))
+
+    def _down(self) -> bool:
+        return any(followed.unreachable for followed in self._roster)
+
+    def _tell(self, event: FollowEvent) -> None:
+        log(event)
+        self._roster.plan.hook(event)
+
+    def _pause(self, followed: Followed) -> float:
+        interval = self._roster.plan.poll_interval
+        if followed.unreachable:
+            longer = FIRST_RETRY * 2.0 ** min(followed.failures - 1, 16)
+            return min(longer, interval) * self._rng.uniform(0.8, 1.2)
+        channel = followed.channel
+        negative = not channel.offered and channel.policy is not Policy.BUSY
+        if negative and not self._roster.configured(followed.key):
+            interval = max(interval, HOUR)
+        return interval * self._rng.uniform(0.9, 1.1)

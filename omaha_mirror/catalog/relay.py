@@ -1,0 +1,338 @@
+"""Relay: what upstream says to a machine, asked in the machine's own name.
+
+What upstream answers is policy and holds at once. Where there is no answer, or none that a machine could use, the machine
+is told what it was last told; where policy has said no since, that is nothing. An outage is not to cost every machine the
+whole wait: after one, nobody asks for 15 s, and then one check at a time does, until upstream answers again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omaha_mirror.catalog.model import Release
+from omaha_mirror.catalog.read import Policy, Told, Unusable, read_told
+from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.omaha import AppRequest, Request, Response
+from omaha_mirror.upstream.errors import UpstreamError
+from omaha_mirror.upstream.identity import replace_file
+from omaha_mirror.upstream.outbox import is_refusal
+
+WAIT = 20.0
+REST = 15.0
+"""Seconds for which nobody asks after an outage."""
+AT_ONCE = 32
+MACHINES = 50_000
+SAVE = 60.0
+FORMAT = 1
+LIMIT = 32 * 1024 * 1024
+LOG = logging.getLogger(__name__)
+
+_NOTHING = {
+    Policy.NO_UPDATE: Reason.NO_UPDATE_UPSTREAM,
+    Policy.WITHDRAWN: Reason.WITHDRAWN,
+    Policy.BUSY: Reason.BUSY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What a machine is to be told.
+
+    Attributes:
+        release_id: of the release that upstream offers it, or last offered it; None for no offer.
+        release: the same as told just now; None where it is remembered.
+        reason: why there is no offer; OFFERED where there is one.
+        detail: the same for people; of an outage also beside an offer.
+        delivered: whether upstream got the request. Where it did not, or where this is not known, the events and the
+            ping in it are the caller's to deliver.
+    """
+
+    release_id: str | None
+    release: Release | None
+    reason: Reason
+    detail: str
+    delivered: bool
+
+    @property
+    def version(self) -> str | None:
+        """Of the release."""
+        return None if self.release_id is None else self.release_id.rpartition("-")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RelayStats:
+    """How it goes.
+
+    Attributes:
+        remembered: machines whose last offer is known.
+        outages: checks that upstream did not answer, or was not asked.
+        refused: checks whose answer no machine could have used, or none that the mirror may read.
+        answered: when upstream last answered, in seconds since the epoch; None before it did.
+        reachable: whether checks go upstream now.
+    """
+
+    remembered: int
+    outages: int
+    refused: int
+    answered: float | None
+    reachable: bool
+
+
+class Relay:
+    """Passes checks on, and remembers the offers.
+
+    Args:
+        ask: posts a request to the Omaha server; raises UpstreamError.
+        path: of `relay.json`.
+        allowed: raises Forbidden for an address that packages may not come from.
+        machines: that are remembered; the one that asked longest ago is forgotten first.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Request], Awaitable[Response]],
+        path: Path,
+        allowed: Callable[[str], object],
+        *,
+        machines: int = MACHINES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._ask = ask
+        self._path = path
+        self._allowed = allowed
+        self._machines = machines
+        self._breaker = _Breaker(clock)
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._told: OrderedDict[str, str] = OrderedDict()
+        self._outages = self._refused = 0
+        self._refusal = ""
+        self._answered: float | None = None
+        self._changed = asyncio.Event()
+        self._saving: asyncio.Task[None] | None = None
+        # One thread: what is saved later is written later, also when whoever waited was cancelled.
+        self._disk = ThreadPoolExecutor(1, "relay")
+
+    @property
+    def stats(self) -> RelayStats:
+        """The figures now."""
+        return RelayStats(
+            len(self._told), self._outages, self._refused, self._answered, self._breaker.closed
+        )
+
+    async def start(self) -> None:
+        """Read what machines were told before. A file that cannot be used is no reason not to start."""
+        loop = asyncio.get_running_loop()
+        try:
+            told = await loop.run_in_executor(self._disk, _load, self._path)
+        except (OSError, ValueError) as error:
+            LOG.error("what machines were last told is lost: %s: %s", self._path, error)
+        else:
+            self._told.update(told)
+            self._bound()
+        self._saving = asyncio.create_task(self._save_behind())
+
+    async def close(self) -> None:
+        """Write down what machines were told."""
+        try:
+            if self._saving is not None:
+                self._saving.cancel()
+                await asyncio.wait([self._saving])
+                await self._save()
+        finally:
+            self._disk.shutdown(wait=False)
+
+    async def check(self, app: AppRequest, request: Request, wait: float = WAIT) -> Relayed:
+        """Ask upstream what one machine asks, events and ping included, and say what the machine is told.
+
+        Cancelling it cancels the question; whether the events in it arrived is not known then either.
+
+        Args:
+            app: the application that asks; it goes alone.
+            request: that it came in.
+            wait: seconds, the turn among other checks included. A question that upstream has not answered then is
+                cancelled: nobody would read the answer, and the connection may be dead.
+        """
+        machine = _key(app)
+        try:
+            response = await self._answer(replace(request, apps=(app,)), wait)
+        except UpstreamError as error:
+            reason = Reason.REFUSED if is_refusal(error) else Reason.UNREACHABLE
+            return self._remembered(machine, reason, str(error))
+        except TimeoutError:
+            detail = f"upstream did not answer within {wait:g} s"
+            return self._remembered(machine, Reason.UNREACHABLE, detail)
+        except _Resting as rest:
+            return self._remembered(machine, Reason.UNREACHABLE, str(rest))
+        self._answered = time.time()
+        try:
+            told = read_told(
+                response, app.app_id, app.board, allowed=self._allowed, now=self._answered
+            )
+        except Unusable as error:
+            return self._remembered(machine, Reason.REFUSED, str(error), delivered=True)
+        self._refusal = ""
+        return self._policy(machine, told)
+
+    async def _answer(self, request: Request, wait: float) -> Response:
+        deadline = asyncio.get_running_loop().time() + wait
+        async with asyncio.timeout_at(deadline):
+            await self._slots.acquire()
+        try:
+            with self._breaker.attempt():
+                async with asyncio.timeout_at(deadline):
+                    return await self._ask(request)
+        finally:
+            self._slots.release()
+
+    def _policy(self, machine: str | None, told: Told) -> Relayed:
+        if told.policy is not Policy.OFFERS:
+            if machine is not None and self._told.pop(machine, None) is not None:
+                self._changed.set()
+            return Relayed(None, None, _NOTHING[told.policy], told.detail, delivered=True)
+        release = told.releases[0].release
+        if machine is not None:
+            if self._told.get(machine) != release.id:
+                self._changed.set()
+            self._told[machine] = release.id
+            self._told.move_to_end(machine)
+            self._bound()
+        return Relayed(release.id, release, Reason.OFFERED, told.detail, delivered=True)
+
+    def _remembered(
+        self, machine: str | None, reason: Reason, detail: str, *, delivered: bool = False
+    ) -> Relayed:
+        if reason is Reason.UNREACHABLE:
+            self._outages += 1
+        else:
+            self._refused += 1
+            if detail != self._refusal:
+                LOG.warning("upstream's answer to a machine cannot be used: %s", detail)
+            self._refusal = detail
+        if machine is None or machine not in self._told:
+            return Relayed(None, None, reason, detail, delivered)
+        self._told.move_to_end(machine)
+        return Relayed(self._told[machine], None, Reason.OFFERED, detail, delivered)
+
+    def _bound(self) -> None:
+        while len(self._told) > self._machines:
+            self._told.popitem(last=False)
+
+    async def _save_behind(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(SAVE)
+            await self._save()
+
+    async def _save(self) -> None:
+        self._changed.clear()
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._disk, _store, self._path, dict(self._told))
+        except OSError as error:
+            LOG.error("what machines were last told will not survive a restart: %s", error)
+            self._changed.set()
+
+
+class _Resting(Exception):
+    """Upstream is not asked now."""
+
+
+class _Breaker:
+    """Keeps questions back while upstream does not answer.
+
+    An answer closes it, a refusal too: it comes fast, and may be meant for one machine alone.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._again: float | None = None
+        """When the next may ask; None while all may, infinite while one does."""
+        self._trouble = ""
+
+    @property
+    def closed(self) -> bool:
+        return self._again is None
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Hold a question while this is open. Raises _Resting."""
+        before = self._again
+        if before is not None:
+            if self._clock() < before:
+                raise _Resting(f"upstream is not asked for now: {self._trouble}")
+            self._again = math.inf
+        try:
+            yield
+        except UpstreamError as error:
+            if is_refusal(error):
+                self._close()
+            else:
+                self._open(str(error))
+            raise
+        except TimeoutError:
+            self._open("it did not answer in time")
+            raise
+        except BaseException:
+            if before is not None and self._again == math.inf:
+                self._again = before
+            raise
+        else:
+            self._close()
+
+    def _open(self, trouble: str) -> None:
+        if self._again is None:
+            LOG.warning(
+                "upstream does not answer; machines get what they were last told: %s", trouble
+            )
+        self._again = self._clock() + REST
+        self._trouble = trouble
+
+    def _close(self) -> None:
+        if self._again is not None:
+            LOG.info("upstream answers again")
+        self._again = None
+
+
+def _key(app: AppRequest) -> str | None:
+    """A machine on a track, in fixed length and unreadable; None for one without an id, which is like any other."""
+    if not app.machineid:
+        return None
+    text = json.dumps([app.machineid, app.app_id, app.board, app.track])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _store(path: Path, told: dict[str, str]) -> None:
+    replace_file(path, json.dumps({"format": FORMAT, "told": told}).encode())
+
+
+def _load(path: Path) -> dict[str, str]:
+    """What was stored, the machine that asked longest ago first. Raises OSError, ValueError."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(LIMIT + 1)
+    except FileNotFoundError:
+        return {}
+    if len(text) > LIMIT:
+        raise ValueError(f"it has more than {LIMIT} bytes")
+    try:
+        data = json.loads(text)
+        if data["format"] != FORMAT:
+            raise ValueError(f"format {data['format']!r} is not known to this version")
+        told = data["told"]
+        if not all(isinstance(id_, str) and "-" in id_ for id_ in told.values()):
+            raise ValueError("it does not hold releases")
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError("it does not hold what machines were told") from error
+    return dict(told)
