@@ -4,9 +4,27 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
+from omaha_mirror.config import Config
+
 LIMIT = 4096
+CREDENTIAL = "admin-token"
+CREDSTORE = Path("/etc/credstore/omaha-mirror.admin-token")
+"""Where the unit's LoadCredential= takes it from (systemd.exec(5))."""
+
+
+def place(config: Config, environ: Mapping[str, str]) -> Path:
+    """Where the token is: as configured, else systemd's credential, else the state directory.
+
+    An operator's shell has no $CREDENTIALS_DIRECTORY; there it is the file that the credential is loaded from.
+    """
+    if config.admin.token_file is not None:
+        return config.admin.token_file
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    given = Path(credentials, CREDENTIAL) if credentials else CREDSTORE
+    return given if os.access(given, os.R_OK) else config.token_file
 
 
 def read(path: Path) -> str:

@@ -1,0 +1,239 @@
+"""`omaha-mirror install` and `uninstall`: from an installed package to a systemd service, and back.
+
+What to do is decided first, as a list of steps; each says itself what it does, and does it only without --dry-run. A
+config that an operator may have changed is never overwritten, and cache and state go only when that is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import click
+
+import omaha_mirror
+
+UNITS = (
+    "omaha-mirror.service",
+    "omaha-mirror.socket",
+    "omaha-mirror-fetch@.service",
+    "omaha-mirror-fetch@.timer",
+)
+UNIT_DIRECTORY = Path("etc/systemd/system")
+CONFIG = Path("etc/omaha-mirror/config.yaml")
+PACKAGED = "/usr/bin/omaha-mirror"
+"""The program's path in the units as they are shipped."""
+DEFAULTS = {
+    "#cache:\n": "cache:\n",
+    "#  directory: /var/cache": "  directory: /var/cache",
+    "#state_directory: /var/lib": "state_directory: /var/lib",
+}
+"""What the service uses anyway is written down, so that commands in an operator's shell look at the same places."""
+HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 (compared with, not written to)
+"""What the sandbox of the service does not show it."""
+DATA = ("var/cache/private", "var/cache", "var/lib/private", "var/lib")
+SYSTEMCTL_LIMIT = 120.0
+
+
+class Step(Protocol):
+    """One thing to do; `str()` of it says what, after "would" too. `do` raises OSError."""
+
+    def do(self) -> None:
+        """Do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A file is made, or gets another text."""
+
+    path: Path
+    text: str
+
+    def do(self) -> None:
+        """Replace the file whole."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = self.path.with_name(f".{self.path.name}.new")
+        new.write_text(self.text, encoding="utf-8")
+        new.chmod(0o644)
+        new.replace(self.path)
+
+    def __str__(self) -> str:
+        return f"write {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """A file, a link or a whole directory goes."""
+
+    path: Path
+
+    def do(self) -> None:
+        """Remove it, if it is there; of a link, not what it points to."""
+        if self.path.is_dir() and not self.path.is_symlink():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def __str__(self) -> str:
+        return f"remove {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """systemd is told something."""
+
+    arguments: tuple[str, ...]
+
+    def do(self) -> None:
+        """Run systemctl."""
+        try:
+            subprocess.run(("systemctl", *self.arguments), check=True, timeout=SYSTEMCTL_LIMIT)  # noqa: S603, S607
+        except subprocess.SubprocessError as error:
+            raise OSError(str(error)) from error
+
+    def __str__(self) -> str:
+        return f"run systemctl {' '.join(self.arguments)}"
+
+
+prefix_option = click.option(
+    "--prefix",
+    "root",
+    default="/",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    metavar="DIR",
+    help="Root directory of the system to install into.  [default: /]",
+)
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+
+
+@click.command()
+@prefix_option
+@dry_run_option
+def install(root: Path, dry_run: bool) -> None:
+    """Set the mirror up as a systemd service, or bring an older set-up up to date.
+
+    Writes the units and, if there is none, a config. To change a unit use `systemctl edit`: the files themselves are
+    replaced at the next install.
+    """
+    program = program_in(root)
+    was_there = (root / UNIT_DIRECTORY / UNITS[0]).exists()
+    if (root / CONFIG).exists():
+        click.echo(f"{root / CONFIG} stays as it is")
+    perform(installation(root, program), dry_run=dry_run)
+    action = "restart omaha-mirror.service" if was_there else f"enable --now {' '.join(UNITS[:2])}"
+    click.echo(f"Next:\n  systemctl daemon-reload\n  systemctl {action}")
+
+
+@click.command()
+@prefix_option
+@dry_run_option
+@click.option("--purge", is_flag=True, help="Remove the config, the cache and the state too.")
+def uninstall(root: Path, dry_run: bool, purge: bool) -> None:
+    """Stop the service and take its units away.
+
+    The cache, the state and a config that was changed stay, unless --purge is given; directories that the config names
+    instead of the default ones always do.
+    """
+    perform(removal(root, purge=purge), dry_run=dry_run)
+    for kept in (root / CONFIG, *data(root)):
+        if not purge and kept.exists():
+            click.echo(f"{kept} stays")
+
+
+def perform(steps: Sequence[Step], *, dry_run: bool) -> None:
+    """Do all steps in their order, and say each. Raises click.ClickException at the first that fails."""
+    for step in steps:
+        if dry_run:
+            click.echo(f"would {step}")
+            continue
+        try:
+            step.do()
+        except OSError as error:
+            hint = "; run it as root" if isinstance(error, PermissionError) else ""
+            raise click.ClickException(f"cannot {step}: {error.strerror or error}{hint}") from None
+        click.echo(str(step))
+    if not steps:
+        click.echo("nothing to do")
+
+
+def program_in(root: Path) -> str:
+    """The program's path as the service will see it. Raises click.ClickException if it cannot be run there."""
+    script = Path(sysconfig.get_path("scripts"), "omaha-mirror")
+    if not script.exists():
+        raise click.ClickException(f"there is no {script}: install the package first")
+    program = f"/{script.relative_to(root)}" if script.is_relative_to(root) else str(script)
+    needed = [program] if root != Path("/") else [program, os.path.realpath(sys.executable)]
+    for path in needed:
+        if path.startswith(tuple(f"{hidden}/" for hidden in HIDDEN)):
+            raise click.ClickException(
+                f"the service cannot see {path}: install the package into a virtual environment under"
+                " /opt, made with the system's own Python"
+            )
+    if not re.fullmatch(r"[A-Za-z0-9/._+-]+", program):
+        raise click.ClickException(f"{program!r} cannot be written in a unit: use a plain path")
+    return program
+
+
+def installation(root: Path, program: str) -> list[Write]:
+    """The files that differ from what a service with this program needs."""
+    wanted = [
+        Write(
+            root / UNIT_DIRECTORY / name,
+            (_shipped() / "systemd" / name).read_text(encoding="utf-8").replace(PACKAGED, program),
+        )
+        for name in UNITS
+    ]
+    if not (root / CONFIG).exists():
+        wanted.append(Write(root / CONFIG, first_config()))
+    return [write for write in wanted if not _holds(write.path, write.text)]
+
+
+def removal(root: Path, *, purge: bool) -> list[Step]:
+    """How to end the service and take away what belongs to it, as far as it is there."""
+    units = [path for name in UNITS if (path := root / UNIT_DIRECTORY / name).exists()]
+    links = sorted((root / UNIT_DIRECTORY).glob("*.wants/omaha-mirror*"))
+    gone: list[Path] = [*units, *links]
+    if purge:
+        gone += [path for path in (root / CONFIG.parent, *data(root)) if os.path.lexists(path)]
+    elif _holds(root / CONFIG, first_config()):
+        gone.append(root / CONFIG)
+    steps: list[Step] = [Remove(path) for path in gone]
+    if units and (root / "run/systemd/system").is_dir():
+        names = [*UNITS[:2], *(link.name for link in links if link.name not in UNITS)]
+        return [Run(("disable", "--now", *names)), *steps, Run(("daemon-reload",))]
+    return steps
+
+
+def data(root: Path) -> Iterator[Path]:
+    """Cache and state; with DynamicUser= the plain names are links into `private`."""
+    for parent in DATA:
+        path = root / parent / "omaha-mirror"
+        if os.path.lexists(path):
+            yield path
+
+
+def first_config() -> str:
+    """The example, with the service's directories written down."""
+    text = (_shipped() / "config.example.yaml").read_text(encoding="utf-8")
+    for commented, plain in DEFAULTS.items():
+        text = text.replace(commented, plain)
+    return text
+
+
+def _shipped() -> Path:
+    """Where the units and the example are: in an installed package, or at the top of a checkout."""
+    package = Path(omaha_mirror.__file__).parent
+    packaged = package / "_share"
+    return packaged if packaged.is_dir() else package.parent
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()

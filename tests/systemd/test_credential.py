@@ -1,0 +1,55 @@
+"""Where the admin token is looked for."""
+
+from pathlib import Path
+
+import pytest
+
+from omaha_mirror.cli import admin_token
+from omaha_mirror.config import Config
+from tests.support.mirror import settings
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stands in for the system's own store of credentials."""
+    store = tmp_path / "credstore" / "omaha-mirror.admin-token"
+    monkeypatch.setattr(admin_token, "CREDSTORE", store)
+    return store
+
+
+def config(directory: Path, **admin: str) -> Config:
+    told = settings(directory, "http://127.0.0.1:1", admin=admin)
+    return Config.model_validate(told, context=directory)
+
+
+def put(path: Path) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("secret\n")
+    return path
+
+
+def test_without_a_credential_the_token_is_in_the_state_directory(tmp_path: Path) -> None:
+    expected = tmp_path / "state" / "admin-token"
+    assert admin_token.place(config(tmp_path), {}) == expected
+    assert admin_token.place(config(tmp_path), {"CREDENTIALS_DIRECTORY": "/nowhere"}) == expected
+
+
+def test_a_credential_comes_before_the_state_directory(tmp_path: Path) -> None:
+    given = put(tmp_path / "credentials" / "admin-token")
+    environ = {"CREDENTIALS_DIRECTORY": str(given.parent)}
+    assert admin_token.place(config(tmp_path), environ) == given
+    assert admin_token.read_or_make(given) == "secret"
+
+
+def test_an_operators_shell_looks_where_the_credential_comes_from(
+    tmp_path: Path, store: Path
+) -> None:
+    put(store)
+    assert admin_token.place(config(tmp_path), {}) == store
+
+
+def test_the_configured_file_comes_first(tmp_path: Path, store: Path) -> None:
+    put(store)
+    environ = {"CREDENTIALS_DIRECTORY": str(put(tmp_path / "credentials" / "admin-token").parent)}
+    own = tmp_path / "own"
+    assert admin_token.place(config(tmp_path, token_file=str(own)), environ) == own
