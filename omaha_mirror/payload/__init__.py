@@ -1,0 +1,49 @@
+"""The CrAU format of update payloads: what one holds, which of its bytes are right, and who signed it.
+
+>>> from pathlib import Path
+>>> from omaha_mirror.payload import *
+>>> def describe(path: Path, key: Path) -> str:
+...     with path.open("rb") as file:
+...         report = verify(file, load_keys([key]))
+...     return "taken" if report.signed.valid_for_update_engine and not report.wrong else "refused"
+"""
+
+from omaha_mirror.payload.errors import BadKey, NotAPayload, PayloadError
+from omaha_mirror.payload.keys import Key, load_keys, read_key
+from omaha_mirror.payload.manifest import (
+    Info,
+    Manifest,
+    Operation,
+    OperationType,
+    Section,
+    read_manifest,
+    read_metadata,
+    read_metadata_if_ready,
+)
+from omaha_mirror.payload.prover import OperationProver, Verdicts
+from omaha_mirror.payload.signature import Signature, Signed, SignedPrefix
+from omaha_mirror.payload.verify import Report, verify
+
+__all__ = [
+    "BadKey",
+    "Info",
+    "Key",
+    "Manifest",
+    "NotAPayload",
+    "Operation",
+    "OperationProver",
+    "OperationType",
+    "PayloadError",
+    "Report",
+    "Section",
+    "Signature",
+    "Signed",
+    "SignedPrefix",
+    "Verdicts",
+    "load_keys",
+    "read_key",
+    "read_manifest",
+    "read_metadata",
+    "read_metadata_if_ready",
+    "verify",
+]

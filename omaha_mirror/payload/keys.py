@@ -1,0 +1,92 @@
+"""The vendor's public keys."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
+
+from omaha_mirror.payload.errors import BadKey
+
+SIZE_LIMIT = 64 * 1024
+"""Bytes of a PEM file."""
+LEAST_BITS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An RSA public key, such as a machine has as /usr/share/update_engine/update-payload-key.pub.pem.
+
+    Attributes:
+        id: 16 hexadecimal digits: the first of the SHA-256 of the key's SubjectPublicKeyInfo.
+        name: where it came from, for people.
+        public: the key.
+    """
+
+    id: str
+    name: str
+    public: RSAPublicKey
+
+    def signed(self, sha256: bytes, signature: bytes) -> bool:
+        """Whether `signature` is one of this key (PKCS #1 v1.5) over what has the digest `sha256`."""
+        try:
+            self.public.verify(signature, sha256, PKCS1v15(), Prehashed(SHA256()))
+        except InvalidSignature:
+            return False
+        return True
+
+
+def read_key(pem: bytes, name: str) -> Key:
+    """Read a PEM file that holds one public key.
+
+    Raises:
+        BadKey: it is none, or not one that clients could use safely.
+    """
+    if b"PRIVATE KEY" in pem:
+        raise BadKey(
+            f"{name} is a private key: give its public one, made by `openssl rsa -in FILE -pubout`"
+        )
+    if pem.count(b"-----BEGIN ") > 1:
+        raise BadKey(f"{name} holds more than one PEM block: put each key in a file of its own")
+    try:
+        public = load_pem_public_key(pem)
+    except (ValueError, UnsupportedAlgorithm):
+        raise BadKey(f'{name} is no PEM public key ("-----BEGIN PUBLIC KEY-----")') from None
+    if not isinstance(public, RSAPublicKey):
+        raise BadKey(f"{name} is no RSA key: clients know signatures of RSA alone")
+    if public.key_size < LEAST_BITS:
+        raise BadKey(f"{name} has {public.key_size} bits: fewer than {LEAST_BITS} prove nothing")
+    spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return Key(hashlib.sha256(spki).hexdigest()[:16], name, public)
+
+
+def load_keys(paths: Iterable[Path]) -> tuple[Key, ...]:
+    """Read PEM files, one key each.
+
+    Raises:
+        BadKey: one cannot be read, or used.
+    """
+    return tuple(read_key(_pem(path), str(path)) for path in paths)
+
+
+def _pem(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            pem = file.read(SIZE_LIMIT + 1)
+    except OSError as error:
+        raise BadKey(f"{path} cannot be read: {error.strerror}") from None
+    if len(pem) > SIZE_LIMIT:
+        raise BadKey(f"{path} is larger than {SIZE_LIMIT} bytes: no PEM public key")
+    return pem

@@ -1,0 +1,146 @@
+"""Proof by operation: which bytes of a growing payload are right, long before the last one is there.
+
+Each operation's data has its SHA-256 in the manifest. An operation is judged once all of its bytes are there, and each
+byte is hashed once, as soon as all before it in the operation are: the last byte of a large one does not wait for the
+hashing of the rest. Header, manifest and signatures have no digest of their own, so nothing can be said of them here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, insort
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from omaha_mirror.payload.errors import PayloadError
+from omaha_mirror.payload.manifest import Manifest, Operation, read_metadata_if_ready
+from omaha_mirror.payload.reading import Read, Span
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+BUDGET = 8 * 1024 * 1024
+CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What was found since the last time.
+
+    Attributes:
+        good: the bytes of operations whose digest is right. Each operation is told of once.
+        wrong: the bytes of operations whose digest is not.
+        more: whether there is more to hash already.
+    """
+
+    good: tuple[Span, ...] = ()
+    wrong: tuple[Span, ...] = ()
+    more: bool = False
+
+
+@dataclass(slots=True)
+class _Hashing:
+    """An operation whose first bytes were hashed."""
+
+    position: int
+    digest: _Hash = field(default_factory=hashlib.sha256)
+
+
+class OperationProver:
+    """Judges one payload as it grows. One call at a time.
+
+    Attributes:
+        manifest: None until it can be read.
+        refusal: why nothing will ever be said of this file: it is no payload that a client would take. Else None.
+
+    Args:
+        size: of the whole file, in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.manifest: Manifest | None = None
+        self.refusal: PayloadError | None = None
+        self._size = size
+        self._waiting: list[Operation] = []
+        self._hashing: dict[int, _Hashing] = {}
+        self._wrong: dict[Span, Operation] = {}
+
+    @property
+    def unjudged(self) -> tuple[Span, ...]:
+        """The bytes that no operation speaks for: all of the file as long as there is no manifest."""
+        if self.manifest is None:
+            return ((0, self._size),)
+        ends = ((0, self.manifest.metadata_size), (self.manifest.data_stop, self._size))
+        return tuple((start, stop) for start, stop in ends if start < stop)
+
+    def examine(self, filled: Iterable[Span], read: Read, budget: int = BUDGET) -> Verdicts:
+        """Judge what can be judged now.
+
+        Args:
+            filled: what can be read, as sorted, disjoint spans. Nothing leaves it but what was told to be wrong.
+            read: reads the file.
+            budget: how many bytes may be hashed in this call.
+
+        Raises:
+            OSError: reading failed.
+        """
+        spans = tuple(filled)
+        if not self._has_manifest(spans, read):
+            return Verdicts()
+        good: list[Span] = []
+        wrong: list[Span] = []
+        for start, stop in spans:
+            at = bisect_left(self._waiting, start, key=_start)
+            while at < len(self._waiting) and (operation := self._waiting[at]).start < stop:
+                ready = min(operation.stop, stop)
+                hashing = self._hashing.setdefault(operation.start, _Hashing(operation.start))
+                limit = min(ready, hashing.position + budget)
+                budget -= limit - hashing.position
+                _hash(hashing, limit, read)
+                if limit < ready:
+                    return Verdicts(tuple(good), tuple(wrong), more=True)
+                if ready < operation.stop:
+                    break
+                right = self._judge(at)
+                (good if right else wrong).append((operation.start, operation.stop))
+        return Verdicts(tuple(good), tuple(wrong))
+
+    def again(self, span: Span) -> None:
+        """Judge an operation anew that was found wrong: its bytes were dropped and will be others.
+
+        Args:
+            span: as told in `Verdicts.wrong`.
+        """
+        insort(self._waiting, self._wrong.pop(span), key=_start)
+
+    def _has_manifest(self, spans: tuple[Span, ...], read: Read) -> bool:
+        if self.manifest is None and self.refusal is None and spans and spans[0][0] == 0:
+            try:
+                self.manifest = read_metadata_if_ready(read, spans[0][1], self._size)
+            except PayloadError as error:
+                self.refusal = error
+            if self.manifest is not None:
+                self._waiting = [o for o in self.manifest.operations if o.start < o.stop]
+        return self.manifest is not None
+
+    def _judge(self, at: int) -> bool:
+        operation = self._waiting.pop(at)
+        digest = self._hashing.pop(operation.start).digest.digest()
+        if digest == operation.sha256:
+            return True
+        self._wrong[operation.start, operation.stop] = operation
+        return False
+
+
+def _start(operation: Operation) -> int:
+    return operation.start
+
+
+def _hash(hashing: _Hashing, stop: int, read: Read) -> None:
+    while hashing.position < stop:
+        data = read(hashing.position, min(CHUNK, stop - hashing.position))
+        if not data:
+            raise OSError(f"bytes that were written are missing at {hashing.position}")
+        hashing.digest.update(data)
+        hashing.position += len(data)
