@@ -1,0 +1,249 @@
+"""What the doctor finds out over the network: whether upstream can be reached, and has what the config names."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Coroutine, Iterable, Iterator
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+from uuid import NAMESPACE_URL, uuid5
+
+import aiohttp
+from rich.filesize import decimal
+
+from omaha_mirror.catalog import BOARDS
+from omaha_mirror.cli.doctor_host import get
+from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
+from omaha_mirror.config import Config, Follow, Pin, Relay
+from omaha_mirror.config.urls import without_password
+from omaha_mirror.omaha import AppStatus
+from omaha_mirror.upstream.allowed import AllowList
+from omaha_mirror.upstream.errors import Gone, UpstreamError
+from omaha_mirror.upstream.fetcher import seconds
+from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.omaha import OmahaServer, question
+from omaha_mirror.upstream.releases import ReleaseServer
+
+NEWEST = "9999.0.0"
+"""Above every release, so that no question opens a grant."""
+MACHINE = uuid5(NAMESPACE_URL, "omaha-mirror doctor").hex
+"""The same from everywhere, so that the questions add one machine to upstream's books."""
+SKEW = 300.0
+"""Seconds that the clock may be wrong."""
+
+unreachable = partial(fail, exit_=Exit.UPSTREAM_UNREACHABLE)
+
+
+async def examine_network(config: Config) -> list[Found]:
+    """All that is to be known of upstream, and of the mirror's own name; everything is asked at once."""
+    up = config.upstream
+    settings = HttpSettings(
+        allowed=AllowList(*up.allowed),
+        connect_timeout=min(DEADLINE, up.connect_timeout),
+        head_timeout=DEADLINE,
+        ca_file=up.ca_file,
+        proxy=up.proxy,
+    )
+    try:
+        fetcher = HttpFetcher(settings)
+    except ValueError as error:
+        return [fail("upstream", str(error))]
+    looks: list[Coroutine[Any, Any, Iterable[Found]]] = [
+        *(name_of(host) for host in _hosts(config)),
+        *(proxy_at(proxy) for proxy in _proxies(config)),
+        omaha(config, fetcher),
+        released(config, fetcher),
+        clock(config),
+        public_url(config.public_url),
+    ]
+    try:
+        return [found for look in await asyncio.gather(*looks) for found in look]
+    finally:
+        await fetcher.close()
+
+
+def _hosts(config: Config) -> Iterator[str]:
+    """The names that this host must know: behind a proxy, the proxy's alone."""
+    urls = [url for url in _urls(config) if _proxy(config, url) is None]
+    yield from dict.fromkeys(str(urlsplit(url).hostname) for url in (*urls, *_proxies(config)))
+
+
+def _urls(config: Config) -> list[str]:
+    up = config.upstream
+    return [url for url in (up.omaha_url, up.release_url) if url is not None]
+
+
+def _proxies(config: Config) -> list[str]:
+    found = (_proxy(config, url) for url in _urls(config))
+    return list(dict.fromkeys(proxy for proxy in found if proxy is not None))
+
+
+def _proxy(config: Config, url: str) -> str | None:
+    """The proxy for a URL: the config's, else the environment's."""
+    parts = urlsplit(url)
+    if config.upstream.proxy is not None or proxy_bypass(parts.netloc):
+        return config.upstream.proxy
+    proxy = getproxies().get(parts.scheme)
+    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+
+
+async def name_of(host: str) -> list[Found]:
+    """Whether a host's name is known."""
+    try:
+        found = await in_thread(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
+    except OSError as error:
+        words = f"the name {host} is not known ({why(error)}): see /etc/resolv.conf, or set upstream.proxy"
+        return [unreachable("dns", words)]
+    return [ok("dns", f"{host} is {found[0][4][0]}")]
+
+
+async def proxy_at(url: str) -> list[Found]:
+    """Whether a proxy takes connections."""
+    parts = urlsplit(url)
+    shown = without_password(url)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except OSError as error:
+        return [
+            unreachable("proxy", f"{shown} takes no connection ({why(error)}): see upstream.proxy")
+        ]
+    writer.close()
+    return [ok("proxy", f"{shown} takes connections")]
+
+
+async def omaha(config: Config, fetcher: HttpFetcher) -> list[Found]:
+    """Whether upstream's Omaha server answers as one."""
+    url, app_id = config.upstream.omaha_url, config.upstream.app_ids[0]
+    if url is None:
+        return [ok("omaha", "nobody is asked, as upstream.omaha_url is null")]
+    led = (name for name, track in config.tracks.items() if isinstance(track, Follow | Relay))
+    track = next(led, "stable")
+    try:
+        async with asyncio.timeout(DEADLINE):
+            request = question(MACHINE, app_id, BOARDS[0], track, NEWEST)
+            response = await OmahaServer(fetcher, url).ask(request)
+    except (UpstreamError, TimeoutError) as error:
+        words = (
+            f"{url}: {_reason(error)}: see upstream.omaha_url, and whether this host may go there"
+        )
+        return [unreachable("omaha", words)]
+    told = [app.status for app in response.apps]
+    if told != [AppStatus.OK]:
+        said = ", ".join(told) or "nothing"
+        return [warn("omaha", f"{url} says {said} about {app_id} on the track {track}")]
+    return [ok("omaha", f"{url} answers for the track {track}")]
+
+
+async def released(config: Config, fetcher: HttpFetcher) -> list[Found]:
+    """Whether the release server has what is pinned."""
+    pins: dict[str, set[str]] = {}
+    for track in (*config.tracks.values(), config.default_track):
+        if isinstance(track, Pin):
+            pins.setdefault(track.version, set()).update(track.packages)
+    server = ReleaseServer(fetcher, config.upstream.release_url)
+    payload = config.upstream.payload_name
+    looks = [_version(server, version, payload, names) for version, names in pins.items()]
+    return [found for look in await asyncio.gather(*looks) for found in look]
+
+
+async def _version(
+    server: ReleaseServer, version: str, payload: str, extras: Iterable[str]
+) -> list[Found]:
+    """Whether there is a version, for some board at least."""
+    looks = [_board(server, board, version, payload, extras) for board in BOARDS]
+    found = [found for look in await asyncio.gather(*looks) for found in look]
+    if not found:
+        url = server.url(BOARDS[0], version, payload)
+        return [fail("release", f"there is no {url}: see the pinned version")]
+    return found
+
+
+async def _board(
+    server: ReleaseServer, board: str, version: str, payload: str, extras: Iterable[str]
+) -> list[Found]:
+    """A version for a board; nothing where there is none."""
+    first = await _file(server, board, version, payload)
+    if first is None:
+        return []
+    found = [first]
+    for name in sorted(extras):
+        other = await _file(server, board, version, name)
+        words = f"there is no {server.url(board, version, name)}: see packages of the pin"
+        found.append(other or fail("release", words))
+    return found
+
+
+async def _file(server: ReleaseServer, board: str, version: str, name: str) -> Found | None:
+    """A file of a release; None where there is none."""
+    url = server.url(board, version, name)
+    try:
+        async with asyncio.timeout(DEADLINE):
+            package = await server.describe(board, version, name)
+    except Gone:
+        return None
+    except (UpstreamError, TimeoutError) as error:
+        return unreachable("release", f"{url}: {_reason(error)}: see upstream.release_url")
+    if package.sha256 is None:
+        words = f"{url} has no .sha256 beside it: it is fetched whole before it is offered"
+        return warn("release", words)
+    return ok("release", f"{url} is there, {decimal(package.size)}")
+
+
+async def clock(config: Config) -> list[Found]:
+    """Whether the release server answers, and this host's clock is about the server's."""
+    url = f"{config.upstream.release_url}/"
+    try:
+        date = seconds(await _date(config, url))
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        words = f"{url} does not answer: {why(error)}"
+        return [unreachable("upstream", f"{words}; see upstream.release_url, ca_file and proxy")]
+    reached = ok("upstream", f"{url} answers")
+    if date is None:
+        return [reached, warn("clock", f"{url} tells no time to compare with")]
+    skew = time.time() - date
+    if abs(skew) > SKEW:
+        side = "ahead of" if skew > 0 else "behind"
+        words = f"this host is {abs(skew):.0f} s {side} {url}: certificates and delays go wrong"
+        return [reached, fail("clock", f"{words}; set the clock (timedatectl set-ntp true)")]
+    return [reached, ok("clock", f"within {SKEW:.0f} s of {url}")]
+
+
+async def _date(config: Config, url: str) -> str | None:
+    """The Date of an answer, whatever else it says."""
+    context = ssl.create_default_context()
+    if config.upstream.ca_file is not None:
+        context.load_verify_locations(config.upstream.ca_file)
+    async with (
+        asyncio.timeout(DEADLINE),
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+        session.head(
+            url, ssl=context, proxy=_proxy(config, url), allow_redirects=False
+        ) as response,
+    ):
+        return response.headers.get("Date")
+
+
+async def public_url(url: str | None) -> list[Found]:
+    """Whether machines can come here by the name that they are told."""
+    if url is None:
+        return [ok("public_url", "each machine is sent to the name that it asked under")]
+    try:
+        status, _ = await get(f"{url}/healthz")
+    except ConnectionError as error:
+        words = f"{url} cannot be reached from here: {error}; is the mirror running?"
+        return [warn("public_url", words)]
+    if status != 200:
+        return [warn("public_url", f"{url}/healthz answers {status}: is that this mirror?")]
+    return [ok("public_url", f"{url} answers")]
+
+
+def _reason(error: UpstreamError | TimeoutError) -> str:
+    return error.reason if isinstance(error, UpstreamError) else why(error)

@@ -1,0 +1,220 @@
+"""Whether the mirror can do its work now, tested, with words for what is wrong and what to do.
+
+What keeps it from serving makes it not ready; what only keeps it from learning (upstream is down) makes it degraded.
+A disk that hangs is found out by whoever asks, and holds nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from omaha_mirror.catalog import Reason
+from omaha_mirror.catalog.channel import ChannelStatus
+
+DEADLINE = 5.0
+"""Seconds that a disk gets to answer."""
+FRESH = 1.0
+"""Seconds in which nothing is examined again, however often somebody asks."""
+NAMED = 3
+"""How many of many things are named."""
+
+
+class State(StrEnum):
+    """From best to worst."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check came to; `words` say what is wrong and what to do, or how it is."""
+
+    name: str
+    state: State
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """All findings. The mirror is ready unless one of them failed."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def state(self) -> State:
+        """The worst one."""
+        order = list(State)
+        return max((f.state for f in self.findings), key=order.index, default=State.OK)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can serve."""
+        return self.state is not State.FAILED
+
+
+class Examiner:
+    """Examines a mirror when somebody asks, once for all who ask within a second.
+
+    Args:
+        blocking: checks that wait for a disk, by the names of their findings; each runs in a worker, one at a time.
+        quick: checks that do not wait.
+
+    Attributes:
+        last: what was found last.
+    """
+
+    def __init__(
+        self,
+        blocking: Mapping[str, Callable[[], Finding]],
+        quick: Iterable[Callable[[], Iterable[Finding]]],
+    ) -> None:
+        self.last = Health(())
+        self._probes = [_Probe(name, check) for name, check in blocking.items()]
+        self._quick = tuple(quick)
+        self._workers = ThreadPoolExecutor(max(1, len(self._probes)), "health")
+        self._task: asyncio.Task[None] | None = None
+        self._fresh_until = 0.0
+
+    async def __call__(self) -> Health:
+        """How it is now. It takes little more than `DEADLINE` seconds, and goes on when the caller is cancelled."""
+        idle = self._task is None or self._task.done()
+        if idle and time.monotonic() >= self._fresh_until:
+            self._task = asyncio.create_task(self._examine())
+        if self._task is not None:
+            await asyncio.shield(self._task)
+        return self.last
+
+    async def close(self) -> None:
+        """Stop examining. A worker that hangs is left behind."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    async def _examine(self) -> None:
+        found = await asyncio.gather(*(probe.look(self._workers) for probe in self._probes))
+        told = [finding for check in self._quick for finding in check()]
+        self.last = Health((*found, *told))
+        self._fresh_until = time.monotonic() + FRESH
+
+
+class _Probe:
+    """A check that may hang: it is not begun again before it has ended."""
+
+    def __init__(self, name: str, check: Callable[[], Finding]) -> None:
+        self._name = name
+        self._check = check
+        self._future: asyncio.Future[Finding] | None = None
+        self._since = 0.0
+
+    async def look(self, workers: ThreadPoolExecutor) -> Finding:
+        if self._future is None:
+            self._since = time.monotonic()
+            self._future = asyncio.get_running_loop().run_in_executor(workers, self._check)
+        left = self._since + DEADLINE - time.monotonic()
+        await asyncio.wait([self._future], timeout=max(0.0, left))
+        if not self._future.done():
+            age = time.monotonic() - self._since
+            words = f"the disk has not answered for {age:.0f} s: see the kernel's log (dmesg)"
+            return Finding(self._name, State.FAILED, words)
+        future, self._future = self._future, None
+        return future.result()
+
+
+def writable(name: str, directory: Path) -> Finding:
+    """Whether a file can be made in a directory; waits for the disk."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"ok")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        words = (
+            f"cannot write to {directory}: {error.strerror}; nothing new is kept:"
+            " look at its owner, its mount and the disk"
+        )
+        return Finding(name, State.FAILED, words)
+    return Finding(name, State.OK, f"{directory} can be written to")
+
+
+class Room:
+    """Whether a disk has what must stay free; a check that waits for the disk.
+
+    Args:
+        directory: on that disk.
+        min_free: gives the bytes that must stay free.
+
+    Attributes:
+        free: bytes that were free at the last look; None before the first.
+    """
+
+    def __init__(self, directory: Path, min_free: Callable[[], int]) -> None:
+        self.free: int | None = None
+        self._directory = directory
+        self._min_free = min_free
+
+    def __call__(self) -> Finding:
+        """Look."""
+        try:
+            free = self.free = shutil.disk_usage(self._directory).free
+        except OSError as error:
+            words = f"{self._directory}: {error.strerror}; mount it, or make it anew"
+            return Finding("disk", State.FAILED, words)
+        least = self._min_free()
+        if free < least:
+            words = (
+                f"{free} bytes are free on the disk of {self._directory}, fewer than min_free ({least}):"
+                " packages pass through unkept; make room or lower cache.max_size"
+            )
+            return Finding("disk", State.FAILED, words)
+        return Finding("disk", State.OK, f"{free} bytes are free, {least} must be")
+
+
+def tracks(channels: Iterable[ChannelStatus]) -> Iterator[Finding]:
+    """What is known of each track that machines asked for. Nothing here keeps the mirror from serving."""
+    for channel in channels:
+        name = f"track {channel.track} {channel.board}"
+        stuck = next((step for step in channel.steps if step.state not in _FINE), None)
+        if channel.trouble:
+            words = f"{channel.trouble}; {_last(channel.answered)}"
+            yield Finding(name, State.DEGRADED, words)
+        elif stuck is not None:
+            yield Finding(name, State.DEGRADED, f"{stuck.version} is not offered: {stuck.state}")
+        else:
+            offers = channel.steps[-1].version if channel.steps else channel.detail or "no update"
+            yield Finding(name, State.OK, offers)
+
+
+_FINE = {Reason.OFFERED, Reason.WARMING}
+
+
+def _last(answered: float) -> str:
+    if not answered:
+        return "there was no good answer yet"
+    return f"the last good answer came {timedelta(seconds=round(time.time() - answered))} ago"
+
+
+def packages(condemned: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether upstream's bytes are those it announces.
+
+    Args:
+        condemned: packages whose bytes turned out wrong again and again, with the reason.
+    """
+    if condemned:
+        named = "; ".join(f"{name}: {why}" for name, why in list(condemned.items())[:NAMED])
+        words = f"{len(condemned)} not offered for now, as upstream's bytes are wrong: {named}"
+        yield Finding("packages", State.DEGRADED, words)
+    else:
+        yield Finding("packages", State.OK, "upstream's bytes are right")

@@ -1,0 +1,106 @@
+"""What metrics are made of: how each is declared, what is counted, and what is looked up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+PREFIX = "omaha_mirror_"
+OTHER = "other"
+FEW = 16
+"""A counter with no more series has all of them from the start, so that `increase()` sees the first count."""
+
+Kind = Literal["counter", "gauge", "info"]
+Labels = tuple[str, ...]
+Read = Callable[[], Iterable[tuple[Labels, float]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A metric as it is exposed.
+
+    Attributes:
+        name: the whole of it.
+        kind: as Prometheus calls it.
+        labels: their names.
+        help: what it says.
+    """
+
+    name: str
+    kind: Kind
+    labels: Labels
+    help: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A metric whose values are looked up when somebody asks for them.
+
+    Attributes:
+        declared: how it is exposed.
+        read: gives the values of the labels, and the number, for each series.
+    """
+
+    declared: Declared
+    read: Read
+
+
+class Tally:
+    """A counter whose labels have values from closed sets.
+
+    Args:
+        registry: that exposes it.
+        name: without prefix and `_total`.
+        help_: what it says.
+        labels: their names, each with its values.
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, name: str, help_: str, labels: Mapping[str, Labels]
+    ) -> None:
+        self.declared = Declared(f"{PREFIX}{name}_total", "counter", tuple(labels), help_)
+        self._values = tuple(map(frozenset, labels.values()))
+        self._counter = Counter(self.declared.name, help_, tuple(labels), registry=registry)
+        if labels and math.prod(map(len, self._values)) <= FEW:
+            for values in product(*labels.values()):
+                self._counter.labels(*values)
+
+    def add(self, *values: str, count: int = 1) -> None:
+        """Count something, with a value for each label."""
+        pairs = zip(values, self._values, strict=True)
+        kept = [value if value in known else OTHER for value, known in pairs]
+        (self._counter.labels(*kept) if kept else self._counter).inc(count)
+
+
+class Looked(Collector):
+    """Looks up what is asked for."""
+
+    def __init__(self, readings: tuple[Reading, ...]) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        """What Prometheus asks for."""
+        for reading in self._readings:
+            told = reading.declared
+            family = GaugeMetricFamily if told.kind == "gauge" else CounterMetricFamily
+            found = family(told.name, told.help, labels=told.labels)
+            for labels, value in reading.read():
+                found.add_metric(labels, value)
+            yield found
+
+
+def gauge(name: str, help_: str, *labels: str, read: Read) -> Reading:
+    """A number that goes up and down; the name is without prefix."""
+    return Reading(Declared(f"{PREFIX}{name}", "gauge", labels, help_), read)
+
+
+def counter(name: str, help_: str, *labels: str, read: Read) -> Reading:
+    """A number that somebody else counts; the name is without prefix and `_total`."""
+    return Reading(Declared(f"{PREFIX}{name}_total", "counter", labels, help_), read)
