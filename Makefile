@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test test-long lint format demo bench clean
+.PHONY: run test test-long lint format demo bench deb clean
 
 run: $(VENV)/.run
 	$(BIN)/omaha-mirror serve $(ARGS)
@@ -30,6 +30,9 @@ format: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.omaha_parse
 	set -e; for name in hits herd ranges readers checks; do $(BIN)/python -m benchmarks.$$name; done
+
+deb:
+	packaging/build-deb
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "omaha-mirror needs Python 3.11 or newer; set PYTHON=" >&2; exit 1; }

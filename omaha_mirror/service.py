@@ -5,53 +5,58 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 
-import structlog
-
+from omaha_mirror import instruments, narrator
+from omaha_mirror.ahead import Ahead
 from omaha_mirror.cache import (
     Cache,
     DiskStore,
-    Expected,
     Ledger,
     Limits,
     Line,
     Reader,
     Scrubber,
-    Source,
     Upkeep,
     Verdict,
     events,
 )
-from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.lock import DirectoryLock
-from omaha_mirror.cache.upkeep import Outcome
 from omaha_mirror.catalog import (
-    CannotProve,
     Catalog,
     Decision,
     Known,
     PackageFile,
     Reason,
-    Rule,
+    Step,
     Wanted,
-    decide,
     learn,
 )
-from omaha_mirror.config import Address, Config, Hold, Pin
+from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
+from omaha_mirror.catalog.news import Failed, FollowEvent
+from omaha_mirror.catalog.relay import Relay
+from omaha_mirror.catalog.rules import Pin, Rule
+from omaha_mirror.config import Address, Config
+from omaha_mirror.config.changes import adopted
+from omaha_mirror.desk import Desk, Upstream, rule_of
 from omaha_mirror.expect import expected
-from omaha_mirror.omaha import AppRequest, Digest
+from omaha_mirror.metrics import Metrics, Queue
+from omaha_mirror.omaha import AppRequest, Request, Response
+from omaha_mirror.packages import Packages, is_offered
+from omaha_mirror.reports import Heard, Sent
+from omaha_mirror.steward import Steward
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
-from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
-from omaha_mirror.upstream_source import UpstreamSource
+from omaha_mirror.upstream.identity import lasting_id, site_secret
+from omaha_mirror.upstream.omaha import OmahaServer, question
+from omaha_mirror.upstream.outbox import Outbox
+from omaha_mirror.upstream.releases import ReleaseServer
 
-LOG = structlog.get_logger(__name__)
-FIRST_ANSWER = 5.0
-"""Seconds that a check may wait for a release to be learnt; after that it is `noupdate`, and learnt on."""
 FIRST_FILE = 20.0
+"""Seconds that somebody who asks for a release by its version waits for it to be looked up."""
 
 
 @dataclass(slots=True)
@@ -67,13 +72,15 @@ class Service:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.public_url = config.public_url
         self.totals = Totals()
+        self.metrics = Metrics()
         up = config.upstream
-        self._rng = random.Random()
+        rng = random.Random()
+        self._secret = b""
+        self._allowed = AllowList(*up.allowed)
         self._fetcher = HttpFetcher(
             HttpSettings(
-                allowed=AllowList(*up.allowed),
+                allowed=self._allowed,
                 connect_timeout=up.connect_timeout,
                 stall_timeout=up.stall_timeout,
                 ca_file=up.ca_file,
@@ -81,29 +88,63 @@ class Service:
             )
         )
         self._releases = ReleaseServer(self._fetcher, up.release_url)
+        self._server = OmahaServer(self._fetcher, up.omaha_url) if up.omaha_url else None
         self.catalog = Catalog(
-            self._learn, config.state_directory / "catalog.json", up.payload_name
+            self._learn,
+            config.state_directory / "catalog.json",
+            up.payload_name,
+            self._following(),
+            rng=rng,
         )
         store = DiskStore(config.cache.directory)
+        self._ledger = Ledger(config.cache.max_size, config.cache.min_free)
         self.cache = Cache(
             store,
-            Ledger(config.cache.max_size, config.cache.min_free),
+            self._ledger,
             limits=Limits(max_connections=up.max_connections),
             line=Line(up.rate_limit, up.max_fills),
             hold_back=config.cache.hold_back,
             when_abandoned=config.cache.when_abandoned,
             hook=self._happened,
-            keep=self._is_offered,
+            keep=lambda key: is_offered(self.catalog, key),
         )
+        self._packages = Packages(self.cache, self._fetcher, rng)
+        self._ahead = Ahead(self.catalog, self.cache, self._packages.fetch)
+        self.steward = Steward(self.catalog, self._ahead, self.rule, up.app_ids)
+        self.upstream: Upstream | None = None
+        self._desk = self._new_desk()
         self.upkeep = Upkeep(self.cache, store)
         self._scrubber = Scrubber(self.upkeep, self.cache, self._verified)
+        self._listeners: dict[str, Callable[[], int]] = {}
+        self.examine = instruments.fit(
+            config,
+            self.metrics,
+            self.catalog,
+            self.cache,
+            self._ledger,
+            connections=self._connected,
+            queues=self._queues,
+        )
         self._scrubbing: asyncio.Task[None] | None = None
         self._lock: DirectoryLock | None = None
+
+    def listens(self, name: str, connections: Callable[[], int]) -> None:
+        """Told of a listener, and how to ask for the number of its connections."""
+        self._listeners[name] = connections
+
+    def _connected(self) -> Mapping[str, int]:
+        return {name: count() for name, count in self._listeners.items()}
+
+    def _queues(self) -> Mapping[str, Queue]:
+        return {} if self.upstream is None else {"events_upstream": self.upstream.outbox.stats}
 
     async def start(self) -> None:
         """Open what is on disk, and begin what goes on in the background. Raises what `open` raises."""
         await self.open()
         self._scrubbing = asyncio.create_task(self._scrubber.run())
+        await self._ahead.start()
+        if self._server is not None:
+            await self._open_upstream(self._server)
 
     async def open(self) -> None:
         """Take the cache directory, and open what is on disk.
@@ -122,15 +163,40 @@ class Service:
             self._let_go()
             raise
 
+    async def _open_upstream(self, server: OmahaServer) -> None:
+        state = self.config.state_directory
+        self._secret = await asyncio.to_thread(site_secret, state)
+        relay = Relay(server.ask, state / "relay.json", self._allowed.check)
+        outbox = Outbox(state / "outbox", server.deliver)
+        await relay.start()
+        await outbox.start()
+        self.upstream = Upstream(relay, outbox, self._secret)
+        self._desk = self._new_desk()
+
+    def _new_desk(self) -> Desk:
+        return Desk(
+            self.catalog,
+            self.upstream,
+            self.rule,
+            self._judged,
+            self.config.upstream.app_ids,
+            lambda: self.config.upstream.forward_events,
+        )
+
     async def close(self) -> None:
         """Stop what goes on, fills where they are, and write down what must survive."""
         if self._scrubbing is not None:
             self._scrubbing.cancel()
             await asyncio.wait([self._scrubbing])
         if self._lock is not None:
+            await self._ahead.close()
             await self.cache.close()
             await self.catalog.close()
+            if self.upstream is not None:
+                await self.upstream.relay.close()
+                await self.upstream.outbox.close()
             self._let_go()
+        await self.examine.close()
         await self._fetcher.close()
 
     def reached_at(self, admin: Address) -> None:
@@ -143,64 +209,85 @@ class Service:
             self._lock.close()
             self._lock = None
 
-    def change_limits(self, config: Config) -> None:
-        """Apply another config's bounds of the line, to what is being fetched too."""
+    def change(self, config: Config) -> None:
+        """Take over what can be taken over of another config while everything goes on."""
+        self.config = config = adopted(self.config, config)
         self.cache.line.change(config.upstream.rate_limit, config.upstream.max_fills)
+        self._ledger.max_size = config.cache.max_size
+        self._ledger.min_free = config.cache.min_free
+        self.catalog.change(self._following())
 
     # What a machine is told
 
-    async def decide(self, app: AppRequest) -> Decision:
-        """What to tell a machine; asks upstream first where nothing is known yet."""
-        rule = self.rule(app.track)
-        decision = self._decide(app, rule)
-        if rule.version is not None and decision.reason in _LOOK_UP:
-            wait = FIRST_ANSWER if decision.reason is Reason.WARMING else 0.0
-            await self.catalog.look_up(app.app_id, app.board, rule, app.oem, wait)
-            if decision.release is None:
-                decision = self._decide(app, rule)
-        return decision
+    @property
+    def public_url(self) -> str | None:
+        """See `web.Mirror`."""
+        return self.config.public_url
+
+    @property
+    def fallback(self) -> bool:
+        """See `web.Mirror`."""
+        return self.config.upstream.fallback_to_upstream
+
+    async def decide(self, request: Request, app: AppRequest) -> Decision:
+        """See `web.Mirror`."""
+        return await self._desk.decide(request, app)
+
+    def heard(self, heard: Heard) -> None:
+        """See `web.Mirror`."""
+        self._desk.heard(heard.request, heard.app)
+        if heard.decision is not None:
+            self.metrics.decided(heard.decision)
+        if heard.app.ping is not None:
+            self.metrics.pinged()
+        for event in heard.app.events:
+            self.metrics.reported(event)
 
     def rule(self, track: str) -> Rule:
-        """The rule of a track, as the catalog takes it."""
-        match self.config.track(track):
-            case Hold():
-                return Rule()
-            case Pin(version=version, packages=packages, allow_downgrade=downgrade):
-                return Rule(version, packages, downgrade)
+        """The rule of a track."""
+        return rule_of(self.config.track(track))
 
-    def _decide(self, app: AppRequest, rule: Rule) -> Decision:
-        known = self.catalog.known(app.app_id, app.board, rule.version) if rule.version else None
-        return decide(app, rule, self._judged(known), app_ids=self.config.upstream.app_ids)
-
-    def _judged(self, known: Known | None) -> Known | None:
+    def _judged(self, step: Step) -> Step:
         """A release whose bytes keep turning out wrong is not offered until they are good."""
-        if known is None or known.release is None:
-            return known
-        wrong = self.cache.condemned(expected(known.release.payload).key)
+        if step.known.release is None:
+            return step
+        wrong = self.cache.condemned(expected(step.known.release.payload).key)
         if wrong is None:
-            return known
-        return replace(known, release=None, reason=Reason.PAYLOAD_WRONG, detail=wrong)
+            return step
+        known = replace(step.known, release=None, reason=Reason.PAYLOAD_WRONG, detail=wrong)
+        return replace(step, known=known)
 
     # Package bytes
 
-    @contextmanager
-    def read(self, file: PackageFile, start: int, stop: int) -> Iterator[Reader]:
-        """Read a package through the cache; see `Cache.read`."""
-        source = self._source(file.url, file.size, known=file.sha256 or file.sha1)
-        with self.cache.read(expected(file), source, start, stop) as reader:
-            yield reader
+    def read(self, file: PackageFile, start: int, stop: int) -> AbstractContextManager[Reader]:
+        """See `web.Mirror`."""
+        self._ahead.asked_for(file)
+        return self._packages.read(file, start, stop)
 
     def package(self, release: str, name: str) -> PackageFile | None:
-        """A package by the path that an offer named."""
+        """See `web.Mirror`."""
         return self.catalog.package(release, name)
 
     def changed_recently(self, board: str, version: str, name: str) -> bool:
-        """Whether a path of the release server's layout got other bytes within a day."""
+        """See `web.Mirror`."""
         return self.catalog.changed_recently(board, version, name)
 
-    def served(self, count: int) -> None:
-        """Count bytes that went to a machine."""
+    def served(self, count: int, cache: events.Status) -> None:
+        """See `web.Mirror`."""
         self.totals.served += count
+        self.metrics.served(count, cache)
+
+    def sent(self, sent: Sent) -> None:
+        """See `web.Mirror`."""
+        self.metrics.sent(sent.cache, whole=sent.whole)
+
+    def failed(self, error: str) -> None:
+        """See `web.Mirror`."""
+        self.metrics.failed(error)
+
+    def refused(self, error: str) -> None:
+        """See `web.Mirror`."""
+        self.metrics.refused(error)
 
     async def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:
         """A package by its path on the release server; learns a pinned release on the first demand."""
@@ -212,88 +299,48 @@ class Service:
         oem = name.removeprefix("oem-").removesuffix(".gz") if name.startswith("oem-") else ""
         for rule in self._pins(version):
             for app_id in self.config.upstream.app_ids:
-                await self.catalog.look_up(app_id, board, rule, oem, FIRST_FILE)
+                await self.catalog.look_up(app_id, board, version, rule, oem, FIRST_FILE)
         return self.catalog.layout_file(board, version, name)
 
-    def _pins(self, version: str) -> list[Rule]:
-        tracks = (*self.config.tracks, "")
-        return [rule for rule in map(self.rule, tracks) if rule.version == version]
+    def _pins(self, version: str) -> list[Pin]:
+        rules = map(self.rule, (*self.config.tracks, ""))
+        return [rule for rule in rules if isinstance(rule, Pin) and rule.version == version]
 
-    def _source(self, url: str, size: int, *, known: Digest | None) -> Source:
-        return UpstreamSource(self._fetcher, url, size, self._rng, known=known is not None)
+    # Upstream
 
-    # Learning
+    def _following(self) -> Following:
+        if self._server is None:
+            return NOBODY
+        return Following(
+            ask=partial(self._ask, self._server),
+            allowed=self._allowed.check,
+            app_ids=self.config.upstream.app_ids,
+            tracks=tuple(self.config.tracks),
+            poll_interval=self.config.upstream.poll_interval,
+            hook=self._followed,
+        )
+
+    async def _ask(self, server: OmahaServer, inquiry: Inquiry) -> Response:
+        channel = inquiry.app_id, inquiry.board, inquiry.track
+        me = lasting_id(self._secret, *channel)
+        return await server.ask(question(me, *channel, inquiry.version))
 
     async def _learn(self, wanted: Wanted) -> Known:
-        return await learn(wanted, self._releases, self._prove, time.time())
-
-    async def _prove(self, package: RemotePackage) -> Digest:
-        """Fetch a package of which nobody tells a digest: what arrives whole under one validator counts."""
-        unnamed = Expected(package.size, source=package.url)
-        try:
-            proof = await self.cache.fetch(
-                unnamed, self._source(package.url, package.size, known=None)
-            )
-        except (CacheError, OSError) as error:
-            raise CannotProve(f"{package.url}: {error}") from error
-        if proof is None:
-            raise CannotProve(f"{package.url} was there without being proven")
-        return Digest("sha256", proof.sha256)
+        return await learn(wanted, self._releases, self._packages.prove, time.time())
 
     # Telling
 
-    def _is_offered(self, key: str) -> bool:
-        return any(
-            expected(file).key == key
-            for release in self.catalog.current()
-            for file in release.files
-        )
-
     def _happened(self, event: events.Event) -> None:
-        match event:
-            case events.FillStarted():
-                LOG.info(
-                    "fill started", source=event.source, size=event.size, resumed=event.resumed
-                )
-            case events.Trouble():
-                LOG.warning(
-                    "upstream trouble",
-                    source=event.source,
-                    position=event.position,
-                    reason=event.reason,
-                    again_in=round(event.pause, 2),
-                )
-            case events.FillEnded():
-                self.totals.fetched += event.fetched
-                say = LOG.info if event.outcome is events.Outcome.PROVEN else LOG.warning
-                say(
-                    "fill ended",
-                    source=event.source,
-                    outcome=event.outcome.value,
-                    fetched=event.fetched,
-                    seconds=round(event.seconds, 3),
-                    reason=event.reason,
-                )
-            case events.NotKept():
-                LOG.error("passes through unkept", source=event.source, reason=event.reason)
-            case events.Rotten():
-                LOG.error("a blob rotted; it was put aside", key=event.key, reason=event.reason)
-            case events.Evicted():
-                LOG.info("evicted", key=event.key, size=event.size)
-            case _:
-                pass
+        narrator.tell(event)
+        self.metrics.happened(event)
+        if isinstance(event, events.FillEnded):
+            self.totals.fetched += event.fetched
+
+    def _followed(self, event: FollowEvent) -> None:
+        if isinstance(event, Failed):
+            refused = event.reason is Reason.REFUSED
+            self.metrics.upstream_failed("refused" if refused else "omaha")
 
     def _verified(self, verdict: Verdict) -> None:
-        if verdict.outcome is Outcome.UNKNOWN:
-            LOG.warning("cannot verify", key=verdict.key, reason=verdict.reason)
-
-
-_LOOK_UP = {
-    Reason.WARMING,
-    Reason.OFFERED,
-    Reason.NOT_RELEASED,
-    Reason.UNREACHABLE,
-    Reason.INCOMPLETE,
-    Reason.PAYLOAD_WRONG,
-}
-"""Decisions that rest on what upstream said: it is asked again when that is no longer fresh."""
+        narrator.tell_verdict(verdict)
+        self.metrics.verified(verdict)

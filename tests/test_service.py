@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from omaha_mirror.cache.errors import Condemned
-from omaha_mirror.catalog import PackageFile, Reason, Release
+from omaha_mirror.catalog import Decision, PackageFile, Reason, Release
 from omaha_mirror.config import Config
-from omaha_mirror.omaha import AppRequest
+from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.service import Service
 from tests.support.upstream import Status, Upstream
 
@@ -39,8 +39,13 @@ def mirror(upstream: Upstream, tmp_path: Path) -> Open:
         config = {
             "cache": {"directory": str(tmp_path / "cache"), "min_free": 0},
             "state_directory": str(tmp_path / "state"),
+            "default_track": "hold",
             "tracks": {"stable": VERSION},
-            "upstream": {"release_url": upstream.origin, "stall_timeout": "1s"},
+            "upstream": {
+                "omaha_url": None,
+                "release_url": upstream.origin,
+                "stall_timeout": "1s",
+            },
             **changes,
         }
         service = Service(Config.model_validate(config))
@@ -53,8 +58,12 @@ def mirror(upstream: Upstream, tmp_path: Path) -> Open:
     return open_
 
 
+async def decide(service: Service, machine: AppRequest) -> Decision:
+    return await service.decide(Request(apps=(machine,)), machine)
+
+
 async def offer(service: Service, machine: AppRequest = MACHINE) -> Release:
-    decision = await service.decide(machine)
+    decision = await decide(service, machine)
     assert decision.reason is Reason.OFFERED
     assert decision.release is not None
     return decision.release
@@ -84,7 +93,7 @@ async def test_a_machine_of_a_pinned_track_is_offered_the_release_without_a_down
         assert await read(service, file) == BODY
         assert await read(service, file) == BODY
         assert upstream.bytes_sent(PAYLOAD) == len(BODY)
-        assert service.totals.fetched == len(BODY)
+        assert service.totals.fetched == len(BODY) + len(b"azure" * 100)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +117,7 @@ async def test_what_needs_no_upstream_asks_none(
     upstream: Upstream, mirror: Open, machine: AppRequest, expected: Reason
 ) -> None:
     async with mirror() as service:
-        assert (await service.decide(machine)).reason is expected
+        assert (await decide(service, machine)).reason is expected
         assert upstream.log == []
 
 
@@ -128,20 +137,20 @@ async def test_a_package_that_the_config_names_is_part_of_the_release(mirror: Op
 async def test_a_slow_upstream_holds_a_check_up_for_a_moment_only(
     upstream: Upstream, mirror: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.service.FIRST_ANSWER", 0.05)
+    monkeypatch.setattr("omaha_mirror.desk.FIRST_ANSWER", 0.05)
     gate = upstream.hold(PAYLOAD)
     async with mirror() as service:
-        assert (await service.decide(MACHINE)).reason is Reason.WARMING
+        assert (await decide(service, MACHINE)).reason is Reason.WARMING
         await gate.reached()
         gate.open()
-        monkeypatch.setattr("omaha_mirror.service.FIRST_ANSWER", 30.0)
+        monkeypatch.setattr("omaha_mirror.desk.FIRST_ANSWER", 30.0)
         await offer(service)
 
 
 async def test_an_outage_is_no_update_and_no_error(upstream: Upstream, mirror: Open) -> None:
     await upstream.refuse()
     async with mirror() as service:
-        decision = await service.decide(MACHINE)
+        decision = await decide(service, MACHINE)
         assert (decision.reason, decision.release) == (Reason.UNREACHABLE, None)
 
 
@@ -166,7 +175,7 @@ async def test_a_payload_that_keeps_being_wrong_is_offered_no_more(
         release = await offer(service)
         with pytest.raises(Condemned):
             await read(service, release.payload)
-        decision = await service.decide(MACHINE)
+        decision = await decide(service, MACHINE)
         assert (decision.reason, decision.release) == (Reason.PAYLOAD_WRONG, None)
         assert upstream.url(PAYLOAD) in decision.detail
 
@@ -188,14 +197,14 @@ async def test_without_a_sidecar_a_payload_is_fetched_once_to_be_known(
 async def test_without_a_sidecar_nothing_is_offered_before_it_was_fetched(
     upstream: Upstream, mirror: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.service.FIRST_ANSWER", 0.05)
+    monkeypatch.setattr("omaha_mirror.desk.FIRST_ANSWER", 0.05)
     upstream.remove(PAYLOAD)
     upstream.put(PAYLOAD, BODY, sidecar=False)
     gate = upstream.hold(PAYLOAD, at=len(BODY) - 1)
     async with mirror() as service:
-        assert (await service.decide(MACHINE)).reason is Reason.WARMING
+        assert (await decide(service, MACHINE)).reason is Reason.WARMING
         await gate.reached()
-        assert (await service.decide(MACHINE)).reason is Reason.WARMING
+        assert (await decide(service, MACHINE)).reason is Reason.WARMING
 
 
 async def test_a_fetch_without_proof_is_an_outage(upstream: Upstream, mirror: Open) -> None:
@@ -203,7 +212,7 @@ async def test_a_fetch_without_proof_is_an_outage(upstream: Upstream, mirror: Op
     upstream.put(PAYLOAD, BODY, sidecar=False)
     upstream.fault(PAYLOAD, Status(404, method="GET"))
     async with mirror() as service:
-        decision = await service.decide(MACHINE)
+        decision = await decide(service, MACHINE)
         assert decision.reason is Reason.UNREACHABLE
         assert upstream.url(PAYLOAD) in decision.detail
 

@@ -73,6 +73,22 @@ class DirectoryLock:
         os.close(self._fd)
 
 
+def in_use(directory: Path) -> DirectoryInUse | None:
+    """Who holds a directory now, without taking it; None if nobody does. Raises OSError."""
+    path = directory / NAME
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return DirectoryInUse(directory, _holder(path))
+    finally:
+        os.close(fd)
+    return None
+
+
 def _holder(path: Path) -> Holder | None:
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
         with path.open("rb") as file:

@@ -19,9 +19,10 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from omaha_mirror.cli.cache_access import CacheAccess, Json, Refused, open_cache
+from omaha_mirror.cli.cache_access import CacheAccess, open_cache
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.options import config_option
+from omaha_mirror.cli.running import Json, Refused
 from omaha_mirror.config import load
 from omaha_mirror.telemetry import printable, set_up_logging
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from omaha_mirror import __version__
 from omaha_mirror.cli.exits import Exit
@@ -18,11 +19,28 @@ COMMANDS = {
     ),
     "check": ("omaha_mirror.cli.check:check", "Ask a mirror for an update, as a machine does."),
     "cache": ("omaha_mirror.cli.cache:cache", "Look at the cache and tidy it."),
+    "fetch": ("omaha_mirror.cli.fetch:fetch", "Have a release in the cache before machines ask."),
+    "sync": ("omaha_mirror.cli.sync:sync", "Ask upstream now."),
+    "inspect": (
+        "omaha_mirror.cli.inspect:inspect",
+        "Tell what is in an update payload, and who signed it.",
+    ),
+    "doctor": (
+        "omaha_mirror.cli.doctor:doctor",
+        "Check all that the mirror needs, and say what to do.",
+    ),
     "client-config": (
         "omaha_mirror.cli.client_config:client_config",
         "Print what points a machine at the mirror.",
     ),
-    "config": ("omaha_mirror.cli.config:config", "Check or show the config."),
+    "config": ("omaha_mirror.cli.config:config", "Check, show or describe the config."),
+    "install": ("omaha_mirror.cli.install:install", "Set the mirror up as a systemd service."),
+    "uninstall": ("omaha_mirror.cli.install:uninstall", "Take the systemd service away."),
+    "completion": (
+        "omaha_mirror.cli.completion:completion",
+        "Print what makes a shell complete commands and options.",
+    ),
+    "man": ("omaha_mirror.cli.man:man", "Print the manual page."),
     "demo": ("omaha_mirror.cli.demo:demo", "Try a mirror with a made-up upstream and machines."),
 }
 """Name -> where the command is (imported when it is called) and its line in the help."""
@@ -53,6 +71,15 @@ class Commands(click.Group):
         """Import a command; None if there is none of that name."""
         command: click.Command | None = _import(COMMANDS[name][0]) if name in COMMANDS else None
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name from the table alone."""
+        named = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 (click's)
         """Write the help's list of commands from the table alone."""

@@ -7,8 +7,10 @@ import gc
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -16,27 +18,36 @@ import structlog
 
 from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.exits import Exit
-from omaha_mirror.cli.options import config_option
+from omaha_mirror.cli.options import config_option, log_level_options
+from omaha_mirror.cli.supervision import status, supervised
 from omaha_mirror.config import Address, Config, ConfigError, load
+from omaha_mirror.config.changes import changes
 from omaha_mirror.service import Service
+from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
 from omaha_mirror.telemetry import set_up_logging
-from omaha_mirror.web.admin import AdminApp
+from omaha_mirror.web.admin import AdminApp, admin_routes
 from omaha_mirror.web.public import PublicApp
-from omaha_mirror.web.server import Listener
+from omaha_mirror.web.server import Listener, Place
 
 LOG = structlog.get_logger(__name__)
 GARBAGE = 10_000
 """New objects between two looks for garbage."""
+PUBLIC, ADMIN = "omaha", "admin"
+"""Names that sockets from systemd have: they take the place of `listen` and `admin.listen`."""
+
+Sockets = Mapping[str, Sequence[socket.socket]]
 
 
 @click.command()
 @config_option
-def serve(config_path: Path | None) -> None:
+@log_level_options
+def serve(config_path: Path | None, log_level: str | None) -> None:
     """Run the mirror until it is told to stop."""
     config = load(config_path, os.environ)
-    set_up_logging(config.log.format, config.log.level)
+    set_up_logging(config.log.format, log_level or config.log.level)
     try:
-        asyncio.run(_serve(config, config_path))
+        sockets = passed_sockets(os.environ, (PUBLIC, ADMIN))
+        asyncio.run(_serve(config, config_path, log_level, sockets))
     except OSError as error:
         click.echo(f"omaha-mirror: {_words(error)}", err=True)
         raise SystemExit(Exit.FAILURE) from None
@@ -52,56 +63,103 @@ def _words(error: OSError) -> str:
     )
 
 
-async def _serve(config: Config, config_path: Path | None) -> None:
+async def _serve(
+    config: Config, config_path: Path | None, log_level: str | None, sockets: Sockets
+) -> None:
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
     service = Service(config)
+    notifier = Notifier(os.environ)
     await service.start()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, service, config_path)
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGHUP, _reload, service, config_path, log_level, notifier
+    )
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
     gc.set_threshold(GARBAGE, 20, 20)
+    told = _told_to_stop()
     try:
-        async with _admin(service, config):
-            await run_until_told(Listener(PublicApp(service)), config.listen, _say)
+        async with (
+            _admin(service, config, sockets[ADMIN]),
+            _listening(Listener(PublicApp(service)), sockets[PUBLIC] or config.listen) as addresses,
+        ):
+            _say(addresses)
+            async with supervised(
+                notifier, watchdog(os.environ), addresses[0], partial(status, service)
+            ):
+                await told.wait()
     finally:
         await service.close()
 
 
-def _reload(service: Service, config_path: Path | None) -> None:
+def _reload(
+    service: Service, config_path: Path | None, log_level: str | None, notifier: Notifier
+) -> None:
     """Apply what can be applied of a changed config; a broken one changes nothing."""
+    notifier.reloading()
+    try:
+        _apply(service, config_path, log_level)
+    finally:
+        notifier.ready()
+
+
+def _apply(service: Service, config_path: Path | None, log_level: str | None) -> None:
     try:
         config = load(config_path, os.environ)
     except ConfigError as error:
         LOG.error("the config is broken, and all stays as it was", why=str(error))
         return
-    service.change_limits(config)
-    LOG.info(
-        "limits reloaded; the rest of the config needs a restart",
-        rate_limit=config.upstream.rate_limit,
-        max_fills=config.upstream.max_fills,
-    )
+    found = changes(service.config, config)
+    service.change(config)
+    set_up_logging(service.config.log.format, log_level or service.config.log.level)
+    LOG.info("config reloaded", applied=found.applied)
+    if found.restart:
+        LOG.warning("these keys of the config wait for a restart", keys=found.restart)
 
 
 @asynccontextmanager
-async def _admin(service: Service, config: Config) -> AsyncIterator[None]:
+async def _admin(
+    service: Service, config: Config, sockets: Sequence[socket.socket]
+) -> AsyncIterator[None]:
     """The admin listener, where one is wanted. Raises OSError."""
-    if not config.admin.listen:
+    addresses = [Address(*sock.getsockname()[:2]) for sock in sockets] or config.admin.listen
+    if not addresses:
         yield
         return
-    token = admin_token.read_or_make(config.token_file)
-    app = AdminApp(service.cache, service.upkeep, token, config.admin.listen)
-    listener = Listener(app)
-    service.reached_at((await listener.start(config.admin.listen))[0])
-    try:
+    place = admin_token.place(config, os.environ)
+    far = next((address for address in addresses if not address.is_loopback), None)
+    if far is not None and place == config.state_directory / "admin-token":
+        raise OSError(
+            f"the admin socket {far} is not loopback: with it, set admin.token_file or give systemd the"
+            f" credential {admin_token.CREDENTIAL}"
+        )
+    app = AdminApp(admin_routes(service), admin_token.read_or_make(place), addresses)
+    async with _listening(Listener(app), sockets or addresses) as taken:
+        service.reached_at(taken[0])
         yield
-    finally:
-        await listener.stop()
 
 
 def _say(addresses: list[Address]) -> None:
     for address in addresses:
         click.echo(f"omaha-mirror listens on http://{address}", err=True)
+
+
+def _told_to_stop() -> asyncio.Event:
+    """Set when SIGTERM or SIGINT comes."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
+
+
+@asynccontextmanager
+async def _listening(listener: Listener, places: Iterable[Place]) -> AsyncIterator[list[Address]]:
+    """Listen; gives the addresses that were really taken. Raises OSError."""
+    addresses = await listener.start(places)
+    try:
+        yield addresses
+    finally:
+        await listener.stop()
 
 
 async def run_until_told(
@@ -117,11 +175,7 @@ async def run_until_told(
     Raises:
         OSError: an address cannot be had.
     """
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
-    say(await listener.start(addresses))
-    try:
+    told = _told_to_stop()
+    async with _listening(listener, addresses) as taken:
+        say(taken)
         await told.wait()
-    finally:
-        await listener.stop()

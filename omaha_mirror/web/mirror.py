@@ -6,8 +6,10 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from omaha_mirror.cache import Reader
+from omaha_mirror.cache.events import Status
 from omaha_mirror.catalog import Decision, PackageFile
-from omaha_mirror.omaha import AppRequest
+from omaha_mirror.omaha import AppRequest, Request
+from omaha_mirror.reports import Heard, Sent
 
 
 class Mirror(Protocol):
@@ -17,8 +19,15 @@ class Mirror(Protocol):
     def public_url(self) -> str | None:
         """`scheme://host[:port]` that machines reach the mirror by; None: whatever they used."""
 
-    async def decide(self, app: AppRequest) -> Decision:
+    @property
+    def fallback(self) -> bool:
+        """Whether machines are told upstream's own address as well."""
+
+    async def decide(self, request: Request, app: AppRequest) -> Decision:
         """What to tell a machine. Never raises for what a machine or an upstream says."""
+
+    def heard(self, heard: Heard) -> None:
+        """Told of each application of each request, once it can be answered; waits for nothing."""
 
     def package(self, release: str, name: str) -> PackageFile | None:
         """A package by the path that an offer named."""
@@ -32,5 +41,14 @@ class Mirror(Protocol):
     def read(self, file: PackageFile, start: int, stop: int) -> AbstractContextManager[Reader]:
         """Read [start, stop) of a package. Raises CacheError, OSError."""
 
-    def served(self, count: int) -> None:
-        """Told how many bytes of a package went to a machine."""
+    def served(self, count: int, cache: Status) -> None:
+        """Told how many bytes of a package went to a machine, as they go."""
+
+    def sent(self, sent: Sent) -> None:
+        """Told of each answer with bytes of a package, when it ended."""
+
+    def failed(self, error: str) -> None:
+        """Told of each package that could not be had; a label of `web.errors`."""
+
+    def refused(self, error: str) -> None:
+        """Told of each request that could not be answered as it was; a label of `web.errors`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from contextlib import suppress
 
 import structlog
@@ -18,6 +19,7 @@ from aiohttp import web
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import PackageFile
+from omaha_mirror.reports import Sent
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select
 from omaha_mirror.web.errors import plain, reply_to
@@ -82,23 +84,69 @@ async def _send(
     start: int,
     stop: int,
 ) -> web.StreamResponse:
+    began = time.monotonic()
+    reader, outcome, level, why = None, "cut", "info", "cancelled"
     try:
         with mirror.read(file, start, stop) as reader:
-            window = await reader.window()
-            response.content_length = stop - start
-            response.headers["Cache-Status"] = CACHE_STATUS[reader.status]
-            await response.prepare(request)
-            while window is not None:
-                await _send_window(request, reader, window, mirror)
-                window = await reader.window()
+            await _copy(request, response, mirror, reader)
+        outcome, why = "whole", ""
+        return response
     except ConnectionError as error:
-        return _client_left(request, response, file, error)
+        why = str(error)
+        request.protocol.force_close()
+        return response
     except (CacheError, OSError) as error:
-        return _failed(request, response, file, error, start)
-    LOG.info(
-        "sent", remote=request.remote, file=file.name, start=start, stop=stop, cache=reader.status
+        reply, why = reply_to(error), str(error)
+        level = reply.level
+        mirror.failed(reply.label)
+        # Trouble that may pass must not end the attempt of a client that resumes: it is closed without an answer.
+        if response.prepared or (start > 0 and reply.status >= 500):
+            request.protocol.force_close()
+            return response
+        outcome = reply.label
+        return plain(reply.status, why)
+    finally:
+        told = Sent(
+            file=file,
+            remote=request.remote or "",
+            start=start,
+            stop=stop,
+            count=reader.offset - start if reader is not None else 0,
+            cache=reader.status if reader is not None else "miss",
+            seconds=time.monotonic() - began,
+        )
+        if response.prepared:
+            mirror.sent(told)
+        _log(level, told, outcome, why)
+
+
+async def _copy(
+    request: web.BaseRequest, response: web.StreamResponse, mirror: Mirror, reader: Reader
+) -> None:
+    window = await reader.window()
+    response.content_length = reader.stop - reader.start
+    response.headers["Cache-Status"] = CACHE_STATUS[reader.status]
+    await response.prepare(request)
+    while window is not None:
+        await _send_window(request, reader, window, mirror)
+        window = await reader.window()
+
+
+def _log(level: str, sent: Sent, outcome: str, why: str) -> None:
+    """The one line of this request."""
+    more = {"why": why} if why else {}
+    getattr(LOG, level)(
+        "package",
+        remote=sent.remote,
+        file=sent.file.name,
+        start=sent.start,
+        stop=sent.stop,
+        bytes=sent.count,
+        cache=sent.cache,
+        outcome=outcome,
+        seconds=round(sent.seconds, 3),
+        **more,
     )
-    return response
 
 
 async def _send_window(
@@ -112,7 +160,7 @@ async def _send_window(
         rest = Window(window.file, window.offset + sent, window.count - sent)
         sent += await _send_patiently(transport, reader, rest)
     reader.advance(sent)
-    mirror.served(sent)
+    mirror.served(sent, reader.status)
     if sent < window.count:
         raise CacheError(f"{window.count - sent} bytes are missing on disk")
 
@@ -145,34 +193,3 @@ async def _send_patiently(transport: asyncio.Transport, reader: Reader, window: 
         raise ConnectionResetError("the client left") from error
     finally:
         reader.on_cut = None
-
-
-def _client_left(
-    request: web.BaseRequest, response: web.StreamResponse, file: PackageFile, error: Exception
-) -> web.StreamResponse:
-    LOG.debug("client left", remote=request.remote, file=file.name, why=str(error))
-    request.protocol.force_close()
-    return response
-
-
-def _failed(
-    request: web.BaseRequest,
-    response: web.StreamResponse,
-    file: PackageFile,
-    error: CacheError | OSError,
-    start: int,
-) -> web.StreamResponse:
-    """Answer, or close without one: trouble that may pass must not end the attempt of a client that resumes."""
-    reply = reply_to(error)
-    getattr(LOG, reply.level)(
-        "package not sent whole",
-        remote=request.remote,
-        file=file.name,
-        start=start,
-        error=reply.label,
-        why=str(error),
-    )
-    if response.prepared or (start > 0 and reply.status >= 500):
-        request.protocol.force_close()
-        return response
-    return plain(reply.status, str(error))

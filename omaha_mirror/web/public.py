@@ -64,6 +64,7 @@ class PublicApp:
             raise
         except (BadRequest, OmahaError) as error:
             reply = reply_to(error)
+            self._mirror.refused(reply.label)
             LOG.debug("bad request", remote=request.remote, error=reply.label, why=str(error))
             return plain(reply.status, str(error))
         except Exception as error:

@@ -11,6 +11,7 @@ import os
 import resource
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 
 import structlog
 from aiohttp import web
@@ -30,8 +31,14 @@ RESERVED = 256
 """File descriptors that connections leave to the rest of the process."""
 GRACE = 10.0
 """Seconds that responses under way get when the mirror stops."""
+TURNS = 3
+"""What the loop takes from accepting a connection to `connection_made`; closing the server earlier drops it unheard."""
+LAST_WORDS = 1.0
+"""Seconds that connections which were taken just before get to send their first request."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Place = Address | socket.socket
+"""Where to listen: an address, or a socket that listens already."""
 
 
 class _Connection(web.RequestHandler):
@@ -68,6 +75,8 @@ class _Server(web.Server):
         )
         self._handler = handler
         self._deadlines: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+        self._all_heard = asyncio.Event()
+        self._all_heard.set()
         self._limit = most_connections()
 
     def __call__(self) -> web.RequestHandler:
@@ -88,6 +97,7 @@ class _Server(web.Server):
             return
         loop = asyncio.get_running_loop()
         self._deadlines[handler] = loop.call_later(FIRST_REQUEST, handler.force_close)
+        self._all_heard.clear()
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
@@ -99,38 +109,65 @@ class _Server(web.Server):
         deadline = self._deadlines.pop(handler, None)
         if deadline is not None:
             deadline.cancel()
+        if not self._deadlines:
+            self._all_heard.set()
+
+    async def hear_out(self) -> None:
+        """Wait a moment for the first requests of all connections that were taken."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS):
+                await self._all_heard.wait()
 
 
 class Listener:
-    """A set of addresses that a handler answers on.
+    """A set of addresses and sockets that a handler answers on.
 
     Args:
         handler: answers every request; a ConnectionError that it raises ends the connection without a word.
     """
 
     def __init__(self, handler: Handler) -> None:
-        self._runner = web.ServerRunner(_Server(handler), shutdown_timeout=GRACE)
+        self._server = _Server(handler)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=GRACE)
+        self._servers: list[asyncio.Server] = []
 
-    async def start(self, addresses: Iterable[Address]) -> list[Address]:
+    async def start(self, places: Iterable[Place]) -> list[Address]:
         """Begin to listen; gives the addresses with the ports that were really taken.
+
+        A socket is closed at the end; where another process has it too, connections wait in it from then on.
 
         Raises:
             OSError: an address cannot be had; the message names it.
         """
         await self._runner.setup()
-        for address in addresses:
-            site = web.TCPSite(
-                self._runner, address.host, address.port, backlog=BACKLOG, reuse_address=True
-            )
+        for place in places:
             try:
-                await site.start()
+                self._servers.append(await self._open(place))
             except OSError as error:
                 await self.stop()
-                raise OSError(f"cannot listen on {address}: {_reason(error)}") from None
-        return [Address(name[0], name[1]) for name in self._runner.addresses]
+                raise OSError(f"cannot listen on {place}: {_reason(error)}") from None
+        sockets = (sock for server in self._servers for sock in server.sockets)
+        return [Address(*sock.getsockname()[:2]) for sock in sockets]
+
+    async def _open(self, place: Place) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        if isinstance(place, socket.socket):
+            return await loop.create_server(self._server, sock=place, backlog=BACKLOG)
+        return await loop.create_server(
+            self._server, place.host, place.port, backlog=BACKLOG, reuse_address=True
+        )
 
     async def stop(self) -> None:
-        """Stop listening; responses under way get a moment to end."""
+        """Stop listening; who was let in is still heard, and responses under way get a moment to end."""
+        loop = asyncio.get_running_loop()
+        for server in self._servers:
+            for sock in server.sockets:
+                loop.remove_reader(sock.fileno())
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        for server in self._servers:
+            server.close()
+        await self._server.hear_out()
         await self._runner.cleanup()
 
 

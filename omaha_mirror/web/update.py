@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 import structlog
 from aiohttp import web
@@ -14,12 +15,14 @@ from omaha_mirror.omaha import (
     AppResponse,
     Manifest,
     OmahaError,
+    Request,
     Response,
     describe_event,
     localise,
     parse_request,
     serialise_response,
 )
+from omaha_mirror.reports import Heard
 from omaha_mirror.telemetry import printable
 from omaha_mirror.web.base_url import base_url
 from omaha_mirror.web.body import read_body
@@ -42,6 +45,7 @@ class UpdateEndpoint:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer each app of the request, in order; events and pings need nothing but this."""
+        began = time.monotonic()
         base = base_url(self._mirror.public_url, request.scheme, request.headers.get("Host", ""))
         body = await read_body(request)
         try:
@@ -49,16 +53,20 @@ class UpdateEndpoint:
         except OmahaError as error:
             self._complain(request.remote or "", str(error))
             raise
-        decisions = await asyncio.gather(*map(self._decide, asked.apps))
+        decisions = await asyncio.gather(*(self._decide(asked, app) for app in asked.apps))
         told = list(zip(asked.apps, decisions, strict=True))
+        answer = web.Response(body=self._serialised(told, base), content_type="text/xml")
+        remote = request.remote or ""
         for app, decision in told:
-            _log(request.remote, app, decision)
-        return web.Response(body=self._serialised(told, base), content_type="text/xml")
+            heard = Heard(asked, app, decision, remote)
+            self._mirror.heard(heard)
+            _log(heard, time.monotonic() - began)
+        return answer
 
     def _serialised(self, told: Told, base: str) -> bytes:
         """The answer's bytes; machines of one kind get the same ones, so they are made once."""
         if len(told) != 1:
-            return serialise_response(_answer(told, base))
+            return serialise_response(self._answer(told, base))
         [(app, decision)] = told
         shape = (base, *_shape(app, decision))
         known = self._answers.get(shape)
@@ -66,11 +74,23 @@ class UpdateEndpoint:
             if len(self._answers) >= REMEMBERED:
                 self._answers.clear()
             release = decision.release if decision is not None else None
-            known = self._answers[shape] = release, serialise_response(_answer(told, base))
+            known = self._answers[shape] = release, serialise_response(self._answer(told, base))
         return known[1]
 
-    async def _decide(self, app: AppRequest) -> Decision | None:
-        return await self._mirror.decide(app) if app.update_check is not None else None
+    async def _decide(self, asked: Request, app: AppRequest) -> Decision | None:
+        return await self._mirror.decide(asked, app) if app.update_check is not None else None
+
+    def _answer(self, told: Told, base: str) -> Response:
+        releases = {
+            id(decision.release.manifest): decision.release
+            for _, decision in told
+            if decision is not None and decision.release is not None
+        }
+
+        def codebase(_: AppResponse, manifest: Manifest) -> str:
+            return f"{base}/packages/{releases[id(manifest)].id}/"
+
+        return localise(answer(told), codebase, fallback=self._mirror.fallback)
 
     def _complain(self, remote: str, problem: str) -> None:
         if remote not in self._complained and len(self._complained) < REMEMBERED:
@@ -81,37 +101,46 @@ class UpdateEndpoint:
 def _shape(app: AppRequest, decision: Decision | None) -> tuple[object, ...]:
     """All that an answer is made of. A release is told by its identity: it is remembered with the answer."""
     asked = app.app_id, app.ping is not None, len(app.events)
-    return asked if decision is None else (*asked, decision.reason, id(decision.release))
+    return (
+        asked
+        if decision is None
+        else (
+            *asked,
+            decision.reason,
+            decision.poll_interval,
+            id(decision.release),
+        )
+    )
 
 
-def _answer(told: Told, base: str) -> Response:
-    releases = {
-        id(decision.release.manifest): decision.release
-        for _, decision in told
-        if decision is not None and decision.release is not None
-    }
-
-    def codebase(_: AppResponse, manifest: Manifest) -> str:
-        return f"{base}/packages/{releases[id(manifest)].id}/"
-
-    return localise(answer(told), codebase)
-
-
-def _log(remote: str | None, app: AppRequest, decision: Decision | None) -> None:
-    machine = {
-        "remote": remote,
+def _log(heard: Heard, seconds: float) -> None:
+    """The one line of this request: what the machine said, what it was told, and why."""
+    app, decision = heard.app, heard.decision
+    line: dict[str, object] = {
+        "remote": heard.remote,
         "machine": printable(app.machineid),
         "track": printable(app.track),
+        "board": printable(app.board),
         "version": printable(app.version),
     }
+    if news := "; ".join(_news(app)):
+        line["events"] = printable(news)
+    if decision is None:
+        LOG.info("event" if app.events else "ping", **line)
+        return
+    line["decision"] = "offered" if decision.release is not None else "noupdate"
+    line["reason"] = decision.reason.value
+    if decision.release is not None:
+        line["offered"] = decision.release.version
+    else:
+        line["why"] = printable(decision.words)
+    LOG.info("check", **line, seconds=round(seconds, 3))
+
+
+def _news(app: AppRequest) -> Iterator[str]:
+    """What a machine reports, in words; that it runs what it runs, which every check says, is no news."""
     for event in app.events:
-        words = describe_event(
-            event.eventtype, event.eventresult, event.errorcode, event.previousversion
-        )
-        LOG.info("event", **machine, words=printable(words))
-    if decision is not None:
-        offered = decision.release.version if decision.release is not None else None
-        why = {"why": printable(decision.words)} if offered is None else {}
-        LOG.info("check", **machine, reason=decision.reason.value, offered=offered, **why)
-    elif not app.events:
-        LOG.debug("ping", **machine)
+        if event.previousversion != "":
+            yield describe_event(
+                event.eventtype, event.eventresult, event.errorcode, event.previousversion
+            )

@@ -41,13 +41,19 @@ def settings(directory: Path, release_url: str, **changes: Any) -> dict[str, Any
     """A config that pins `stable` to the one release there is."""
     # One certificate is read in much less time than all those of the system.
     ca_file = str(DATA / "tls" / "authority.pem")
-    upstream = {"release_url": release_url, "ca_file": ca_file, **changes.pop("upstream", {})}
+    upstream = {
+        "omaha_url": None,
+        "release_url": release_url,
+        "ca_file": ca_file,
+        **changes.pop("upstream", {}),
+    }
     cache = {"directory": str(directory / "cache"), "min_free": 0, **changes.pop("cache", {})}
     return {
         "listen": ["127.0.0.1:0"],
         "admin": {"listen": ["127.0.0.1:0"]},
         "cache": cache,
         "state_directory": str(directory / "state"),
+        "default_track": "hold",
         "tracks": {"stable": VERSION},
         "upstream": upstream,
         **changes,

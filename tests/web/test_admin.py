@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from omaha_mirror.config import Address
-from omaha_mirror.web.admin import AdminApp
+from omaha_mirror.web.admin import AdminApp, admin_routes
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD, PAYLOAD_PATH, VERSION, Mirror
 from tests.support.talk import Answer, ask, dial, request
@@ -54,7 +54,7 @@ async def listen(mirror: Mirror) -> AsyncIterator[Listen]:
 
     async def start(*configured: str) -> Admin:
         addresses = [Address.parse(text) for text in configured]
-        app = AdminApp(mirror.service.cache, mirror.service.upkeep, TOKEN, addresses)
+        app = AdminApp(admin_routes(mirror.service), TOKEN, addresses)
         listeners.append(Listener(app))
         [address] = await listeners[-1].start([Address("127.0.0.1", 0)])
         return Admin(address)

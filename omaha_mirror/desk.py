@@ -1,0 +1,185 @@
+"""Where a machine's question becomes a decision, and where its reports go on from.
+
+What is known answers at once. Only where nothing is known yet does a check wait for upstream, and for a moment only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from omaha_mirror import config
+from omaha_mirror.catalog import Catalog, Decision, Reason, Step, decide
+from omaha_mirror.catalog.relay import Relay as Relaying
+from omaha_mirror.catalog.relay import Relayed
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.omaha import AppRequest, Request, serialise_request
+from omaha_mirror.upstream.identity import anonymous
+from omaha_mirror.upstream.outbox import Outbox
+
+FIRST_ANSWER = 5.0
+"""Seconds that a check may wait for a release to be learnt; after that it is `noupdate`, and learnt on."""
+NOT_OURS = {Reason.UNKNOWN_APP, Reason.UNKNOWN_BOARD, Reason.HELD, Reason.VERSION_UNREADABLE}
+"""What upstream is not asked about."""
+NO_UPSTREAM = "upstream.omaha_url is null, so the track must be pinned"
+
+ForwardEvents = Literal["none", "anonymous", "all"]
+
+
+def rule_of(track: config.Track) -> Rule:
+    """The rule of a track, as the catalog takes it."""
+    match track:
+        case config.Hold():
+            return Hold()
+        case config.Relay():
+            return Relay()
+        case config.Follow(delay=delay, ramp=ramp, max_version=newest):
+            return Follow(delay, ramp, newest)
+        case config.Pin(version=version, packages=packages):
+            return Pin(version, packages, track.allow_downgrade, track.skip_floors)
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What goes to the Omaha server upstream, where there is one.
+
+    Attributes:
+        relay: asks in the machines' own names.
+        outbox: what they report, on its way.
+        secret: that pseudonyms are made with.
+    """
+
+    relay: Relaying
+    outbox: Outbox
+    secret: bytes
+
+
+class Desk:
+    """Decides what machines are told.
+
+    Args:
+        catalog: of releases.
+        upstream: None where nobody is to be asked.
+        rule: gives the rule of a track.
+        judged: gives what is known of a step, with what the cache knows of its bytes.
+        app_ids: the applications that are answered for.
+        forward: what upstream is told of machines that are not relayed.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        upstream: Upstream | None,
+        rule: Callable[[str], Rule],
+        judged: Callable[[Step], Step],
+        app_ids: Collection[str],
+        forward: Callable[[], ForwardEvents],
+    ) -> None:
+        self._catalog = catalog
+        self._upstream = upstream
+        self._rule = rule
+        self._judged = judged
+        self._app_ids = app_ids
+        self._forward = forward
+
+    async def decide(self, request: Request, app: AppRequest) -> Decision:
+        """What to tell a machine; asks upstream first where nothing is known yet."""
+        rule = self._rule(app.track)
+        decision = self._decide(app, rule)
+        if decision.reason in NOT_OURS:
+            return decision
+        if isinstance(rule, Relay):
+            return await self._relayed(request, app, rule)
+        if isinstance(rule, Follow) and self._upstream is not None:
+            await self._catalog.follow(app.app_id, app.board, app.track, FIRST_ANSWER)
+            decision = self._decide(app, rule)
+        return await self._looked_up(app, rule, decision, lambda: self._decide(app, rule))
+
+    def _decide(self, app: AppRequest, rule: Rule) -> Decision:
+        steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
+        nothing = self._catalog.nothing(app.app_id, app.board, app.track)
+        if self._upstream is None:
+            nothing = Reason.NO_UPDATE_UPSTREAM, NO_UPSTREAM
+        return self._told(app, rule, steps, nothing)
+
+    def _told(
+        self, app: AppRequest, rule: Rule, steps: tuple[Step, ...], nothing: tuple[Reason, str]
+    ) -> Decision:
+        return decide(
+            app,
+            rule,
+            tuple(map(self._judged, steps)),
+            now=time.time(),
+            app_ids=self._app_ids,
+            nothing=nothing,
+        )
+
+    async def _looked_up(
+        self, app: AppRequest, rule: Rule, decision: Decision, again: Callable[[], Decision]
+    ) -> Decision:
+        """Decide again when what the decision rests on was looked up; waits only while nothing can be decided."""
+        if decision.version is None:
+            return decision
+        wait = FIRST_ANSWER if decision.reason is Reason.WARMING else 0.0
+        await self._catalog.look_up(app.app_id, app.board, decision.version, rule, app.oem, wait)
+        return decision if decision.release is not None else again()
+
+    # Relay
+
+    async def _relayed(self, request: Request, app: AppRequest, rule: Relay) -> Decision:
+        if self._upstream is None:
+            return Decision(Reason.NO_UPDATE_UPSTREAM, detail=NO_UPSTREAM)
+        reports = replace(request, apps=(replace(app, update_check=None),))
+        try:
+            relayed = await self._upstream.relay.check(app, request)
+        except asyncio.CancelledError:
+            self._send(reports)
+            raise
+        if not relayed.delivered:
+            self._send(reports)
+        if relayed.release is not None:
+            self._catalog.told(relayed.release)
+
+        def again() -> Decision:
+            return self._told(app, rule, self._step(app, relayed), (relayed.reason, relayed.detail))
+
+        return await self._looked_up(app, rule, again(), again)
+
+    def _step(self, app: AppRequest, relayed: Relayed) -> tuple[Step, ...]:
+        """What upstream offers the machine, as far as it is looked up, with the attributes that it was told with."""
+        if relayed.version is None:
+            return ()
+        step = self._catalog.step(app.app_id, app.board, relayed.version)
+        known, told = step.known, relayed.release
+        if told is not None and known.release is not None and known.release.id == told.id:
+            step = replace(step, known=replace(known, release=told))
+        return (step,)
+
+    # Reports
+
+    def heard(self, request: Request, app: AppRequest) -> None:
+        """Pass on what a machine reports, where it is to be passed on; waits for nothing."""
+        if self._upstream is None or app.app_id not in self._app_ids:
+            return
+        if isinstance(self._rule(app.track), Relay):
+            # A check took its events along.
+            if app.update_check is None:
+                self._send(replace(request, apps=(app,)))
+            return
+        # Every check says that the machine runs what it runs: that is no news.
+        news = tuple(event for event in app.events if event.previousversion != "")
+        mode = self._forward()
+        if not news or mode == "none":
+            return
+        told = replace(app, update_check=None, events=news)
+        if mode == "anonymous":
+            self._send(anonymous(request, told, self._upstream.secret))
+        else:
+            self._send(replace(request, apps=(told,)))
+
+    def _send(self, request: Request) -> None:
+        if self._upstream is not None and (request.apps[0].events or request.apps[0].ping):
+            self._upstream.outbox.put(serialise_request(request))

@@ -1,0 +1,49 @@
+"""What happens in the cache, told in the log."""
+
+from __future__ import annotations
+
+import structlog
+
+from omaha_mirror.cache import Verdict, events
+from omaha_mirror.cache.upkeep import Outcome
+
+LOG = structlog.get_logger(__name__)
+
+
+def tell(event: events.Event) -> None:
+    """One line for what an operator wants to know of."""
+    match event:
+        case events.FillStarted():
+            LOG.info("fill started", source=event.source, size=event.size, resumed=event.resumed)
+        case events.Trouble():
+            LOG.warning(
+                "upstream trouble",
+                source=event.source,
+                position=event.position,
+                reason=event.reason,
+                again_in=round(event.pause, 2),
+            )
+        case events.FillEnded():
+            say = LOG.info if event.outcome is events.Outcome.PROVEN else LOG.warning
+            say(
+                "fill ended",
+                source=event.source,
+                outcome=event.outcome.value,
+                fetched=event.fetched,
+                seconds=round(event.seconds, 3),
+                reason=event.reason,
+            )
+        case events.NotKept():
+            LOG.error("passes through unkept", source=event.source, reason=event.reason)
+        case events.Rotten():
+            LOG.error("a blob rotted; it was put aside", key=event.key, reason=event.reason)
+        case events.Evicted():
+            LOG.info("evicted", key=event.key, size=event.size)
+        case _:
+            pass
+
+
+def tell_verdict(verdict: Verdict) -> None:
+    """A line where a blob cannot be verified; that one is wrong is an event of the cache."""
+    if verdict.outcome is Outcome.UNKNOWN:
+        LOG.warning("cannot verify", key=verdict.key, reason=verdict.reason)

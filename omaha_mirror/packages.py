@@ -1,0 +1,67 @@
+"""Where catalog, cache and upstream meet: a package that is named becomes bytes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from omaha_mirror.cache import Cache, Expected, Reader
+from omaha_mirror.cache.blob import Proof
+from omaha_mirror.cache.errors import CacheError
+from omaha_mirror.catalog import CannotProve, Catalog, PackageFile
+from omaha_mirror.expect import expected
+from omaha_mirror.omaha import Digest
+from omaha_mirror.upstream.fetcher import Fetcher
+from omaha_mirror.upstream.releases import RemotePackage
+from omaha_mirror.upstream_source import UpstreamSource
+
+
+class Packages:
+    """Has packages through the cache.
+
+    Args:
+        cache: that they are kept in.
+        fetcher: that brings them from upstream.
+        rng: for jitter.
+    """
+
+    def __init__(self, cache: Cache, fetcher: Fetcher, rng: random.Random) -> None:
+        self._cache = cache
+        self._fetcher = fetcher
+        self._rng = rng
+
+    @contextmanager
+    def read(self, file: PackageFile, start: int, stop: int) -> Iterator[Reader]:
+        """Read [start, stop) of a package; see `Cache.read`."""
+        with self._cache.read(expected(file), self._source(file), start, stop) as reader:
+            yield reader
+
+    async def fetch(self, file: PackageFile) -> Proof | None:
+        """Have a package here, proven. Raises CacheError, OSError."""
+        return await self._cache.fetch(expected(file), self._source(file))
+
+    async def prove(self, package: RemotePackage) -> Digest:
+        """Fetch a package of which nobody tells a digest: what arrives whole under one validator counts.
+
+        Raises:
+            CannotProve: with words.
+        """
+        unnamed = Expected(package.size, source=package.url)
+        source = UpstreamSource(self._fetcher, package.url, package.size, self._rng, known=False)
+        try:
+            proof = await self._cache.fetch(unnamed, source)
+        except (CacheError, OSError) as error:
+            raise CannotProve(f"{package.url}: {error}") from error
+        if proof is None:
+            raise CannotProve(f"{package.url} was there without being proven")
+        return Digest("sha256", proof.sha256)
+
+    def _source(self, file: PackageFile) -> UpstreamSource:
+        known = (file.sha256 or file.sha1) is not None
+        return UpstreamSource(self._fetcher, file.url, file.size, self._rng, known=known)
+
+
+def is_offered(catalog: Catalog, key: str) -> bool:
+    """Whether a blob is a package of a release that machines are offered now."""
+    return any(expected(file).key == key for release in catalog.current() for file in release.files)
