@@ -1,0 +1,59 @@
+"""The fleet: which machines there are, what they asked, were told and reported, and how to tell people of it.
+
+`FleetRecorder` takes what happens and never delays or fails an answer; `FleetReader` answers questions; `explain` puts
+what it finds into sentences.
+"""
+
+from omaha_mirror.fleet.backlog import Backlog
+from omaha_mirror.fleet.causes import Cause, cause_of
+from omaha_mirror.fleet.database import BadDatabaseURL, Database
+from omaha_mirror.fleet.explain import explain
+from omaha_mirror.fleet.facts import facts_of
+from omaha_mirror.fleet.model import (
+    CheckIn,
+    Event,
+    EventReport,
+    Machine,
+    State,
+    Stretch,
+    Transfer,
+)
+from omaha_mirror.fleet.reader import (
+    Census,
+    FleetReader,
+    FleetUnavailable,
+    History,
+    MachineEvent,
+    MachineQuery,
+    Page,
+    Served,
+)
+from omaha_mirror.fleet.recorder import FleetRecorder
+from omaha_mirror.fleet.states import state_of
+
+__all__ = [
+    "Backlog",
+    "BadDatabaseURL",
+    "Cause",
+    "Census",
+    "CheckIn",
+    "Database",
+    "Event",
+    "EventReport",
+    "FleetReader",
+    "FleetRecorder",
+    "FleetUnavailable",
+    "History",
+    "Machine",
+    "MachineEvent",
+    "MachineQuery",
+    "Page",
+    "Served",
+    "State",
+    "Stretch",
+    "Transfer",
+    "cause_of",
+    "explain",
+    "facts_of",
+    "state_of",
+]

@@ -1,0 +1,59 @@
+"""What an Omaha request says about its machine, in the order in which it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from omaha_mirror.fleet.model import CheckIn, EventReport
+from omaha_mirror.omaha import AppRequest
+
+
+def facts_of(
+    app: AppRequest,
+    *,
+    time: float,
+    address: str,
+    reason: str = "",
+    offered: str | None = None,
+    detail: str = "",
+    inputs: Mapping[str, str] | None = None,
+) -> tuple[CheckIn | EventReport, ...]:
+    """What to record of one application of a request, and of its answer.
+
+    The events come first: they happened before the check that brings them. A request with events alone is no check-in.
+    See `CheckIn` for the arguments.
+    """
+    events = tuple(
+        EventReport(
+            time=time,
+            address=address,
+            machineid=app.machineid,
+            app_id=app.app_id,
+            version=app.version,
+            eventtype=event.eventtype,
+            eventresult=event.eventresult,
+            errorcode=event.errorcode,
+            previousversion=event.previousversion,
+        )
+        for event in app.events
+    )
+    if app.update_check is None and app.ping is None:
+        return events
+    checkin = CheckIn(
+        time=time,
+        address=address,
+        machineid=app.machineid,
+        app_id=app.app_id,
+        version=app.version,
+        alias=app.machinealias,
+        board=app.board,
+        track=app.track,
+        oem=app.oem,
+        oemversion=app.oemversion,
+        alephversion=app.alephversion,
+        reason=reason,
+        offered=offered,
+        detail=detail,
+        inputs=tuple((inputs or {}).items()),
+    )
+    return *events, checkin

@@ -1,0 +1,169 @@
+"""What a batch of news makes of the rows that were there: pure, in the order in which it happened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from omaha_mirror.fleet.model import (
+    CheckIn,
+    EventReport,
+    Item,
+    State,
+    Transfer,
+    machine_key,
+)
+from omaha_mirror.fleet.schema import REPORTS, STRETCHES
+from omaha_mirror.fleet.states import after_checkin, after_event
+
+DAY = 86400
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Rows to write, by key; each replaces the one that is there, but those of transfers are added to it."""
+
+    machines: dict[int, Row] = field(default_factory=dict)
+    checkins: dict[tuple[int, int], Row] = field(default_factory=dict)
+    events: dict[tuple[int, int], Row] = field(default_factory=dict)
+    transfers: dict[tuple[int, str, str, str], Row] = field(default_factory=dict)
+
+
+def keyed(items: Iterable[Item]) -> list[tuple[int, Item]]:
+    """The items, each with the key of the machine that it is about; a transfer is about none."""
+    return [
+        (0 if isinstance(item, Transfer) else machine_key(item.machineid, item.app_id), item)
+        for item in items
+    ]
+
+
+def fold(known: Mapping[int, Row], items: Iterable[tuple[int, Item]]) -> Changes:
+    """Take in the items, oldest first.
+
+    Args:
+        known: the rows of the machines that they are about, as far as there are any.
+        items: tidy ones, with their keys.
+    """
+    changes = Changes()
+    for key, item in items:
+        if isinstance(item, Transfer):
+            _transferred(changes, item)
+            continue
+        machine = changes.machines.get(key)
+        if machine is None:
+            row = known.get(key) or _new(key, item)
+            machine = changes.machines[key] = dict(row)
+        machine["address"] = item.address
+        machine["last_seen"] = max(machine["last_seen"], item.time)
+        if isinstance(item, CheckIn):
+            _checked_in(changes, machine, item)
+        else:
+            _reported(changes, machine, item)
+    return changes
+
+
+def _new(key: int, item: CheckIn | EventReport) -> Row:
+    return {
+        "id": key,
+        "machineid": item.machineid,
+        "app_id": item.app_id,
+        "address": item.address,
+        **dict.fromkeys(_SENT, ""),
+        "version": item.version,
+        "state": State.UNDEFINED,
+        "errorcode": None,
+        "reason": "",
+        "offered": None,
+        "first_seen": item.time,
+        "last_seen": item.time,
+        "since": item.time,
+        "asked": 0,
+        "stretches": 0,
+        "reports": 0,
+    }
+
+
+def _checked_in(changes: Changes, machine: Row, checkin: CheckIn) -> None:
+    before = machine["version"], machine["track"], machine["reason"], machine["offered"]
+    for name in _SENT:
+        machine[name] = getattr(checkin, name)
+    _enter(machine, after_checkin(State(machine["state"]), checkin), machine["errorcode"])
+    if not checkin.reason:
+        if before[:2] != (checkin.version, checkin.track):
+            machine["asked"] = 0
+        return
+    if (
+        before == (checkin.version, checkin.track, checkin.reason, checkin.offered)
+        and machine["asked"]
+    ):
+        machine["asked"] += 1
+    else:
+        machine["asked"] = 1
+        machine["stretches"] += 1
+        machine["since"] = checkin.time
+        machine["reason"], machine["offered"] = checkin.reason, checkin.offered
+    slot = (machine["stretches"] - 1) % STRETCHES
+    changes.checkins[machine["id"], slot] = {
+        "machine": machine["id"],
+        "slot": slot,
+        "first": machine["since"],
+        "last": checkin.time,
+        "count": machine["asked"],
+        "version": checkin.version,
+        "track": checkin.track,
+        "reason": checkin.reason,
+        "offered": checkin.offered,
+        "detail": checkin.detail,
+        "inputs": _json(checkin.inputs),
+    }
+
+
+@lru_cache(maxsize=256)
+def _json(inputs: tuple[tuple[str, str], ...]) -> str:
+    """Machines of one kind are told the same for the same reasons."""
+    return json.dumps(dict(inputs))
+
+
+def _reported(changes: Changes, machine: Row, event: EventReport) -> None:
+    slot = machine["reports"] % REPORTS
+    machine["reports"] += 1
+    changes.events[machine["id"], slot] = {
+        "machine": machine["id"],
+        "slot": slot,
+        "time": event.time,
+        "eventtype": event.eventtype,
+        "eventresult": event.eventresult,
+        "errorcode": event.errorcode,
+        "previousversion": event.previousversion,
+        "version": event.version,
+    }
+    _enter(machine, after_event(State(machine["state"]), event), event.errorcode)
+
+
+def _enter(machine: Row, state: State, errorcode: int | None) -> None:
+    """Set the state; an errorcode stays with the failure or deferral that it is about."""
+    if state not in (State.ERROR, State.ON_HOLD):
+        machine["errorcode"] = None
+    elif errorcode:
+        machine["errorcode"] = errorcode
+    machine["state"] = state.value
+
+
+def _transferred(changes: Changes, transfer: Transfer) -> None:
+    day = int(transfer.time // DAY) * DAY
+    key = day, transfer.release, transfer.name, transfer.cache_status
+    row = changes.transfers.get(key)
+    if row is None:
+        names = ("day", "release", "name", "cache_status")
+        row = {**dict(zip(names, key, strict=True)), "requests": 0, "bytes": 0, "seconds": 0.0}
+        changes.transfers[key] = row
+    row["requests"] += 1
+    row["bytes"] += transfer.bytes
+    row["seconds"] += transfer.seconds
+
+
+_SENT = ("alias", "board", "track", "oem", "oemversion", "version", "alephversion")

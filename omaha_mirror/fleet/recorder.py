@@ -1,0 +1,186 @@
+"""The write-behind queue: whoever records waits for nothing, whatever the database does.
+
+News waits in memory, within bounds, and is written in batches by one task. While the database fails, nothing but the
+bounds makes news go, and it is tried again and again. A process that is killed loses at most what waited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from sqlalchemy.exc import DataError, IntegrityError
+
+from omaha_mirror.fleet.backlog import Backlog, Waiting
+from omaha_mirror.fleet.database import Database
+from omaha_mirror.fleet.model import EventReport, Item, tidy
+from omaha_mirror.fleet.states import says_nothing
+from omaha_mirror.fleet.store import upkeep, write
+
+LOG = logging.getLogger(__name__)
+BATCH = 200
+"""Items written at once: few enough that making them up does not hold up the answers to machines."""
+UPKEEP = 300.0
+"""Seconds from one census and sweep to the next."""
+UNUSABLE = (DataError, IntegrityError, OverflowError, TypeError, ValueError)
+"""What is the fault of the items, not of the database: trying again would block all that comes after them."""
+
+
+class FleetRecorder:
+    """Takes news at any time, from the event loop's thread, and writes it in its own.
+
+    Args:
+        database: where to; its tables are made first.
+        retention: seconds that history is kept.
+        interval: seconds in which news gathers to a batch.
+        retry: seconds between attempts while the database fails.
+        backlog: what waits, with its bounds.
+        clock: seconds since the epoch.
+
+    Attributes:
+        trouble: why nothing can be written at the moment; None when all is well.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        retention: float = 90 * 86400.0,
+        interval: float = 0.25,
+        retry: float = 2.0,
+        backlog: Backlog | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.trouble: str | None = None
+        self._database = database
+        self._retention = retention
+        self._interval = interval
+        self._retry = retry
+        self._backlog = Backlog() if backlog is None else backlog
+        self._clock = clock
+        self._migrated = False
+        self._kept_up = float("-inf")
+        self._news = asyncio.Event()
+        self._written = asyncio.Event()
+        self._written.set()
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def queued(self) -> int:
+        """Items that wait."""
+        return len(self._backlog)
+
+    @property
+    def queued_bytes(self) -> int:
+        """About how much memory they take."""
+        return self._backlog.bytes
+
+    @property
+    def dropped(self) -> int:
+        """Items that were never written, since the start."""
+        return self._backlog.dropped
+
+    def put(self, item: Item) -> None:
+        """Record something. Never waits, never raises; under overload something older is dropped."""
+        if isinstance(item, EventReport) and says_nothing(item):
+            return
+        self._backlog.put(tidy(item))
+        self._written.clear()
+        self._news.set()
+
+    def start(self) -> None:
+        """Begin to write; a database that is not there yet is waited for."""
+        self._task = asyncio.create_task(self._run())
+
+    async def flush(self) -> None:
+        """Return when all that was put is written."""
+        await self._written.wait()
+
+    async def close(self, deadline: float = 5.0) -> None:
+        """Write what waits, for at most `deadline` seconds; what is left then counts as dropped."""
+        self._closing.set()
+        self._news.set()
+        if self._task is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(deadline):
+                    await self._task
+        if lost := len(self._backlog):
+            LOG.warning("the fleet database did not take %d items in time; they are lost", lost)
+            self._backlog.drop_all()
+
+    async def _run(self) -> None:
+        while self._backlog or not self._closing.is_set():
+            try:
+                await self._work()
+            except Exception as error:  # drivers raise anything, and nothing may end the recording
+                self._failed(error)
+                await self._rest_after_failure()
+            else:
+                await self._gather()
+
+    async def _work(self) -> None:
+        if not self._migrated:
+            await self._database.migrate()
+            self._migrated = True
+        while batch := self._backlog.take(BATCH):
+            await self._write(batch)
+        self._written.set()
+        if time.monotonic() >= self._kept_up + UPKEEP:
+            await upkeep(self._database, self._clock(), self._retention)
+            self._kept_up = time.monotonic()
+        self._recovered()
+
+    async def _write(self, batch: Sequence[Waiting]) -> None:
+        try:
+            await write(self._database, [waiting.item for waiting in batch])
+        except UNUSABLE as error:
+            LOG.error("the fleet database cannot hold %d items: %s", len(batch), _line(error))
+            self._backlog.dropped += len(batch)
+        except BaseException:
+            self._backlog.give_back(batch)
+            raise
+
+    async def _gather(self) -> None:
+        """Wait for news and then for what comes with it, or until upkeep is due."""
+        self._news.clear()
+        if not self._backlog and not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(UPKEEP):
+                    await self._news.wait()
+        await self._rest(self._interval)
+
+    async def _rest_after_failure(self) -> None:
+        if self._closing.is_set():
+            await asyncio.sleep(self._retry)
+        else:
+            await self._rest(self._retry)
+
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until the recorder is to close."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+
+    def _failed(self, error: Exception) -> None:
+        if self.trouble is None:
+            LOG.warning(
+                "the fleet database %s fails: %s; news is kept in memory meanwhile",
+                self._database.where,
+                _line(error),
+            )
+        self.trouble = _line(error)
+
+    def _recovered(self) -> None:
+        if self.trouble is not None:
+            LOG.warning("the fleet database works again")
+        self.trouble = None
+
+
+def _line(error: Exception) -> str:
+    """The first line of what the driver says; the rest is SQL and values."""
+    text = str(getattr(error, "orig", None) or error)
+    return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}"[:300]

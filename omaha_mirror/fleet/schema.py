@@ -1,0 +1,120 @@
+"""The tables of the fleet database; `migrations` makes them, and a test holds the two together.
+
+Each machine's check-ins and events are rings: a slot is written over when its turn comes again, so that no machine can
+fill the database, and a row that is written twice is the same row.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text
+
+STRETCHES = 50
+REPORTS = 100
+"""Slots of a machine's rings: different answers, and events."""
+
+METADATA = MetaData()
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _time(name: str) -> Column[float]:
+    return Column(name, Float, nullable=False)
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _key(name: str) -> Column[int]:
+    return Column(name, BigInteger, primary_key=True, autoincrement=False)
+
+
+def _text_key(name: str) -> Column[str]:
+    return Column(name, Text, primary_key=True)
+
+
+machines = Table(
+    "machines",
+    METADATA,
+    _key("id"),
+    _text("machineid"),
+    _text("app_id"),
+    _text("address"),
+    _text("alias"),
+    _text("board"),
+    _text("track"),
+    _text("oem"),
+    _text("oemversion"),
+    _text("version"),
+    _text("alephversion"),
+    _text("state"),
+    Column("errorcode", BigInteger),
+    _text("reason"),
+    Column("offered", Text),
+    _time("first_seen"),
+    _time("last_seen"),
+    _time("since"),
+    _number("asked"),
+    _number("stretches"),
+    _number("reports"),
+    Index("machines_search", "machineid", "alias", "address"),
+    Index("machines_last_seen", "last_seen"),
+)
+"""One row for one application of one machine: `model.Machine`."""
+
+checkins = Table(
+    "checkins",
+    METADATA,
+    _key("machine"),
+    _key("slot"),
+    _time("first"),
+    _time("last"),
+    _number("count"),
+    _text("version"),
+    _text("track"),
+    _text("reason"),
+    Column("offered", Text),
+    _text("detail"),
+    _text("inputs"),
+)
+"""`model.Stretch`; `inputs` is a JSON object."""
+
+events = Table(
+    "events",
+    METADATA,
+    _key("machine"),
+    _key("slot"),
+    _time("time"),
+    Column("eventtype", BigInteger),
+    Column("eventresult", BigInteger),
+    Column("errorcode", BigInteger),
+    Column("previousversion", Text),
+    _text("version"),
+    Index("events_time", "time"),
+)
+"""`model.Event`."""
+
+transfers = Table(
+    "transfers",
+    METADATA,
+    _key("day"),
+    _text_key("release"),
+    _text_key("name"),
+    _text_key("cache_status"),
+    _number("requests"),
+    _number("bytes"),
+    _time("seconds"),
+)
+"""What was sent on a day; `day` is its first second, UTC."""
+
+census = Table(
+    "census",
+    METADATA,
+    _key("hour"),
+    _text_key("kind"),
+    _text_key("value"),
+    Column("machines", Integer, nullable=False),
+)
+"""How many machines had a version (`kind` is `version`) or state at the end of an hour; `hour` is its first second, UTC."""

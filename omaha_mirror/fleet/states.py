@@ -1,0 +1,96 @@
+"""The state of a machine, under the names that Nebraska gave them, from what update_engine really sends.
+
+One update is: a check that is offered a release, event 13/1, the download, 14/1, 3/1, then pings alone until the reboot,
+and with the next check 3/2 with the version that it came from (omaha_request_action.cc:83-140). `previousversion=""`
+comes with every check and says nothing; `0.0.0.0` comes with the first one ever. Nebraska's own rules wait for an event
+800 that update_engine does not have, so a machine behind it is never installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from omaha_mirror.fleet.model import CheckIn, Event, EventReport, State
+from omaha_mirror.omaha import EventResult, EventType
+
+SETTLED = frozenset({"up-to-date", "newer-than-pin", "no-update-upstream"})
+"""Reasons of an answer to a machine that has all it should have."""
+HELD = frozenset(
+    {
+        "held",
+        "delayed",
+        "not-its-turn",
+        "above-max-version",
+        "not-the-wanted-prefix",
+        "withdrawn-upstream",
+        "upstream-busy",
+    }
+)
+"""Reasons of an answer to a machine that a policy keeps back."""
+
+NO_VERSION = ("", "0.0.0.0")  # noqa: S104 - a version
+FAILURES = frozenset(
+    {
+        EventResult.ERROR,
+        EventResult.ERROR_INSTALLER_MSI,
+        EventResult.ERROR_INSTALLER_OTHER,
+        EventResult.INSTALLER_SYSTEM,
+        EventResult.HANDOFF_ERROR,
+    }
+)
+
+
+def says_nothing(event: EventReport | Event) -> bool:
+    """Whether it is the event that update_engine adds to every check (omaha_request_action.cc:139)."""
+    return event.previousversion == "" and _pair(event) == (
+        EventType.UPDATE_COMPLETE,
+        EventResult.SUCCESS_REBOOT,
+    )
+
+
+def after_checkin(state: State, checkin: CheckIn) -> State:
+    """The state after an answer. An error stays until the machine is offered something, or lacks nothing."""
+    if not checkin.reason:
+        return State.INSTALLED  # update_engine pings alone only while it waits for the reboot
+    if checkin.offered is not None:
+        return State.GRANTED
+    if checkin.reason in SETTLED:
+        return State.COMPLETE
+    if state is State.ERROR:
+        return state
+    if checkin.reason in HELD:
+        return State.ON_HOLD
+    return state if state is State.COMPLETE else State.UNDEFINED
+
+
+def after_event(state: State, event: EventReport | Event) -> State:
+    """The state after an event; unchanged by one that says nothing of an update."""
+    match _pair(event):
+        case EventType.UPDATE_DOWNLOAD_STARTED, EventResult.SUCCESS:
+            return State.DOWNLOADING
+        case EventType.UPDATE_DOWNLOAD_FINISHED, EventResult.SUCCESS:
+            return State.DOWNLOADED
+        case ((EventType.UPDATE_COMPLETE | EventType.UPDATE_INSTALLED), EventResult.SUCCESS):
+            return State.INSTALLED
+        case EventType.UPDATE_COMPLETE, EventResult.SUCCESS_REBOOT:
+            return state if event.previousversion in NO_VERSION else State.COMPLETE
+        case EventType.UPDATE_COMPLETE, EventResult.UPDATE_DEFERRED:
+            return State.ON_HOLD
+        case _, result if result in FAILURES:
+            return State.ERROR
+    return state
+
+
+def state_of(facts: Iterable[CheckIn | EventReport]) -> State:
+    """The state after a sequence of check-ins and events, oldest first."""
+    state = State.UNDEFINED
+    for fact in facts:
+        if isinstance(fact, CheckIn):
+            state = after_checkin(state, fact)
+        else:
+            state = after_event(state, fact)
+    return state
+
+
+def _pair(event: EventReport | Event) -> tuple[int | None, int | None]:
+    return event.eventtype, event.eventresult

@@ -1,0 +1,113 @@
+"""What is written to the fleet database: batches, the census, and the sweep of what is too old."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
+from operator import itemgetter
+from typing import Any
+
+from sqlalchemy import Dialect, Table, delete, func, insert, literal, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from omaha_mirror.fleet.database import Database
+from omaha_mirror.fleet.fold import DAY, Row, fold, keyed
+from omaha_mirror.fleet.model import Item
+from omaha_mirror.fleet.schema import census, checkins, events, machines, transfers
+
+HOUR = 3600
+ACTIVE = DAY
+"""Seconds since its last sign of life within which a machine counts in the census."""
+MAX_VALUES = 30
+"""Versions that an hour's census tells apart: machines can claim any."""
+MAX_MACHINES = 200_000
+"""Rows in `machines`: whoever can send requests can invent machines. The ones longest silent go first."""
+
+
+async def write(database: Database, items: Sequence[Item]) -> None:
+    """Take in a batch: all of it, or nothing when it raises."""
+    news = keyed(items)
+    async with database.engine.begin() as connection:
+        found = await connection.execute(
+            select(machines).where(machines.c.id.in_({key for key, _ in news}))
+        )
+        names = tuple(found.keys())
+        rows = (dict(zip(names, row, strict=True)) for row in found)
+        changes = fold({row["id"]: row for row in rows}, news)
+        await _put(connection, machines, changes.machines.values())
+        await _put(connection, checkins, changes.checkins.values())
+        await _put(connection, events, changes.events.values())
+        await _put(connection, transfers, changes.transfers.values())
+
+
+async def upkeep(database: Database, now: float, retention: float) -> None:
+    """Count the machines for this hour's census, and forget what is older than `retention` seconds."""
+    async with database.engine.begin() as connection:
+        await _count(connection, now)
+        await _sweep(connection, now - retention)
+
+
+async def _put(connection: AsyncConnection, table: Table, rows: Collection[Row]) -> None:
+    """Write rows as they are: SQLAlchemy would take as long over each as the database."""
+    if rows:
+        statement, values_of = _upsert(connection.dialect, table)
+        await connection.exec_driver_sql(statement, list(map(values_of, rows)))
+
+
+@cache
+def _upsert(dialect: Dialect, table: Table) -> tuple[str, Callable[[Row], tuple[Any, ...]]]:
+    """An insert that replaces the row with the same key, or adds to one of transfers; and a row's values for it."""
+    new: Callable[[Table], Any] = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+    statement = new(table)
+    values = {
+        column.name: column + statement.excluded[column.name]
+        if table is transfers
+        else statement.excluded[column.name]
+        for column in table.columns
+        if not column.primary_key
+    }
+    compiled = statement.on_conflict_do_update(
+        index_elements=table.primary_key, set_=values
+    ).compile(dialect=dialect)
+    return str(compiled), itemgetter(*compiled.positiontup)
+
+
+async def _count(connection: AsyncConnection, now: float) -> None:
+    hour = int(now // HOUR) * HOUR
+    await connection.execute(delete(census).where(census.c.hour == hour))
+    for column in (machines.c.version, machines.c.state):
+        counted = (
+            select(literal(hour), literal(column.name), column, func.count())
+            .where(machines.c.last_seen >= now - ACTIVE)
+            .group_by(column)
+            .order_by(func.count().desc())
+            .limit(MAX_VALUES)
+        )
+        await connection.execute(
+            insert(census).from_select(["hour", "kind", "value", "machines"], counted)
+        )
+
+
+async def _sweep(connection: AsyncConnection, oldest: float) -> None:
+    surplus = (
+        select(machines.c.last_seen)
+        .order_by(machines.c.last_seen.desc())
+        .offset(MAX_MACHINES)
+        .limit(1)
+    )
+    last_of_surplus = (await connection.execute(surplus)).scalar()
+    gone = machines.c.last_seen < oldest
+    if last_of_surplus is not None:
+        gone |= machines.c.last_seen <= last_of_surplus
+    ids = select(machines.c.id).where(gone)
+    for table, condition in (
+        (checkins, checkins.c.machine.in_(ids)),
+        (events, events.c.machine.in_(ids)),
+        (machines, gone),
+        (checkins, checkins.c.last < oldest),
+        (events, events.c.time < oldest),
+        (transfers, transfers.c.day < oldest - DAY),
+        (census, census.c.hour < oldest),
+    ):
+        await connection.execute(delete(table).where(condition))

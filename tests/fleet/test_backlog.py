@@ -1,0 +1,69 @@
+"""The queue never grows beyond its bounds, and what repeats itself goes first."""
+
+from dataclasses import replace
+
+from omaha_mirror.fleet import Backlog
+from omaha_mirror.fleet.model import Item, weight
+from tests.fleet.scene import ASK, GOT, OFFERED, PING, event
+
+FAILED = event(3, 0, 9)
+
+
+def items(backlog: Backlog) -> list[Item]:
+    return [waiting.item for waiting in backlog.take(1000)]
+
+
+def test_items_leave_in_the_order_in_which_they_came() -> None:
+    backlog = Backlog()
+    news: list[Item] = [PING, FAILED, ASK, GOT, OFFERED, PING]
+    for item in news:
+        backlog.put(item)
+    first = [waiting.item for waiting in backlog.take(2)]
+    assert first + items(backlog) == news
+    assert (len(backlog), backlog.bytes, backlog.dropped) == (0, 0, 0)
+
+
+def test_what_repeats_itself_is_dropped_first_and_the_oldest_of_it() -> None:
+    backlog = Backlog(max_items=4)
+    newer = replace(PING, time=PING.time + 1)
+    for item in (FAILED, PING, OFFERED, newer, GOT):
+        backlog.put(item)
+    assert items(backlog) == [FAILED, OFFERED, newer, GOT]
+    assert backlog.dropped == 1
+
+
+def test_the_oldest_goes_when_nothing_repeats_itself() -> None:
+    backlog = Backlog(max_items=2)
+    for item in (FAILED, OFFERED, GOT):
+        backlog.put(item)
+    assert items(backlog) == [OFFERED, GOT]
+    assert backlog.dropped == 1
+
+
+def test_memory_is_bounded() -> None:
+    heavy = replace(OFFERED, detail="x" * 300, inputs=(("rule", "y" * 300),))
+    backlog = Backlog(max_bytes=10 * weight(heavy))
+    for _ in range(50):
+        backlog.put(heavy)
+    assert len(backlog) == 10
+    assert backlog.bytes <= 10 * weight(heavy)
+    assert backlog.dropped == 40
+
+
+def test_a_batch_that_is_given_back_comes_first_again_within_the_bounds() -> None:
+    backlog = Backlog(max_items=3)
+    for item in (FAILED, PING, OFFERED):
+        backlog.put(item)
+    batch = backlog.take(2)
+    backlog.put(GOT)
+    backlog.give_back(batch)
+    assert items(backlog) == [FAILED, OFFERED, GOT]
+    assert (backlog.bytes, backlog.dropped) == (0, 1)
+
+
+def test_all_that_is_given_up_is_counted() -> None:
+    backlog = Backlog()
+    backlog.put(ASK)
+    backlog.put(GOT)
+    backlog.drop_all()
+    assert (len(backlog), backlog.bytes, backlog.dropped) == (0, 0, 2)

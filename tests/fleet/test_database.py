@@ -1,0 +1,95 @@
+"""Which databases there can be, and how their tables come about."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from omaha_mirror.fleet import BadDatabaseURL, Database
+from omaha_mirror.fleet.database import BadDatabase, read_url
+from omaha_mirror.fleet.schema import METADATA
+from tests.fleet.scene import ASK, Site
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("sqlite:////var/lib/fleet.db", "sqlite+aiosqlite:////var/lib/fleet.db"),
+        ("postgresql://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
+        ("postgres://h/d", "postgresql+asyncpg://h/d"),
+        ("postgresql://h/d?sslmode=require", "postgresql+asyncpg://h/d?ssl=require"),
+    ],
+)
+def test_a_url_gets_its_driver(url: str, expected: str) -> None:
+    assert read_url(url).render_as_string(hide_password=False) == expected
+
+
+@pytest.mark.parametrize(
+    "url", ["", "fleet.db", "mysql://h/d", "sqlite://", "sqlite:///:memory:", "postgresql://h:x/d"]
+)
+def test_another_url_is_refused_with_what_is_expected(url: str) -> None:
+    with pytest.raises(BadDatabaseURL, match="expected sqlite:////absolute/path or postgresql://"):
+        Database(url)
+
+
+def test_a_password_is_never_told() -> None:
+    database = Database("postgresql://u:secret@h/d")
+    assert "secret" not in database.where
+    with pytest.raises(BadDatabaseURL) as error:
+        Database("mysql://u:secret@h/d")
+    assert "secret" not in str(error.value)
+
+
+async def test_the_migrations_make_just_the_tables_of_the_schema(database: Database) -> None:
+    def differences(connection: Connection) -> object:
+        return compare_metadata(MigrationContext.configure(connection), METADATA)
+
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_migrating_again_keeps_what_is_there(site: Site) -> None:
+    await site.write(ASK)
+    await site.database.migrate()
+    assert (await site.history()).machine.alias == "web-1"
+
+
+async def test_tables_of_a_newer_version_are_left_alone(database: Database) -> None:
+    async with database.engine.begin() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(BadDatabase, match="newer omaha-mirror"):
+        await database.migrate()
+
+
+async def test_two_that_start_together_make_the_tables_once(url: str) -> None:
+    both = Database(url), Database(url)
+    await asyncio.gather(*(database.migrate() for database in both))
+    for database in both:
+        async with database.engine.connect() as connection:
+            found = await connection.execute(text("SELECT version_num FROM alembic_version"))
+            assert len(found.all()) == 1
+        await database.close()
+
+
+async def test_a_migration_that_breaks_leaves_nothing_behind(url: str) -> None:
+    database = Database(url)
+    async with database.engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE census (hour INTEGER)"))  # the last to be made
+    with pytest.raises(Exception, match="census"):
+        await database.migrate()
+    async with database.engine.begin() as connection:
+        await connection.execute(text("DROP TABLE census"))
+    await database.migrate()
+    await database.close()
+
+
+async def test_a_path_may_hold_a_percent_sign_or_blank(tmp_path: Path) -> None:
+    folder = tmp_path / "50% full"
+    folder.mkdir()
+    database = Database(f"sqlite:///{folder}/fleet.db")
+    await database.migrate()
+    assert (folder / "fleet.db").exists()
+    await database.close()
