@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from omaha_mirror import health
 from omaha_mirror.cache import Cache, Ledger
@@ -19,10 +19,11 @@ def fit(
     cache: Cache,
     ledger: Ledger,
     *,
+    also: Callable[[], Iterable[health.Finding]],
     connections: Callable[[], Mapping[str, int]],
     queues: Callable[[], Mapping[str, Queue]],
 ) -> health.Examiner:
-    """Register all readings with the metrics; gives what examines the mirror."""
+    """Register all readings with the metrics; gives what examines the mirror, `also` included."""
     room = health.Room(config.cache.directory, lambda: ledger.min_free)
     examine = health.Examiner(
         {
@@ -33,6 +34,7 @@ def fit(
         (
             lambda: health.tracks(catalog.channels()),
             lambda: health.packages(_condemned(catalog, cache)),
+            also,
         ),
     )
     metrics.watch(

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import partial
 
 from omaha_mirror import instruments, narrator
 from omaha_mirror.ahead import Ahead
@@ -35,24 +34,21 @@ from omaha_mirror.catalog import (
     Wanted,
     learn,
 )
-from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
 from omaha_mirror.catalog.news import Failed, FollowEvent
-from omaha_mirror.catalog.relay import Relay
 from omaha_mirror.catalog.rules import Pin, Rule
 from omaha_mirror.config import Address, Config
 from omaha_mirror.config.changes import adopted
-from omaha_mirror.desk import Desk, Upstream, rule_of
+from omaha_mirror.desk import Desk, rule_of
 from omaha_mirror.expect import expected
 from omaha_mirror.metrics import Metrics, Queue
-from omaha_mirror.omaha import AppRequest, Request, Response
+from omaha_mirror.omaha import AppRequest, Request
+from omaha_mirror.outward import Outward
 from omaha_mirror.packages import Packages, is_offered
+from omaha_mirror.register import Register
 from omaha_mirror.reports import Heard, Sent
 from omaha_mirror.steward import Steward
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
-from omaha_mirror.upstream.identity import lasting_id, site_secret
-from omaha_mirror.upstream.omaha import OmahaServer, question
-from omaha_mirror.upstream.outbox import Outbox
 from omaha_mirror.upstream.releases import ReleaseServer
 
 FIRST_FILE = 20.0
@@ -76,11 +72,10 @@ class Service:
         self.metrics = Metrics()
         up = config.upstream
         rng = random.Random()
-        self._secret = b""
-        self._allowed = AllowList(*up.allowed)
+        allowed = AllowList(*up.allowed)
         self._fetcher = HttpFetcher(
             HttpSettings(
-                allowed=self._allowed,
+                allowed=allowed,
                 connect_timeout=up.connect_timeout,
                 stall_timeout=up.stall_timeout,
                 ca_file=up.ca_file,
@@ -88,12 +83,12 @@ class Service:
             )
         )
         self._releases = ReleaseServer(self._fetcher, up.release_url)
-        self._server = OmahaServer(self._fetcher, up.omaha_url) if up.omaha_url else None
+        self._outward = Outward(config, self._fetcher, allowed, self._followed)
         self.catalog = Catalog(
             self._learn,
             config.state_directory / "catalog.json",
             up.payload_name,
-            self._following(),
+            self._outward.following(config),
             rng=rng,
         )
         store = DiskStore(config.cache.directory)
@@ -110,8 +105,14 @@ class Service:
         )
         self._packages = Packages(self.cache, self._fetcher, rng)
         self._ahead = Ahead(self.catalog, self.cache, self._packages.fetch)
-        self.steward = Steward(self.catalog, self._ahead, self.rule, up.app_ids)
-        self.upstream: Upstream | None = None
+        self.steward = Steward(
+            self.catalog,
+            self._ahead,
+            self.rule,
+            up.app_ids,
+            follows=self._server is not None,
+        )
+        self.register = Register(config.fleet_database, config.fleet.retention)
         self._desk = self._new_desk()
         self.upkeep = Upkeep(self.cache, store)
         self._scrubber = Scrubber(self.upkeep, self.cache, self._verified)
@@ -122,6 +123,7 @@ class Service:
             self.catalog,
             self.cache,
             self._ledger,
+            also=self.register.findings,
             connections=self._connected,
             queues=self._queues,
         )
@@ -136,15 +138,16 @@ class Service:
         return {name: count() for name, count in self._listeners.items()}
 
     def _queues(self) -> Mapping[str, Queue]:
-        return {} if self.upstream is None else {"events_upstream": self.upstream.outbox.stats}
+        return {**self._outward.queues(), "fleet": self.register.stats}
 
     async def start(self) -> None:
         """Open what is on disk, and begin what goes on in the background. Raises what `open` raises."""
         await self.open()
         self._scrubbing = asyncio.create_task(self._scrubber.run())
         await self._ahead.start()
-        if self._server is not None:
-            await self._open_upstream(self._server)
+        await self._outward.open()
+        self._desk = self._new_desk()
+        self.register.start()
 
     async def open(self) -> None:
         """Take the cache directory, and open what is on disk.
@@ -163,20 +166,10 @@ class Service:
             self._let_go()
             raise
 
-    async def _open_upstream(self, server: OmahaServer) -> None:
-        state = self.config.state_directory
-        self._secret = await asyncio.to_thread(site_secret, state)
-        relay = Relay(server.ask, state / "relay.json", self._allowed.check)
-        outbox = Outbox(state / "outbox", server.deliver)
-        await relay.start()
-        await outbox.start()
-        self.upstream = Upstream(relay, outbox, self._secret)
-        self._desk = self._new_desk()
-
     def _new_desk(self) -> Desk:
         return Desk(
             self.catalog,
-            self.upstream,
+            self._outward.upstream,
             self.rule,
             self._judged,
             self.config.upstream.app_ids,
@@ -192,10 +185,9 @@ class Service:
             await self._ahead.close()
             await self.cache.close()
             await self.catalog.close()
-            if self.upstream is not None:
-                await self.upstream.relay.close()
-                await self.upstream.outbox.close()
+            await self._outward.close()
             self._let_go()
+        await self.register.close()
         await self.examine.close()
         await self._fetcher.close()
 
@@ -215,7 +207,7 @@ class Service:
         self.cache.line.change(config.upstream.rate_limit, config.upstream.max_fills)
         self._ledger.max_size = config.cache.max_size
         self._ledger.min_free = config.cache.min_free
-        self.catalog.change(self._following())
+        self.catalog.change(self._outward.following(config))
 
     # What a machine is told
 
@@ -236,6 +228,7 @@ class Service:
     def heard(self, heard: Heard) -> None:
         """See `web.Mirror`."""
         self._desk.heard(heard.request, heard.app)
+        self.register.heard(heard)
         if heard.decision is not None:
             self.metrics.decided(heard.decision)
         if heard.app.ping is not None:
@@ -280,6 +273,7 @@ class Service:
     def sent(self, sent: Sent) -> None:
         """See `web.Mirror`."""
         self.metrics.sent(sent.cache, whole=sent.whole)
+        self.register.sent(sent)
 
     def failed(self, error: str) -> None:
         """See `web.Mirror`."""
@@ -307,23 +301,6 @@ class Service:
         return [rule for rule in rules if isinstance(rule, Pin) and rule.version == version]
 
     # Upstream
-
-    def _following(self) -> Following:
-        if self._server is None:
-            return NOBODY
-        return Following(
-            ask=partial(self._ask, self._server),
-            allowed=self._allowed.check,
-            app_ids=self.config.upstream.app_ids,
-            tracks=tuple(self.config.tracks),
-            poll_interval=self.config.upstream.poll_interval,
-            hook=self._followed,
-        )
-
-    async def _ask(self, server: OmahaServer, inquiry: Inquiry) -> Response:
-        channel = inquiry.app_id, inquiry.board, inquiry.track
-        me = lasting_id(self._secret, *channel)
-        return await server.ask(question(me, *channel, inquiry.version))
 
     async def _learn(self, wanted: Wanted) -> Known:
         return await learn(wanted, self._releases, self._packages.prove, time.time())

@@ -2,6 +2,7 @@
 
 from omaha_mirror.catalog.answer import answer
 from omaha_mirror.catalog.catalog import Catalog
+from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.decide import Decision, decide
 from omaha_mirror.catalog.learn import CannotProve, Wanted, learn
 from omaha_mirror.catalog.model import BOARDS, Known, PackageFile, Release, Step
@@ -14,6 +15,7 @@ __all__ = [
     "WORDS",
     "CannotProve",
     "Catalog",
+    "ChannelStatus",
     "Decision",
     "Follow",
     "Hold",

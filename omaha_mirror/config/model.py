@@ -163,6 +163,15 @@ class UpstreamConfig(Section):
         return tuple(dict.fromkeys((*own, *preset, *self.allowed_hosts)))
 
 
+class FleetConfig(Section):
+    """What is remembered of the machines."""
+
+    database: str | None = None
+    """`sqlite:////path` or `postgresql://user:password@host/name`; None: fleet.db in the state directory."""
+    retention: Annotated[Duration, Field(ge=3600)] = 90 * 86400.0
+    """How long history is kept."""
+
+
 class LogConfig(Section):
     """How the log is written. `auto` is the console form on a terminal, else JSON lines."""
 
@@ -189,7 +198,13 @@ class Config(Section):
     upstream: UpstreamConfig = UpstreamConfig()
     default_track: Track = Follow()
     tracks: Tracks = Field(default_factory=dict)
+    fleet: FleetConfig = FleetConfig()
     log: LogConfig = LogConfig()
+
+    @property
+    def fleet_database(self) -> str:
+        """The URL of the database of machines."""
+        return self.fleet.database or f"sqlite:///{self.state_directory / 'fleet.db'}"
 
     @property
     def token_file(self) -> Path:

@@ -97,7 +97,7 @@ class Outbox:
     def __init__(
         self,
         path: Path,
-        send: Callable[[bytes], Awaitable[None]],
+        send: Callable[[bytes], Awaitable[object]],
         *,
         max_count: int = MAX_COUNT,
         max_bytes: int = MAX_BYTES,

@@ -261,7 +261,6 @@ def test_no_omaha_server_can_be_wanted(tmp_path: Path) -> None:
             "tracks.a.allow_downgrades",
             "unknown key; did you mean allow_downgrade?",
         ),
-        ("fleet: {}", "fleet", "unknown key"),
     ],
 )
 def test_an_unknown_key_is_an_error_with_the_nearest_known_one(

@@ -1,0 +1,88 @@
+"""The Omaha server upstream: what it is asked in whose name, and what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
+from omaha_mirror.catalog.news import FollowEvent
+from omaha_mirror.catalog.relay import Relay
+from omaha_mirror.config import Config
+from omaha_mirror.desk import Upstream
+from omaha_mirror.metrics import Queue
+from omaha_mirror.omaha import Response
+from omaha_mirror.upstream.allowed import AllowList
+from omaha_mirror.upstream.fetcher import Fetcher
+from omaha_mirror.upstream.identity import lasting_id, site_secret
+from omaha_mirror.upstream.omaha import OmahaServer, question
+from omaha_mirror.upstream.outbox import Outbox
+
+
+class Outward:
+    """Asks and tells, where there is a server to ask.
+
+    Args:
+        config: names the server; None there means nobody is asked.
+        fetcher: that reaches it.
+        allowed: the addresses that it may lead to.
+        hook: told what happens while tracks are followed.
+
+    Attributes:
+        upstream: for the machines' own questions and reports; None before `open`, and where there is no server.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fetcher: Fetcher,
+        allowed: AllowList,
+        hook: Callable[[FollowEvent], None],
+    ) -> None:
+        url = config.upstream.omaha_url
+        self.upstream: Upstream | None = None
+        self._server = OmahaServer(fetcher, url) if url is not None else None
+        self._allowed = allowed
+        self._hook = hook
+        self._state = config.state_directory
+        self._secret = b""
+
+    async def open(self) -> None:
+        """Read what is on disk, and begin to send what waits. Raises OSError."""
+        if self._server is None:
+            return
+        self._secret = await asyncio.to_thread(site_secret, self._state)
+        relay = Relay(self._server.ask, self._state / "relay.json", self._allowed.check)
+        outbox = Outbox(self._state / "outbox", self._server.deliver)
+        await relay.start()
+        await outbox.start()
+        self.upstream = Upstream(relay, outbox, self._secret)
+
+    async def close(self) -> None:
+        """Write down what waits."""
+        if self.upstream is not None:
+            await self.upstream.relay.close()
+            await self.upstream.outbox.close()
+
+    def following(self, config: Config) -> Following:
+        """How tracks are followed by a config."""
+        if self._server is None:
+            return NOBODY
+        return Following(
+            ask=partial(self._ask, self._server),
+            allowed=self._allowed.check,
+            app_ids=config.upstream.app_ids,
+            tracks=tuple(config.tracks),
+            poll_interval=config.upstream.poll_interval,
+            hook=self._hook,
+        )
+
+    def queues(self) -> Mapping[str, Queue]:
+        """What waits to be sent."""
+        return {} if self.upstream is None else {"events_upstream": self.upstream.outbox.stats}
+
+    async def _ask(self, server: OmahaServer, inquiry: Inquiry) -> Response:
+        channel = inquiry.app_id, inquiry.board, inquiry.track
+        asked = question(lasting_id(self._secret, *channel), *channel, inquiry.version)
+        return await server.ask(asked)
