@@ -105,13 +105,8 @@ class Service:
         )
         self._packages = Packages(self.cache, self._fetcher, rng)
         self._ahead = Ahead(self.catalog, self.cache, self._packages.fetch)
-        self.steward = Steward(
-            self.catalog,
-            self._ahead,
-            self.rule,
-            up.app_ids,
-            follows=self._server is not None,
-        )
+        follows = up.omaha_url is not None
+        self.steward = Steward(self.catalog, self._ahead, self.rule, up.app_ids, follows=follows)
         self.register = Register(config.fleet_database, config.fleet.retention)
         self._desk = self._new_desk()
         self.upkeep = Upkeep(self.cache, store)
