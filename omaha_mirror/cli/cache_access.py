@@ -1,17 +1,25 @@
-"""How the cache commands reach a cache: through the admin listener of the mirror that runs, else on disk."""
+"""How the cache commands reach a cache: through the admin listener of the mirror that runs, else on disk.
+
+What only looks at the cache of a stopped mirror changes no file there: it may be another user who looks.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import asdict
+from pathlib import Path
 from typing import Protocol
 
+from omaha_mirror.cache import Cache, DiskStore, Ledger, Upkeep
 from omaha_mirror.cache.errors import InUse
-from omaha_mirror.cache.lock import DirectoryInUse
+from omaha_mirror.cache.lock import DirectoryLock, in_use
+from omaha_mirror.catalog.clock import Clock
+from omaha_mirror.catalog.shelf import Shelf
+from omaha_mirror.catalog.state import BadState, load
 from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
 from omaha_mirror.config import Config
-from omaha_mirror.service import Service
+from omaha_mirror.expect import expected
 
 
 class CacheAccess(Protocol):
@@ -31,44 +39,73 @@ class CacheAccess(Protocol):
 
 
 @asynccontextmanager
-async def open_cache(config: Config) -> AsyncIterator[CacheAccess]:
-    """The cache of a config. Raises Refused."""
-    if not config.cache.directory.is_dir():
-        raise Refused(f"there is no cache at {config.cache.directory}")
-    service = Service(config)
-    try:
-        await service.open()
-    except DirectoryInUse as error:
-        async with reach(config, error) as mirror:
+async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheAccess]:
+    """The cache of a config.
+
+    Args:
+        config: where it is.
+        only_look: nothing will be verified or removed.
+
+    Raises:
+        Refused: it cannot be worked on.
+        OSError: the disk failed, or another process took the cache at the same moment.
+    """
+    directory = config.cache.directory
+    store = DiskStore(directory)
+    if not store.blobs.is_dir():
+        raise Refused(f"there is no cache at {directory}")
+    running = in_use(directory)
+    if running is not None:
+        async with reach(config, running) as mirror:
             yield _Running(mirror)
-    except OSError as error:
-        raise Refused(str(error)) from None
-    else:
-        yield _Stopped(service)
-    finally:
-        await service.close()
+        return
+    ledger = Ledger(config.cache.max_size, config.cache.min_free)
+    offered = _offered(config.state_directory / "catalog.json")
+    cache = Cache(store, ledger, keep=lambda key: key in offered)
+    stopped = _Stopped(cache, Upkeep(cache, store))
+    if only_look:
+        for stored in store.stored():
+            ledger.settle(stored.key, stored.size, stored.last_used)
+        yield stopped
+        return
+    with closing(DirectoryLock(directory)):
+        await cache.start()
+        yield stopped
+
+
+def _offered(catalog: Path) -> set[str]:
+    """The keys of all blobs that a stopped mirror will offer again. Raises Refused, OSError."""
+    shelf = Shelf(Clock())
+    try:
+        shelf.restore(load(catalog).releases)
+    except BadState as error:
+        raise Refused(
+            f"{error}; so nobody knows what is offered: start the mirror, it mends that"
+        ) from None
+    return {expected(file).key for release in shelf.current() for file in release.files}
 
 
 class _Stopped:
     """Works on the directory of a mirror that does not run."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, cache: Cache, upkeep: Upkeep) -> None:
+        self._cache = cache
+        self._upkeep = upkeep
 
     async def contents(self) -> Json:
-        return asdict(await self._service.cache.contents())
+        return asdict(await self._cache.contents())
 
     async def verify(self, keys: Sequence[str] | None) -> AsyncGenerator[Json]:
-        async with aclosing(self._service.upkeep.verify_all(keys)) as verdicts:
+        async with aclosing(self._upkeep.verify_all(keys)) as verdicts:
             async for verdict in verdicts:
                 yield asdict(verdict)
 
     async def gc(self, *, dry_run: bool) -> Json:
-        return {"dry_run": dry_run, **asdict(await self._service.cache.gc(dry_run=dry_run))}
+        return {"dry_run": dry_run, **asdict(await self._cache.gc(dry_run=dry_run))}
 
     async def remove(self, key: str) -> Json:
         try:
-            removed = await self._service.cache.remove(key)
+            removed = await self._cache.remove(key)
         except InUse as error:
             raise Refused(str(error)) from None
         if removed is None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from omaha_mirror.cli.options import config_option
-from omaha_mirror.config import load, urls
 
 _UPDATE_CONF = """\
 GROUP={group}
@@ -63,6 +62,8 @@ def update_url(server: str) -> str:
     Raises:
         ValueError: It is not the URL of a mirror; the message says what must change.
     """
+    from omaha_mirror.config import urls
+
     return urls.origin(server.rstrip("/").removesuffix("/v1/update")) + "/v1/update/"
 
 
@@ -83,6 +84,8 @@ def client_config(form: str, server: str | None, group: str, config_path: Path |
 
     The mirror's URL is --server, or else public_url of the config.
     """
+    from omaha_mirror.config import load
+
     server = server or load(config_path, os.environ).public_url
     if server is None:
         raise click.UsageError(

@@ -22,7 +22,7 @@ def check(config_path: Path | None, quiet: bool) -> None:
 
     All errors are printed, each with its place in the file; the exit status is then 78.
     """
-    from omaha_mirror.cli import config_text  # noqa: PLC0415 (--help stays quick)
+    from omaha_mirror.cli import config_text
 
     for line in config_text.in_words(config_path, os.environ):
         if not quiet:
@@ -37,7 +37,7 @@ def show(config_path: Path | None, as_json: bool) -> None:
 
     Comments at the top say what comes from variables of the environment.
     """
-    from omaha_mirror.cli import config_text  # noqa: PLC0415 (--help stays quick)
+    from omaha_mirror.cli import config_text
 
     write = config_text.as_json if as_json else config_text.as_file
     click.echo(write(config_path, os.environ), nl=False)
@@ -46,6 +46,6 @@ def show(config_path: Path | None, as_json: bool) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema of the config file, for editors."""
-    from omaha_mirror.config.schema import schema  # noqa: PLC0415 (--help stays quick)
+    from omaha_mirror.config.schema import schema
 
     click.echo(json.dumps(schema(), indent=2))

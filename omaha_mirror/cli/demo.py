@@ -1,16 +1,6 @@
 """`omaha-mirror demo`: a site in small, on this computer, told as it happens."""
 
-from __future__ import annotations
-
-import asyncio
-import os
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
 import click
-
-from omaha_mirror.cli.demo_story import RATE, DemoFailed, run_demo
-from omaha_mirror.telemetry import set_up_logging
 
 
 @click.command()
@@ -19,6 +9,14 @@ def demo() -> None:
 
     All of it is real HTTP on 127.0.0.1, and takes a few seconds. Nothing leaves this computer, and nothing is kept.
     """
+    import asyncio
+    import os
+    from pathlib import Path
+    from tempfile import TemporaryDirectory
+
+    from omaha_mirror.cli.demo_story import RATE, DemoFailed, run_demo
+    from omaha_mirror.telemetry import set_up_logging
+
     set_up_logging("console", "error")
     click.echo(
         "A release server, a mirror and five machines, all on this computer and in real HTTP."

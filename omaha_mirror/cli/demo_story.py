@@ -20,10 +20,10 @@ from omaha_mirror.cli.agent import Agent
 from omaha_mirror.cli.connections import connections
 from omaha_mirror.cli.download import UpdateFailed
 from omaha_mirror.cli.watch import Downloaded, Silent
-from omaha_mirror.config import Address, CacheConfig, Config, Pin, UpstreamConfig
+from omaha_mirror.config import Address, CacheConfig, Config, Follow, UpstreamConfig
 from omaha_mirror.omaha import Machine, Offer
 from omaha_mirror.service import Service
-from omaha_mirror.web.demo_release import DemoRelease
+from omaha_mirror.web.demo_release import OMAHA, DemoRelease
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 
@@ -34,7 +34,7 @@ RATE = 200_000.0
 HOLD_BACK = 64 * 1024
 ANYWHERE = (Address("127.0.0.1", 0),)
 NEXT = """\
-To run one: pin a version for each track in a config file, and start it with  omaha-mirror serve --config FILE
+To run one:  omaha-mirror serve  follows upstream on every track; with  --config FILE  a track can be pinned or held.
 To use it:  omaha-mirror client-config --server http://THIS-HOST:8000  prints what points a machine at it."""
 
 
@@ -94,8 +94,9 @@ async def run_demo(folder: Path, rate: float) -> None:
             f" ({decimal(len(body))}). The mirror, {site.mirror}, has nothing yet."
         )
         await _herd(site)
-        while service.cache.fills():  # noqa: ASYNC110 (it rests for an instant only)
-            await asyncio.sleep(0.01)
+        async for warmth in service.steward.warm("stable", "amd64-usr"):
+            if warmth.error:
+                raise DemoFailed(warmth.error)
         times = "once" if release.downloads == 1 else f"{release.downloads} times"
         site.tell(
             f"The release server was asked for the package {times}, and the mirror has it now."
@@ -108,12 +109,12 @@ async def run_demo(folder: Path, rate: float) -> None:
     _sum_up(release, service.totals.served)
 
 
-def _config(folder: Path, release_url: str) -> Config:
+def _config(folder: Path, upstream: str) -> Config:
     return Config(
         cache=CacheConfig(directory=folder / "cache", min_free=0, hold_back=HOLD_BACK),
         state_directory=folder / "state",
-        tracks={"stable": Pin(version=NEW)},
-        upstream=UpstreamConfig(release_url=release_url),
+        tracks={"stable": Follow()},
+        upstream=UpstreamConfig(release_url=upstream, omaha_url=f"{upstream}{OMAHA}"),
     )
 
 

@@ -42,7 +42,7 @@ ENVIRONMENT = {
 @click.pass_context
 def man(ctx: click.Context) -> None:
     """Print the manual page, as `man -l` reads it."""
-    from omaha_mirror.config.environment import VARIABLES  # noqa: PLC0415 (--help stays quick)
+    from omaha_mirror.config.environment import VARIABLES
 
     keys = {name: ".".join(path) for name, path in VARIABLES.items()}
     click.echo("\n".join(page(ctx.find_root(), keys)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -79,7 +80,7 @@ async def reach(config: Config, found: DirectoryInUse) -> AsyncIterator[RunningM
             f"{found}, which has no admin listener: set admin.listen there, or try again when it has ended"
         )
     try:
-        token = admin_token.read(config.token_file)
+        token = admin_token.read(admin_token.place(config, os.environ))
     except OSError as error:
         raise Refused(f"{found}; its admin token cannot be read: {error}") from None
     async with aiohttp.ClientSession(

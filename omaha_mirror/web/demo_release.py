@@ -1,4 +1,4 @@
-"""A small release server behind a thin line, for the demo."""
+"""A small release server and its Omaha server behind a thin line, for the demo."""
 
 from __future__ import annotations
 
@@ -7,19 +7,37 @@ import hashlib
 
 from aiohttp import web
 
+from omaha_mirror.omaha import (
+    Action,
+    AppRequest,
+    AppResponse,
+    AppStatus,
+    Digest,
+    Manifest,
+    Package,
+    Response,
+    UpdateCheck,
+    UpdateStatus,
+    Url,
+    Version,
+    parse_request,
+    serialise_response,
+)
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable
 from omaha_mirror.semantics.validators import select
+from omaha_mirror.web.body import read_body
 from omaha_mirror.web.errors import plain
 
+OMAHA = "/v1/update/"
 STEPS = 20
 """Pieces a second in which bodies are sent."""
 
 
 class DemoRelease:
-    """Answers for one file and its `.sha256`; counts what it sends.
+    """Offers one release to whoever has an older one, and gives out its file; counts what it sends.
 
     Args:
-        path: of the file.
+        path: of the file: `/{board}/{version}/{name}`.
         body: its bytes.
         rate: of the line, in bytes a second.
 
@@ -34,15 +52,19 @@ class DemoRelease:
         self._path = path
         self._body = body
         self._rate = rate
-        self._digest = hashlib.sha256(body).hexdigest()
+        self._digest = Digest("sha256", hashlib.sha256(body).digest())
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer GET and HEAD."""
+        """Answer update checks, GET and HEAD."""
+        if request.path == OMAHA:
+            asked = parse_request(await read_body(request))
+            apps = tuple(self._offer(app, str(request.url.origin())) for app in asked.apps)
+            return web.Response(body=serialise_response(Response(apps=apps)))
         if request.path == f"{self._path}.sha256":
-            return plain(200, f"{self._digest}  {self._path.rpartition('/')[2]}")
+            return plain(200, f"{self._digest.hex}  {self._path.rpartition('/')[2]}")
         if request.path != self._path:
             return plain(404, "no such file")
-        size, etag = len(self._body), f'"{self._digest}"'
+        size, etag = len(self._body), f'"{self._digest.hex}"'
         headers = {"ETag": etag, "Content-Length": str(size)}
         if request.method == "HEAD":
             return web.Response(headers=headers)
@@ -60,6 +82,25 @@ class DemoRelease:
                 )
             case _:
                 return await self._send(request, web.StreamResponse(headers=headers), self._body)
+
+    def _offer(self, app: AppRequest, origin: str) -> AppResponse:
+        folder, _, name = self._path.rpartition("/")
+        version = Version.parse(folder.rpartition("/")[2])
+        if Version.parse(app.version) >= version:
+            check = UpdateCheck(status=UpdateStatus.NO_UPDATE)
+        else:
+            package = Package(
+                name=name, size=len(self._body), hash_sha256=self._digest, required=True
+            )
+            postinstall = Action(event="postinstall", sha256=self._digest)
+            check = UpdateCheck(
+                status=UpdateStatus.OK,
+                urls=(Url(codebase=f"{origin}{folder}/"),),
+                manifests=(
+                    Manifest(version=version.text, packages=(package,), actions=(postinstall,)),
+                ),
+            )
+        return AppResponse(appid=app.app_id, status=AppStatus.OK, update_check=check)
 
     async def _send(
         self, request: web.BaseRequest, response: web.StreamResponse, body: bytes

@@ -64,6 +64,17 @@ class Box:
         root = self.directory / "cache"
         return {str(file.relative_to(root)) for file in root.rglob("*") if file.is_file()}
 
+    def everything(self) -> dict[str, tuple[int, float, bytes]]:
+        """All files and folders: which they are, when they were written, and what is in them."""
+        return {
+            str(path): (
+                (status := path.stat()).st_ino,
+                status.st_mtime,
+                path.read_bytes() if path.is_file() else b"",
+            )
+            for path in self.directory.rglob("*")
+        }
+
     def rot(self) -> None:
         with self.blob.open("r+b") as file:
             file.write(b"rotten")
@@ -165,6 +176,26 @@ async def test_gc_sweeps_what_is_stale_and_keeps_what_is_offered(kept: Box) -> N
     assert (await kept.cache("gc")).out == "nothing to remove\n"
 
 
+@pytest.mark.parametrize("args", [("ls",), ("gc", "--dry-run"), ("rm", "--dry-run", KEY)])
+async def test_a_look_at_a_stopped_mirror_changes_no_file(box: Box, args: tuple[str, ...]) -> None:
+    box.stale()
+    (box.directory / "cache" / "partial" / "without-data.json").write_text("a start sweeps it")
+    before = box.everything()
+    assert (await box.cache(*args)).status == 0
+    assert box.everything() == before
+
+
+async def test_where_nobody_knows_what_is_offered_nothing_is_removed(box: Box) -> None:
+    catalog = box.directory / "state" / "catalog.json"
+    catalog.write_text("{")
+    before = box.everything()
+    done = await box.cache("gc")
+    assert done.status == 1
+    assert f"{catalog} cannot be used" in done.err
+    assert "start the mirror" in done.err
+    assert box.everything() == before
+
+
 async def test_rm_removes_and_a_trial_does_not(kept: Box) -> None:
     trial = await kept.cache("rm", "--dry-run", KEY[:8])
     assert trial.out.startswith(f"would remove blob {KEY}, ")
@@ -238,6 +269,17 @@ async def test_without_the_right_token_nothing_is_removed(box: Box) -> None:
         assert done.status == 1
         assert str(token) in done.err
     assert box.blob.exists()
+
+
+async def test_the_token_that_systemd_gives_the_mirror_is_the_one_that_is_used(
+    box: Box, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "admin-token").write_text("from systemd\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    async with box.process():
+        assert (await box.cache("rm", KEY)).status == 0
+    assert not box.blob.exists()
 
 
 async def test_the_token_stays_the_same_after_a_restart(box: Box) -> None:

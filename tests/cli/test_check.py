@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from click.testing import CliRunner, Result
 
-from omaha_mirror.cli.check import Told, run_check
+from omaha_mirror.cli.check_work import Told, run_check
 from omaha_mirror.cli.connections import ConnectionFailed, exchange, read
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.main import cli
@@ -497,6 +497,26 @@ def test_no_update_in_words(process_server: ThreadedUpstream) -> None:
     done = check("--server", process_server.url(UPDATE))
     assert done.exit_code == 0
     assert done.stdout.startswith("No update. That is no error:")
+    assert re.search(r"omaha-mirror explain [0-9a-f]{32} ", done.stdout)
+
+
+def test_a_servers_own_reason_in_words(process_server: ThreadedUpstream) -> None:
+    body = answer(UpdateCheck(status=UpdateStatus.NO_UPDATE), AppStatus.RESTRICTED)
+    process_server.do(lambda server: server.answer(UPDATE, lambda _: body))
+    done = check("--server", process_server.url(UPDATE))
+    assert done.exit_code == 0
+    assert done.stdout.startswith("No update. The server answers restricted for the application ")
+
+
+def test_quiet_is_quiet_but_for_errors(process_server: ThreadedUpstream, tmp_path: Path) -> None:
+    args = ("--quiet", "--server", process_server.origin, "--download", str(tmp_path))
+    done = check(*args)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "update.gz").read_bytes() == PAYLOAD
+    process_server.do(lambda server: server.answer(UPDATE, lambda _: b"no XML"))
+    done = check(*args)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
 
 
 def test_an_unknown_application_in_words(process_server: ThreadedUpstream) -> None:

@@ -21,18 +21,6 @@ from omaha_mirror.config.environment import VARIABLES
 
 HEAVY = {"aiohttp", "cryptography", "jinja2", "lxml", "pydantic", "rich", "sqlalchemy", "structlog"}
 """Each of these costs more time than the help may take."""
-SLOW = {
-    "serve",
-    "serve-package",
-    "check",
-    "cache",
-    "client-config",
-    "fetch",
-    "sync",
-    "inspect",
-    "demo",
-}
-"""Commands whose modules still import what they run."""
 
 
 def commands(group: click.Group, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -58,13 +46,7 @@ def run(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True)] if name in SLOW else [])
-        for name in COMMANDS
-    ],
-)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_imports_nothing_that_takes_long(name: str) -> None:
     code = (
         "import sys\n"

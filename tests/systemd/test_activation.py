@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.support.load import CLIENTS, Load
 from tests.support.mirror import PAYLOAD_PATH, real_payload, settings
-from tests.support.talk import PATIENCE, Talk, ask, dial, request
+from tests.support.talk import Talk, ask, dial, request
 from tests.support.upstream import Upstream
 from tests.systemd.manager import SocketUnit, address_of, listening
 
 HALF = 2_000_000
-CLIENTS = 8
 RESTARTS = 3
 needs_socket_activate = pytest.mark.skipif(
     shutil.which("systemd-socket-activate") is None,
@@ -29,44 +29,6 @@ needs_socket_activate = pytest.mark.skipif(
 def release(upstream: Upstream) -> Upstream:
     upstream.put(PAYLOAD_PATH, real_payload())
     return upstream
-
-
-class Load:
-    """Clients that check again and again, each time on a connection of its own."""
-
-    def __init__(self, unit: SocketUnit) -> None:
-        self.answered = self.lost = self.refused = 0
-        self._unit = unit
-        self._news = asyncio.Condition()
-        self._stop = False
-
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CLIENTS):
-                group.create_task(self._client())
-
-    async def more(self, count: int = 2 * CLIENTS) -> None:
-        """Wait for so many further answers."""
-        goal = self.answered + count
-        async with asyncio.timeout(PATIENCE), self._news:
-            await self._news.wait_for(lambda: self.answered >= goal)
-
-    def stop(self) -> None:
-        self._stop = True
-
-    async def _client(self) -> None:
-        while not self._stop:
-            try:
-                answer = await self._unit.check()
-            except ConnectionRefusedError:
-                self.refused += 1
-            except (ConnectionError, AssertionError):
-                self.lost += 1
-            else:
-                assert answer.status == 200
-                async with self._news:
-                    self.answered += 1
-                    self._news.notify_all()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -1,0 +1,65 @@
+"""All checks of the doctor, printed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from omaha_mirror.cli.doctor_host import examine_host
+from omaha_mirror.cli.doctor_network import examine_network
+from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.findings import Found, fail, ok
+from omaha_mirror.config import Config, ConfigError, load
+from omaha_mirror.telemetry import printable
+
+WIDEST = 1000
+"""Characters of a line."""
+
+
+def run(config_path: Path | None, as_json: bool) -> None:
+    """Check, print, and end the process with the outcome."""
+    try:
+        config = load(config_path, os.environ)
+    except ConfigError as error:
+        found = [fail("config", str(problem), Exit.BAD_CONFIG) for problem in error.problems]
+    else:
+        good = ok("config", f"{config_path or 'built-in defaults, there is no file'}")
+        found = [good, *asyncio.run(examine(config))]
+    if as_json:
+        click.echo(json.dumps({"checks": [_told(each) for each in found]}, indent=2))
+    else:
+        for each in found:
+            click.echo(f"{each.state:<4}  {each.check}: {_shown(each)}")
+    raise SystemExit(outcome(found))
+
+
+async def examine(config: Config) -> list[Found]:
+    """Everything that can be checked with a config."""
+    host, network = await asyncio.gather(examine_host(config), examine_network(config))
+    return [*host, *network]
+
+
+def outcome(found: Sequence[Found]) -> Exit:
+    """What the command ends with. What is wrong here comes before what is wrong upstream."""
+    exits = {each.exit for each in found if each.state == "fail"}
+    worst = (Exit.BAD_CONFIG, Exit.FAILURE, Exit.UPSTREAM_UNREACHABLE)
+    return next((exit_ for exit_ in worst if exit_ in exits), Exit.OK)
+
+
+def _told(found: Found) -> dict[str, str]:
+    told = asdict(found)
+    del told["exit"]
+    return told
+
+
+def _shown(found: Found) -> str:
+    """The words, of which some came from outside; those about the config are our own, and have lines."""
+    if found.check == "config":
+        return found.words
+    return printable(found.words, WIDEST)
