@@ -33,7 +33,7 @@ from omaha_mirror.omaha.exit_codes import HTTP_BASE, Code, ErrorCode
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UpstreamError = Literal["package", "omaha", "refused"]
 
-REFUSALS = ("bad-request", "bad-omaha")
+REFUSALS = ("bad-request", "bad-omaha", "not-found", "no-password", "not-over-tls")
 ERRORS = (
     *REFUSALS,
     *("gone-upstream", "begin-again", "nothing-in-time", "wrong-bytes", "not-allowed", "upstream"),

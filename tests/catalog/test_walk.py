@@ -136,7 +136,9 @@ class OneAtATime:
         if self.granted == version:
             self.granted = None
             return NO
-        ahead = [step for step in self.steps if int(step[:-2]) > int(version.split(".", maxsplit=1)[0])]
+        ahead = [
+            step for step in self.steps if int(step[:-2]) > int(version.split(".", maxsplit=1)[0])
+        ]
         if not ahead:
             return NO
         self.granted = ahead[0]
@@ -147,7 +149,9 @@ class AllAtOnce(OneAtATime):
     """Answers with all manifests."""
 
     def answer(self, version: str) -> Told:
-        ahead = [step for step in self.steps if int(step[:-2]) > int(version.split(".", maxsplit=1)[0])]
+        ahead = [
+            step for step in self.steps if int(step[:-2]) > int(version.split(".", maxsplit=1)[0])
+        ]
         return offer(*ahead) if ahead else NO
 
 
