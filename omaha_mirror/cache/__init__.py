@@ -6,7 +6,8 @@ now. What is fetched comes from a `Source`, what is kept lies in a `Store`, and 
 """
 
 from omaha_mirror.cache.blob import Expected, Proof
-from omaha_mirror.cache.cache import Cache, Progress
+from omaha_mirror.cache.cache import Cache
+from omaha_mirror.cache.contents import Progress
 from omaha_mirror.cache.disk import DiskStore
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.limits import Limits

@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from omaha_mirror.cache.errors import CacheError, NotInTime
+from omaha_mirror.cache.errors import CacheError, GenerationEnded, NotInTime
 from omaha_mirror.cache.follower import Follower
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Audience:
 
         Raises:
             NotInTime: the source gave nothing for as long as a client can be kept waiting.
+            GenerationEnded: it has wrong bytes.
             CacheError: the fill failed.
         """
         fill = self._fill
@@ -62,6 +63,8 @@ class Audience:
             if fill.ended:
                 failure = fill.failure or CacheError(f"no byte {follower.offset} of {fill.size}")
                 raise failure.with_traceback(None)
+            if follower.is_cut:
+                raise GenerationEnded("some of the bytes sent so far were wrong")
             patience = self.patience_left(follower.since)
             if patience <= 0:
                 raise NotInTime(self._silence()) from fill.trouble
@@ -91,7 +94,7 @@ class Audience:
             fill.filled.run_end(follower.offset),
             follower.offset + fill.limits.trickle_bytes,
             fill.size - 1,
-            follower.stop - 1 if self.can_wait(follower) else follower.stop,
+            fill.last(follower),
         )
 
     def _silence(self) -> str:
@@ -103,7 +106,7 @@ class Audience:
         """Wake those who can go on."""
         fill = self._fill
         for woken, follower in self._waiting.items():
-            ready = fill.ended or fill.edge(follower) > follower.offset
+            ready = fill.ended or follower.is_cut or fill.edge(follower) > follower.offset
             if ready and not woken.done():
                 woken.set_result(None)
 

@@ -51,12 +51,14 @@ class Proof:
         sha256: 32 raw bytes.
         sha1: 20 raw bytes, or None where nobody expected one.
         proven_by: what it was held against.
+        signed_by: who signed it, or "" where nobody wanted to know.
     """
 
     size: int
     sha256: bytes
     sha1: bytes | None
     proven_by: ProvenBy
+    signed_by: str = ""
 
 
 class Hasher:

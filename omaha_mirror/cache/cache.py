@@ -11,40 +11,37 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected, Proof
-from omaha_mirror.cache.contents import Contents, look
-from omaha_mirror.cache.errors import Condemned, GenerationEnded, InUse, NoRoom, Spoilt, Stopping
-from omaha_mirror.cache.fill import Fill, Setting
+from omaha_mirror.cache.contents import Contents, Progress, look
+from omaha_mirror.cache.errors import (
+    Condemned,
+    Distrusted,
+    GenerationEnded,
+    InUse,
+    NoRoom,
+    Spoilt,
+    Stopping,
+    Untrusted,
+)
+from omaha_mirror.cache.fill import Fill
 from omaha_mirror.cache.finish import in_worker
-from omaha_mirror.cache.inventory import Removed, Swept
+from omaha_mirror.cache.intake import Intake
+from omaha_mirror.cache.inventory import Refusal, Removed, Swept
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.line import Line
-from omaha_mirror.cache.proven import ProvenBlob
-from omaha_mirror.cache.prover import HoldBack
+from omaha_mirror.cache.prover import HoldBacks, Provers
 from omaha_mirror.cache.reader import Readable, Reader
 from omaha_mirror.cache.room import Room
+from omaha_mirror.cache.setting import Setting
+from omaha_mirror.cache.shelf import Shelf
 from omaha_mirror.cache.source import Source
 from omaha_mirror.cache.spool import SpoolDraft
 from omaha_mirror.cache.store import Draft, Store
 from omaha_mirror.cache.verdicts import Verdicts
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """A fill under way: bytes, bytes a second, how many readers follow it, and its place in the queue (0: it runs)."""
-
-    key: str
-    source: str
-    size: int
-    filled: int
-    rate: float
-    readers: int
-    queued: int
 
 
 class Cache:
@@ -56,6 +53,7 @@ class Cache:
         limits: bounds of each fill.
         line: what all fills share; its limits can be changed while it runs.
         hold_back: bytes at the end of an unproven blob that nobody gets; at least 1.
+        provers: make what judges the bytes of a fill, and say what a blob must be besides.
         when_abandoned: what becomes of a fill that nobody reads any more.
         hook: told what happens.
         keep: whether a proven blob must not be evicted although nobody reads it.
@@ -69,6 +67,7 @@ class Cache:
         limits: Limits | None = None,
         line: Line | None = None,
         hold_back: int = 1024 * 1024,
+        provers: Provers | None = None,
         when_abandoned: Literal["finish", "stop"] = "finish",
         hook: events.Hook = lambda _event: None,
         keep: Callable[[str], bool] = lambda _key: False,
@@ -78,25 +77,26 @@ class Cache:
         self.limits = limits or Limits()
         self.line = line or Line()
         self._hold_back = hold_back
+        self._provers = provers or HoldBacks()
         self._when_abandoned = when_abandoned
         self._hook = hook
         self._keep = keep
         self._room = Room(store, ledger, hook, self._must_stay)
+        self._shelf = Shelf(store, ledger, self._provers)
         self._verdicts = Verdicts()
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
         self._on_disk: dict[str, Fill] = {}
         self._fetchers: Counter[str] = Counter()
-        self._open: dict[str, ProvenBlob] = {}
         self._readers: Counter[str] = Counter()
         self._busy: set[str] = set()
         self._stopping = False
 
     async def start(self) -> None:
         """Rebuild the index from the files. Raises OSError."""
-        for stored in await in_worker(self._store.load):
-            self._ledger.settle(stored.key, stored.size, stored.last_used)
-        self._verdicts.load(await in_worker(self._store.marks))
+        await self._shelf.load()
+        marks, refusals = await in_worker(self._store.marks), await in_worker(self._store.refusals)
+        self._verdicts.load(marks, refusals)
 
     async def close(self) -> None:
         """Stop all fills where they are; what they have is recorded."""
@@ -111,11 +111,15 @@ class Cache:
 
     def holds(self, key: str) -> bool:
         """Whether the blob is here and proven."""
-        return key in self._ledger.entries
+        return self._shelf.holds(key)
 
     def condemned(self, key: str) -> str | None:
-        """Why the blob is not even tried for a while, or None."""
+        """Why the blob is not even tried for a while, or None: its bytes turned out wrong."""
         return self._verdicts.condemned(key)
+
+    def refused(self, key: str) -> str | None:
+        """Why the blob is not to be served although its bytes are right, or None: unsigned, for one."""
+        return self._verdicts.refused(key, self._provers.terms)
 
     def fills(self) -> list[Progress]:
         """The fills under way and in the queue."""
@@ -139,7 +143,7 @@ class Cache:
         """Read [start, stop) of a blob; fetches it where it is not here.
 
         Raises:
-            Condemned: it turned out wrong too often.
+            Condemned: it turned out wrong too often, or is not to be served.
             Spoilt: `start` is not 0, and what the client has of it may be wrong.
             Stopping: the mirror is being stopped.
             OSError: a proven blob cannot be opened.
@@ -173,6 +177,11 @@ class Cache:
         finally:
             self._fetchers -= Counter([expected.key])
 
+    def intake(self) -> Intake:
+        """Takes in blobs that come from elsewhere than a source; enter it."""
+        store, ledger, room = self._store, self._ledger, self._room
+        return Intake(store, ledger, room, self._shelf, self._provers, self._verdicts)
+
     def _find(
         self, expected: Expected, source: Source, start: int
     ) -> tuple[Readable, events.Status]:
@@ -182,7 +191,7 @@ class Cache:
                 "bytes of this package turned out wrong lately: begin again without a Range"
             )
         found: tuple[Readable, events.Status]
-        if (blob := self._proven(key)) is not None:
+        if (blob := self._shelf.find(key)) is not None:
             found = blob, "hit"
         elif key in self._fills and self._fills[key].joinable(start):
             found = self._fills[key], "filling"
@@ -190,25 +199,6 @@ class Cache:
             found = self._start(expected, source), "miss"
         self._hook(events.Opened(key, found[1]))
         return found
-
-    def _proven(self, key: str) -> ProvenBlob | None:
-        """The proven blob, open. One that somebody removed by hand is forgotten; one that cannot be read is fetched."""
-        if key in self._ledger.entries and key not in self._open:
-            try:
-                file = self._store.open(key)
-            except FileNotFoundError:
-                self._ledger.remove(key)
-                return None
-            except OSError:
-                return None
-            size = self._ledger.entries[key].size
-            blob = self._open[key] = ProvenBlob(file, size, lambda: self._shut(key, blob))
-        return self._open.get(key)
-
-    def _shut(self, key: str, blob: ProvenBlob) -> None:
-        blob.close()
-        if self._open.get(key) is blob:
-            del self._open[key]
 
     def _left(self, key: str) -> None:
         """A reader left."""
@@ -243,8 +233,7 @@ class Cache:
         Raises:
             OSError: the disk failed; the blob is forgotten all the same.
         """
-        self._ledger.remove(key)
-        blob = self._open.pop(key, None)
+        blob = self._shelf.take(key)
         self._verdicts.wrong(key, reason, leaked=blob is not None)
         if blob is not None:
             blob.cut(reason)
@@ -270,6 +259,8 @@ class Cache:
         if self._stopping:
             raise Stopping("the mirror is stopping")
         key = expected.key
+        if reason := self.refused(key):
+            raise Distrusted(reason)
         if reason := self.condemned(key):
             raise Condemned(reason)
         setting = Setting(
@@ -278,9 +269,10 @@ class Cache:
             hook=self._hook,
             open_draft=self._draft,
             make_room=self._make_room,
-            wrong=lambda reason, leaked: self._verdicts.wrong(key, reason, leaked=leaked),
+            wrong=lambda error, leaked: self._ended_wrong(key, error, leaked=leaked),
+            tainted=lambda: self._verdicts.taint(key),
         )
-        fill = Fill(expected, source, HoldBack(expected.size, self._hold_back), setting)
+        fill = Fill(expected, source, self._provers(expected, self._hold_back), setting)
         self._fills[key] = fill
         self._tasks[fill] = asyncio.create_task(self._run(fill))
         self._tasks[fill].add_done_callback(_retrieve)
@@ -293,6 +285,9 @@ class Cache:
             self._on_disk[expected.key] = fill
             self._update_books()
             try:
+                if expected.key in self._ledger.entries and not self.holds(expected.key):
+                    self._shelf.take(expected.key)
+                    await self._room.reopen(expected.key)
                 return await self._room.draft(expected)
             except (NoRoom, OSError) as error:
                 reason = str(error)
@@ -311,6 +306,12 @@ class Cache:
     def _must_stay(self, key: str) -> bool:
         return self._readers[key] > 0 or key in self._busy or self._keep(key)
 
+    def _ended_wrong(self, key: str, error: GenerationEnded, *, leaked: bool) -> None:
+        if isinstance(error, Untrusted):
+            self._verdicts.refuse(key, Refusal(str(error), error.terms))
+        else:
+            self._verdicts.wrong(key, str(error), leaked=leaked)
+
     async def _run(self, fill: Fill) -> Proof:
         """Run one round of a fill; the books are straight whatever it ends with."""
         key, began = fill.expected.key, time.monotonic()
@@ -318,12 +319,14 @@ class Cache:
         try:
             named, proof = await fill.run()
             if named:
-                self._ledger.settle(named, fill.size, time.time())
+                self._shelf.put(named, fill.size, proof.signed_by)
             self._verdicts.right(key)
             outcome = events.Outcome.PROVEN
             return proof
         except GenerationEnded as error:
             outcome, reason = events.Outcome.WRONG, str(error)
+            if isinstance(error, Untrusted):
+                await in_worker(self._store.refuse, key, Refusal(reason, error.terms))
             raise
         except Exception:
             outcome, reason = events.Outcome.FAILED, str(fill.failure)

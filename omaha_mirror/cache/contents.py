@@ -21,6 +21,7 @@ class Blob:
         last_used: in seconds since the epoch.
         verified: likewise, when its bytes were last found right.
         proven_by: what it was held against.
+        signed_by: who signed it, or "" where nobody wanted to know.
         source: the URL that it came from.
         readers: how many read it now.
         offered: whether it stays although nobody reads it.
@@ -31,9 +32,23 @@ class Blob:
     last_used: float
     verified: float
     proven_by: str
+    signed_by: str
     source: str
     readers: int
     offered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A fill under way: bytes, bytes a second, how many readers follow it, and its place in the queue (0: it runs)."""
+
+    key: str
+    source: str
+    size: int
+    filled: int
+    rate: float
+    readers: int
+    queued: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +108,7 @@ def _blob(key: str, entry: Entry, facts: Facts, readers: int, offered: bool) -> 
         entry.last_used,
         facts.verified,
         facts.proven_by,
+        facts.signed_by,
         facts.source,
         readers,
         offered,

@@ -40,7 +40,7 @@ class Crew:
             size=fill.size,
             filled=fill.filled,
             cursors=[cursor.span for _, cursor in live],
-            wanted=() if fill.in_order else self._wanted(),
+            wanted=self._wanted(),
             rate=fill.rate.per_second(),
             limit=1 if fill.in_order else fill.limits.max_connections,
         )
@@ -91,10 +91,14 @@ class Crew:
         self._tasks.clear()
 
     def _wanted(self) -> set[int]:
-        """The unfilled offsets that readers are at, or will soon be at."""
-        offsets = set()
-        for follower in self._fill.followers:
-            filled_to = self._fill.filled.run_end(follower.offset)
-            if filled_to < min(follower.stop, follower.offset + AHEAD):
-                offsets.add(filled_to)
-        return offsets
+        """The unfilled offsets that readers are at or will soon be at, and those of bytes that were taken back."""
+        fill = self._fill
+        if fill.in_order:
+            return {fill.filled.run_end(0)}
+        spans = list(fill.dropped)
+        for follower in fill.followers:
+            stop = min(follower.stop, follower.offset + AHEAD)
+            if follower.offset < stop:
+                spans += fill.needs(follower.offset, stop)
+        filled_to = ((fill.filled.run_end(start), stop) for start, stop in spans)
+        return {offset for offset, stop in filled_to if offset < stop}

@@ -3,15 +3,16 @@
     blobs/ab/<key>          a proven blob; its modification time is its last use
     blobs/ab/<key>.json     what it is and how it was proven; its modification time is when the bytes were last found right
     partial/<key>.data      a growing blob (sparse)
-    partial/<key>.json      its journal: a header, then a line for each span that was written
+    partial/<key>.json      its journal
+    incoming/<key>          a blob on its way in from elsewhere; swept at the start
     quarantine/<key>.<n>    bytes that turned out wrong, for a look; the oldest go
-    quarantine/<key>.left   a mark: some bytes of a generation that ended had left by then
+    quarantine/<key>.left   a mark: some bytes that turned out wrong had left by then
+    quarantine/<key>.not    why a blob is not to be served although its digest is right
 
 What a crash can do is decided by the order of the steps, and by nothing else:
 
-* Each line of the journal carries the CRC-32 of its span and is believed only as far as the data bears it out: a torn
-  line, a lying one, or a data file that was cut costs that span and nothing else. Bytes and line are written together,
-  before a byte of it can leave, so a killed process loses nothing; what a power cut may lose is bounded by `record`.
+* Of the journal no more is believed than the data bears out. Bytes and their line are written together, before a byte
+  of them can leave, so a killed process loses nothing; what a power cut may lose is bounded by `record`.
 * A blob gets its name only after its bytes and its sidecar were synced; the folder is synced after the rename. A name
   under `blobs/` is therefore always a whole, proven blob.
 * The journal goes after that. A journal without data, or data without a journal, is a leftover and is swept.
@@ -23,25 +24,24 @@ import contextlib
 import json
 import os
 import re
-import threading
 import time
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
-from omaha_mirror.cache import inventory
-from omaha_mirror.cache.blob import Expected, Proof
-from omaha_mirror.cache.intervals import Intervals
-from omaha_mirror.cache.inventory import Facts, Leftover
-from omaha_mirror.cache.residency import READ
-from omaha_mirror.cache.source import Validator
-from omaha_mirror.cache.store import Place, Stored
+from omaha_mirror.cache import inventory, journal
+from omaha_mirror.cache.blob import Expected
+from omaha_mirror.cache.growing import DiskDraft, crc_of
+from omaha_mirror.cache.incoming import IncomingFile
+from omaha_mirror.cache.inventory import Facts, Leftover, Refusal
+from omaha_mirror.cache.store import Stored
 
 QUARANTINED = 4
 MARKS = 1000
-MAX_BUFFERS = 512
 MARK = ".left"
+REFUSAL = ".not"
+NOTES = {MARK, REFUSAL}
 KEY = re.compile(r"[0-9a-f]{64}|sha1-[0-9a-f]{40}")
 """Names of proven blobs."""
 
@@ -54,31 +54,51 @@ class DiskStore:
         self.blobs = directory / "blobs"
         self.partial = directory / "partial"
         self.quarantine = directory / "quarantine"
+        self.arriving = directory / "incoming"
 
     def load(self) -> list[Stored]:
         """See `Store.load`."""
-        for folder in (self.blobs, self.partial, self.quarantine):
+        for folder in (self.blobs, self.partial, self.quarantine, self.arriving):
             folder.mkdir(parents=True, exist_ok=True)
+        for file in self.arriving.iterdir():
+            file.unlink()
         for file in self.partial.iterdir():
             other = file.with_suffix(".data" if file.suffix == ".json" else ".json")
             if file.is_file() and (file.suffix not in {".data", ".json"} or not other.exists()):
                 file.unlink()
-        return list(self._proven())
-
-    def _proven(self) -> Iterator[Stored]:
         for file in self.blobs.glob("??/*"):
-            if file.suffix == ".tmp" or (
-                file.suffix == ".json" and not file.with_suffix("").exists()
-            ):
+            orphan = file.suffix == ".json" and not file.with_suffix("").exists()
+            if orphan or file.suffix == ".tmp":
                 file.unlink()
-            elif KEY.fullmatch(file.name) and file == self.path(file.name) and file.is_file():
-                status = file.stat()
-                yield Stored(file.name, status.st_size, status.st_mtime)
+        return list(self.stored())
+
+    def stored(self) -> Iterator[Stored]:
+        """The proven blobs; changes nothing."""
+        for file in self.blobs.glob("??/*"):
+            if KEY.fullmatch(file.name) and file == self.path(file.name) and file.is_file():
+                status, facts = file.stat(), self.describe(file.name)
+                yield Stored(file.name, status.st_size, status.st_mtime, facts.signed_by)
 
     def marks(self) -> dict[str, float]:
         """See `Store.marks`."""
         found = self.quarantine.glob(f"*{MARK}")
         return {file.name.removesuffix(MARK): file.stat().st_mtime for file in found}
+
+    def mark(self, key: str) -> None:
+        """Note that some bytes of a blob left, and were wrong."""
+        (self.quarantine / f"{key}{MARK}").touch()
+
+    def refusals(self) -> dict[str, Refusal]:
+        """See `Store.refusals`."""
+        found = (
+            (file.stem, inventory.refusal(file)) for file in self.quarantine.glob(f"*{REFUSAL}")
+        )
+        return {key: refusal for key, refusal in found if refusal is not None}
+
+    def refuse(self, key: str, refusal: Refusal) -> None:
+        """See `Store.refuse`."""
+        with contextlib.suppress(OSError):
+            (self.quarantine / f"{key}{REFUSAL}").write_text(json.dumps(asdict(refusal)))
 
     def path(self, key: str) -> Path:
         """Where a proven blob is."""
@@ -91,6 +111,23 @@ class DiskStore:
     def draft(self, expected: Expected) -> DiskDraft:
         """See `Store.draft`."""
         return DiskDraft(self, expected)
+
+    def incoming(self, expected: Expected) -> IncomingFile:
+        """See `Store.incoming`."""
+        return IncomingFile(self.arriving / expected.key, self.path(expected.key), expected.source)
+
+    def reopen(self, key: str) -> None:
+        """See `Store.reopen`."""
+        facts = self.describe(key)
+        with contextlib.suppress(FileNotFoundError):
+            with self.open(key) as file:
+                size = os.fstat(file.fileno()).st_size
+                lines = [journal.header(size, facts.source, facts.validator)]
+                if (crc := crc_of(file, 0, size)) is not None:
+                    lines.append(journal.written(0, size, crc))
+            (self.partial / f"{key}.json").write_bytes(b"".join(lines))
+            self.path(key).rename(self.partial / f"{key}.data")
+            self._sidecar(key).unlink(missing_ok=True)
 
     def begun(self, key: str) -> int:
         """See `Store.begun`."""
@@ -127,7 +164,7 @@ class DiskStore:
     def condemn(self, key: str, *, leaked: bool) -> None:
         """See `Store.condemn`."""
         if leaked:
-            (self.quarantine / f"{key}{MARK}").touch()
+            self.mark(key)
         with contextlib.suppress(FileNotFoundError):
             self.path(key).touch()  # the quarantine goes by it
             self.set_aside(self.path(key), key)
@@ -139,7 +176,7 @@ class DiskStore:
         aside = (
             inventory.leftover("quarantine", file)
             for file in self.quarantine.iterdir()
-            if file.suffix != MARK
+            if file.suffix not in NOTES
         )
         return [found for found in (*growing, *aside) if found is not None]
 
@@ -155,8 +192,8 @@ class DiskStore:
     def set_aside(self, file: Path, key: str) -> None:
         """Move wrong bytes to the quarantine, which keeps the newest few."""
         file.rename(self.quarantine / f"{key}.{time.time_ns()}")
-        self._thin_out(QUARANTINED, lambda file: file.suffix != MARK)
-        self._thin_out(MARKS, lambda file: file.suffix == MARK)
+        self._thin_out(QUARANTINED, lambda file: file.suffix not in NOTES)
+        self._thin_out(MARKS, lambda file: file.suffix in NOTES)
 
     def _thin_out(self, keep: int, kind: Callable[[Path], bool]) -> None:
         found = sorted(
@@ -164,179 +201,3 @@ class DiskStore:
         )
         for old in found[:-keep]:
             old.unlink(missing_ok=True)
-
-
-class DiskDraft:
-    """A growing blob under `partial/`."""
-
-    def __init__(self, store: DiskStore, expected: Expected) -> None:
-        self.expected = expected
-        self._store = store
-        self._data = store.partial / f"{expected.key}.data"
-        self._journal = store.partial / f"{expected.key}.json"
-        self._lock = threading.Lock()
-        self.capacity: int | None = None
-        fd = os.open(self._data, os.O_RDWR | os.O_CREAT, 0o644)
-        self.file: BinaryIO = os.fdopen(fd, "r+b", buffering=0)
-        self.validator: Validator | None = None
-        self.filled = Intervals()
-        try:
-            self._recover()
-            os.ftruncate(fd, expected.size)
-            self._log = self._journal.open("ab", buffering=0)
-            self._log.write(
-                b"\n" if self.filled else b""
-            )  # ends a torn line: only that one is lost
-        except OSError:
-            self.file.close()
-            raise
-
-    def _recover(self) -> None:
-        """Believe of the journal what the data file bears out; with no byte left, no generation is known either."""
-        size = self.expected.size
-        try:
-            lines = self._journal.read_bytes().splitlines()
-            header = json.loads(lines[0])
-            validator = header["validator"] if header["size"] == size else None
-        except (OSError, ValueError, LookupError, TypeError):
-            return
-        if not isinstance(validator, dict):
-            return
-        self.filled = Intervals(
-            (start, stop)
-            for start, stop, crc in _spans(lines[1:], size)
-            if self._crc(start, stop - start) == crc
-        )
-        self.validator = validator if self.filled else None
-
-    def _crc(self, offset: int, count: int) -> int | None:
-        crc = 0
-        while count > 0:
-            data = os.pread(self.file.fileno(), min(count, READ), offset)
-            if not data:
-                return None
-            crc = zlib.crc32(data, crc)
-            offset += len(data)
-            count -= len(data)
-        return crc
-
-    def place(self, offset: int) -> Place:
-        """See `Draft.place`."""
-        return Place(self.file, offset, self.expected.size - offset)
-
-    def begin(self, validator: Validator) -> None:
-        """See `Draft.begin`."""
-        header = {
-            "size": self.expected.size,
-            "source": self.expected.source,
-            "validator": dict(validator),
-        }
-        with self._lock:
-            self._log.truncate(0)
-            self._log.write(json.dumps(header).encode() + b"\n")
-            os.fsync(self._log.fileno())
-        _sync_folder(self._store.partial)
-        self.validator = validator
-
-    def write(self, offset: int, buffers: Sequence[bytes]) -> None:
-        """See `Draft.write`."""
-        start, crc = offset, 0
-        with self._lock:
-            for i in range(0, len(buffers), MAX_BUFFERS):
-                offset = self._write(offset, buffers[i : i + MAX_BUFFERS])
-            for buffer in buffers:
-                crc = zlib.crc32(buffer, crc)
-            span = {"start": start, "stop": offset, "crc32": crc}
-            self._log.write(json.dumps(span).encode() + b"\n")
-
-    def _write(self, offset: int, buffers: Sequence[bytes]) -> int:
-        stop = offset + sum(map(len, buffers))
-        at = offset + os.pwritev(self.file.fileno(), buffers, offset)
-        if at < stop:
-            rest = memoryview(b"".join(buffers))
-            while at < stop:
-                at += os.pwrite(self.file.fileno(), rest[at - offset :], at)
-        return stop
-
-    def read(self, offset: int, count: int) -> bytes:
-        """See `Draft.read`."""
-        return os.pread(self.file.fileno(), count, offset)
-
-    def record(self) -> None:
-        """See `Draft.record`."""
-        os.fdatasync(self.file.fileno())
-        os.fdatasync(self._log.fileno())
-
-    def commit(self, proof: Proof) -> str:
-        """See `Draft.commit`."""
-        unnamed = proof.proven_by == "size-and-validator"
-        key = proof.sha256.hex() if unnamed else self.expected.key
-        target = self._store.path(key)
-        target.parent.mkdir(exist_ok=True)
-        os.fsync(self.file.fileno())
-        sidecar = target.with_suffix(".json")
-        draft = target.with_suffix(".tmp")
-        with draft.open("wb") as file:
-            file.write(json.dumps(self._description(proof), indent=1).encode() + b"\n")
-            _sync(file)
-        draft.rename(sidecar)
-        self._data.rename(target)
-        _sync_folder(target.parent)
-        _sync_folder(self._store.blobs)
-        _sync_folder(self._store.partial)
-        self._journal.unlink(missing_ok=True)
-        return key
-
-    def _description(self, proof: Proof) -> dict[str, object]:
-        return {
-            "size": proof.size,
-            "sha256": proof.sha256.hex(),
-            "sha1": proof.sha1.hex() if proof.sha1 is not None else None,
-            "proven_by": proof.proven_by,
-            "source": self.expected.source,
-            "validator": dict(self.validator or {}),
-        }
-
-    def reject(self, *, aside: bool, leaked: bool) -> None:
-        """See `Draft.reject`. The journal goes first: without it nothing believes the bytes any more."""
-        self._journal.unlink(missing_ok=True)
-        if leaked:
-            (self._store.quarantine / f"{self.expected.key}{MARK}").touch()
-        if aside:
-            self._store.set_aside(self._data, self.expected.key)
-        self._data.unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        """See `Draft.discard`."""
-        self._data.unlink(missing_ok=True)
-        self._journal.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """See `Draft.close`."""
-        with self._lock:
-            self.file.close()
-            self._log.close()
-
-
-def _spans(lines: Sequence[bytes], size: int) -> Iterator[tuple[int, int, int]]:
-    for line in lines:
-        try:
-            span = json.loads(line)
-            start, stop, crc = int(span["start"]), int(span["stop"]), int(span["crc32"])
-        except (ValueError, LookupError, TypeError, OverflowError):
-            continue
-        if 0 <= start < stop <= size:
-            yield start, stop, crc
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

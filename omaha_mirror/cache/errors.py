@@ -47,12 +47,28 @@ class DigestMismatch(GenerationEnded):
     """All bytes are there and their digest is wrong."""
 
 
+class Untrusted(GenerationEnded):
+    """The digest is right, and the blob is not to be served all the same: nobody trusted has signed it, for one.
+
+    Attributes:
+        terms: what it does not meet; see `Provers.terms`.
+    """
+
+    def __init__(self, message: str, terms: str) -> None:
+        super().__init__(message)
+        self.terms = terms
+
+
 class Spoilt(CacheError):
     """Wrong bytes of this blob left lately: who has some of it must begin again at 0."""
 
 
 class Condemned(CacheError):
     """Several rounds in a row ended wrong: not tried again for a while."""
+
+
+class Distrusted(Condemned):
+    """It was found untrusted: not tried again under the same terms."""
 
 
 class NotInTime(CacheError):

@@ -60,6 +60,17 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
+class Mended:
+    """[start, stop) of a growing blob was wrong, and is fetched again; `leaked`: some of it had left."""
+
+    key: str
+    source: str
+    start: int
+    stop: int
+    leaked: bool
+
+
+@dataclass(frozen=True, slots=True)
 class NotKept:
     """There is no room for a blob, or no disk: it passes through, and is fetched again the next time."""
 
@@ -96,5 +107,5 @@ class Rotten:
     reason: str
 
 
-Event = Opened | Rotten | FillStarted | Connected | Trouble | NotKept | FillEnded | Evicted
+Event = Opened | Rotten | FillStarted | Connected | Trouble | Mended | NotKept | FillEnded | Evicted
 Hook = Callable[[Event], None]

@@ -1,8 +1,8 @@
 """A growing blob: fetched once, by its own tasks, for whoever reads along.
 
-A fill goes one way: filling, then proven or failed. Cursors write what arrives; the proving task runs the digests
-over what was written and asks the prover what may leave; the recording task makes progress survive a power cut.
-Readers look and wait: no reader drives a fill, and none can stop it.
+A fill goes one way: filling, then proven or failed. Cursors write what arrives; the proving task has it judged, and
+taken back where it is wrong; the recording task makes progress survive a power cut. Readers look and wait: no reader
+drives a fill, and none can stop it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from omaha_mirror.cache import events
 from omaha_mirror.cache.audience import Audience
@@ -23,44 +22,20 @@ from omaha_mirror.cache.errors import (
     GenerationEnded,
     SourceFailed,
     Stopping,
+    Untrusted,
 )
 from omaha_mirror.cache.finish import finish, in_worker
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.intervals import Intervals
-from omaha_mirror.cache.judge import Judge
-from omaha_mirror.cache.limits import Limits
-from omaha_mirror.cache.line import Line, Priority
-from omaha_mirror.cache.prover import Prover
+from omaha_mirror.cache.line import Priority
+from omaha_mirror.cache.prover import Prover, Span
+from omaha_mirror.cache.proving import Proving
 from omaha_mirror.cache.rate import Rate
 from omaha_mirror.cache.recorder import Recorder
+from omaha_mirror.cache.setting import Setting
 from omaha_mirror.cache.source import Source, Validator
 from omaha_mirror.cache.spool import Overflowed, SpoolDraft
 from omaha_mirror.cache.store import Draft, Place
-
-WAKE_SECONDS = 0.0001
-"""Time between two wake-ups for each reader: many are woken less often, with more for each."""
-WAKE_AT_MOST = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a fill is given by the cache.
-
-    Attributes:
-        limits: its bounds.
-        line: what it shares with the other fills.
-        hook: told what happens.
-        open_draft: makes room and opens the place for the bytes.
-        make_room: frees room on a disk that is fuller than it was; whether anything was freed.
-        wrong: told first when the generation ended: why, and whether bytes of it have left.
-    """
-
-    limits: Limits
-    line: Line
-    hook: events.Hook
-    open_draft: Callable[[Fill], Awaitable[Draft]]
-    make_room: Callable[[], Awaitable[bool]]
-    wrong: Callable[[str, bool], None]
 
 
 class Fill:
@@ -80,7 +55,6 @@ class Fill:
         self.expected = expected
         self.size = expected.size
         self.filled = Intervals()
-        self.released = Intervals()
         self.fetched = 0
         self.rate = Rate()
         self.failure: CacheError | None = None
@@ -94,14 +68,13 @@ class Fill:
         self.ended = False
         self.leaked = False
         self.heard = time.monotonic()
-        self._judge = Judge(expected, prover)
         self._setting = setting
         self._draft: Draft | None = None
         self._overflowing = asyncio.Lock()
         self._fetching = False
         self._forgotten = 0
         self._changed = asyncio.Event()
-        self._grown = asyncio.Event()
+        self._proving = Proving(self, prover, self._changed.set)
         self._audience = Audience(self)
         self._crew = Crew(self, self._changed)
         self._recorder = Recorder(setting.limits)
@@ -137,19 +110,30 @@ class Fill:
         self._let_go()
 
     def edge(self, follower: Follower) -> int:
-        """Where the bytes that the follower may have end; its own offset where it may have none.
+        """Where the bytes that the follower may have end; its own offset where it may have none."""
+        released = self._proving.released.run_end(follower.offset)
+        return max(follower.offset, min(released, self.last(follower)))
 
-        The last byte of a range waits for the proof too, as long as its client can wait: nobody is to end with
-        unproven bytes who need not.
+    def last(self, follower: Follower) -> int:
+        """Where its bytes end at the latest, as things stand.
+
+        The last byte of a range waits for the proof of the whole, as long as its client can wait, and then for all that
+        can be known of it alone: nobody is to end with unproven bytes who need not.
         """
-        released = self.released.run_end(follower.offset)
-        if released >= follower.stop and self.proof is None and self._audience.can_wait(follower):
-            return max(follower.offset, follower.stop - 1)
-        return released
+        if self.proof is not None:
+            return self.size
+        certain = follower.stop - 1 in self._proving.settled
+        return follower.stop - (self._audience.can_wait(follower) or not certain)
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie; read only what may leave."""
         return self.draft.place(offset)
+
+    async def leave(self, start: int, stop: int) -> None:
+        """Note that [start, stop) is about to be sent on."""
+        self.gave()
+        if self.proof is None:
+            await self._proving.leave(start, stop)
 
     def gave(self) -> None:
         """Note that a reader sends bytes on, or did."""
@@ -162,12 +146,19 @@ class Fill:
 
     def joinable(self, offset: int) -> bool:
         """Whether a reader that begins at `offset` can still have its first bytes."""
+        if self.ended:
+            return False
         return not self.in_order or self._passing(offset) >= self._forgotten
 
     def want(self, offset: int) -> None:
         """Somebody waits for the byte at `offset`."""
-        if self._fetching and not self._crew.comes_by(self.filled.run_end(offset)):
+        missing = (self.filled.run_end(start) for start, _ in self.needs(offset, offset + 1))
+        if self._fetching and not all(map(self._crew.comes_by, missing)):
             self._crew.replan()
+
+    def needs(self, start: int, stop: int) -> Iterable[Span]:
+        """What must be filled so that [start, stop) can leave."""
+        return self._proving.needs(start, stop)
 
     # What its connections use
 
@@ -195,7 +186,7 @@ class Fill:
         self.rate.add(stop - start)
         self.heard = time.monotonic()
         self._recorder.note(stop - start)
-        self._grown.set()
+        self._proving.grown.set()
         self._crew.look_again()
 
     async def room(self, stop: int) -> None:
@@ -207,7 +198,7 @@ class Fill:
 
     def needed_from(self) -> int:
         """The first byte in passing that is still needed: to be hashed, or by a reader."""
-        hashed = self._judge.hashed
+        hashed = self._proving.hashed
         top = self.filled.run_end(hashed)
         readers = (f.offset for f in self._audience.entitled if f.offset < top)
         return min(map(self._passing, [hashed, *readers]))
@@ -234,6 +225,27 @@ class Fill:
                 self._crew.stop_others()
             raise Overflowed(str(error)) from error
 
+    # What the proof does
+
+    @property
+    def dropped(self) -> Intervals:
+        """What was taken back: nobody need ask for it to be fetched again."""
+        return self._proving.dropped
+
+    def take_back(self, start: int, stop: int, *, leaked: bool) -> None:
+        """[start, stop) is wrong. Where some of it has left, who got it is cut, and nobody goes on with it."""
+        self.filled = self.filled.remove(start, stop)
+        if leaked:
+            self._setting.tainted()
+        for follower in list(self.followers):
+            if follower.start < stop and start < follower.reach:
+                follower.cut()
+
+    def woke(self) -> None:
+        """More may leave, and less is needed."""
+        self._audience.wake()
+        self._audience.moved()
+
     # What the cache runs
 
     async def run(self) -> tuple[str, Proof]:
@@ -247,7 +259,7 @@ class Fill:
             async with self.line.fill(self, self.priority):
                 await finish(self._begin())
                 proof = self.proof = await self._fetch_and_prove()
-                self.released = Intervals([(0, self.size)])
+                self._proving.released = Intervals([(0, self.size)])
                 self._audience.wake()
                 return await in_worker(self.draft.commit, proof), proof
         except asyncio.CancelledError:
@@ -269,15 +281,16 @@ class Fill:
         draft = self._draft = await self._setting.open_draft(self)
         self.filled, self.generation = draft.filled, draft.validator
         self.leaked = bool(draft.filled)
+        self._proving.begin(draft)
         self.hook(
             events.FillStarted(self.expected.key, self.source.name, self.size, self.filled.total)
         )
 
     async def _fetch_and_prove(self) -> Proof:
-        proving = asyncio.create_task(self._prove())
+        proving = asyncio.create_task(self._proving.run())
         proving.add_done_callback(lambda _: self._changed.set())
         recording = asyncio.create_task(self._recorder.run(self._record))
-        self._grown.set()
+        self._proving.grown.set()
         self._fetching = True
         try:
             while not proving.done():
@@ -298,9 +311,10 @@ class Fill:
 
     async def _put_away(self) -> None:
         """Leave the draft as its end demands, then tell the readers."""
+        self.leaked = self.leaked and not isinstance(self.failure, Untrusted)  # no byte was wrong
         if isinstance(self.failure, GenerationEnded):
-            self._setting.wrong(str(self.failure), self.leaked)
-            self.released = Intervals()
+            self._setting.wrong(self.failure, self.leaked)
+            self._proving.released = Intervals()
             for follower in list(self.followers):
                 follower.cut()
         try:
@@ -315,7 +329,8 @@ class Fill:
         """What the disk refuses here costs bytes that are fetched again, and hides no failure."""
         with contextlib.suppress(OSError):
             if isinstance(self.failure, GenerationEnded):
-                draft.reject(aside=isinstance(self.failure, DigestMismatch), leaked=self.leaked)
+                aside = isinstance(self.failure, DigestMismatch | Untrusted)
+                draft.reject(aside=aside, leaked=self.leaked)
             elif not self.filled:
                 draft.discard()
             else:
@@ -324,17 +339,3 @@ class Fill:
     def _let_go(self) -> None:
         if self.ended and not self.followers and self._draft is not None:
             self._draft.close()
-
-    async def _prove(self) -> Proof:
-        """Have what comes in judged until all of it is right."""
-        while self._judge.hashed < self.size:
-            await self._grown.wait()
-            self._grown.clear()
-            more = True
-            while more:
-                self.released, more = await in_worker(self._judge.step, self.draft, self.filled)
-                self._audience.wake()
-                self._audience.moved()
-            if self._judge.hashed < self.size:
-                await asyncio.sleep(min(WAKE_AT_MOST, WAKE_SECONDS * len(self.followers)))
-        return self._judge.proof(self.source.name)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from omaha_mirror.cache.source import Validator
 
 LIMIT = 64 * 1024
 
@@ -19,6 +21,8 @@ class Facts:
         sha256: 32 raw bytes, or None.
         proven_by: what it was held against, or "".
         source: the URL that it came from, or "".
+        signed_by: who signed it, or "" where nobody wanted to know.
+        validator: the generation that it was fetched as.
         verified: when its bytes were last found right, in seconds since the epoch; 0 where nobody knows.
     """
 
@@ -26,7 +30,17 @@ class Facts:
     sha256: bytes | None = None
     proven_by: str = ""
     source: str = ""
+    signed_by: str = ""
+    validator: Validator = field(default_factory=dict)
     verified: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a blob is not to be served, as long as the terms are these, although its digest is right."""
+
+    reason: str
+    terms: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +90,22 @@ def facts(sidecar: Path) -> Facts:
             sha256=bytes.fromhex(told["sha256"]),
             proven_by=str(told["proven_by"]),
             source=str(told["source"]),
+            signed_by=str(told.get("signed_by", "")),
+            validator=dict(told.get("validator", {})),
             verified=verified,
         )
     except (OSError, ValueError, LookupError, TypeError):
         return Facts()
+
+
+def refusal(note: Path) -> Refusal | None:
+    """What is written down about a blob that is not to be served; None where it cannot be read."""
+    try:
+        with note.open("rb") as file:
+            told = json.loads(file.read(LIMIT))
+        return Refusal(str(told["reason"]), str(told["terms"]))
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def leftover(kind: Literal["partial", "quarantine"], file: Path) -> Leftover | None:

@@ -47,6 +47,9 @@ class ProvenBlob:
         """Where the bytes from `offset` on lie."""
         return Place(self.file, offset, self.size - offset)
 
+    async def leave(self, start: int, stop: int) -> None:
+        """Told that [start, stop) is about to be sent on."""
+
     def gave(self) -> None:
         """Proven bytes may leave: nothing to remember."""
 

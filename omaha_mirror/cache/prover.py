@@ -1,17 +1,99 @@
-"""Port: which filled bytes of an unproven blob may leave."""
+"""Port: which filled bytes of an unproven blob may leave, which will stay, and which must be fetched again.
+
+A blob is proven by its whole digest, when its last byte is there. Whoever can read what is in it knows more, and
+earlier: a prover may release bytes as soon as they are known to be right, and have wrong ones taken back before they
+leave.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
+from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.intervals import Intervals
+
+Span = tuple[int, int]
+"""Bytes [start, stop)."""
+Read = Callable[[int, int], bytes]
+"""Gives up to `count` bytes at `offset`. Raises OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What holds of the bytes that are filled.
+
+    Attributes:
+        released: may leave.
+        settled: a range may end with them before the whole is proven.
+        ripe: the whole digest may swallow them. Where some are wrong all the same, it begins anew.
+        wrong: must be fetched again.
+        more: whether there is more to examine already.
+    """
+
+    released: Intervals
+    settled: Intervals
+    ripe: Intervals
+    wrong: tuple[Span, ...] = ()
+    more: bool = False
 
 
 class Prover(Protocol):
-    """Judges one fill; called from one worker thread at a time, as the fill grows."""
+    """Judges one fill. One call at a time; `needs` and `dropped` come from the event loop and do not block."""
 
-    def examine(self, filled: Intervals) -> Intervals:
-        """The bytes of `filled` that readers may have. `filled` only grows."""
+    def examine(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:
+        """Judge what can be judged now.
+
+        Args:
+            filled: what is there; nothing leaves it but what was dropped.
+            read: reads it.
+            capacity: how many bytes are kept at a time, where the oldest are forgotten: no more come before some are
+                ripe. None where all are kept.
+
+        Raises:
+            OSError: reading failed.
+        """
+
+    def needs(self, start: int, stop: int) -> Iterable[Span]:
+        """What must be filled so that [start, stop) can leave. Called while another call runs, too."""
+
+    def dropped(self, start: int, stop: int) -> None:
+        """What was wrong was taken back: other bytes will come. Where some of it was taken, all is taken anew."""
+
+    def take(self, data: bytes) -> None:
+        """The ripe bytes, in order, as the whole digest swallows them."""
+
+    def suspects(self) -> tuple[Span, ...]:
+        """The whole digest is wrong: what may be, that nothing else speaks for, and will be dropped.
+
+        Nothing, where there is no such hope.
+        """
+
+    def conclude(self, read: Read | None) -> str:
+        """The whole digest is right: who signed the blob, "" where nobody wants to know.
+
+        Args:
+            read: reads all of it; None where its first bytes are forgotten.
+
+        Raises:
+            Untrusted: it is not to be served all the same.
+            OSError: reading failed.
+        """
+
+
+class Provers(Protocol):
+    """Makes a prover for each fill, and knows what a blob must be besides. Does not block."""
+
+    @property
+    def terms(self) -> str:
+        """What is asked of a blob besides its digest: another text whenever that changes."""
+
+    def accepts(self, signed_by: str) -> bool:
+        """Whether a blob that was proven to be signed by this one is right under the terms."""
+
+    def __call__(self, expected: Expected, hold_back: int) -> Prover:
+        """A prover; `hold_back` bytes at the end wait for the proof of the whole where nothing earlier proves them."""
 
 
 class HoldBack:
@@ -20,8 +102,40 @@ class HoldBack:
     def __init__(self, size: int, hold_back: int) -> None:
         if hold_back < 1:
             raise ValueError("at least the last byte must be held back")
-        self._edge = max(0, size - hold_back)
+        self.edge = max(0, size - hold_back)
 
-    def examine(self, filled: Intervals) -> Intervals:
+    def examine(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:  # noqa: ARG002 - no byte tells
         """All that was filled before the held-back end."""
-        return filled.clip(0, self._edge)
+        return Ruling(filled.clip(0, self.edge), filled, filled)
+
+    def needs(self, start: int, stop: int) -> Iterable[Span]:
+        """Nothing else."""
+        return ((start, stop),)
+
+    def dropped(self, start: int, stop: int) -> None:
+        """Nothing ever is."""
+
+    def take(self, data: bytes) -> None:
+        """The digest is all there is."""
+
+    def suspects(self) -> tuple[Span, ...]:
+        """Any byte may be wrong."""
+        return ()
+
+    def conclude(self, read: Read | None) -> str:  # noqa: ARG002
+        """Nobody wants to know."""
+        return ""
+
+
+class HoldBacks:
+    """Nothing is asked but the digest."""
+
+    terms = ""
+
+    def accepts(self, signed_by: str) -> bool:  # noqa: ARG002 - nobody wants to know
+        """Always."""
+        return True
+
+    def __call__(self, expected: Expected, hold_back: int) -> Prover:
+        """See `Provers`."""
+        return HoldBack(expected.size, hold_back)

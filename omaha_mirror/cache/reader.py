@@ -32,8 +32,11 @@ class Readable(Protocol):
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie."""
 
+    async def leave(self, start: int, stop: int) -> None:
+        """Told that [start, stop) is about to be sent on."""
+
     def gave(self) -> None:
-        """Told that a reader sends bytes on, and again when it has."""
+        """Told that a reader has sent bytes on."""
 
     async def wait(self, follower: Follower) -> int:
         """Where the bytes that the follower may have now end. Raises CacheError."""
@@ -59,11 +62,11 @@ class Reader:
 
     def __init__(self, find: Callable[[], tuple[Readable, Status]], start: int, stop: int) -> None:
         self.offset, self.stop = start, stop
-        self.start = start
+        self.start = self.reach = start
         self.since = self.fed = time.monotonic()
         self.on_cut: Callable[[], None] | None = None
         self._find = find
-        self._cut = False
+        self.is_cut = False
         self._blob, self.status = find()
         self._blob.attach(self)
 
@@ -74,7 +77,7 @@ class Reader:
 
     def cut(self) -> None:
         """Told by the blob that these bytes belong to an ended generation."""
-        self._cut = True
+        self.is_cut = True
         if self.on_cut is not None:
             self.on_cut()
 
@@ -96,17 +99,18 @@ class Reader:
             place = self._blob.place(self.offset)
             count = min(min(edge, self.stop) - self.offset, place.count, WINDOW)
             window = Window(place.file, place.offset, count)
+            self.reach = max(self.reach, self.offset + count)
             fd = window.file.fileno()
             if not resident(fd, window.offset, window.count):
                 await in_worker(load, fd, window.offset, window.count)
-            if not self._cut:
-                self._blob.gave()
+            await self._blob.leave(self.offset, self.offset + count)
+            if not self.is_cut:
                 return window
         return None
 
     async def _edge(self) -> int:
         while True:
-            if self._cut:
+            if self.is_cut:
                 if self.offset > self.start:
                     raise GenerationEnded("the bytes sent so far can no longer be gone on with")
                 self._again()
@@ -119,8 +123,9 @@ class Reader:
                 self._again()
 
     def _again(self) -> None:
-        """Nothing was sent yet: read the next generation instead."""
+        """Nothing was sent yet: begin anew, with the next generation where this one has ended."""
         self._blob.detach(self)
-        self._cut = False
+        self.is_cut = False
+        self.reach = self.start
         self._blob, self.status = self._find()
         self._blob.attach(self)

@@ -40,18 +40,33 @@ class Room:
     async def draft(self, expected: Expected) -> Draft:
         """Book room for a blob, and open its place. Raises NoRoom, OSError."""
         async with self._busy:
-            free = await in_worker(self._store.free)
             written = await in_worker(self._store.begun, expected.key)
-            victims = self._ledger.victims(
-                expected.size, free=free, keep=self._must_stay, written=written
-            )
-            self._ledger.reserve(expected.key, expected.size, written)
+            await self._book(expected.key, expected.size, written)
             try:
-                await self._evict(victims)
                 return await in_worker(self._store.draft, expected)
             except BaseException:
                 self._ledger.release(expected.key)
                 raise
+
+    async def book(self, key: str, size: int) -> None:
+        """Book `size` bytes for what has no draft. Raises NoRoom, OSError."""
+        async with self._busy:
+            await self._book(key, size, 0)
+
+    async def _book(self, key: str, size: int, written: int) -> None:
+        free = await in_worker(self._store.free)
+        victims = self._ledger.victims(size, free=free, keep=self._must_stay, written=written)
+        self._ledger.reserve(key, size, written)
+        try:
+            await self._evict(victims)
+        except BaseException:
+            self._ledger.release(key)
+            raise
+
+    async def reopen(self, key: str) -> None:
+        """Make a blob that is out of the books a growing one again. Raises OSError."""
+        async with self._busy:
+            await in_worker(self._store.reopen, key)
 
     async def make(self) -> bool:
         """The disk is fuller than it was: free what is booked and not written; whether anything was freed."""

@@ -69,6 +69,11 @@ class SpoolDraft:
             file, stop = self._file, self.filled.next_start(offset, self.expected.size)
         return Place(file, offset, stop - offset)
 
+    @property
+    def leaked(self) -> bool:
+        """See `Draft.leaked`."""
+        return self._under is not None and self._under.leaked
+
     def write(self, offset: int, buffers: Sequence[bytes]) -> None:
         """See `Draft.write`. What lies more than the capacity before the end of `buffers` is forgotten."""
         with self._lock:
@@ -89,6 +94,17 @@ class SpoolDraft:
         """See `Draft.read`."""
         place = self.place(offset)
         return os.pread(place.file.fileno(), min(count, place.count), place.offset)
+
+    def leak(self) -> None:
+        """See `Draft.leak`."""
+        if self._under is not None:
+            self._under.leak()
+
+    def drop(self, start: int, stop: int, *, leaked: bool) -> None:
+        """See `Draft.drop`. What comes instead is kept in memory."""
+        self.filled = self.filled.remove(start, stop)
+        if self._under is not None:
+            self._under.drop(start, stop, leaked=leaked)
 
     def record(self) -> None:
         """Nothing survives."""

@@ -8,17 +8,18 @@ from typing import BinaryIO, Protocol
 
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.intervals import Intervals
-from omaha_mirror.cache.inventory import Facts, Leftover
+from omaha_mirror.cache.inventory import Facts, Leftover, Refusal
 from omaha_mirror.cache.source import Validator
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A proven blob on disk: its size in bytes and its last use in seconds since the epoch."""
+    """A proven blob on disk: its size in bytes, its last use in seconds since the epoch, and who signed it ("": unknown)."""
 
     key: str
     size: int
     last_used: float
+    signed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,10 @@ class Draft(Protocol):
     def validator(self) -> Validator | None:
         """The generation that these bytes belong to. Does not block."""
 
+    @property
+    def leaked(self) -> bool:
+        """Whether bytes of it have left that might be wrong. Does not block."""
+
     def begin(self, validator: Validator) -> None:
         """Write down which generation the bytes will belong to, before the first is written."""
 
@@ -60,6 +65,12 @@ class Draft(Protocol):
 
     def read(self, offset: int, count: int) -> bytes:
         """Read back up to `count` bytes at `offset`. Raises OSError."""
+
+    def leak(self) -> None:
+        """Write down, so that it survives a crash, that bytes leave that might be wrong."""
+
+    def drop(self, start: int, stop: int, *, leaked: bool) -> None:
+        """[start, stop) is wrong: a restart must not believe it. Leave a mark if some of it has left."""
 
     def record(self) -> None:
         """Make all that was written so far survive a crash."""
@@ -77,11 +88,33 @@ class Draft(Protocol):
         """Let go of the file; what was recorded can be opened again."""
 
 
+class Incoming(Protocol):
+    """A blob that comes whole, in order, from elsewhere than a source. Nothing of it survives a crash before `commit`."""
+
+    def write(self, data: bytes) -> None:
+        """Write the next bytes. Raises OSError."""
+
+    def finish(self) -> None:
+        """Nothing more is written: make it survive a power cut. Raises OSError."""
+
+    def commit(self, proof: Proof) -> None:
+        """Make it a proven blob that survives a crash, in place of one that is there. Raises OSError."""
+
+    def discard(self) -> None:
+        """Remove it, unless it was committed; what cannot be removed goes at the next start."""
+
+
 class Store(Protocol):
     """A place for blobs."""
 
     def marks(self) -> dict[str, float]:
         """The keys whose wrong bytes left, and when: seconds since the epoch."""
+
+    def refusals(self) -> dict[str, Refusal]:
+        """The keys that are not to be served."""
+
+    def refuse(self, key: str, refusal: Refusal) -> None:
+        """Keep in mind that a blob is not to be served, if that can be."""
 
     def load(self) -> list[Stored]:
         """List the proven blobs and sweep leftovers. Called once, before anything else."""
@@ -91,6 +124,12 @@ class Store(Protocol):
 
     def draft(self, expected: Expected) -> Draft:
         """Begin a growing blob, or go on with one that was recorded. Raises OSError."""
+
+    def reopen(self, key: str) -> None:
+        """Make a proven blob, if it is there, a growing one that needs nothing but proof. Raises OSError."""
+
+    def incoming(self, expected: Expected) -> Incoming:
+        """Begin a blob that comes from elsewhere; one at a time of a key. Raises OSError."""
 
     def begun(self, key: str) -> int:
         """Bytes on disk of a growing blob that was recorded; 0 where there is none."""

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from omaha_mirror.cache.inventory import Refusal
+
 ROUNDS = 3
 """How often bytes may turn out wrong before a blob is condemned."""
 CONDEMNED_SECONDS = 3600.0
@@ -28,9 +30,11 @@ class Verdicts:
 
     def __init__(self) -> None:
         self._records: dict[str, _Record] = {}
+        self._refusals: dict[str, Refusal] = {}
 
-    def load(self, marks: Mapping[str, float]) -> None:
-        """Take over when wrong bytes of which blobs left, as it was known before a restart."""
+    def load(self, marks: Mapping[str, float], refusals: Mapping[str, Refusal]) -> None:
+        """Take over what was known before a restart: when wrong bytes of which blobs left, and which were refused."""
+        self._refusals.update(refusals)
         for key, when in marks.items():
             self._records[key] = _Record(tainted=when + TAINTED_SECONDS)
 
@@ -40,10 +44,24 @@ class Verdicts:
         record.rounds += 1
         record.reason = reason
         if leaked:
-            record.tainted = time.time() + TAINTED_SECONDS
+            self.taint(key)
         if record.rounds >= ROUNDS:
             record.rounds = 0
             record.condemned = time.time() + CONDEMNED_SECONDS
+
+    def taint(self, key: str) -> None:
+        """Wrong bytes left."""
+        record = self._records.setdefault(key, _Record())
+        record.tainted = time.time() + TAINTED_SECONDS
+
+    def refuse(self, key: str, refusal: Refusal) -> None:
+        """The bytes are as expected, and not to be served all the same."""
+        self._refusals[key] = refusal
+
+    def refused(self, key: str, terms: str) -> str | None:
+        """Why the blob is not to be served under these terms, or None."""
+        refusal = self._refusals.get(key)
+        return refusal.reason if refusal is not None and refusal.terms == terms else None
 
     def right(self, key: str) -> None:
         """The blob was proven; who has the head of another generation is still not to get its tail."""

@@ -19,8 +19,9 @@ from omaha_mirror.cache import (
     Reader,
     Validator,
 )
-from omaha_mirror.cache.disk import DiskDraft
 from omaha_mirror.cache.events import Event
+from omaha_mirror.cache.growing import DiskDraft
+from omaha_mirror.cache.prover import HoldBacks, Provers
 from tests.cache.source import ScriptedSource
 
 HOLD_BACK = 64 * 1024
@@ -108,6 +109,14 @@ class ScriptedDraft(DiskDraft):
         self._step("commit")
         return super().commit(proof)
 
+    def leak(self) -> None:
+        self._step("leak")
+        super().leak()
+
+    def drop(self, start: int, stop: int, *, leaked: bool) -> None:
+        self._step("drop")
+        super().drop(start, stop, leaked=leaked)
+
     def reject(self, *, aside: bool, leaked: bool) -> None:
         self._step("reject")
         super().reject(aside=aside, leaked=leaked)
@@ -128,6 +137,7 @@ class Site:
     line: Line = field(default_factory=Line)
     when_abandoned: Literal["finish", "stop"] = "finish"
     keep: Callable[[str], bool] = lambda _key: False
+    provers: Provers = field(default_factory=HoldBacks)
     events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -139,6 +149,7 @@ class Site:
             limits=self.limits,
             line=self.line,
             hold_back=self.hold_back,
+            provers=self.provers,
             when_abandoned=self.when_abandoned,
             hook=self._hook,
             keep=self.keep,

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +11,10 @@ from omaha_mirror.cache import Expected, Validator
 from omaha_mirror.cache.errors import SourceChanged, SourceError, SourceFailed, SourceStalled
 
 CHUNK = 16 * 1024
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 @dataclass
@@ -57,6 +61,8 @@ class ScriptedSource:
         self.sent = 0
         self.refusals: deque[SourceError] = deque()
         self.drops: set[int] = set()
+        self.flips: Counter[int] = Counter()
+        """How often the byte at an offset is still sent wrong."""
         self.pauses: list[int] = []
         self.pause_seconds = 0.0
         self.shift = 0
@@ -120,6 +126,13 @@ class ScriptedSource:
             self.drops.discard(offset)
             raise SourceFailed(f"{self.name} dropped at {offset}")
 
+    def damaged(self, start: int, chunk: bytes) -> bytes:
+        """A chunk as it is sent."""
+        for at in [at for at in +self.flips if start <= at < start + len(chunk)]:
+            self.flips[at] -= 1
+            chunk = flipped(chunk, at - start)
+        return chunk
+
     def chunk_end(self, offset: int, stop: int) -> int:
         """Chunks end where a gate, a stall or a drop is."""
         marks = (mark for mark in (*self._gates, *self._stalls, *self.drops) if mark > offset)
@@ -143,4 +156,4 @@ class ScriptedBody:
             await self.source.passed(self.at, self)
             start, self.at = self.at, self.source.chunk_end(self.at, self.stop)
             self.source.sent += self.at - start
-            yield self.data[start : self.at]
+            yield self.source.damaged(start, self.data[start : self.at])

@@ -105,6 +105,8 @@ async def test_a_crowd_survives_a_wrong_round(site: Site) -> None:
     starts = [0] * 10 + [rng.randrange(SIZE) for _ in range(40)]
     tasks = [asyncio.create_task(client(start)) for start in starts]
     await last.reached.wait()
+    with site.cache.read(expected, source, 0, SIZE) as somebody:
+        assert await step(somebody), "has left"
     source.data = good
     last.open()
     assert await asyncio.gather(*tasks) == [good] * 50

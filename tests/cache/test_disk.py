@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.cache import DiskStore, Expected
-from omaha_mirror.cache.disk import MAX_BUFFERS, QUARANTINED
+from omaha_mirror.cache.disk import QUARANTINED
+from omaha_mirror.cache.growing import MAX_BUFFERS
 from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.inventory import Refusal
 from tests.cache.drafts import DATA, EXPECTED, KEY, SIZE, VALIDATOR, Opened, half_done, names, proof
 
 
@@ -27,6 +29,7 @@ def test_a_proven_blob_has_a_name_and_says_how_it_was_proven(
         "sha256": KEY,
         "sha1": None,
         "proven_by": "sha256",
+        "signed_by": "",
         "source": "http://upstream.test/file",
         "validator": VALIDATOR,
     }
@@ -257,3 +260,96 @@ def test_a_file_that_is_no_key_is_no_blob(tmp_path: Path) -> None:
     for name in (key, f"{key}~", "abc"):
         (folder / name).write_bytes(b"x")
     assert [stored.key for stored in store.load()] == [key]
+
+
+def test_of_what_was_dropped_nothing_is_believed_and_of_the_rest_all(opened: Opened) -> None:
+    """Though other bytes lie there now, and the line that told of all of it is no longer true."""
+    half_done(opened)
+    draft = opened()
+    draft.drop(25_000, 65_000, leaked=False)
+    draft.close()
+    kept = [(0, 25_000), (65_000, 80_000)]
+    draft = opened()
+    assert list(draft.filled) == kept
+    draft.write(25_000, [bytes(1000)])
+    draft.close()
+    draft = opened()
+    assert list(draft.filled) == [(0, 26_000), (65_000, 80_000)]
+    draft.drop(25_500, 25_600, leaked=False)
+    draft.close()
+    assert list(opened().filled) == [(0, 25_500), (25_600, 26_000), (65_000, 80_000)]
+
+
+def test_bytes_that_overwrite_what_was_believed_cost_their_span_where_nobody_dropped_it(
+    opened: Opened,
+) -> None:
+    half_done(opened)
+    draft = opened()
+    draft.write(100, [bytes(10)])
+    draft.close()
+    assert list(opened().filled) == [(100, 110), (60_000, 80_000)]
+
+
+def test_a_dropped_span_of_which_some_left_leaves_a_mark(store: DiskStore, opened: Opened) -> None:
+    half_done(opened)
+    opened().drop(0, 10, leaked=False)
+    assert store.marks() == {}
+    opened().drop(0, 10, leaked=True)
+    assert list(store.marks()) == [KEY]
+
+
+def test_that_bytes_left_which_may_be_wrong_survives_a_crash(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_done(opened)
+    draft = opened()
+    assert not draft.leaked
+    synced: list[str] = []
+    monkeypatch.setattr(
+        os, "fdatasync", lambda fd: synced.append(Path(os.readlink(f"/proc/self/fd/{fd}")).suffix)
+    )
+    draft.leak()
+    assert (draft.leaked, opened().leaked, synced) == (True, True, [".json"])
+    draft.begin(VALIDATOR)
+    assert not opened().leaked
+
+
+@pytest.mark.parametrize(
+    "line", ['{"dropped": [0]}', '{"dropped": ["0", 9]}', '{"leaked": 1}', "[]", "7", '"x"']
+)
+def test_lines_that_say_something_else_are_not_believed(
+    store: DiskStore, opened: Opened, line: str
+) -> None:
+    half_done(opened)
+    with (store.partial / f"{KEY}.json").open("a") as file:
+        file.write(line + "\n")
+    draft = opened()
+    assert (draft.filled.total, draft.leaked) == (50_000, False)
+
+
+def test_a_proven_blob_becomes_a_growing_one_that_lacks_nothing(
+    store: DiskStore, opened: Opened
+) -> None:
+    draft = opened()
+    draft.begin(VALIDATOR)
+    draft.write(0, [DATA])
+    draft.commit(proof())
+    store.reopen(KEY)
+    assert names(store.blobs) == []
+    assert [store.begun(KEY) >= SIZE, store.load()] == [True, []]
+    draft = opened()
+    assert (list(draft.filled), draft.validator) == ([(0, SIZE)], VALIDATOR)
+    draft.commit(proof())
+    assert [stored.key for stored in store.load()] == [KEY]
+    store.remove(KEY)
+    store.reopen(KEY)
+    assert names(store.directory) == []
+
+
+def test_why_a_blob_is_not_to_be_served_is_written_down(store: DiskStore) -> None:
+    why = Refusal("it is not signed", "terms")
+    store.refuse(KEY, why)
+    assert store.refusals() == {KEY: why}
+    assert (store.leftovers(), store.marks()) == ([], {})
+    (store.quarantine / "torn.not").write_text('{"reason')
+    assert store.refusals() == {KEY: why}

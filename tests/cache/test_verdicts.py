@@ -81,7 +81,7 @@ def test_a_right_round_does_not_lift_the_taint_but_time_does(clock: Clock) -> No
 
 def test_what_leaked_before_a_restart_taints_for_the_rest_of_its_time(clock: Clock) -> None:
     verdicts = Verdicts()
-    verdicts.load({"a": clock.now - TAINTED_SECONDS + 1, "b": clock.now - TAINTED_SECONDS - 1})
+    verdicts.load({"a": clock.now - TAINTED_SECONDS + 1, "b": clock.now - TAINTED_SECONDS - 1}, {})
     assert (verdicts.tainted("a"), verdicts.tainted("b")) == (True, False)
     assert verdicts.condemned("a") is None
     clock.now += 1

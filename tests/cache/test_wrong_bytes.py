@@ -14,7 +14,7 @@ from omaha_mirror.cache.events import FillEnded, Opened, Outcome
 from omaha_mirror.cache.verdicts import TAINTED_SECONDS
 from tests.cache.conftest import MakeSite
 from tests.cache.site import HOLD_BACK, Hold, Site, rest, step
-from tests.cache.source import ScriptedSource
+from tests.cache.source import ScriptedSource, flipped
 
 SIZE = 2 * 1024 * 1024
 
@@ -22,10 +22,6 @@ SIZE = 2 * 1024 * 1024
 @pytest.fixture
 def source() -> ScriptedSource:
     return ScriptedSource(os.urandom(SIZE))
-
-
-def flipped(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 async def test_a_flipped_byte_cuts_whoever_got_bytes_and_nobody_completes(

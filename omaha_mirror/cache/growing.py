@@ -1,0 +1,172 @@
+"""A growing blob in a directory; `disk` says what its files are, and what a crash can do to them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from omaha_mirror.cache import journal
+from omaha_mirror.cache.blob import Expected, Proof
+from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.naming import give_name, sync_folder
+from omaha_mirror.cache.prover import Span
+from omaha_mirror.cache.residency import READ
+from omaha_mirror.cache.source import Validator
+from omaha_mirror.cache.store import Place
+
+MAX_BUFFERS = 512
+
+
+class Home(Protocol):
+    """The directory that it is in."""
+
+    partial: Path
+
+    def path(self, key: str) -> Path:
+        """Where a proven blob is."""
+
+    def mark(self, key: str) -> None:
+        """Note that some of its bytes left, and were wrong."""
+
+    def set_aside(self, file: Path, key: str) -> None:
+        """Move wrong bytes away."""
+
+
+class DiskDraft:
+    """A growing blob under `partial/`."""
+
+    def __init__(self, home: Home, expected: Expected) -> None:
+        self.expected = expected
+        self.capacity: int | None = None
+        self._home = home
+        self._data = home.partial / f"{expected.key}.data"
+        self._journal = home.partial / f"{expected.key}.json"
+        self._lock = threading.Lock()
+        fd = os.open(self._data, os.O_RDWR | os.O_CREAT, 0o644)
+        self.file: BinaryIO = os.fdopen(fd, "r+b", buffering=0)
+        try:
+            found = journal.recover(self._lines(), expected.size, self._crc)
+            self.validator, self.leaked = found.validator, found.leaked
+            self.filled = Intervals(found.spans)
+            self._spans: list[Span] = list(found.spans)
+            os.ftruncate(fd, expected.size)
+            self._log = self._journal.open("ab", buffering=0)
+            self._log.write(
+                b"\n" if self.filled else b""
+            )  # ends a torn line: only that one is lost
+        except OSError:
+            self.file.close()
+            raise
+
+    def _lines(self) -> list[bytes]:
+        try:
+            return self._journal.read_bytes().splitlines()
+        except OSError:
+            return []
+
+    def _crc(self, offset: int, count: int) -> int | None:
+        return crc_of(self.file, offset, count)
+
+    def place(self, offset: int) -> Place:
+        """See `Draft.place`."""
+        return Place(self.file, offset, self.expected.size - offset)
+
+    def begin(self, validator: Validator) -> None:
+        """See `Draft.begin`."""
+        with self._lock:
+            self._log.truncate(0)
+            self._log.write(journal.header(self.expected.size, self.expected.source, validator))
+            os.fsync(self._log.fileno())
+        sync_folder(self._home.partial)
+        self.validator = validator
+
+    def write(self, offset: int, buffers: Sequence[bytes]) -> None:
+        """See `Draft.write`."""
+        start, crc = offset, 0
+        with self._lock:
+            for i in range(0, len(buffers), MAX_BUFFERS):
+                offset = self._write(offset, buffers[i : i + MAX_BUFFERS])
+            for buffer in buffers:
+                crc = zlib.crc32(buffer, crc)
+            self._spans.append((start, offset))
+            self._log.write(journal.written(start, offset, crc))
+
+    def _write(self, offset: int, buffers: Sequence[bytes]) -> int:
+        stop = offset + sum(map(len, buffers))
+        at = offset + os.pwritev(self.file.fileno(), buffers, offset)
+        if at < stop:
+            rest = memoryview(b"".join(buffers))
+            while at < stop:
+                at += os.pwrite(self.file.fileno(), rest[at - offset :], at)
+        return stop
+
+    def read(self, offset: int, count: int) -> bytes:
+        """See `Draft.read`."""
+        return os.pread(self.file.fileno(), count, offset)
+
+    def leak(self) -> None:
+        """See `Draft.leak`."""
+        with self._lock:
+            self._log.write(journal.leaked())
+            os.fdatasync(self._log.fileno())
+        self.leaked = True
+
+    def drop(self, start: int, stop: int, *, leaked: bool) -> None:
+        """See `Draft.drop`."""
+        if leaked:
+            self._home.mark(self.expected.key)
+        with self._lock:
+            self._log.write(b"".join(journal.dropped(start, stop, self._spans, self._crc)))
+            self._spans = journal.without(self._spans, start, stop)
+
+    def record(self) -> None:
+        """See `Draft.record`."""
+        os.fdatasync(self.file.fileno())
+        os.fdatasync(self._log.fileno())
+
+    def commit(self, proof: Proof) -> str:
+        """See `Draft.commit`."""
+        unnamed = proof.proven_by == "size-and-validator"
+        key = proof.sha256.hex() if unnamed else self.expected.key
+        os.fsync(self.file.fileno())
+        target = self._home.path(key)
+        give_name(self._data, target, proof, self.expected.source, self.validator or {})
+        self._journal.unlink(missing_ok=True)
+        return key
+
+    def reject(self, *, aside: bool, leaked: bool) -> None:
+        """See `Draft.reject`. The journal goes first: without it nothing believes the bytes any more."""
+        self._journal.unlink(missing_ok=True)
+        if leaked:
+            self._home.mark(self.expected.key)
+        if aside:
+            self._home.set_aside(self._data, self.expected.key)
+        self._data.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """See `Draft.discard`."""
+        self._data.unlink(missing_ok=True)
+        self._journal.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """See `Draft.close`."""
+        with self._lock:
+            self.file.close()
+            self._log.close()
+
+
+def crc_of(file: BinaryIO, offset: int, count: int) -> int | None:
+    """The CRC-32 of `count` bytes at `offset`; None where they are not all there. Raises OSError."""
+    crc = 0
+    while count > 0:
+        data = os.pread(file.fileno(), min(count, READ), offset)
+        if not data:
+            return None
+        crc = zlib.crc32(data, crc)
+        offset += len(data)
+        count -= len(data)
+    return crc

@@ -1,0 +1,113 @@
+"""Blobs that come from elsewhere than a source: written aside and proven, then visible together, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Self
+
+from omaha_mirror.cache.blob import Expected, Hasher, Proof
+from omaha_mirror.cache.errors import DigestMismatch, InUse
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.ledger import Ledger
+from omaha_mirror.cache.prover import Prover, Provers
+from omaha_mirror.cache.room import Room
+from omaha_mirror.cache.shelf import Shelf
+from omaha_mirror.cache.store import Incoming, Store
+from omaha_mirror.cache.verdicts import Verdicts
+
+BOOKED = "incoming"
+"""What the room is booked under; no blob has such a key."""
+
+
+class Intake:
+    """One set of blobs. An async context manager: at its end what was not settled is removed.
+
+    Args:
+        store: where they are kept.
+        ledger: the books of the same place.
+        room: makes room there.
+        shelf: the proven blobs.
+        provers: say what a blob must be besides its digest.
+        verdicts: on blobs that were wrong before.
+
+    Raises:
+        InUse: when it is entered while another one is open.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        room: Room,
+        shelf: Shelf,
+        provers: Provers,
+        verdicts: Verdicts,
+    ) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._room = room
+        self._shelf = shelf
+        self._provers = provers
+        self._verdicts = verdicts
+        self._written = 0
+        self._proven: list[tuple[Expected, Incoming, Proof]] = []
+
+    async def __aenter__(self) -> Self:
+        if BOOKED in self._ledger.reserved:
+            raise InUse("blobs are being taken in already: try again when that has ended")
+        self._ledger.reserve(BOOKED, 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        try:
+            for _expected, incoming, _proof in self._proven:
+                await in_worker(incoming.discard)
+        finally:
+            self._ledger.release(BOOKED)
+
+    async def book(self, size: int) -> None:
+        """Book room for all of them, in bytes, before the first. Raises NoRoom, OSError."""
+        await self._room.book(BOOKED, size)
+
+    async def take(self, expected: Expected, chunks: AsyncIterator[bytes]) -> None:
+        """Write a blob aside, and prove it; one of each key.
+
+        Raises:
+            DigestMismatch: it is another one.
+            Untrusted: it is not one that may be served.
+            OSError: the disk failed.
+        """
+        hasher, prover = Hasher(expected), self._provers(expected, 1)
+        incoming = await in_worker(self._store.incoming, expected)
+        try:
+            async for chunk in chunks:
+                await in_worker(_write, incoming, hasher, prover, chunk)
+                self._written += len(chunk)
+                self._ledger.wrote(BOOKED, self._written)
+            await in_worker(incoming.finish)
+            judged = hasher.judge()
+            if isinstance(judged, str):
+                raise DigestMismatch(judged)
+            proof = replace(judged, signed_by=await in_worker(prover.conclude, None))
+        except BaseException:
+            await in_worker(incoming.discard)
+            raise
+        self._proven.append((expected, incoming, proof))
+
+    async def settle(self) -> None:
+        """Give all of them their names.
+
+        Raises:
+            OSError: the disk failed; those that have their names keep them.
+        """
+        for expected, incoming, proof in self._proven:
+            await in_worker(incoming.commit, proof)
+            self._shelf.put(expected.key, expected.size, proof.signed_by)
+            self._verdicts.right(expected.key)
+
+
+def _write(incoming: Incoming, hasher: Hasher, prover: Prover, chunk: bytes) -> None:
+    hasher.update(chunk)
+    prover.take(chunk)
+    incoming.write(chunk)

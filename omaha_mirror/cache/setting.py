@@ -1,0 +1,39 @@
+"""What a fill is given by the cache that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from omaha_mirror.cache import events
+from omaha_mirror.cache.errors import GenerationEnded
+from omaha_mirror.cache.limits import Limits
+from omaha_mirror.cache.line import Line
+from omaha_mirror.cache.store import Draft
+
+if TYPE_CHECKING:
+    from omaha_mirror.cache.fill import Fill
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Bounds, and what to tell and to ask.
+
+    Attributes:
+        limits: its bounds.
+        line: what it shares with the other fills.
+        hook: told what happens.
+        open_draft: makes room and opens the place for the bytes.
+        make_room: frees room on a disk that is fuller than it was; whether anything was freed.
+        wrong: told first when the generation ended: why, and whether bytes of it have left.
+        tainted: told that wrong bytes left, though the generation goes on.
+    """
+
+    limits: Limits
+    line: Line
+    hook: events.Hook
+    open_draft: Callable[[Fill], Awaitable[Draft]]
+    make_room: Callable[[], Awaitable[bool]]
+    wrong: Callable[[GenerationEnded, bool], None]
+    tainted: Callable[[], None]

@@ -1,0 +1,249 @@
+"""Where payloads meet the cache: an update package is proven operation by operation, and by its signature.
+
+* The bytes of an operation leave when its digest is right, all together. A range that begins within one has it fetched
+  from its start, and one that ends within one waits for its end.
+* An operation that is too large to wait for is released as it comes, short of the held-back end, and taken back where
+  it turns out wrong. Small packages are often one operation: what proves them before their end is nothing.
+* Header and manifest have no digest of their own. They are released as soon as they can be read, and fetched once more
+  where they look like those of a payload and cannot. The signatures are not released before the whole is right; where
+  it is not, though each operation is, it is they that are fetched once more.
+* The last byte is never released. So nobody completes a package whose manifest is right in itself and not the expected
+  one.
+* A file that is no payload is released as it comes, short of the held-back end.
+* With keys, a package must be signed by one of them as update_engine demands, and be a full one: Flatcar's machines say
+  that deltas are not for them (update_engine/omaha_request_params.cc:65).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+
+from omaha_mirror.cache import Expected
+from omaha_mirror.cache.errors import Untrusted
+from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.prover import HoldBack, Prover, Read, Ruling, Span
+from omaha_mirror.payload import (
+    Key,
+    Manifest,
+    OperationProver,
+    PayloadError,
+    Signed,
+    SignedPrefix,
+    Verdicts,
+)
+from omaha_mirror.payload.header import MAGIC
+from omaha_mirror.payload.reading import exactly
+from omaha_mirror.payload.signature import CLIENT_VERSION
+
+LARGE = 2 * 1024 * 1024
+"""Bytes of an operation that is too large to wait for."""
+SHARE = 4
+"""Where a package passes through memory, what is larger than this part of it is too large as well."""
+HEAD = 256 * 1024
+"""Bytes that are fetched once more where header or manifest cannot be read."""
+
+NOTHING = Intervals()
+Keys = Callable[[], Sequence[Key]]
+"""Gives the keys that count now; none where nobody asks for a signature."""
+
+
+class PayloadProvers:
+    """Makes the provers of packages.
+
+    Args:
+        keys: asked each time, so that they can be replaced while the mirror runs.
+    """
+
+    def __init__(self, keys: Keys = tuple) -> None:
+        self._keys = keys
+
+    @property
+    def terms(self) -> str:
+        """The ids of the keys."""
+        return _terms(self._keys())
+
+    def accepts(self, signed_by: str) -> bool:
+        """Whether that is one of the keys, or there is none."""
+        keys = self._keys()
+        return not keys or signed_by in {key.id for key in keys}
+
+    def __call__(self, expected: Expected, hold_back: int) -> Prover:
+        """See `Provers`."""
+        return PayloadProver(expected.size, hold_back, self._keys)
+
+
+class PayloadProver:
+    """Judges the fill of one package.
+
+    Args:
+        size: in bytes.
+        hold_back: bytes at the end that wait for the whole, where no operation is there to prove them.
+        keys: those that count.
+    """
+
+    def __init__(self, size: int, hold_back: int, keys: Keys) -> None:
+        self._size = size
+        self._plain = HoldBack(size, hold_back)
+        self._keys = keys
+        self._operations = OperationProver(size)
+        self._is_plain = False
+        self._layout: _Layout | None = None
+        self._good = Intervals()
+        self._prefix = SignedPrefix(size) if keys() else None
+        self._defect: PayloadError | None = None
+        self._taken = 0
+        self._head_again = self._tail_again = False
+
+    def examine(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:
+        """See `Prover`."""
+        if self._is_plain:
+            return self._plain.examine(filled, read, capacity)
+        found = self._operations.examine(filled, read)
+        if self._operations.manifest is not None:
+            self._layout = self._layout or _Layout(self._operations.manifest)
+            self._good = Intervals((*self._good, *found.good))
+            return self._ruling(self._layout, found, filled, capacity)
+        ready = filled.run_end(0)
+        if self._operations.refusal is None:
+            self._is_plain = capacity is not None and ready > capacity // SHARE
+            return Ruling(NOTHING, NOTHING, NOTHING, more=self._is_plain)
+        if not self._head_again and _resembles_a_payload(read(0, len(MAGIC))):
+            self._head_again = True
+            return Ruling(NOTHING, NOTHING, NOTHING, wrong=((0, min(ready, HEAD)),))
+        self._is_plain = True
+        return self._plain.examine(filled, read, capacity)
+
+    def _ruling(
+        self, layout: _Layout, found: Verdicts, filled: Intervals, capacity: int | None
+    ) -> Ruling:
+        limit = LARGE if capacity is None else min(LARGE, capacity // SHARE)
+        growing = [
+            part
+            for start, stop in layout.larger(limit)
+            if start not in self._good and (start, stop) not in found.wrong
+            for part in filled.clip(start, stop)
+        ]
+        head = filled.clip(0, layout.head)
+        early = Intervals(growing).clip(0, self._plain.edge)
+        settled = Intervals((*head, *self._good, *filled.clip(layout.tail, self._size)))
+        ripe = Intervals((*settled, *growing))
+        return Ruling(
+            released=Intervals((*head, *self._good, *early)).clip(0, self._size - 1),
+            settled=settled if capacity is None else ripe,
+            ripe=ripe,
+            wrong=found.wrong,
+            more=found.more,
+        )
+
+    def needs(self, start: int, stop: int) -> Iterable[Span]:
+        """Whole operations; until it is known where they are, the first bytes and nothing else."""
+        if self._is_plain:
+            return ((start, stop),)
+        if self._layout is None:
+            return ((0, self._size),)
+        return (self._layout.whole(start, stop),)
+
+    def dropped(self, start: int, stop: int) -> None:
+        """See `Prover`."""
+        if start == 0:
+            self._operations = OperationProver(self._size)
+        elif self._layout is not None and start < self._layout.tail:
+            self._operations.again((start, stop))
+        if start < self._taken:
+            self._prefix = SignedPrefix(self._size) if self._prefix is not None else None
+            self._defect, self._taken = None, 0
+
+    def take(self, data: bytes) -> None:
+        """See `Prover`."""
+        self._taken += len(data)
+        if self._prefix is not None and self._defect is None:
+            try:
+                self._prefix.update(data)
+            except PayloadError as error:
+                self._defect = error
+
+    def suspects(self) -> tuple[Span, ...]:
+        """The signatures, once."""
+        if self._tail_again or self._layout is None or self._layout.tail == self._size:
+            return ()
+        self._tail_again = True
+        return ((self._layout.tail, self._size),)
+
+    def conclude(self, read: Read | None) -> str:
+        """The id of the key that signed it for update_engine; "" where no key is given.
+
+        Where the keys came after the first byte, it is read once more; what passes through memory is not there any more.
+
+        Raises:
+            Untrusted: update_engine or these machines would not take it.
+            OSError: reading failed.
+        """
+        keys = self._keys()
+        if keys and self._prefix is None and read is not None:
+            self._prefix = SignedPrefix(self._size)
+            for at in range(0, self._size, LARGE):
+                self.take(exactly(read, at, min(LARGE, self._size - at)))
+        if not keys or self._prefix is None:
+            return ""
+        try:
+            if self._defect is not None:
+                raise self._defect
+            signed = self._prefix.judge(keys)
+        except PayloadError as error:
+            raise Untrusted(f"no payload that machines take: {error}", _terms(keys)) from error
+        if self._prefix.manifest is not None and self._prefix.manifest.is_delta:
+            raise Untrusted("a delta payload, and these machines take none", _terms(keys))
+        if not signed.valid_for_update_engine:
+            raise Untrusted(_unsigned(signed), _terms(keys))
+        return next(s.key.id for s in signed.signatures if s.version == CLIENT_VERSION and s.key)
+
+
+class _Layout:
+    """Where the operations are that have data.
+
+    Attributes:
+        head: where header and manifest end.
+        tail: where the signatures begin.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.head, self.tail = manifest.metadata_size, manifest.data_stop
+        self._spans = [(o.start, o.stop) for o in manifest.operations if o.start < o.stop]
+        self._larger: dict[int, list[Span]] = {}
+
+    def larger(self, limit: int) -> list[Span]:
+        """Those of more than so many bytes."""
+        if limit not in self._larger:
+            self._larger[limit] = [span for span in self._spans if span[1] - span[0] > limit]
+        return self._larger[limit]
+
+    def whole(self, start: int, stop: int) -> Span:
+        """[start, stop), and the rest of the operations that it begins and ends in, unless they are too large."""
+        first, last = self._around(start), self._around(stop - 1)
+        return min(start, first[0]), max(stop, last[1])
+
+    def _around(self, offset: int) -> Span:
+        i = bisect_right(self._spans, offset, key=lambda span: span[0]) - 1
+        if i >= 0:
+            start, stop = self._spans[i]
+            if offset < stop <= start + LARGE:
+                return start, stop
+        return offset, offset + 1
+
+
+def _terms(keys: Sequence[Key]) -> str:
+    return " ".join(sorted(key.id for key in keys))
+
+
+def _unsigned(signed: Signed) -> str:
+    if not signed.signatures:
+        return "it is not signed"
+    if signed.valid_for_ue_rs:
+        return f"update_engine looks at the first signature of version {CLIENT_VERSION}, which no given key has made"
+    return "it is signed, and by none of the given keys"
+
+
+def _resembles_a_payload(magic: bytes) -> bool:
+    """Whether these are the first bytes of one, or were before they were damaged."""
+    return sum(a == b for a, b in zip(magic, MAGIC, strict=False)) >= len(MAGIC) // 2
