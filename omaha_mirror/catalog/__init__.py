@@ -4,7 +4,7 @@ from omaha_mirror.catalog.answer import answer
 from omaha_mirror.catalog.catalog import Catalog
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.decide import Decision, decide
-from omaha_mirror.catalog.learn import CannotProve, Wanted, learn
+from omaha_mirror.catalog.learn import CannotProve, Wanted, at_hand, learn
 from omaha_mirror.catalog.model import BOARDS, Known, PackageFile, Release, Step
 from omaha_mirror.catalog.read import Offered, Policy, Told, Unusable, read_told
 from omaha_mirror.catalog.reasons import WORDS, Reason
@@ -33,6 +33,7 @@ __all__ = [
     "Unusable",
     "Wanted",
     "answer",
+    "at_hand",
     "decide",
     "learn",
     "read_told",

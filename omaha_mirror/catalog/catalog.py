@@ -8,28 +8,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from omaha_mirror.catalog.channel import (
-    ChannelKey,
-    ChannelStatus,
-    KeptChannel,
-    StepStatus,
-    floors,
-)
+from omaha_mirror.catalog.channel import ChannelKey, ChannelStatus, KeptChannel, floors, status
 from omaha_mirror.catalog.clock import Clock
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.following import NOBODY, Following
+from omaha_mirror.catalog.imports import Brought, Imports
 from omaha_mirror.catalog.learn import Wanted
-from omaha_mirror.catalog.model import Known, PackageFile, Release, Step, needed_packages
+from omaha_mirror.catalog.model import (
+    Known,
+    PackageFile,
+    Release,
+    Step,
+    extensions,
+    needed_packages,
+)
 from omaha_mirror.catalog.question import RETRY, Question, lasts, settled
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.rules import Follow, Pin, Rule
 from omaha_mirror.catalog.shelf import Shelf
-from omaha_mirror.catalog.state import BadState, ReleaseKey, State, key_of, load, save
+from omaha_mirror.catalog.state import BadState, ReleaseKey, State, key_of, load, save, versions
 
 MAX_TOLD = 256
 """Releases that upstream once told, and that no track leads to any more: a pin may name one."""
@@ -66,6 +69,7 @@ class Catalog:
         self._clock = clock or Clock()
         self._shelf = Shelf(self._clock)
         self._follower = Follower(following, self._learnt, self._clock, rng or random.Random())
+        self._imports = Imports()
         self._told: dict[ReleaseKey, Release] = {}
         self._questions: dict[ReleaseKey, Question] = {}
         self._asking: dict[ReleaseKey, asyncio.Task[None]] = {}
@@ -88,7 +92,10 @@ class Catalog:
         for item in state.releases:
             if item.current:
                 known = Known(item.release, looked_up=item.looked_up)
-                self._questions[item.key] = Question(known, set(item.looked_up))
+                # Nobody would confirm a package that was imported, and has gone: who asks waits for a look.
+                known_now = None if item.imported else known
+                self._questions[item.key] = Question(known_now, set(item.looked_up))
+        self._imports.restore(state.imported)
         self._follower.restore(state.channels)
 
     async def close(self) -> None:
@@ -115,9 +122,10 @@ class Catalog:
         """
         match rule:
             case Pin(version=version):
-                steps = (*floors(self._follower.kept(), app_id, board, version), Step(version))
+                steps = (*floors(self._kept(), app_id, board, version), Step(version))
             case Follow():
-                steps = self._follower.channel(ChannelKey(app_id, board, track)).offered
+                key = ChannelKey(app_id, board, track)
+                steps = self._imports.channel(key, self._follower.channel(key)).offered
             case _:
                 steps = ()
         if steps:
@@ -143,8 +151,15 @@ class Catalog:
 
     def channels(self) -> list[ChannelStatus]:
         """What upstream said of all that machines asked about, for operators."""
-        kept = self._follower.kept()
-        return [self._status(item) for item in sorted(kept, key=lambda item: item.key)]
+        return [
+            status(
+                item,
+                partial(self._known, item.key.app_id, item.key.board),
+                self._follower.nothing(item.key),
+                self._follower.trouble(item.key),
+            )
+            for item in sorted(self._kept(), key=lambda item: item.key)
+        ]
 
     def looked_up(self, release: Release) -> frozenset[str]:
         """The names of extra packages of a release that machines here need."""
@@ -155,24 +170,8 @@ class Catalog:
         question = self._questions.get(ReleaseKey(app_id, board, step.version))
         return (question and question.known) or Known()
 
-    def _status(self, item: KeptChannel) -> ChannelStatus:
-        key, channel = item.key, item.channel
-        steps = []
-        for step in channel.offered:
-            known = self._known(key.app_id, key.board, step)
-            state = Reason.OFFERED if known.release is not None else known.reason
-            steps.append(StepStatus(step.version, step.floor, step.seen, state))
-        reason, detail = self._follower.nothing(key)
-        return ChannelStatus(
-            *key,
-            steps=tuple(steps),
-            reason=Reason.OFFERED if steps else reason,
-            detail=channel.detail if steps else detail,
-            trouble=self._follower.trouble(key),
-            answered=channel.answered,
-            walked=channel.walked,
-            asked=item.asked,
-        )
+    def _kept(self) -> list[KeptChannel]:
+        return self._imports.added(self._follower.kept())
 
     # Asking
 
@@ -199,10 +198,27 @@ class Catalog:
             wished = self._in_use(release.app_id, release.board)
             question.want((), wished, self._clock.monotonic())
             self._begin(key, question, wished)
-        leading = self._leading()
+        leading = versions(self._kept())
         spare = sorted((r.learnt, key) for key, r in self._told.items() if key not in leading)
         for _, key in spare[:-MAX_TOLD]:
             del self._told[key]
+
+    async def take_in(self, key: ChannelKey, brought: Sequence[Brought]) -> bool:
+        """Remember what a bundle brought, oldest first; whether the track leads there as far as bundles go.
+
+        Where upstream leads to a version itself, its own word on it stands. Raises OSError: it will not survive a restart.
+        """
+        led, now = versions(self._follower.kept()), self._clock.time()
+        leads = self._imports.put(key, brought, now)
+        for item in brought:
+            version = key_of(item.release)
+            if version not in led:
+                known = Known(replace(item.release, learnt=now), looked_up=item.extras)
+                self._questions[version] = Question(known, set(item.extras))
+                self._shelf.put(version, known, versions(self._kept()), imported=True)
+                self.told(item.release)
+        await self._write()
+        return leads
 
     async def look_up(
         self, app_id: str, board: str, version: str, rule: Rule, oem: str, wait: float
@@ -218,9 +234,11 @@ class Catalog:
             self.offered(question.known.release)
         needed = needed_packages(rule, oem)
         own = rule.packages if isinstance(rule, Pin) else ()
-        question.want(own, needed, self._clock.monotonic())
+        known = () if key in self._told else self._told.values()
+        wished = needed | extensions(known, app_id, board)
+        question.want(own, wished, self._clock.monotonic())
         deadline = self._clock.monotonic() + wait
-        while (task := self._begin(key, question, needed)) is not None:
+        while (task := self._begin(key, question, wished)) is not None:
             left = deadline - self._clock.monotonic()
             if not question.undecided(needed) or left <= 0:
                 return
@@ -248,9 +266,11 @@ class Catalog:
         self, key: ReleaseKey, question: Question, needed: frozenset[str]
     ) -> asyncio.Task[None] | None:
         """The question under way; a new one if that is due; else None."""
+        if self._closed:
+            return None
         task = self._asking.get(key)
-        if self._closed or (task is not None and not task.done()):
-            return None if self._closed else task
+        if task is not None and not task.done():
+            return task
         if not question.due(needed, self._clock.monotonic()):
             return None
         task = self._asking[key] = asyncio.create_task(self._ask(key, question))
@@ -268,6 +288,7 @@ class Catalog:
             before=before,
             told=told,
             own=frozenset(question.own),
+            imported=told is not None and self._shelf.imported(told.id),
         )
         try:
             found = await self._learn(wanted)
@@ -280,7 +301,7 @@ class Catalog:
             LOG.warning("%s %s: %s cannot be had: %s", key.board, key.version, name, why)
         known = settled(question.known, found)
         if known.release is not before:
-            for gone in self._shelf.put(key, known, self._leading()):
+            for gone in self._shelf.put(key, known, versions(self._kept())):
                 self._questions.pop(gone, None)
             await self._save()
         question.known = known
@@ -288,24 +309,20 @@ class Catalog:
         if self._told.get(key) is not told:
             await self._ask(key, question)
 
-    def _leading(self) -> set[ReleaseKey]:
-        """The versions that a track leads to, whether it is offered at the moment or not."""
-        kept = self._follower.kept()
-        return {
-            ReleaseKey(item.key.app_id, item.key.board, step.version)
-            for item in kept
-            for step in item.channel.steps
-        }
-
-    async def _save(self) -> None:
-        """Write the file. A full disk stops no update: it is said, and tried again with the next answer."""
+    async def _write(self) -> None:
+        """Write the file. Raises OSError."""
         state = State(
             tuple(self._shelf.kept()),
             tuple(self._told.values()),
             tuple(self._follower.kept()),
+            tuple(self._imports.kept()),
         )
+        await asyncio.get_running_loop().run_in_executor(self._disk, save, self._path, state)
+
+    async def _save(self) -> None:
+        """Write the file. A full disk stops no update: it is said, and tried again with the next answer."""
         try:
-            await asyncio.get_running_loop().run_in_executor(self._disk, save, self._path, state)
+            await self._write()
         except OSError as error:
             LOG.error("what is offered will not survive a restart: %s", error)
 
@@ -313,7 +330,7 @@ class Catalog:
 
     def current(self) -> list[Release]:
         """The releases that machines are offered now."""
-        return self._shelf.current()
+        return self._shelf.current(versions(self._imports.kept()))
 
     def offered(self, release: Release) -> None:
         """Note that a release was used."""

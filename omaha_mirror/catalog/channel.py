@@ -7,11 +7,11 @@ while nothing is offered, so that a night's pause upstream does not start a dela
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from omaha_mirror.catalog.model import Step
+from omaha_mirror.catalog.model import Known, Step
 from omaha_mirror.catalog.read import Policy
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.walk import Walk
@@ -109,6 +109,35 @@ class ChannelStatus:
     answered: float
     walked: float
     asked: float
+
+
+def status(
+    kept: KeptChannel, known: Callable[[Step], Known], nothing: tuple[Reason, str], trouble: str
+) -> ChannelStatus:
+    """A channel for operators.
+
+    Args:
+        kept: the channel.
+        known: what is known of a step.
+        nothing: why it has none, as a reason and its detail.
+        trouble: why upstream's last answer could not be had or used.
+    """
+    channel, steps = kept.channel, []
+    for step in channel.offered:
+        here = known(step)
+        state = Reason.OFFERED if here.release is not None else here.reason
+        steps.append(StepStatus(step.version, step.floor, step.seen, state))
+    reason, detail = (Reason.OFFERED, channel.detail) if steps else nothing
+    return ChannelStatus(
+        *kept.key,
+        steps=tuple(steps),
+        reason=reason,
+        detail=detail,
+        trouble=trouble,
+        answered=channel.answered,
+        walked=channel.walked,
+        asked=kept.asked,
+    )
 
 
 def merged(old: Channel, walk: Walk, now: float) -> Channel:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from omaha_mirror.catalog.model import Known, Release
+from omaha_mirror.catalog.model import Known, PackageFile, Release
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.omaha import Action, Digest, Manifest, Package, UpdateCheck, UpdateStatus, Url
 from omaha_mirror.upstream.errors import Changed, Gone, UpstreamError
@@ -36,6 +36,7 @@ class Wanted:
         before: the release as it was learnt last time.
         told: the release as an Omaha server told it.
         own: those of the extras that the operator adds to what upstream told.
+        imported: whether the told release came in a bundle.
     """
 
     app_id: str
@@ -46,6 +47,26 @@ class Wanted:
     before: Release | None = None
     told: Release | None = None
     own: frozenset[str] = frozenset()
+    imported: bool = False
+
+
+def at_hand(wanted: Wanted, told: Release, holds: Callable[[PackageFile], bool]) -> Known:
+    """What can be offered of a release that came in a bundle, without asking anyone: what is here, and was proven.
+
+    Args:
+        wanted: what is to be learnt.
+        told: the release.
+        holds: whether a package is here.
+    """
+    if not holds(told.payload):
+        why = f"{told.payload.name} is not here any more: import the release again"
+        return Known(reason=Reason.INCOMPLETE, detail=why)
+    files = [file for name in wanted.extras if (file := told.file(name)) is not None]
+    return Known(
+        told,
+        looked_up=frozenset(wanted.extras),
+        lacking={file.name: "it did not come in the bundle" for file in files if not holds(file)},
+    )
 
 
 async def learn(wanted: Wanted, server: ReleaseServer, prove: Prove, now: float) -> Known:

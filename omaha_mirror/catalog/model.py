@@ -145,3 +145,14 @@ def needed_packages(rule: Rule, oem: str) -> frozenset[str]:
     """
     own = {f"oem-{oem}.gz"} if OEM.fullmatch(oem) else set()
     return frozenset({*(rule.packages if isinstance(rule, Pin) else ()), *own})
+
+
+def extensions(releases: Iterable[Release], app_id: str, board: str) -> frozenset[str]:
+    """The names of all system extensions that any of these releases has for an application and board."""
+    return frozenset(
+        file.name
+        for release in releases
+        if (release.app_id, release.board) == (app_id, board)
+        for file in release.files
+        if file.name.startswith("flatcar-") and file != release.payload
+    )

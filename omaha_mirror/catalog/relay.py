@@ -97,6 +97,7 @@ class Relay:
         path: of `relay.json`.
         allowed: raises Forbidden for an address that packages may not come from.
         machines: that are remembered; the one that asked longest ago is forgotten first.
+        failed: told each time that upstream cannot say (UNREACHABLE), or says what cannot be used (REFUSED).
         clock: seconds that only grow.
     """
 
@@ -107,12 +108,14 @@ class Relay:
         allowed: Callable[[str], object],
         *,
         machines: int = MACHINES,
+        failed: Callable[[Reason], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ask = ask
         self._path = path
         self._allowed = allowed
         self._machines = machines
+        self._failed = failed
         self._breaker = _Breaker(clock)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._told: OrderedDict[str, str] = OrderedDict()
@@ -213,6 +216,7 @@ class Relay:
     def _remembered(
         self, machine: str | None, reason: Reason, detail: str, *, delivered: bool = False
     ) -> Relayed:
+        self._failed(reason)
         if reason is Reason.UNREACHABLE:
             self._outages += 1
         else:

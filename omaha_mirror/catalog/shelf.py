@@ -34,7 +34,12 @@ class Shelf:
         return list(self._kept.values())
 
     def put(
-        self, key: ReleaseKey, known: Known, leading: Collection[ReleaseKey]
+        self,
+        key: ReleaseKey,
+        known: Known,
+        leading: Collection[ReleaseKey],
+        *,
+        imported: bool = False,
     ) -> list[ReleaseKey]:
         """Remember what is offered from now on of a version, and let go what was not used for long.
 
@@ -42,6 +47,7 @@ class Shelf:
             key: app, board and version.
             known: what is known of it now.
             leading: versions that are remembered even if no machine asks.
+            imported: whether it comes from a bundle; it stays so.
 
         Returns:
             The versions of which nothing is offered any more.
@@ -53,7 +59,8 @@ class Shelf:
         if (release := known.release) is not None:
             last_used = self._kept[release.id].last_used if release.id in self._kept else now
             answered = known.looked_up - known.lacking.keys()
-            self._kept[release.id] = Kept(release, last_used, answered)
+            brought = imported or self.imported(release.id)
+            self._kept[release.id] = Kept(release, last_used, answered, imported=brought)
         let_go = [
             item
             for item in self._kept.values()
@@ -69,13 +76,18 @@ class Shelf:
         if (kept := self._kept.get(release.id)) is not None:
             kept.last_used = self._clock.time()
 
-    def current(self) -> list[Release]:
-        """The releases that machines are offered now."""
+    def imported(self, release_id: str) -> bool:
+        """Whether a release came in a bundle."""
+        kept = self._kept.get(release_id)
+        return kept is not None and kept.imported
+
+    def current(self, staying: Collection[ReleaseKey] = ()) -> list[Release]:
+        """The releases that machines are offered now: those used lately, and the versions that stay whether or not."""
         oldest = self._clock.time() - RETENTION
         return [
             item.release
             for item in self._kept.values()
-            if item.current and item.last_used >= oldest
+            if item.current and (item.last_used >= oldest or item.key in staying)
         ]
 
     def package(self, release_id: str, name: str) -> PackageFile | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +48,15 @@ def key_of(release: Release) -> ReleaseKey:
     return ReleaseKey(release.app_id, release.board, release.version)
 
 
+def versions(kept: Iterable[KeptChannel]) -> set[ReleaseKey]:
+    """The versions that tracks lead to or through, whether they are offered at the moment or not."""
+    return {
+        ReleaseKey(item.key.app_id, item.key.board, step.version)
+        for item in kept
+        for step in item.channel.steps
+    }
+
+
 @dataclass(slots=True)
 class Kept:
     """A release as it is remembered.
@@ -56,12 +66,14 @@ class Kept:
         last_used: when a machine last asked about it or fetched from it, in seconds since the epoch.
         looked_up: the names of extra packages that upstream answered about.
         current: whether it is offered; False for one that was replaced or withdrawn.
+        imported: whether it came in a bundle, so that nobody upstream need confirm it.
     """
 
     release: Release
     last_used: float
     looked_up: frozenset[str] = frozenset()
     current: bool = True
+    imported: bool = False
 
     @property
     def key(self) -> ReleaseKey:
@@ -77,11 +89,13 @@ class State:
         releases: those that were settled.
         told: releases as an Omaha server told them.
         channels: what upstream was asked about.
+        imported: where tracks lead according to bundles.
     """
 
     releases: tuple[Kept, ...] = ()
     told: tuple[Release, ...] = ()
     channels: tuple[KeptChannel, ...] = ()
+    imported: tuple[KeptChannel, ...] = ()
 
 
 def save(path: Path, state: State) -> None:
@@ -89,8 +103,9 @@ def save(path: Path, state: State) -> None:
     data = {
         "format": FORMAT,
         "releases": [_dump_kept(kept) for kept in state.releases],
-        "told": [_dump_release(release) for release in state.told],
+        "told": [dump_release(release) for release in state.told],
         "channels": [_dump_channel(kept) for kept in state.channels],
+        "imported": [_dump_channel(kept) for kept in state.imported],
     }
     text = json.dumps(data, indent=1)
     draft = path.with_name(path.name + ".tmp")
@@ -129,8 +144,9 @@ def load(path: Path) -> State:
             return State(releases)
         return State(
             releases,
-            tuple(map(_read_release, data["told"])),
+            tuple(map(read_release, data["told"])),
             tuple(map(_read_channel, data["channels"])),
+            tuple(map(_read_channel, data.get("imported", ()))),
         )
     except (ValueError, OmahaError) as error:
         raise BadState(f"{path} cannot be used: {error}") from error
@@ -140,19 +156,27 @@ def load(path: Path) -> State:
 
 def _dump_kept(kept: Kept) -> dict[str, Any]:
     return {
-        **_dump_release(kept.release),
+        **dump_release(kept.release),
         "last_used": kept.last_used,
         "looked_up": sorted(kept.looked_up),
         "current": kept.current,
+        "imported": kept.imported,
     }
 
 
 def _read_kept(item: dict[str, Any]) -> Kept:
     looked_up = frozenset(map(str, item["looked_up"]))
-    return Kept(_read_release(item), float(item["last_used"]), looked_up, item["current"] is True)
+    return Kept(
+        read_release(item),
+        float(item["last_used"]),
+        looked_up,
+        current=item["current"] is True,
+        imported=item.get("imported") is True,
+    )
 
 
-def _dump_release(release: Release) -> dict[str, Any]:
+def dump_release(release: Release) -> dict[str, Any]:
+    """A release for JSON."""
     told = Response(apps=(AppResponse(appid=release.app_id, update_check=release.check),))
     return {
         "id": release.id,
@@ -165,7 +189,8 @@ def _dump_release(release: Release) -> dict[str, Any]:
     }
 
 
-def _read_release(item: dict[str, Any]) -> Release:
+def read_release(item: dict[str, Any]) -> Release:
+    """A release from JSON. Raises ValueError, LookupError, TypeError, AttributeError, OmahaError."""
     urls = dict(item["urls"])
     release = Release(
         app_id=item["app_id"],

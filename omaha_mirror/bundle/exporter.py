@@ -1,0 +1,144 @@
+"""Choosing what a bundle holds, and having it here.
+
+A machine is offered a release only if its own OEM package can be had; of system extensions only the machine knows which
+it needs (flatcar-postinst:215). So a bundle holds of the former what is asked for or used here, and all of the latter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from omaha_mirror.ahead import NotHere, Warmth
+from omaha_mirror.bundle.layout import ReadMember, compose
+from omaha_mirror.bundle.model import Bundle, Entry, Member
+from omaha_mirror.catalog import WORDS, Catalog, Known, PackageFile, Reason, Release
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+
+PATIENCE = 20.0
+"""Seconds that an operator waits for a release to be looked up."""
+
+Have = Callable[[PackageFile], AsyncGenerator[Warmth]]
+"""Has a package here, proven, and tells how far it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to be exported.
+
+    Attributes:
+        track: whose way it is.
+        board: one of `BOARDS`.
+        version: where it is to lead; None for where the track leads.
+        oems: ids of OEMs whose packages come along, besides those in use here.
+    """
+
+    track: str
+    board: str
+    version: str | None = None
+    oems: tuple[str, ...] = ()
+
+
+class Exporter:
+    """Makes bundles of what the catalog knows.
+
+    Args:
+        catalog: of releases.
+        rule: gives the rule of a track.
+        app_ids: the applications that are answered for.
+        holds: whether a package is here.
+        read: gives the bytes of one.
+        have: fetches one; None where nobody is to be asked for anything.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        rule: Callable[[str], Rule],
+        app_ids: Collection[str],
+        holds: Callable[[PackageFile], bool],
+        read: ReadMember,
+        have: Have | None = None,
+    ) -> None:
+        self._catalog = catalog
+        self._rule = rule
+        self._app_ids = app_ids
+        self._holds = holds
+        self._read = read
+        self._have = have
+
+    async def prepare(self, wish: Wish) -> AsyncGenerator[Warmth]:
+        """Have all packages of a bundle here; a report with an error ends it. Raises NotHere."""
+        bundle = await self.bundle(wish)
+        for member in bundle.members:
+            if self._holds(member.file):
+                yield Warmth(member.file.name, member.size, member.size, done=True)
+            elif self._have is None:
+                raise NotHere(f"{member.path} is not here: start the mirror, which fetches it")
+            else:
+                async with aclosing(self._have(member.file)) as steps:
+                    async for step in steps:
+                        yield step
+                        if step.error:
+                            return
+
+    async def bundle(self, wish: Wish) -> Bundle:
+        """What is to be in a bundle. Raises NotHere."""
+        ways = [await self._way(app_id, wish) for app_id in self._app_ids]
+        entries = tuple(self._entry(release, floor, wish) for way in ways for release, floor in way)
+        names = {member.file.name for entry in entries for member in entry.members}
+        for oem in wish.oems:
+            if f"oem-{oem}.gz" not in names:
+                raise NotHere(f"no release of the bundle has a package of the OEM {oem}")
+        return Bundle(wish.track, wish.board, entries)
+
+    def stream(self, bundle: Bundle, offset: int = 0) -> AsyncGenerator[bytes]:
+        """The bytes of a bundle from an offset on. Raises CacheError, OSError."""
+        return compose(bundle.dump(), bundle, self._read, offset)
+
+    async def _way(self, app_id: str, wish: Wish) -> Sequence[tuple[Release, bool]]:
+        """The releases that lead to the wished one, oldest first, and whether each is a floor."""
+        rule = Pin(wish.version) if wish.version is not None else self._rule(wish.track)
+        if isinstance(rule, Hold | Relay):
+            mode = type(rule).__name__.lower()
+            raise NotHere(
+                f"{wish.track} is on {mode}: it has no release of its own; name a version"
+            )
+        if isinstance(rule, Follow) and self._have is not None:
+            await self._catalog.follow(app_id, wish.board, wish.track, PATIENCE)
+        steps = self._catalog.steps(app_id, wish.board, wish.track, rule)
+        if not steps:
+            nothing = self._catalog.nothing(app_id, wish.board, wish.track)
+            raise _not_here(f"{wish.track} for {wish.board}", *nothing)
+        chosen = [*(step for step in steps[:-1] if step.floor), steps[-1]]
+        return [
+            (await self._release(app_id, step.version, rule, wish), step.floor) for step in chosen
+        ]
+
+    async def _release(self, app_id: str, version: str, rule: Rule, wish: Wish) -> Release:
+        for oem in wish.oems or ("",):
+            await self._catalog.look_up(app_id, wish.board, version, rule, oem, PATIENCE)
+        known = self._catalog.known(app_id, wish.board, version) or Known()
+        if known.release is None:
+            raise _not_here(f"{version} for {wish.board}", known.reason, known.detail)
+        return known.release
+
+    def _entry(self, release: Release, floor: bool, wish: Wish) -> Entry:
+        wanted = {*(f"oem-{oem}.gz" for oem in wish.oems), *self._catalog.looked_up(release)}
+        payload, *extras = release.files
+        chosen = [f for f in extras if f.name in wanted or not f.name.startswith("oem-")]
+        return Entry(release, floor, tuple(_member(release, f) for f in (payload, *chosen)))
+
+
+def _member(release: Release, file: PackageFile) -> Member:
+    if file.sha256 is None:
+        raise NotHere(
+            f"upstream tells no SHA-256 of {release.version}/{file.name}: it cannot be carried safely"
+        )
+    return Member(release, file, file.sha256)
+
+
+def _not_here(what: str, reason: Reason, detail: str) -> NotHere:
+    words = f"{WORDS[reason]}: {detail}" if detail else WORDS[reason]
+    return NotHere(f"{what}: {words}", unreachable=reason is Reason.UNREACHABLE)

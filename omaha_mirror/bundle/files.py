@@ -1,0 +1,98 @@
+"""Files as streams of bytes, read in workers, and a stream as a file or several of a size."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
+
+from omaha_mirror.cache.finish import in_worker
+
+STEP = 1024 * 1024
+
+
+async def read_file(path: Path, start: int = 0) -> AsyncGenerator[bytes]:
+    """A file's bytes from an offset on; a symbolic link or anything but a file is refused. Raises OSError."""
+    fd = await in_worker(os.open, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(f"{path} is not a file")
+        while data := await in_worker(os.pread, fd, STEP, start):
+            start += len(data)
+            yield data
+    finally:
+        os.close(fd)
+
+
+async def read_descriptor(fd: int) -> AsyncGenerator[bytes]:
+    """What comes from a pipe or the like, to its end. Raises OSError."""
+    while data := await in_worker(os.read, fd, STEP):
+        yield data
+
+
+async def read_files(paths: Iterable[Path]) -> AsyncGenerator[bytes]:
+    """Files one after the other, as if they were one. Raises OSError."""
+    for path in paths:
+        async for data in read_file(path):
+            yield data
+
+
+def parts_of(path: Path) -> list[Path]:
+    """The files that hold what was written to `path`: itself, or `path.000` and so on; none if nothing was."""
+    if path.exists():
+        return [path]
+    found: list[Path] = []
+    while (part := part_name(path, len(found))).exists():
+        found.append(part)
+    return found
+
+
+def part_name(path: Path, number: int) -> Path:
+    """The name of a part; they sort as they follow each other."""
+    return path.with_name(f"{path.name}.{number:03}")
+
+
+class Parts:
+    """Writes a file on from where it ends, or parts of `split` bytes.
+
+    Args:
+        path: the file, or what the names of the parts begin with.
+        split: bytes of a part; None for one file.
+
+    Raises:
+        OSError: what is there cannot be gone on with.
+    """
+
+    def __init__(self, path: Path, split: int | None) -> None:
+        self._path = path
+        self._split = split
+        self.files = parts_of(path)
+        sizes = [file.stat().st_size for file in self.files]
+        self.position = sum(sizes)
+        whole = sizes == [] or (self.files == [path]) == (split is None)
+        if not whole or any(size != split for size in sizes[:-1]) or self._over(sizes):
+            raise OSError(f"{self.files[0]} was begun in parts of another size: remove all of them")
+
+    def _over(self, sizes: list[int]) -> bool:
+        return self._split is not None and any(size > self._split for size in sizes)
+
+    def write(self, data: bytes) -> None:
+        """Write the next bytes. Raises OSError."""
+        while data:
+            name, room = self._path, len(data)
+            if self._split is not None:
+                number, used = divmod(self.position, self._split)
+                name, room = part_name(self._path, number), self._split - used
+            if name not in self.files:
+                self.files.append(name)
+            with name.open("ab", buffering=0) as file:
+                count = file.write(data[:room])
+            self.position += count
+            data = data[count:]
+
+    def sync(self) -> None:
+        """Make all of it survive a power cut: the stick is pulled out next. Raises OSError."""
+        for file in self.files:
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())

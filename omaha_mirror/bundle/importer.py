@@ -1,0 +1,128 @@
+"""Taking a bundle in: all of it is read and found right before anything of it can be seen.
+
+What a crash leaves is decided by the order: packages are written aside, get their names when the last byte of the bundle
+was right, and only then does the catalog name the releases. A package without a release is no offer, and the same
+import again mends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import aclosing
+from dataclasses import dataclass
+from itertools import groupby
+
+from omaha_mirror.bundle.errors import BadBundle
+from omaha_mirror.bundle.model import Bundle
+from omaha_mirror.bundle.reader import BundleReader
+from omaha_mirror.cache import Cache
+from omaha_mirror.cache.errors import GenerationEnded
+from omaha_mirror.catalog import Catalog
+from omaha_mirror.catalog.channel import ChannelKey
+from omaha_mirror.catalog.imports import Brought
+from omaha_mirror.expect import expected
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of an import.
+
+    Attributes:
+        track: whose way it was.
+        board: that it is for.
+        versions: the releases, oldest first.
+        packages: how many came with them.
+        added: bytes that were not here before.
+        leads: whether the track leads there now, as far as bundles go; else one led farther already.
+    """
+
+    track: str
+    board: str
+    versions: tuple[str, ...]
+    packages: int
+    added: int
+    leads: bool
+
+
+class Importer:
+    """Takes bundles in.
+
+    Args:
+        cache: for the packages.
+        catalog: for the releases.
+        app_ids: the applications that are answered for.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        catalog: Catalog,
+        app_ids: Collection[str],
+    ) -> None:
+        self._cache = cache
+        self._catalog = catalog
+        self._app_ids = app_ids
+
+    async def take_in(self, chunks: AsyncIterator[bytes]) -> Taken:
+        """Take in the bundle whose bytes these are.
+
+        Raises:
+            BadBundle: it is damaged, or not to be trusted. Nothing has changed.
+            NoRoom, InUse: nothing has changed.
+            OSError: the disk failed.
+        """
+        reader = BundleReader(chunks)
+        _, bundle = await reader.open()
+        self._check(bundle)
+        missing = {
+            expected(member.file).key: member.size
+            for member in bundle.members
+            if not self._cache.holds(expected(member.file).key)
+        }
+        added = sum(missing.values())
+        async with self._cache.intake() as intake:
+            await intake.book(added)
+            for member in bundle.members:
+                async with aclosing(reader.member(member)) as right:
+                    if missing.pop(expected(member.file).key, None) is None:
+                        async for _ in right:
+                            pass
+                        continue
+                    try:
+                        await intake.take(expected(member.file), right)
+                    except GenerationEnded as error:
+                        raise BadBundle(f"{member.path} cannot be taken: {error}") from error
+            await reader.end()
+            await intake.settle()
+        leads = [
+            await self._catalog.take_in(ChannelKey(app_id, bundle.board, bundle.track), list(way))
+            for app_id, way in groupby(sorted(_brought(bundle), key=_app_id), _app_id)
+        ]
+        return Taken(
+            bundle.track,
+            bundle.board,
+            tuple(entry.release.version for entry in bundle.entries),
+            sum(1 for _ in bundle.members),
+            added,
+            all(leads),
+        )
+
+    def _check(self, bundle: Bundle) -> None:
+        for entry in bundle.entries:
+            if entry.release.app_id not in self._app_ids:
+                raise BadBundle(
+                    f"it is for the application {entry.release.app_id}, which is not among upstream.app_ids"
+                )
+
+
+def _app_id(brought: Brought) -> str:
+    return brought.release.app_id
+
+
+def _brought(bundle: Bundle) -> list[Brought]:
+    return [
+        Brought(
+            entry.release, entry.floor, frozenset(member.file.name for member in entry.members[1:])
+        )
+        for entry in bundle.entries
+    ]

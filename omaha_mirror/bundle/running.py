@@ -1,0 +1,44 @@
+"""Bundles of a mirror that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from omaha_mirror.bundle.exporter import Exporter, Have
+from omaha_mirror.bundle.importer import Importer
+from omaha_mirror.cache import Cache
+from omaha_mirror.catalog import Catalog
+from omaha_mirror.catalog.rules import Rule
+from omaha_mirror.packages import Packages
+
+
+class Bundles:
+    """Both ways.
+
+    Args:
+        catalog: of releases.
+        cache: that their packages are in.
+        packages: the same, by name.
+        have: fetches one, and tells how far it is.
+        rule: gives the rule of a track.
+        app_ids: the applications that are answered for.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        cache: Cache,
+        packages: Packages,
+        have: Have,
+        rule: Callable[[str], Rule],
+        app_ids: Collection[str],
+    ) -> None:
+        self.exporter = Exporter(
+            catalog,
+            rule,
+            app_ids,
+            packages.holds,
+            lambda member, start: packages.chunks(member.file, start),
+            have,
+        )
+        self.importer = Importer(cache, catalog, app_ids)

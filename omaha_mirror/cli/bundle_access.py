@@ -1,0 +1,163 @@
+"""How bundles get out of a mirror and into it: through its admin listener while it runs, else on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, closing
+from dataclasses import asdict
+from typing import Protocol
+
+from omaha_mirror.ahead import NotHere
+from omaha_mirror.bundle import Announced, BadBundle, Exporter, Importer, Wish
+from omaha_mirror.bundle.files import read_file
+from omaha_mirror.cache import Cache, DiskStore, Ledger
+from omaha_mirror.cache.errors import CacheError
+from omaha_mirror.cache.lock import DirectoryLock, in_use
+from omaha_mirror.catalog import Catalog, Known, PackageFile, Reason, Wanted, at_hand
+from omaha_mirror.catalog.following import Following
+from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
+from omaha_mirror.config import Config
+from omaha_mirror.desk import rule_of
+from omaha_mirror.expect import expected
+from omaha_mirror.overrides import Overrides
+from omaha_mirror.packages import is_offered
+
+AT = "/api/v1/bundle/"
+
+
+class BundleAccess(Protocol):
+    """Bundles of a mirror. All raise Refused."""
+
+    def prepare(self, wish: Wish) -> AsyncGenerator[Json]:
+        """Have all packages of a bundle here; tells how far each is."""
+
+    async def announce(self, wish: Wish) -> Announced:
+        """What a bundle will be."""
+
+    def stream(self, wish: Wish, offset: int) -> AsyncGenerator[bytes]:
+        """A bundle from an offset on."""
+
+    async def take_in(self, chunks: AsyncGenerator[bytes]) -> Json:
+        """Take a bundle in; tells what came of it. Raises what the chunks raise as well."""
+
+
+@asynccontextmanager
+async def open_bundles(config: Config) -> AsyncIterator[BundleAccess]:
+    """The bundles of the mirror with this config. Raises Refused, OSError."""
+    directory = config.cache.directory
+    running = in_use(directory)
+    if running is not None:
+        async with reach(config, running) as mirror:
+            yield _Running(mirror)
+        return
+    for folder in (directory, config.state_directory):
+        folder.mkdir(parents=True, exist_ok=True)
+        owner = folder.stat().st_uid
+        if os.geteuid() not in (owner,):
+            raise Refused(
+                f"{folder} belongs to the user with the id {owner}: start the mirror, or run this as that user"
+            )
+    with closing(DirectoryLock(directory)):
+        async with _stopped(config) as access:
+            yield access
+
+
+class _Running:
+    """Asks the mirror that runs."""
+
+    def __init__(self, mirror: RunningMirror) -> None:
+        self._mirror = mirror
+
+    def prepare(self, wish: Wish) -> AsyncGenerator[Json]:
+        return self._mirror.lines(f"{AT}prepare", asdict(wish))
+
+    async def announce(self, wish: Wish) -> Announced:
+        return Announced(**await self._mirror.ask("POST", f"{AT}announce", asdict(wish)))
+
+    def stream(self, wish: Wish, offset: int) -> AsyncGenerator[bytes]:
+        return self._mirror.receive(f"{AT}export", {**asdict(wish), "offset": offset})
+
+    async def take_in(self, chunks: AsyncGenerator[bytes]) -> Json:
+        failed: list[Exception] = []
+        try:
+            return await self._mirror.send(f"{AT}import", _noting(chunks, failed))
+        except Refused as error:
+            raise failed[0] if failed else error from None
+
+
+async def _noting(chunks: AsyncIterable[bytes], failed: list[Exception]) -> AsyncGenerator[bytes]:
+    """The same; aiohttp makes a lost connection of what fails while it sends."""
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except (BadBundle, OSError) as error:
+        failed.append(error)
+        raise
+
+
+@asynccontextmanager
+async def _stopped(config: Config) -> AsyncIterator[BundleAccess]:
+    """Works on the directories of a mirror that does not run, and asks nobody."""
+    up, state = config.upstream, config.state_directory
+    store = DiskStore(config.cache.directory)
+    ledger = Ledger(config.cache.max_size, config.cache.min_free)
+    cache = Cache(store, ledger, keep=lambda key: is_offered(catalog, key))
+    overrides = Overrides(state / "overrides.json")
+    await overrides.start()
+
+    def holds(file: PackageFile) -> bool:
+        return cache.holds(expected(file).key)
+
+    async def learn(wanted: Wanted) -> Known:
+        if wanted.imported and wanted.told is not None:
+            return at_hand(wanted, wanted.told, holds)
+        return Known(reason=Reason.UNREACHABLE, detail="the mirror does not run")
+
+    plan = Following(app_ids=up.app_ids, tracks=tuple(config.tracks))
+    catalog = Catalog(learn, state / "catalog.json", up.payload_name, plan)
+    await cache.start()
+    await catalog.start()
+    try:
+        exporter = Exporter(
+            catalog,
+            lambda track: rule_of(
+                override.rule if (override := overrides.get(track)) else config.track(track)
+            ),
+            up.app_ids,
+            holds,
+            lambda member, start: read_file(store.path(expected(member.file).key), start),
+        )
+        yield _Stopped(exporter, Importer(cache, catalog, up.app_ids))
+    finally:
+        await cache.close()
+        await catalog.close()
+
+
+class _Stopped:
+    def __init__(self, exporter: Exporter, importer: Importer) -> None:
+        self._exporter = exporter
+        self._importer = importer
+
+    async def prepare(self, wish: Wish) -> AsyncGenerator[Json]:
+        try:
+            async with aclosing(self._exporter.prepare(wish)) as steps:
+                async for step in steps:
+                    yield asdict(step)
+        except NotHere as error:
+            raise Refused(str(error), Exit.NOT_FOUND) from None
+
+    async def announce(self, wish: Wish) -> Announced:
+        return Announced.of(await self._exporter.bundle(wish))
+
+    async def stream(self, wish: Wish, offset: int) -> AsyncGenerator[bytes]:
+        async with aclosing(self._exporter.stream(await self._exporter.bundle(wish), offset)) as it:
+            async for chunk in it:
+                yield chunk
+
+    async def take_in(self, chunks: AsyncGenerator[bytes]) -> Json:
+        try:
+            return asdict(await self._importer.take_in(chunks))
+        except CacheError as error:
+            raise Refused(str(error)) from None

@@ -1,0 +1,97 @@
+"""Writing a bundle, and showing how that goes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from contextlib import aclosing, nullcontext
+from pathlib import Path
+
+import click
+from rich.filesize import decimal
+
+from omaha_mirror.bundle import BadBundle, Wish, carry
+from omaha_mirror.bundle.files import Parts, read_files
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cli.bundle_access import BundleAccess, open_bundles
+from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.running import Refused
+from omaha_mirror.cli.watch import Bar, Lines, Watch
+from omaha_mirror.config import load
+from omaha_mirror.config.units import parse_size
+from omaha_mirror.telemetry import printable, set_up_logging
+
+STDOUT = Path("-")
+
+
+def run(wish: Wish, output: Path, size: str | None, config_path: Path | None) -> None:
+    """Write a bundle to a file, parts or standard output."""
+    try:
+        split = parse_size(size) if size is not None else None
+    except ValueError as error:
+        raise click.UsageError(f"--split: {error}") from None
+    if output == STDOUT and (split is not None or sys.stdout.isatty()):
+        raise click.UsageError("standard output takes one bundle, and must be no terminal")
+    config = load(config_path, os.environ)
+    set_up_logging("auto", "error")
+
+    async def inside() -> None:
+        watching = Bar() if sys.stderr.isatty() else nullcontext(Lines())
+        async with open_bundles(config) as access:
+            with watching as watch:
+                await _prepare(access, wish, watch)
+                await _write(access, wish, output, split, watch)
+
+    try:
+        asyncio.run(inside())
+    except BadBundle as error:
+        where = "" if output == STDOUT else f"{output} is no good as it is, remove it: "
+        click.echo(f"Error: {where}{error}", err=True)
+        raise SystemExit(Exit.VERIFICATION_FAILED) from None
+    except Refused as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(error.exit) from None
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+
+
+async def _prepare(access: BundleAccess, wish: Wish, watch: Watch) -> None:
+    name = ""
+    async with aclosing(access.prepare(wish)) as steps:
+        async for told in steps:
+            if told["error"]:
+                raise Refused(f"{told['name']} cannot be had: {printable(told['error'])}")
+            if told["done"]:
+                continue
+            if told["name"] != name:
+                name = told["name"]
+                watch.began(name, told["size"], "")
+            watch.received(told["filled"])
+
+
+async def _write(
+    access: BundleAccess, wish: Wish, output: Path, split: int | None, watch: Watch
+) -> None:
+    announced = await access.announce(wish)
+    parts = None if output == STDOUT else Parts(output, split)
+    written = parts.position if parts is not None else 0
+    watch.began(str(output), announced.size, f"goes on at {written}" if written else "")
+
+    async def write(data: bytes) -> None:
+        nonlocal written
+        await in_worker(parts.write if parts is not None else _to_stdout, data)
+        written += len(data)
+        watch.received(written)
+
+    begun = read_files(parts.files if parts is not None else ())
+    await carry(announced, begun, lambda offset: access.stream(wish, offset), write)
+    if parts is not None:
+        await in_worker(parts.sync)
+        names = ", ".join(map(str, parts.files))
+        click.echo(f"{names}: {decimal(announced.size)}", err=True)
+
+
+def _to_stdout(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

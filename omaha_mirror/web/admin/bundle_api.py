@@ -1,0 +1,162 @@
+"""`/api/v1/bundle/...`: releases as one file, out of this mirror and into it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import structlog
+from aiohttp import web
+from pydantic import Field, field_validator
+
+from omaha_mirror.ahead import NotHere, Warmth
+from omaha_mirror.bundle import Announced, BadBundle, Bundle, Bundles, Taken, Wish
+from omaha_mirror.cache.errors import CacheError, InUse, NoRoom
+from omaha_mirror.catalog import BOARDS
+from omaha_mirror.web.admin.answers import CHANGE, LINES, Route, as_json, as_lines
+from omaha_mirror.web.admin.questions import Question, read_model
+from omaha_mirror.web.errors import BadRequest
+
+LOG = structlog.get_logger(__name__)
+SILENCE = 60.0
+"""Seconds that a bundle that is sent here may pause: sticks are slow, and hands as well."""
+TAR = "application/x-tar"
+Text = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class Wanted(Question):
+    """What a bundle is to hold: where a track leads, or one version, with the packages of these OEMs."""
+
+    track: Text
+    board: Annotated[str, Field(json_schema_extra={"enum": list(BOARDS)})] = BOARDS[0]
+    version: Text | None = None
+    oems: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
+
+    @field_validator("board")
+    @classmethod
+    def _is_one(cls, board: str) -> str:
+        if board not in BOARDS:
+            raise ValueError(f"board must be one of {', '.join(BOARDS)}")
+        return board
+
+    @property
+    def wish(self) -> Wish:
+        """The same for an exporter."""
+        return Wish(self.track, self.board, self.version, self.oems)
+
+
+class Rest(Wanted):
+    """The same from an offset on, in bytes."""
+
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
+class BundleApi:
+    """Sends bundles, and takes them."""
+
+    def __init__(self, bundles: Bundles) -> None:
+        self._exporter = bundles.exporter
+        self._importer = bundles.importer
+
+    def routes(self) -> tuple[Route, ...]:
+        """What it answers."""
+        at = "/api/v1/bundle/"
+        return (
+            Route(
+                CHANGE,
+                re.compile(f"{at}prepare"),
+                self._prepare,
+                gives=Warmth,
+                takes=Wanted,
+                media=LINES,
+            ),
+            Route(
+                CHANGE, re.compile(f"{at}announce"), self._announce, gives=Announced, takes=Wanted
+            ),
+            Route(
+                CHANGE, re.compile(f"{at}export"), self._export, gives=bytes, takes=Rest, media=TAR
+            ),
+            Route(CHANGE, re.compile(f"{at}import"), self._import, gives=Taken),
+        )
+
+    async def _prepare(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Have all packages of a bundle here; a line for each step of the progress."""
+        return await as_lines(request, self._progress((await read_model(request, Wanted)).wish))
+
+    async def _progress(self, wish: Wish) -> AsyncGenerator[dict[str, Any]]:
+        try:
+            async with aclosing(self._exporter.prepare(wish)) as steps:
+                async for step in steps:
+                    yield asdict(step)
+        except NotHere as error:
+            raise _not_here(error) from error
+
+    async def _announce(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Tell what a bundle will be."""
+        bundle = await self._bundle((await read_model(request, Wanted)).wish)
+        return as_json(asdict(Announced.of(bundle)))
+
+    async def _export(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Send a bundle, a tar; what of it is not here is fetched on the way."""
+        told = await read_model(request, Rest)
+        bundle = await self._bundle(told.wish)
+        response = web.StreamResponse(headers={"Content-Type": TAR})
+        response.content_length = max(0, Announced.of(bundle).size - told.offset)
+        await response.prepare(request)
+        try:
+            async with aclosing(self._exporter.stream(bundle, told.offset)) as chunks:
+                async for chunk in chunks:
+                    await response.write(chunk)
+        except (CacheError, OSError) as error:
+            LOG.warning("an export was broken off", why=str(error))
+            request.protocol.force_close()
+        return response
+
+    async def _bundle(self, wish: Wish) -> Bundle:
+        try:
+            return await self._exporter.bundle(wish)
+        except NotHere as error:
+            raise _not_here(error) from error
+
+    async def _import(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Take a bundle in, the body of the request; nothing changes unless all of it is right."""
+        chunks = _body(request)
+        try:
+            return as_json(asdict(await self._importer.take_in(chunks)))
+        except (BadBundle, NoRoom, InUse) as error:
+            # Whoever is still sending hears of it when all is sent, not before.
+            async for _ in chunks:
+                pass
+            LOG.warning("a bundle was refused", why=str(error))
+            raise BadRequest(str(error), _status(error)) from error
+
+
+def _status(error: Exception) -> int:
+    match error:
+        case BadBundle():
+            return 422
+        case InUse():
+            return 409
+        case _:
+            return 507
+
+
+def _not_here(error: NotHere) -> BadRequest:
+    return BadRequest(str(error), 502 if error.unreachable else 404)
+
+
+async def _body(request: web.BaseRequest) -> AsyncGenerator[bytes]:
+    """The body as it comes. Raises BadRequest where it pauses for too long."""
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE):
+                chunk = await request.content.readany()
+        except TimeoutError:
+            raise BadRequest(f"no byte of the bundle came for {SILENCE:.0f} s", 408) from None
+        if not chunk:
+            return
+        yield chunk
