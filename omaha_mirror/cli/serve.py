@@ -26,6 +26,7 @@ from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
 from omaha_mirror.telemetry import set_up_logging
 from omaha_mirror.web.admin import AdminApp, admin_routes
+from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener, Place
 
@@ -68,11 +69,12 @@ async def _serve(
 ) -> None:
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    edge = Edge.of(config)
     service = Service(config)
     notifier = Notifier(os.environ)
     await service.start()
     asyncio.get_running_loop().add_signal_handler(
-        signal.SIGHUP, _reload, service, config_path, log_level, notifier
+        signal.SIGHUP, _reload, service, edge, config_path, log_level, notifier
     )
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
@@ -81,32 +83,49 @@ async def _serve(
     try:
         async with (
             _admin(service, config, sockets[ADMIN]),
-            _listening(Listener(PublicApp(service)), sockets[PUBLIC] or config.listen) as addresses,
+            _public(service, edge, config, sockets[PUBLIC]) as addresses,
+            supervised(notifier, watchdog(os.environ), addresses[0], partial(status, service)),
         ):
-            _say(addresses)
-            async with supervised(
-                notifier, watchdog(os.environ), addresses[0], partial(status, service)
-            ):
-                await told.wait()
+            await told.wait()
     finally:
         await service.close()
 
 
+@asynccontextmanager
+async def _public(
+    service: Service, edge: Edge, config: Config, sockets: Sequence[socket.socket]
+) -> AsyncIterator[list[Address]]:
+    """The listener for machines, with TLS besides where there is a certificate. Raises OSError."""
+    listener = Listener(PublicApp(service, edge))
+    service.listens("public", lambda: listener.connections)
+    async with _listening(listener, sockets or config.listen) as addresses:
+        _say("http", addresses)
+        if edge.certificate is not None:
+            secure = await listener.start(config.tls.listen, edge.certificate.context)
+            _say("https", secure)
+        yield addresses
+
+
 def _reload(
-    service: Service, config_path: Path | None, log_level: str | None, notifier: Notifier
+    service: Service,
+    edge: Edge,
+    config_path: Path | None,
+    log_level: str | None,
+    notifier: Notifier,
 ) -> None:
     """Apply what can be applied of a changed config; a broken one changes nothing."""
     notifier.reloading()
     try:
-        _apply(service, config_path, log_level)
+        _apply(service, edge, config_path, log_level)
     finally:
         notifier.ready()
 
 
-def _apply(service: Service, config_path: Path | None, log_level: str | None) -> None:
+def _apply(service: Service, edge: Edge, config_path: Path | None, log_level: str | None) -> None:
     try:
         config = load(config_path, os.environ)
-    except ConfigError as error:
+        edge.change(config)
+    except (ConfigError, OSError) as error:
         LOG.error("the config is broken, and all stays as it was", why=str(error))
         return
     found = changes(service.config, config)
@@ -134,14 +153,16 @@ async def _admin(
             f" credential {admin_token.CREDENTIAL}"
         )
     app = AdminApp(admin_routes(service), admin_token.read_or_make(place), addresses)
-    async with _listening(Listener(app), sockets or addresses) as taken:
+    listener = Listener(app)
+    service.listens("admin", lambda: listener.connections)
+    async with _listening(listener, sockets or addresses) as taken:
         service.reached_at(taken[0])
         yield
 
 
-def _say(addresses: list[Address]) -> None:
+def _say(scheme: str, addresses: list[Address]) -> None:
     for address in addresses:
-        click.echo(f"omaha-mirror listens on http://{address}", err=True)
+        click.echo(f"omaha-mirror listens on {scheme}://{address}", err=True)
 
 
 def _told_to_stop() -> asyncio.Event:

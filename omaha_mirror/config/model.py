@@ -13,12 +13,22 @@ from pydantic import (
     PlainSerializer,
     StrictBool,
     StrictInt,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
 
 from omaha_mirror.config import urls
-from omaha_mirror.config.section import Duration, Listen, Location, Section, Size, unique
+from omaha_mirror.config.edge import PackagesAuth, TlsConfig
+from omaha_mirror.config.section import (
+    Duration,
+    Listen,
+    Location,
+    Network,
+    Section,
+    Size,
+    unique,
+)
 from omaha_mirror.config.tracks import Follow, Hold, Pin, Relay, Track, Tracks
 from omaha_mirror.config.units import GIB, MIB, Address
 
@@ -80,6 +90,21 @@ def _file_name(name: str) -> str:
 def _off(value: object) -> object:
     """YAML 1.1 reads an unquoted `off` as false."""
     return "off" if value is False else value
+
+
+def _reachable(auth: PackagesAuth, info: ValidationInfo) -> PackagesAuth:
+    """A machine sends its password to https addresses only, so those must be what it is told."""
+    if auth.user is None:
+        return auth
+    tls, public_url = info.data.get("tls"), info.data.get("public_url", "https://")
+    if tls is not None and tls.certificate is None:
+        raise ValueError("passwords are for TLS only: set tls.certificate too")
+    if not (public_url or "").startswith("https://"):
+        raise ValueError(
+            "machines send the password to https addresses only:"
+            " set public_url to the one of tls.listen, such as https://mirror.example:8443"
+        )
+    return auth
 
 
 class AdminConfig(Section):
@@ -186,6 +211,10 @@ class Config(Section):
     """Where machines reach the mirror, as `host:port`."""
     public_url: Annotated[str, AfterValidator(urls.origin)] | None = None
     """How clients reach the mirror, `http(s)://host[:port]`; null is the Host each client used."""
+    tls: TlsConfig = TlsConfig()
+    packages_auth: Annotated[PackagesAuth, AfterValidator(_reachable)] = PackagesAuth()
+    trusted_proxies: Annotated[tuple[Network, ...], AfterValidator(unique)] = ()
+    """Whose X-Forwarded-For, -Proto and -Host are believed; of all others they are ignored."""
     admin: AdminConfig = AdminConfig()
     cache: CacheConfig
     state_directory: Location
@@ -219,6 +248,9 @@ class Config(Section):
 APPLIED_AT_ONCE = frozenset(
     {
         "public_url",
+        "packages_auth.user",
+        "packages_auth.password_file",
+        "trusted_proxies",
         "cache.max_size",
         "cache.min_free",
         "release_layout",

@@ -1,5 +1,6 @@
 """What the sections of the config are made of."""
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,17 @@ def _address(value: object) -> Address:
 def _listed(value: object) -> object:
     """One address is a list of one."""
     return (value,) if isinstance(value, str | Address) else value
+
+
+def _network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    if not isinstance(value, str):
+        raise PydanticKnownError("string_type")
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError as error:
+        raise ValueError(f"{error}: write an address or a network such as 10.0.0.0/8") from None
 
 
 def _path(path: Path, info: ValidationInfo) -> Path:
@@ -100,6 +112,13 @@ Listen = Annotated[
     tuple[_Listen, ...], BeforeValidator(_listed), AfterValidator(unique), _OrText(_ADDRESS)
 ]
 """Where to listen; one address can be written without a list."""
+Network = Annotated[
+    ipaddress.IPv4Network | ipaddress.IPv6Network,
+    BeforeValidator(_network),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string"}),
+]
+"""A network of IP addresses; a single address is one too."""
 Release = Annotated[
     str, AfterValidator(_version), WithJsonSchema({"type": "string", "pattern": _RELEASE})
 ]

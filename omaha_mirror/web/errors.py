@@ -6,6 +6,7 @@ a machine's polling down for hours (update_engine/update_check_scheduler.cc:95).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -19,11 +20,15 @@ class BadRequest(Exception):
 
     Attributes:
         status: the HTTP status to send.
+        headers: to send with it.
     """
 
-    def __init__(self, message: str, status: int = 400) -> None:
+    def __init__(
+        self, message: str, status: int = 400, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = headers or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,15 @@ TABLE: tuple[tuple[type[BaseException], Reply], ...] = (
     (OSError, Reply(502, "error", "disk")),
 )
 """First match counts."""
+LABELS = {401: "no-password", 403: "not-over-tls", 404: "not-found"}
+"""Of requests that cannot be answered as they are; all others are bad ones."""
 
 
 def reply_to(error: BaseException) -> Reply:
     """How an error is answered and logged."""
     match error:
         case BadRequest(status=status):
-            return Reply(status, "info", "bad-request")
+            return Reply(status, "info", LABELS.get(status, "bad-request"))
         case OmahaError(http_status=status):
             return Reply(status, "info", "bad-omaha")
     for type_, reply in TABLE:
@@ -64,6 +71,6 @@ def reply_to(error: BaseException) -> Reply:
     return Reply(502, "error", "unexpected")
 
 
-def plain(status: int, line: str) -> web.Response:
+def plain(status: int, line: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """One plain line."""
-    return web.Response(status=status, text=line.rstrip("\n") + "\n")
+    return web.Response(status=status, text=line.rstrip("\n") + "\n", headers=headers)

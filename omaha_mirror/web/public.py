@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
@@ -14,9 +15,12 @@ from omaha_mirror.semantics.ranges import ByteRange
 from omaha_mirror.semantics.validators import select
 from omaha_mirror.telemetry import printable
 from omaha_mirror.web.base_url import base_url
+from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import BadRequest, plain, reply_to
 from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.package import send_package
+from omaha_mirror.web.remote import host_of, unproxied
+from omaha_mirror.web.sparing import Sparing
 from omaha_mirror.web.update import UpdateEndpoint
 
 LOG = structlog.get_logger(__name__)
@@ -25,6 +29,10 @@ Handler = Callable[..., Awaitable[web.StreamResponse]]
 READ = ("GET", "HEAD")
 SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
 SIDECAR = ".sha256"
+TOLERATED = 100
+"""Refusals of a kind that a client gets at once within a minute; each one more comes late."""
+LATE = 0.1
+"""Seconds: a flood over some connections must not take the time that other clients are answered in."""
 GUIDE = """\
 This is an omaha-mirror: it keeps Flatcar / Container Linux machines up to date from a local cache.
 
@@ -35,10 +43,17 @@ To point a machine here, put this line into /etc/flatcar/update.conf and restart
 
 
 class PublicApp:
-    """Answers every request of the public listener; nothing that a client sends makes it raise."""
+    """Answers every request of the public listener; nothing that a client sends makes it raise.
 
-    def __init__(self, mirror: Mirror) -> None:
+    Args:
+        mirror: behind it.
+        edge: before it.
+    """
+
+    def __init__(self, mirror: Mirror, edge: Edge | None = None) -> None:
         self._mirror = mirror
+        self._edge = edge or Edge()
+        self._log = Sparing()
         boards = "|".join(BOARDS)
         self._routes: list[tuple[re.Pattern[str], tuple[str, ...], Handler]] = [
             (re.compile(r"/v1/update/?"), ("POST",), UpdateEndpoint(mirror)),
@@ -59,10 +74,26 @@ class PublicApp:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Route, answer, and turn every error into its reply."""
         try:
+            if not request.raw_path.startswith("/"):
+                raise BadRequest("this is no proxy: ask for a path")
+            request = unproxied(request, self._edge.trusted)
             return await self._route(request)
         except ConnectionError:
             raise
-        except (BadRequest, OmahaError) as error:
+        except BadRequest as error:
+            self._mirror.refused(reply_to(error).label)
+            times = self._log.tell(
+                "refused",
+                request.remote or "",
+                error.status,
+                method=request.method,
+                path=printable(request.raw_path),
+                why=printable(str(error)),
+            )
+            if times > TOLERATED:
+                await asyncio.sleep(LATE)
+            return plain(error.status, str(error), error.headers)
+        except OmahaError as error:
             reply = reply_to(error)
             self._mirror.refused(reply.label)
             LOG.debug("bad request", remote=request.remote, error=reply.label, why=str(error))
@@ -75,43 +106,56 @@ class PublicApp:
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]
-        if not path.startswith("/"):
-            raise BadRequest("this is no proxy: ask for a path")
         for pattern, methods, handler in self._routes:
             match = pattern.fullmatch(path)
             if match is None:
                 continue
             if request.method not in methods:
-                refused = plain(405, f"{path} takes {' or '.join(methods)}")
-                refused.headers["Allow"] = ", ".join(methods)
-                return refused
+                allowed = {"Allow": ", ".join(methods)}
+                raise BadRequest(f"{path} takes {' or '.join(methods)}", 405, allowed)
             return await handler(request, **match.groupdict())
-        return plain(404, "no such path")
+        raise BadRequest("no such path", 404)
+
+    def _admit(self, request: web.BaseRequest) -> None:
+        """Raises BadRequest where packages are not for this client."""
+        auth = self._edge.auth
+        if auth is None:
+            return
+        if request.scheme != "https":
+            raise BadRequest("packages are given out over https only, with a password", 403)
+        if not auth.admits(request.headers.get("Authorization", "")):
+            raise BadRequest(
+                "packages need a password: DOWNLOAD_USER and DOWNLOAD_PASSWORD in update.conf",
+                401,
+                {"WWW-Authenticate": 'Basic realm="packages", charset="UTF-8"'},
+            )
 
     async def _package(
         self, request: web.BaseRequest, release: str, name: str
     ) -> web.StreamResponse:
+        self._admit(request)
         file = self._mirror.package(release, name)
         if file is None:
-            return plain(
-                404, "no such package: ask for an update first, and use the address it names"
+            raise BadRequest(
+                "no such package: ask for an update first, and use the address it names", 404
             )
         return await send_package(request, self._mirror, file, immutable=True)
 
     async def _layout(
         self, request: web.BaseRequest, board: str, version: str, name: str
     ) -> web.StreamResponse:
+        self._admit(request)
         file = await self._mirror.layout_file(board, version, name.removesuffix(SIDECAR))
         if file is None or (name.endswith(SIDECAR) and file.sha256 is None):
-            return plain(404, f"{board}/{version}/{name} is not offered here")
+            raise BadRequest(f"{board}/{version}/{name} is not offered here", 404)
         if name.endswith(SIDECAR) and file.sha256 is not None:
             return plain(200, f"{file.sha256.hex}  {file.name}")
         if self._mirror.changed_recently(board, version, name) and _resumes(request, file.size):
-            return plain(416, "this path got other bytes lately: begin again without a Range")
+            raise BadRequest("this path got other bytes lately: begin again without a Range", 416)
         return await send_package(request, self._mirror, file, immutable=False)
 
     async def _guide(self, request: web.BaseRequest) -> web.StreamResponse:
-        base = base_url(self._mirror.public_url, request.scheme, request.headers.get("Host", ""))
+        base = base_url(self._mirror.public_url, request.scheme, host_of(request))
         return plain(200, GUIDE.format(base=base))
 
 

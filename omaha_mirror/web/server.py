@@ -10,22 +10,23 @@ import asyncio
 import os
 import resource
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
-import structlog
 from aiohttp import web
 
 from omaha_mirror.config import Address
 from omaha_mirror.telemetry import printable
 from omaha_mirror.web.errors import plain
-
-LOG = structlog.get_logger(__name__)
+from omaha_mirror.web.sparing import Sparing
 
 FIRST_REQUEST = 10.0
 KEEP_ALIVE = 30.0
 USER_TIMEOUT_MS = 120_000
 BACKLOG = 1024
+SECURE_BUFFER = 64 * 1024
+"""Bytes that wait, encrypted or not yet, for one client that reads slowly."""
 MAX_CONNECTIONS = 20_000
 RESERVED = 256
 """File descriptors that connections leave to the rest of the process."""
@@ -44,7 +45,8 @@ Place = Address | socket.socket
 class _Connection(web.RequestHandler):
     """Answers what is no HTTP with one line, and logs one."""
 
-    __slots__ = ()
+    __slots__ = ("log",)
+    log: Sparing
 
     def handle_error(
         self,
@@ -56,7 +58,7 @@ class _Connection(web.RequestHandler):
         if message is None or request.writer.output_size > 0:
             raise ConnectionAbortedError("nothing that can be answered") from exc
         why = printable(message.partition("\n")[0].rstrip(": "))
-        LOG.info("bad HTTP", remote=request.remote, why=why)
+        self.log.tell("bad HTTP", request.remote or "", status, why=why)
         response = plain(status, why)
         response.force_close()
         return response
@@ -78,9 +80,12 @@ class _Server(web.Server):
         self._all_heard = asyncio.Event()
         self._all_heard.set()
         self._limit = most_connections()
+        self._log = Sparing()
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)
+        connection = _Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)
+        connection.log = self._log
+        return connection
 
     async def _first_come(self, request: web.BaseRequest) -> web.StreamResponse:
         self._forget(request.protocol)
@@ -91,8 +96,16 @@ class _Server(web.Server):
         connection = transport.get_extra_info("socket")
         if connection.family in (socket.AF_INET, socket.AF_INET6):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        if transport.get_extra_info("sslcontext") is not None:
+            transport.set_write_buffer_limits(SECURE_BUFFER)
         if len(self.connections) > self._limit:
-            LOG.warning("too many connections: one is turned away", limit=self._limit)
+            self._log.tell(
+                "too many connections: one is turned away",
+                "many addresses",
+                0,
+                level="warning",
+                limit=self._limit,
+            )
             handler.force_close()
             return
         loop = asyncio.get_running_loop()
@@ -131,30 +144,57 @@ class Listener:
         self._runner = web.ServerRunner(self._server, shutdown_timeout=GRACE)
         self._servers: list[asyncio.Server] = []
 
-    async def start(self, places: Iterable[Place]) -> list[Address]:
-        """Begin to listen; gives the addresses with the ports that were really taken.
+    @property
+    def connections(self) -> int:
+        """How many there are now."""
+        return len(self._server.connections)
+
+    async def start(
+        self, places: Iterable[Place], context: ssl.SSLContext | None = None
+    ) -> list[Address]:
+        """Begin to listen there, too; gives the addresses with the ports that were really taken.
 
         A socket is closed at the end; where another process has it too, connections wait in it from then on.
+
+        Args:
+            places: where.
+            context: for TLS; None: without it.
 
         Raises:
             OSError: an address cannot be had; the message names it.
         """
-        await self._runner.setup()
+        if self._runner.server is None:
+            await self._runner.setup()
+        taken: list[Address] = []
         for place in places:
             try:
-                self._servers.append(await self._open(place))
+                server = await self._open(place, context)
             except OSError as error:
                 await self.stop()
                 raise OSError(f"cannot listen on {place}: {_reason(error)}") from None
-        sockets = (sock for server in self._servers for sock in server.sockets)
-        return [Address(*sock.getsockname()[:2]) for sock in sockets]
+            self._servers.append(server)
+            taken += [Address(*sock.getsockname()[:2]) for sock in server.sockets]
+        return taken
 
-    async def _open(self, place: Place) -> asyncio.Server:
+    async def _open(self, place: Place, context: ssl.SSLContext | None) -> asyncio.Server:
         loop = asyncio.get_running_loop()
+        handshake = None if context is None else FIRST_REQUEST
         if isinstance(place, socket.socket):
-            return await loop.create_server(self._server, sock=place, backlog=BACKLOG)
+            return await loop.create_server(
+                self._server,
+                sock=place,
+                backlog=BACKLOG,
+                ssl=context,
+                ssl_handshake_timeout=handshake,
+            )
         return await loop.create_server(
-            self._server, place.host, place.port, backlog=BACKLOG, reuse_address=True
+            self._server,
+            place.host,
+            place.port,
+            backlog=BACKLOG,
+            reuse_address=True,
+            ssl=context,
+            ssl_handshake_timeout=handshake,
         )
 
     async def stop(self) -> None:
