@@ -1,6 +1,6 @@
 """Fetching ahead: what machines will ask for next is fetched before they do.
 
-With the first request for the payload of a release go the packages of the OEMs whose machines asked for it, and those
+With a request for the payload of a release go the packages of the OEMs whose machines asked for it, and those
 system extensions that this site has asked for before (flatcar-postinst:150,215 fetches both right after the payload).
 All others wait for a demand.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 
 import structlog
@@ -22,7 +23,7 @@ from omaha_mirror.expect import expected
 LOG = structlog.get_logger(__name__)
 EXTENSION = re.compile(r"flatcar-[A-Za-z0-9._-]+\.gz", re.ASCII)
 MANY = 1000
-"""Payloads that are remembered, and names of extensions."""
+"""Packages that are remembered, and names of extensions."""
 TICK = 0.5
 """Seconds from one report of progress to the next."""
 
@@ -70,7 +71,7 @@ class Ahead:
         self._catalog = catalog
         self._cache = cache
         self._fetch = fetch
-        self._seen: set[str] = set()
+        self._tried: set[str] = set()
         self._extensions: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -89,33 +90,45 @@ class Ahead:
         """Told of each package that a machine gets."""
         self._note(file.name)
         key = expected(file).key
-        if key in self._seen:
-            return
-        if len(self._seen) >= MANY:
-            self._seen.clear()
-        self._seen.add(key)
         for release in self._catalog.current():
             if expected(release.payload).key == key:
-                files = chosen(release, self._catalog.looked_up(release), self._extensions)
-                task = asyncio.create_task(self._have(files))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._begin(self._chosen(release))
 
     async def warm(self, release: Release) -> AsyncGenerator[Warmth]:
         """Fetch a release, one package after the other, and tell how far each is."""
-        more = chosen(release, self._catalog.looked_up(release), self._extensions)
-        for file in (release.payload, *more):
-            fetching = asyncio.ensure_future(self._fetch(file))
-            try:
-                while not fetching.done():
-                    yield self._progress(file)
-                    await asyncio.wait([fetching], timeout=TICK)
-                await fetching
-                yield Warmth(file.name, file.size, file.size, done=True)
-            except (CacheError, OSError) as error:
-                yield Warmth(file.name, file.size, 0, done=True, error=str(error))
-            finally:
-                fetching.cancel()
+        for file in (release.payload, *self._chosen(release)):
+            async with aclosing(self.have(file)) as steps:
+                async for step in steps:
+                    yield step
+
+    async def have(self, file: PackageFile) -> AsyncGenerator[Warmth]:
+        """Fetch one package, and tell how far it is."""
+        fetching = asyncio.ensure_future(self._fetch(file))
+        try:
+            while not fetching.done():
+                yield self._progress(file)
+                await asyncio.wait([fetching], timeout=TICK)
+            await fetching
+            yield Warmth(file.name, file.size, file.size, done=True)
+        except (CacheError, OSError) as error:
+            yield Warmth(file.name, file.size, 0, done=True, error=str(error))
+        finally:
+            fetching.cancel()
+
+    def _chosen(self, release: Release) -> list[PackageFile]:
+        return chosen(release, self._catalog.looked_up(release), self._extensions)
+
+    def _begin(self, files: Iterable[PackageFile]) -> None:
+        """Fetch those that were not tried yet: one that cannot be had is left to the machines that want it."""
+        new = [file for file in files if expected(file).key not in self._tried]
+        if not new:
+            return
+        if len(self._tried) >= MANY:
+            self._tried.clear()
+        self._tried.update(expected(file).key for file in new)
+        task = asyncio.create_task(self._have(new))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _progress(self, file: PackageFile) -> Warmth:
         key = expected(file).key

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from omaha_mirror import config
-from omaha_mirror.catalog import Catalog, Decision, Reason, Step, decide
+from omaha_mirror.catalog import BOARDS, Catalog, Decision, Reason, Step, decide
 from omaha_mirror.catalog.relay import Relay as Relaying
 from omaha_mirror.catalog.relay import Relayed
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
@@ -24,7 +24,7 @@ FIRST_ANSWER = 5.0
 """Seconds that a check may wait for a release to be learnt; after that it is `noupdate`, and learnt on."""
 NOT_OURS = {Reason.UNKNOWN_APP, Reason.UNKNOWN_BOARD, Reason.HELD, Reason.VERSION_UNREADABLE}
 """What upstream is not asked about."""
-NO_UPSTREAM = "upstream.omaha_url is null, so the track must be pinned"
+NO_UPSTREAM = "upstream.omaha_url is null: pin the track, or import a release"
 
 ForwardEvents = Literal["none", "anonymous", "all"]
 
@@ -88,15 +88,28 @@ class Desk:
     async def decide(self, request: Request, app: AppRequest) -> Decision:
         """What to tell a machine; asks upstream first where nothing is known yet."""
         rule = self._rule(app.track)
+        until = time.monotonic() + FIRST_ANSWER
         decision = self._decide(app, rule)
         if decision.reason in NOT_OURS:
+            if isinstance(rule, Relay) and decision.reason is Reason.VERSION_UNREADABLE:
+                self._send(_reports(request, app))
             return decision
         if isinstance(rule, Relay):
             return await self._relayed(request, app, rule)
         if isinstance(rule, Follow) and self._upstream is not None:
             await self._catalog.follow(app.app_id, app.board, app.track, FIRST_ANSWER)
             decision = self._decide(app, rule)
-        return await self._looked_up(app, rule, decision, lambda: self._decide(app, rule))
+        return await self._looked_up(app, rule, decision, until, lambda: self._decide(app, rule))
+
+    def preview(self, app: AppRequest) -> Decision | None:
+        """What a machine would be told by what is known now; None where upstream itself would answer it.
+
+        Nothing is asked, and nobody learns that somebody asked.
+        """
+        rule = self._rule(app.track)
+        decision = self._decide(app, rule)
+        relayed = isinstance(rule, Relay) and decision.reason not in NOT_OURS
+        return None if relayed else decision
 
     def _decide(self, app: AppRequest, rule: Rule) -> Decision:
         steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
@@ -118,12 +131,20 @@ class Desk:
         )
 
     async def _looked_up(
-        self, app: AppRequest, rule: Rule, decision: Decision, again: Callable[[], Decision]
+        self,
+        app: AppRequest,
+        rule: Rule,
+        decision: Decision,
+        until: float,
+        again: Callable[[], Decision],
     ) -> Decision:
-        """Decide again when what the decision rests on was looked up; waits only while nothing can be decided."""
+        """Decide again when what the decision rests on was looked up.
+
+        Waits only while nothing can be decided, and until then, in monotonic seconds.
+        """
         if decision.version is None:
             return decision
-        wait = FIRST_ANSWER if decision.reason is Reason.WARMING else 0.0
+        wait = until - time.monotonic() if decision.reason is Reason.WARMING else 0.0
         await self._catalog.look_up(app.app_id, app.board, decision.version, rule, app.oem, wait)
         return decision if decision.release is not None else again()
 
@@ -132,21 +153,21 @@ class Desk:
     async def _relayed(self, request: Request, app: AppRequest, rule: Relay) -> Decision:
         if self._upstream is None:
             return Decision(Reason.NO_UPDATE_UPSTREAM, detail=NO_UPSTREAM)
-        reports = replace(request, apps=(replace(app, update_check=None),))
         try:
             relayed = await self._upstream.relay.check(app, request)
         except asyncio.CancelledError:
-            self._send(reports)
+            self._send(_reports(request, app))
             raise
         if not relayed.delivered:
-            self._send(reports)
+            self._send(_reports(request, app))
         if relayed.release is not None:
             self._catalog.told(relayed.release)
 
         def again() -> Decision:
             return self._told(app, rule, self._step(app, relayed), (relayed.reason, relayed.detail))
 
-        return await self._looked_up(app, rule, again(), again)
+        until = time.monotonic() + FIRST_ANSWER
+        return await self._looked_up(app, rule, again(), until, again)
 
     def _step(self, app: AppRequest, relayed: Relayed) -> tuple[Step, ...]:
         """What upstream offers the machine, as far as it is looked up, with the attributes that it was told with."""
@@ -162,9 +183,11 @@ class Desk:
 
     def heard(self, request: Request, app: AppRequest) -> None:
         """Pass on what a machine reports, where it is to be passed on; waits for nothing."""
-        if self._upstream is None or app.app_id not in self._app_ids:
+        rule = self._rule(app.track)
+        ours = app.app_id in self._app_ids and app.board in BOARDS
+        if self._upstream is None or not ours or isinstance(rule, Hold):
             return
-        if isinstance(self._rule(app.track), Relay):
+        if isinstance(rule, Relay):
             # A check took its events along.
             if app.update_check is None:
                 self._send(replace(request, apps=(app,)))
@@ -183,3 +206,8 @@ class Desk:
     def _send(self, request: Request) -> None:
         if self._upstream is not None and (request.apps[0].events or request.apps[0].ping):
             self._upstream.outbox.put(serialise_request(request))
+
+
+def _reports(request: Request, app: AppRequest) -> Request:
+    """What a machine tells with a check, without the question."""
+    return replace(request, apps=(replace(app, update_check=None),))

@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
 
+from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
 from omaha_mirror.catalog.news import FollowEvent
 from omaha_mirror.catalog.relay import Relay
 from omaha_mirror.config import Config
 from omaha_mirror.desk import Upstream
 from omaha_mirror.metrics import Queue
-from omaha_mirror.omaha import Response
+from omaha_mirror.omaha import AppRequest, Response
+from omaha_mirror.preview import Opinion, upstream_says
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.fetcher import Fetcher
-from omaha_mirror.upstream.identity import lasting_id, site_secret
+from omaha_mirror.upstream.identity import lasting_id, pseudonym, site_secret
 from omaha_mirror.upstream.omaha import OmahaServer, question
 from omaha_mirror.upstream.outbox import Outbox
 
@@ -28,6 +30,7 @@ class Outward:
         fetcher: that reaches it.
         allowed: the addresses that it may lead to.
         hook: told what happens while tracks are followed.
+        failed: told of each relayed check that upstream did not answer, or not well.
 
     Attributes:
         upstream: for the machines' own questions and reports; None before `open`, and where there is no server.
@@ -39,21 +42,26 @@ class Outward:
         fetcher: Fetcher,
         allowed: AllowList,
         hook: Callable[[FollowEvent], None],
+        failed: Callable[[Reason], None],
     ) -> None:
         url = config.upstream.omaha_url
         self.upstream: Upstream | None = None
         self._server = OmahaServer(fetcher, url) if url is not None else None
         self._allowed = allowed
         self._hook = hook
+        self._failed = failed
         self._state = config.state_directory
         self._secret = b""
+        self._opinions = asyncio.Lock()
 
     async def open(self) -> None:
         """Read what is on disk, and begin to send what waits. Raises OSError."""
         if self._server is None:
             return
         self._secret = await asyncio.to_thread(site_secret, self._state)
-        relay = Relay(self._server.ask, self._state / "relay.json", self._allowed.check)
+        relay = Relay(
+            self._server.ask, self._state / "relay.json", self._allowed.check, failed=self._failed
+        )
         outbox = Outbox(self._state / "outbox", self._server.deliver)
         await relay.start()
         await outbox.start()
@@ -81,6 +89,24 @@ class Outward:
     def queues(self) -> Mapping[str, Queue]:
         """What waits to be sent."""
         return {} if self.upstream is None else {"events_upstream": self.upstream.outbox.stats}
+
+    async def opinion(self, app: AppRequest) -> Opinion:
+        """What upstream tells a machine like this one.
+
+        It is asked in a name that is neither a machine's nor the one that tracks are followed in: what it grants holds
+        nobody up. One question at a time, as they share that name.
+        """
+        server = self._server
+        if server is None:
+            return Opinion(trouble="upstream.omaha_url is null, so there is nobody to ask")
+        channel = app.app_id, app.board, app.track
+        name = pseudonym(self._secret, f"opinion {channel}")
+        async with self._opinions:
+            return await upstream_says(
+                lambda version: server.ask(question(name, *channel, version)),
+                app,
+                self._allowed.check,
+            )
 
     async def _ask(self, server: OmahaServer, inquiry: Inquiry) -> Response:
         channel = inquiry.app_id, inquiry.board, inquiry.track

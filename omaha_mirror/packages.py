@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
 from omaha_mirror.cache import Cache, Expected, Reader
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.errors import CacheError
-from omaha_mirror.catalog import CannotProve, Catalog, PackageFile
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.catalog import (
+    CannotProve,
+    Catalog,
+    Known,
+    PackageFile,
+    Wanted,
+    at_hand,
+    learn,
+)
 from omaha_mirror.expect import expected
 from omaha_mirror.omaha import Digest
 from omaha_mirror.upstream.fetcher import Fetcher
-from omaha_mirror.upstream.releases import RemotePackage
+from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
 from omaha_mirror.upstream_source import UpstreamSource
+
+STEP = 1024 * 1024
 
 
 class Packages:
@@ -41,6 +54,21 @@ class Packages:
         """Have a package here, proven. Raises CacheError, OSError."""
         return await self._cache.fetch(expected(file), self._source(file))
 
+    def holds(self, file: PackageFile) -> bool:
+        """Whether a package is here, proven."""
+        return self._cache.holds(expected(file).key)
+
+    async def chunks(self, file: PackageFile, start: int) -> AsyncGenerator[bytes]:
+        """The bytes of a package from an offset on, in pieces of at most 1 MiB. Raises CacheError, OSError."""
+        with self.read(file, start, file.size) as reader:
+            while (window := await reader.window()) is not None:
+                count, fd = min(window.count, STEP), window.file.fileno()
+                data = await in_worker(os.pread, fd, count, window.offset)
+                if not data:
+                    raise OSError(f"{file.name} is shorter on disk than it was proven to be")
+                reader.advance(len(data))
+                yield data
+
     async def prove(self, package: RemotePackage) -> Digest:
         """Fetch a package of which nobody tells a digest: what arrives whole under one validator counts.
 
@@ -56,6 +84,16 @@ class Packages:
         if proof is None:
             raise CannotProve(f"{package.url} was there without being proven")
         return Digest("sha256", proof.sha256)
+
+    async def learn(self, wanted: Wanted, releases: ReleaseServer) -> Known:
+        """Settle a version: what came in a bundle and is here needs nobody's word; all else upstream is asked about."""
+        brought = None
+        if wanted.imported and wanted.told is not None:
+            brought = at_hand(wanted, wanted.told, self.holds)
+            if brought.release is not None and not brought.lacking:
+                return brought
+        found = await learn(wanted, releases, self.prove, time.time())
+        return found if brought is None or found.release is not None else brought
 
     def _source(self, file: PackageFile) -> UpstreamSource:
         known = (file.sha256 or file.sha1) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 
 from omaha_mirror.ahead import Ahead, NotHere, Warmth
@@ -11,8 +11,10 @@ from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.omaha import BadVersion, Version
 
-PATIENCE = 20.0
-"""Seconds that an operator waits for a release to be looked up."""
+ANSWER = 20.0
+"""Seconds that an operator waits for upstream to say where a track leads."""
+LOOK_UP = 540.0
+"""And for a release to be looked up: where no digest is told of it, that takes the whole download."""
 UNREACHED = {Reason.UNREACHABLE, Reason.WARMING, Reason.REFUSED}
 
 
@@ -24,6 +26,7 @@ class Steward:
         ahead: fetches.
         rule: gives the rule of a track.
         app_ids: the applications that are answered for.
+        follows: whether there is an Omaha server to ask.
     """
 
     def __init__(
@@ -32,11 +35,14 @@ class Steward:
         ahead: Ahead,
         rule: Callable[[str], Rule],
         app_ids: Collection[str],
+        *,
+        follows: bool,
     ) -> None:
         self._catalog = catalog
         self._ahead = ahead
         self._rule = rule
         self._app_ids = app_ids
+        self._follows = follows
 
     def channels(self) -> list[ChannelStatus]:
         """What is known of each application, board and track that upstream was asked about."""
@@ -47,13 +53,20 @@ class Steward:
         return await self._catalog.sync(track)
 
     async def warm(self, target: str, board: str) -> AsyncGenerator[Warmth]:
-        """Fetch a version, or what a track leads to now, and tell how far it is.
+        """Fetch a version, or what a track leads to now, and tell how far it is: for each application that has it.
 
         Raises:
             NotHere: before the first report; there is nothing to fetch.
         """
+        releases, missing = [], []
         for app_id in self._app_ids:
-            release = await self._release(app_id, board, target)
+            try:
+                releases.append(await self._release(app_id, board, target))
+            except NotHere as error:
+                missing.append(error)
+        if not releases:
+            raise missing[0]
+        for release in releases:
             async with aclosing(self._ahead.warm(release)) as steps:
                 async for step in steps:
                     yield step
@@ -64,16 +77,31 @@ class Steward:
             mode = type(rule).__name__.lower()
             raise NotHere(f"{target} is on {mode}: there is no release of its own; name a version")
         if isinstance(rule, Follow):
-            await self._catalog.follow(app_id, board, target, PATIENCE)
+            if not self._follows:
+                raise NotHere(
+                    f"{target} leads nowhere, as upstream.omaha_url is null: name a version"
+                )
+            await self._catalog.follow(app_id, board, target, ANSWER)
         steps = self._catalog.steps(app_id, board, target, rule)
         if not steps:
             raise _not_here(f"{target} for {board}", *self._catalog.nothing(app_id, board, target))
-        version = steps[-1].version
-        await self._catalog.look_up(app_id, board, version, rule, "", PATIENCE)
+        version = _latest(rule, [step.version for step in steps])
+        await self._catalog.look_up(app_id, board, version, rule, "", LOOK_UP)
         known = self._catalog.known(app_id, board, version) or Known()
         if known.release is None:
             raise _not_here(f"{version} for {board}", known.reason, known.detail)
         return known.release
+
+
+def _latest(rule: Rule, versions: Sequence[str]) -> str:
+    """The last version that the rule lets machines have. Raises NotHere."""
+    if not isinstance(rule, Follow) or rule.max_version is None:
+        return versions[-1]
+    top = Version.parse(rule.max_version)
+    allowed = [version for version in versions if Version.parse(version) <= top]
+    if not allowed:
+        raise _not_here(versions[0], Reason.ABOVE_MAX, f"{versions[0]} > {top}")
+    return allowed[-1]
 
 
 def _not_here(what: str, reason: Reason, detail: str) -> NotHere:

@@ -1,0 +1,190 @@
+"""Relay: upstream sees each machine as it is, and says what it gets."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omaha_mirror.catalog import Reason
+from omaha_mirror.omaha import (
+    FLATCAR_APP_ID,
+    NoUpdate,
+    Request,
+    parse_request,
+    serialise_request,
+)
+from tests.e2e.site import FLOORS, OLD, STEPS, TARGET, Box, body, count, following, three_steps
+from tests.support.mirror import Mirror
+from tests.support.nebraska import PATH, Nebraska
+from tests.support.upstream import Status, Upstream
+
+RELAY = {"tracks": {"stable": "relay"}}
+KEY = FLATCAR_APP_ID, "stable", "amd64-usr"
+
+
+@pytest.fixture
+def nebraska(upstream: Upstream) -> Nebraska:
+    nebraska = Nebraska(upstream)
+    three_steps(nebraska)
+    return nebraska
+
+
+def sent(request: Request) -> Request:
+    return parse_request(serialise_request(request))
+
+
+def told(mirror: Mirror, reason: Reason) -> float:
+    decision = "offered" if reason is Reason.OFFERED else "noupdate"
+    return count(mirror, "checks_total", decision=decision, reason=reason.value)
+
+
+async def test_upstream_gets_all_that_a_machine_says_of_itself_and_counts_it(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        box = Box(mirror, machinealias="rack-7", oem="azure", oemversion="1.2", bootid="{b}")
+        assert [await box.update() for _ in STEPS] == [*STEPS]
+        await box.nothing()
+        await upstream.until(lambda: len(nebraska.requests) == len(box.requests))
+        came = [sent(request) for request in box.requests]
+        checks = [request for request in came if request.apps[0].update_check]
+        assert [r for r in nebraska.requests if r.apps[0].update_check] == checks
+        assert sorted(map(repr, nebraska.requests)) == sorted(map(repr, came))
+        instance = nebraska.instances[FLATCAR_APP_ID, box.client.machine.machineid]
+        assert (instance.version, instance.counts) == (TARGET, True)
+        assert [*nebraska.instances.values()] == [instance]
+
+
+async def test_a_relayed_offer_is_fetched_through_the_mirror(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        for number in (1, 2):
+            box = Box(mirror, number=number)
+            offer = await box.offer()
+            [url] = offer.urls
+            assert url.startswith("http://mirror.test:8000/packages/")
+            assert await box.download(offer) == body(FLOORS[0])
+        paths = [entry.path for entry in upstream.log if entry.method == "GET"]
+        assert len([path for path in paths if path.endswith(".gz")]) == 1
+
+
+async def test_each_machine_is_told_what_upstream_says_to_it_alone(
+    tmp_path: Path, nebraska: Nebraska
+) -> None:
+    nebraska.groups[KEY].max_updates = 1
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        first, second = Box(mirror, number=1), Box(mirror, number=2)
+        await first.offer()
+        await second.nothing()
+        assert (told(mirror, Reason.OFFERED), told(mirror, Reason.BUSY)) == (1, 1)
+
+
+async def test_policy_takes_an_offer_away_and_an_outage_does_not(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        first, second = Box(mirror, number=1), Box(mirror, number=2)
+        offer = await first.offer()
+        upstream.fault(PATH, Status(503))
+        assert await first.offer() == offer
+        await second.nothing()
+        assert told(mirror, Reason.UNREACHABLE) == 1
+        upstream.heal(PATH)
+    nebraska.groups[KEY].trouble = "error-updatesDisabled"
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        await first_of(mirror).nothing()
+        assert told(mirror, Reason.WITHDRAWN) == 1
+        upstream.fault(PATH, Status(503))
+        await first_of(mirror).nothing()
+        assert told(mirror, Reason.UNREACHABLE) == 1
+
+
+def first_of(mirror: Mirror) -> Box:
+    return Box(mirror, number=1)
+
+
+async def test_what_a_machine_was_told_survives_a_restart_without_upstream(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        offer = await first_of(mirror).offer()
+        assert await first_of(mirror).download(offer) == body(FLOORS[0])
+    await upstream.refuse()
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        assert await first_of(mirror).offer() == offer
+        assert await first_of(mirror).download(offer) == body(FLOORS[0])
+    await upstream.listen()
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        {"appid": "11111111-2222-3333-4444-555555555555"},
+        {"board": "riscv-usr"},
+        {"board": "../amd64-usr"},
+    ],
+)
+async def test_upstream_is_not_asked_about_what_is_not_ours(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska, who: dict[str, Any]
+) -> None:
+    async with following(tmp_path, nebraska, **RELAY, upstream={"forward_events": "all"}) as mirror:
+        box = Box(mirror, **who)
+        request = box.client.check()
+        answer = await mirror.told(serialise_request(request))
+        assert answer.apps[0].update_check is not None
+        assert answer.apps[0].update_check.status == "noupdate"
+        await box.report(box.client.failed(9))
+        ours = Box(mirror, number=2)
+        await ours.report(ours.client.failed(9))
+        await upstream.until(lambda: bool(nebraska.requests))
+        machines = {app.machineid for r in nebraska.requests for app in r.apps}
+        assert machines == {ours.client.machine.machineid}
+
+
+async def test_reports_of_a_machine_whose_version_cannot_be_read_still_go_upstream(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        box = Box(mirror, version="none")
+        assert isinstance(await box.check(), NoUpdate)
+        await upstream.until(lambda: bool(nebraska.requests))
+        [app] = nebraska.requests[0].apps
+        assert app == replace(sent(box.requests[0]).apps[0], update_check=None)
+
+
+async def test_reports_wait_for_upstream_and_delay_nobody(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        box = Box(mirror)
+        offer = await box.offer()
+        gate = upstream.hold(PATH)
+        await box.report(box.client.download_started())
+        await gate.reached()
+        await box.report(box.client.failed(37))
+        assert await box.download(offer) == body(FLOORS[0])
+        assert len(nebraska.requests) == 1
+        gate.open()
+        await upstream.until(lambda: len(nebraska.requests) == 3)
+        kinds = [r.apps[0].events[0].eventtype for r in nebraska.requests[1:]]
+        assert kinds == [13, 3]
+
+
+async def test_several_applications_of_one_request_go_up_and_are_answered_in_order(
+    tmp_path: Path, nebraska: Nebraska
+) -> None:
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        one, other = (Box(mirror, number=n).client.check() for n in (1, 2))
+        unknown = replace(one.apps[0], appid="{11111111-2222-3333-4444-555555555555}")
+        known = replace(other.apps[0], version=OLD)
+        answer = await mirror.told(
+            serialise_request(replace(one, apps=(unknown, one.apps[0], known)))
+        )
+        assert [app.update_check and app.update_check.status for app in answer.apps] == [
+            "noupdate",
+            "ok",
+            "ok",
+        ]
+        assert [len(request.apps) for request in nebraska.requests] == [1, 1]
