@@ -9,7 +9,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from omaha_mirror.fleet import Database, FleetReader, FleetRecorder, Transfer, facts_of
+from omaha_mirror.cache.events import FillEnded
+from omaha_mirror.fleet import FETCHED, Database, FleetReader, FleetRecorder, Transfer, facts_of
 from omaha_mirror.health import Finding, State
 from omaha_mirror.reports import Heard, Sent
 
@@ -74,6 +75,20 @@ class Register:
                 bytes=sent.count,
                 seconds=sent.seconds,
                 cache_status=sent.cache,
+            )
+        )
+
+    def fetched(self, event: FillEnded) -> None:
+        """Record bytes that came over the line."""
+        folder, _, name = event.source.rpartition("/")
+        self._recorder.put(
+            Transfer(
+                time=time.time(),
+                release=folder.rpartition("/")[2],
+                name=name,
+                bytes=event.fetched,
+                seconds=event.seconds,
+                cache_status=FETCHED,
             )
         )
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from omaha_mirror import instruments, narrator
+from omaha_mirror import instruments
 from omaha_mirror.ahead import Ahead
+from omaha_mirror.books import Books
+from omaha_mirror.bundle import Bundles
 from omaha_mirror.cache import (
     Cache,
     DiskStore,
@@ -20,7 +21,6 @@ from omaha_mirror.cache import (
     Reader,
     Scrubber,
     Upkeep,
-    Verdict,
     events,
 )
 from omaha_mirror.cache.lock import DirectoryLock
@@ -32,18 +32,18 @@ from omaha_mirror.catalog import (
     Reason,
     Step,
     Wanted,
-    learn,
 )
-from omaha_mirror.catalog.news import Failed, FollowEvent
 from omaha_mirror.catalog.rules import Pin, Rule
-from omaha_mirror.config import Address, Config
+from omaha_mirror.config import Address, Config, Track
 from omaha_mirror.config.changes import adopted
 from omaha_mirror.desk import Desk, rule_of
 from omaha_mirror.expect import expected
-from omaha_mirror.metrics import Metrics, Queue
+from omaha_mirror.metrics import Queue
 from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.outward import Outward
+from omaha_mirror.overrides import Overrides
 from omaha_mirror.packages import Packages, is_offered
+from omaha_mirror.preview import Opinion
 from omaha_mirror.register import Register
 from omaha_mirror.reports import Heard, Sent
 from omaha_mirror.steward import Steward
@@ -55,21 +55,15 @@ FIRST_FILE = 20.0
 """Seconds that somebody who asks for a release by its version waits for it to be looked up."""
 
 
-@dataclass(slots=True)
-class Totals:
-    """What went over the line and to the machines since the start, in bytes."""
-
-    fetched: int = 0
-    served: int = 0
-
-
 class Service:
     """Everything behind the listeners."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.totals = Totals()
-        self.metrics = Metrics()
+        self.register = Register(config.fleet_database, config.fleet.retention)
+        self.books = Books(self.register)
+        self.metrics = self.books.metrics
+        self.overrides = Overrides(config.state_directory / "overrides.json")
         up = config.upstream
         rng = random.Random()
         allowed = AllowList(*up.allowed)
@@ -83,7 +77,9 @@ class Service:
             )
         )
         self._releases = ReleaseServer(self._fetcher, up.release_url)
-        self._outward = Outward(config, self._fetcher, allowed, self._followed)
+        self._outward = Outward(
+            config, self._fetcher, allowed, self.books.followed, self.books.upstream_failed
+        )
         self.catalog = Catalog(
             self._learn,
             config.state_directory / "catalog.json",
@@ -107,10 +103,12 @@ class Service:
         self._ahead = Ahead(self.catalog, self.cache, self._packages.fetch)
         follows = up.omaha_url is not None
         self.steward = Steward(self.catalog, self._ahead, self.rule, up.app_ids, follows=follows)
-        self.register = Register(config.fleet_database, config.fleet.retention)
+        self.bundles = Bundles(
+            self.catalog, self.cache, self._packages, self._ahead.have, self.rule, up.app_ids
+        )
         self._desk = self._new_desk()
         self.upkeep = Upkeep(self.cache, store)
-        self._scrubber = Scrubber(self.upkeep, self.cache, self._verified)
+        self._scrubber = Scrubber(self.upkeep, self.cache, self.books.verified)
         self._listeners: dict[str, Callable[[], int]] = {}
         self.examine = instruments.fit(
             config,
@@ -155,6 +153,7 @@ class Service:
             directory.mkdir(parents=True, exist_ok=True)
         self._lock = DirectoryLock(self.config.cache.directory)
         try:
+            await self.overrides.start()
             await self.cache.start()
             await self.catalog.start()
         except BaseException:
@@ -223,17 +222,24 @@ class Service:
     def heard(self, heard: Heard) -> None:
         """See `web.Mirror`."""
         self._desk.heard(heard.request, heard.app)
-        self.register.heard(heard)
-        if heard.decision is not None:
-            self.metrics.decided(heard.decision)
-        if heard.app.ping is not None:
-            self.metrics.pinged()
-        for event in heard.app.events:
-            self.metrics.reported(event)
+        self.books.heard(heard)
+
+    def preview(self, app: AppRequest) -> Decision | None:
+        """What a machine would be told by what is known now; None where upstream itself would answer it."""
+        return self._desk.preview(app)
+
+    async def opinion(self, app: AppRequest) -> Opinion:
+        """What upstream tells a machine like this one."""
+        return await self._outward.opinion(app)
+
+    def track(self, name: str) -> Track:
+        """What the machines of a track are to get: an override goes before the config."""
+        override = self.overrides.get(name)
+        return override.rule if override is not None else self.config.track(name)
 
     def rule(self, track: str) -> Rule:
-        """The rule of a track."""
-        return rule_of(self.config.track(track))
+        """The same as a rule."""
+        return rule_of(self.track(track))
 
     def _judged(self, step: Step) -> Step:
         """A release whose bytes keep turning out wrong is not offered until they are good."""
@@ -262,13 +268,11 @@ class Service:
 
     def served(self, count: int, cache: events.Status) -> None:
         """See `web.Mirror`."""
-        self.totals.served += count
-        self.metrics.served(count, cache)
+        self.books.served(count, cache)
 
     def sent(self, sent: Sent) -> None:
         """See `web.Mirror`."""
-        self.metrics.sent(sent.cache, whole=sent.whole)
-        self.register.sent(sent)
+        self.books.sent(sent)
 
     def failed(self, error: str) -> None:
         """See `web.Mirror`."""
@@ -292,27 +296,14 @@ class Service:
         return self.catalog.layout_file(board, version, name)
 
     def _pins(self, version: str) -> list[Pin]:
-        rules = map(self.rule, (*self.config.tracks, ""))
+        overridden = (override.track for override in self.overrides.all())
+        rules = map(self.rule, (*self.config.tracks, *overridden, ""))
         return [rule for rule in rules if isinstance(rule, Pin) and rule.version == version]
+
+    def _happened(self, event: events.Event) -> None:
+        self.books.happened(event)
 
     # Upstream
 
     async def _learn(self, wanted: Wanted) -> Known:
-        return await learn(wanted, self._releases, self._packages.prove, time.time())
-
-    # Telling
-
-    def _happened(self, event: events.Event) -> None:
-        narrator.tell(event)
-        self.metrics.happened(event)
-        if isinstance(event, events.FillEnded):
-            self.totals.fetched += event.fetched
-
-    def _followed(self, event: FollowEvent) -> None:
-        if isinstance(event, Failed):
-            refused = event.reason is Reason.REFUSED
-            self.metrics.upstream_failed("refused" if refused else "omaha")
-
-    def _verified(self, verdict: Verdict) -> None:
-        narrator.tell_verdict(verdict)
-        self.metrics.verified(verdict)
+        return await self._packages.learn(wanted, self._releases)

@@ -154,10 +154,10 @@ def test_every_panel_says_what_it_shows_and_covers_no_other() -> None:
         taken |= cells
 
 
-if PROMTOOL:
+if PROMTOOL is not None:
 
     def test_promtool_takes_the_alerts() -> None:
-        subprocess.run([PROMTOOL, "check", "rules", str(ALERTS)], check=True)
+        subprocess.run([str(PROMTOOL), "check", "rules", str(ALERTS)], check=True)
 
 
 def test_the_readme_has_the_table_of_all_metrics() -> None:

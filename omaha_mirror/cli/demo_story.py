@@ -106,7 +106,7 @@ async def run_demo(folder: Path, rate: float) -> None:
         await upstream.stop()
         await Actor("D", site).update()
         await Actor("E", site, version=NEW).update()
-    _sum_up(release, service.totals.served)
+    _sum_up(release, service.books.totals.served)
 
 
 def _config(folder: Path, upstream: str) -> Config:

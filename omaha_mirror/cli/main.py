@@ -20,7 +20,14 @@ COMMANDS = {
     "check": ("omaha_mirror.cli.check:check", "Ask a mirror for an update, as a machine does."),
     "cache": ("omaha_mirror.cli.cache:cache", "Look at the cache and tidy it."),
     "fetch": ("omaha_mirror.cli.fetch:fetch", "Have a release in the cache before machines ask."),
+    "export": ("omaha_mirror.cli.export:export", "Write a release into one file, to carry it."),
+    "import": ("omaha_mirror.cli.import_:import_", "Take in what export wrote."),
     "sync": ("omaha_mirror.cli.sync:sync", "Ask upstream now."),
+    "machines": ("omaha_mirror.cli.machines:machines", "List the machines that the mirror knows."),
+    "explain": (
+        "omaha_mirror.cli.explain:explain",
+        "Tell why a machine did or did not update.",
+    ),
     "inspect": (
         "omaha_mirror.cli.inspect:inspect",
         "Tell what is in an update payload, and who signed it.",
@@ -42,6 +49,7 @@ COMMANDS = {
     ),
     "man": ("omaha_mirror.cli.man:man", "Print the manual page."),
     "demo": ("omaha_mirror.cli.demo:demo", "Try a mirror with a made-up upstream and machines."),
+    "simulate": ("omaha_mirror.cli.simulate:simulate", "Be a fleet: many machines that check in."),
 }
 """Name -> where the command is (imported when it is called) and its line in the help."""
 

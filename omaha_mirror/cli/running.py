@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +20,12 @@ CONNECT = 10.0
 SILENCE = 600.0
 """Seconds that the mirror may take for one blob."""
 LIMIT = 64 * 1024 * 1024
-EXITS = {404: Exit.NOT_FOUND, 502: Exit.UPSTREAM_UNREACHABLE, 504: Exit.UPSTREAM_UNREACHABLE}
+EXITS = {
+    404: Exit.NOT_FOUND,
+    422: Exit.VERIFICATION_FAILED,
+    502: Exit.UPSTREAM_UNREACHABLE,
+    504: Exit.UPSTREAM_UNREACHABLE,
+}
 
 Json = dict[str, Any]
 
@@ -54,6 +59,22 @@ class RunningMirror:
                 raise _refused(response.status, await _read(response))
             async for line in response.content:
                 yield _object(line)
+
+    async def receive(self, path: str, body: Json) -> AsyncGenerator[bytes]:
+        """A file that the mirror sends."""
+        async with _told(), self._session.post(path, json=body) as response:
+            if response.status != 200:
+                raise _refused(response.status, await _read(response))
+            async for chunk in response.content.iter_any():
+                yield chunk
+
+    async def send(self, path: str, chunks: AsyncIterable[bytes]) -> Json:
+        """Send a file; what the mirror says of it."""
+        async with _told(), self._session.post(path, data=chunks) as response:
+            text = await _read(response)
+            if response.status != 200:
+                raise _refused(response.status, text)
+            return _object(text)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from omaha_mirror.fleet.database import BadDatabaseURL, Database
 from omaha_mirror.fleet.explain import explain
 from omaha_mirror.fleet.facts import facts_of
 from omaha_mirror.fleet.model import (
+    FETCHED,
     CheckIn,
     Event,
     EventReport,
@@ -32,6 +33,7 @@ from omaha_mirror.fleet.recorder import FleetRecorder
 from omaha_mirror.fleet.states import state_of
 
 __all__ = [
+    "FETCHED",
     "Backlog",
     "BadDatabaseURL",
     "Cause",

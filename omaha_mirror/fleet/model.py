@@ -15,6 +15,8 @@ from operator import attrgetter
 MAX_TEXT = 200
 """Characters that are kept of a text: three of them fit into one entry of PostgreSQL's indexes, 2704 bytes."""
 MAX_INPUTS = 30
+FETCHED = "fetched"
+"""The `cache_status` of bytes that came over the line instead of going to a machine."""
 MAX_NUMBER = 2**53
 """Numbers beyond this are taken for not sent."""
 
@@ -86,13 +88,13 @@ class EventReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """One response with bytes of a package.
+    """One response with bytes of a package; or one that was fetched from upstream.
 
     Attributes:
         release: its id, or the folder of a release that was asked for by path.
         bytes: that were sent.
         seconds: that it took.
-        cache_status: how it met the cache: `hit`, `filling` or `miss`.
+        cache_status: how it met the cache: `hit`, `filling` or `miss`; `FETCHED` for one from upstream.
     """
 
     time: float

@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Row, Table, case, func, select
+from sqlalchemy import ColumnElement, Row, Table, case, func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from omaha_mirror.fleet.database import Database
-from omaha_mirror.fleet.model import Event, Machine, State, Stretch, inert
+from omaha_mirror.fleet.model import FETCHED, Event, Machine, State, Stretch, inert
 from omaha_mirror.fleet.schema import (
     REPORTS,
     STRETCHES,
@@ -30,6 +30,8 @@ from omaha_mirror.omaha import BadVersion, EventResult, Version
 MAX_PER_PAGE = 1000
 MAX_DISTINCT = 200
 """Values of a column that are told apart."""
+FEW = 500
+"""Machines up to which it is quicker to find all that match in an index than to look through the rows in their order."""
 
 Column = Literal["version", "state", "track", "board"]
 Sort = Literal[
@@ -127,9 +129,7 @@ class FleetReader:
         wanted = _conditions(query, self._database.engine.dialect.name)
         per_page = min(max(query.per_page, 1), MAX_PER_PAGE)
         async with self._connection() as connection:
-            total = await connection.scalar(
-                select(func.count()).select_from(machines).where(*wanted)
-            )
+            total, wanted = await _matching(connection, wanted)
             order = await _order(connection, query.sort)
             found = await connection.execute(
                 select(machines)
@@ -138,7 +138,7 @@ class FleetReader:
                 .limit(per_page)
                 .offset((max(query.page, 1) - 1) * per_page)
             )
-            return Page(tuple(map(_machine, found)), total or 0)
+            return Page(tuple(map(_machine, found)), total)
 
     async def machine(self, machineid: str, app_id: str | None = None) -> History | None:
         """One machine; of several applications on it the one last heard of, unless one is named."""
@@ -198,7 +198,7 @@ class FleetReader:
                 t.cache_status,
                 *(func.sum(c).label(c.name) for c in (t.requests, t.bytes, t.seconds)),
             )
-            .where(t.day >= since)
+            .where(t.day >= since, t.cache_status != FETCHED)
             .group_by(t.day, t.cache_status)
             .order_by(t.day, t.cache_status)
         )
@@ -208,6 +208,17 @@ class FleetReader:
                 Served(r.day, r.cache_status, int(r.requests), int(r.bytes), r.seconds)
                 for r in found
             )
+
+    async def fetched(self, since: float = 0.0) -> dict[int, int]:
+        """Bytes that came over the line, by the first second of each day, UTC."""
+        t = transfers.c
+        days = (
+            select(t.day, func.sum(t.bytes))
+            .where(t.day >= since, t.cache_status == FETCHED)
+            .group_by(t.day)
+        )
+        async with self._connection() as connection:
+            return {row[0]: int(row[1]) for row in await connection.execute(days)}
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
@@ -236,11 +247,24 @@ def _conditions(query: MachineQuery, dialect: str) -> list[ColumnElement[bool]]:
     }
     found = [c[name] == inert(value) for name, value in exact.items() if value is not None]
     if text := inert(query.search):
-        names = c.machineid + "\n" + c.alias + "\n" + c.address
         # SQLite's LIKE takes no account of case, and is faster without being told so.
-        contains = names.contains if dialect == "sqlite" else names.icontains
-        found.append(contains(text, autoescape=True))
+        for_case = "contains" if dialect == "sqlite" else "icontains"
+        names = (c.machineid, c.alias, c.address)
+        found.append(or_(*(getattr(name, for_case)(text, autoescape=True) for name in names)))
     return found
+
+
+async def _matching(
+    connection: AsyncConnection, wanted: list[ColumnElement[bool]]
+) -> tuple[int, list[ColumnElement[bool]]]:
+    """How many machines match, and the quickest condition to find them by."""
+    if wanted:
+        few = select(machines.c.id).where(*wanted).limit(FEW + 1)
+        ids = (await connection.scalars(few)).all()
+        if len(ids) <= FEW:
+            return len(ids), [machines.c.id.in_(ids)]
+    count = select(func.count()).select_from(machines).where(*wanted)
+    return (await connection.execute(count)).scalar_one(), wanted
 
 
 async def _order(connection: AsyncConnection, sort: Sort) -> ColumnElement[Any]:

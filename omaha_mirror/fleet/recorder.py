@@ -128,7 +128,10 @@ class FleetRecorder:
             self._migrated = True
         while batch := self._backlog.take(BATCH):
             await self._write(batch)
-        self._written.set()
+            if len(batch) < BATCH:
+                break  # what came meanwhile is too little: a batch costs as much as eighty items
+        if not self._backlog:
+            self._written.set()
         if time.monotonic() >= self._kept_up + UPKEEP:
             await upkeep(self._database, self._clock(), self._retention)
             self._kept_up = time.monotonic()

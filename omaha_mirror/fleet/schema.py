@@ -59,10 +59,13 @@ machines = Table(
     _number("asked"),
     _number("stretches"),
     _number("reports"),
-    Index("machines_search", "machineid", "alias", "address"),
-    Index("machines_last_seen", "last_seen"),
+    Index("machines_search", "machineid", "alias", "address", "id"),
+    Index("machines_last_seen", "last_seen", "version", "state", "track", "board"),
 )
-"""One row for one application of one machine: `model.Machine`."""
+"""One row for one application of one machine: `model.Machine`.
+
+Searching, and counting by a column, go through an index alone: the rows are ten times as large.
+"""
 
 checkins = Table(
     "checkins",

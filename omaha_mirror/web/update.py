@@ -27,6 +27,7 @@ from omaha_mirror.telemetry import printable
 from omaha_mirror.web.base_url import base_url
 from omaha_mirror.web.body import read_body
 from omaha_mirror.web.mirror import Mirror
+from omaha_mirror.web.remote import host_of
 
 LOG = structlog.get_logger(__name__)
 REMEMBERED = 1000
@@ -46,7 +47,7 @@ class UpdateEndpoint:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer each app of the request, in order; events and pings need nothing but this."""
         began = time.monotonic()
-        base = base_url(self._mirror.public_url, request.scheme, request.headers.get("Host", ""))
+        base = base_url(self._mirror.public_url, request.scheme, host_of(request))
         body = await read_body(request)
         try:
             asked = parse_request(body)
@@ -68,7 +69,7 @@ class UpdateEndpoint:
         if len(told) != 1:
             return serialise_response(self._answer(told, base))
         [(app, decision)] = told
-        shape = (base, *_shape(app, decision))
+        shape = (base, self._mirror.fallback, *_shape(app, decision))
         known = self._answers.get(shape)
         if known is None:
             if len(self._answers) >= REMEMBERED:

@@ -22,9 +22,10 @@ from click.testing import CliRunner
 
 from omaha_mirror.cache.lock import DirectoryLock
 from omaha_mirror.cli import doctor_host, doctor_network, findings
-from omaha_mirror.cli.doctor import doctor, outcome
+from omaha_mirror.cli.doctor import doctor
 from omaha_mirror.cli.doctor_host import directory, disk, examine_host, file_system
 from omaha_mirror.cli.doctor_network import examine_network
+from omaha_mirror.cli.doctor_work import outcome
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import Found, fail, in_thread, ok, warn
 from omaha_mirror.config import Address, Config

@@ -11,7 +11,18 @@ from random import Random
 from typing import Any
 
 from tests.faults.clients import Machine, Outcome
-from tests.faults.table import COUNTS, ELSEWHERE, KINDS, SIZE, Kind, Ran, Row, Scene, State
+from tests.faults.table import (
+    COUNTS,
+    ELSEWHERE,
+    KINDS,
+    SIZE,
+    Kind,
+    Ran,
+    Row,
+    Scene,
+    State,
+    payload,
+)
 from tests.support.faults import Gate
 from tests.support.mirror import PAYLOAD, MirrorProcess
 from tests.support.upstream import Upstream
@@ -191,7 +202,7 @@ class Lab:
 
 def released(number: int, size: int = SIZE) -> tuple[str, bytes]:
     """The path and the bytes of a release."""
-    return f"/amd64-usr/9000.{number}.0/{PAYLOAD}", Random(number).randbytes(size)
+    return f"/amd64-usr/9000.{number}.0/{PAYLOAD}", payload(Random(number), size)
 
 
 async def ranged(machine: Machine, i: int) -> Outcome:

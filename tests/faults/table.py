@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
+from tests.cache.payloads import signed
 from tests.support.faults import (
     Change,
     Corrupt,
@@ -31,10 +32,22 @@ Kind = Literal["whole", "ranged", "resuming"]
 KINDS: tuple[Kind, ...] = ("whole", "ranged", "resuming")
 COUNTS = (1, 10)
 SIZE = 2 * 1024 * 1024
+OPERATION = 128 * 1024
 SLACK = 1024 * 1024
 """Bytes that may be on their way when a connection ends."""
 ELSEWHERE = "/elsewhere"
 """Where each file can be had too."""
+
+
+def payload(rng: Random, size: int = SIZE) -> bytes:
+    """An update package of so many bytes."""
+    short = 1000
+    while True:
+        count, rest = divmod(size - short, OPERATION)
+        made = signed([*(rng.randbytes(OPERATION) for _ in range(count)), rng.randbytes(rest)])
+        if len(made) == size:
+            return made
+        short += len(made) - size
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +70,8 @@ class Scene:
         return [self.drop()] if self.low else []
 
     def other(self) -> bytes:
-        """What the file is replaced by: of the same size, so that nothing but the bytes tells."""
-        return self.rng.randbytes(SIZE)
+        """What the file is replaced by: as right in itself and of the same size, so that nothing but the whole tells."""
+        return payload(self.rng)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,22 +182,16 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="first byte flipped",
         faults=lambda scene: [Corrupt(times=1, at=scene.low)],
-        invisible=False,
-        destroys=1,
         peers=(KEPT_WRONG,) * 5,
     ),
     Row(
         name="a byte in the middle flipped",
         faults=lambda scene: [Corrupt(times=1, at=(scene.low + SIZE) // 2)],
-        invisible=False,
-        destroys=1,
         peers=(KEPT_WRONG,) * 5,
     ),
     Row(
         name="last byte flipped",
         faults=lambda _: [Corrupt(times=1, at=SIZE - 1)],
-        invisible=False,
-        destroys=1,
         peers=(KEPT_WRONG,) * 5,
     ),
     Row(

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from omaha_mirror.fleet import CheckIn, Database, EventReport, FleetReader, History, Transfer, store
 from omaha_mirror.fleet.model import Item, tidy
+from tests.support.mirror import Mirror
 
 APP = "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
 NOW = 1_790_000_000.0
@@ -50,9 +51,33 @@ def event(
     )
 
 
+def everywhere(text: str) -> CheckIn:
+    """A machine that says this wherever it can say anything."""
+    return replace(
+        ASK,
+        address=text,
+        machineid=text,
+        alias=text,
+        board=text,
+        track=text,
+        oem=text,
+        oemversion=text,
+        version=text,
+        alephversion=text,
+        reason=text,
+    )
+
+
 def machine(number: int) -> CheckIn:
     """One of many."""
     return replace(ASK, machineid=f"{number:032x}", alias=f"node-{number}")
+
+
+async def recorded(mirror: Mirror) -> None:
+    """Wait until a mirror's database has its tables and all that was said."""
+    recorder = mirror.service.register._recorder
+    recorder.put(GOT)
+    await recorder.flush()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from omaha_mirror.fleet import (
+    FETCHED,
     Census,
     Database,
     FleetReader,
@@ -17,7 +18,7 @@ from omaha_mirror.fleet import (
     store,
 )
 from omaha_mirror.fleet.reader import Sort
-from tests.fleet.scene import ASK, DAY, HELD, HOUR, NOW, OFFERED, Site, event, machine
+from tests.fleet.scene import ASK, DAY, GOT, HELD, HOUR, NOW, OFFERED, Site, event, machine
 
 FLEET = [
     replace(machine(1), version="3815.2.10", time=NOW - 1, address="192.0.2.1"),
@@ -208,3 +209,12 @@ async def test_a_reader_does_not_wait_for_the_writer(site: Site) -> None:
 async def test_questions_may_be_asked_side_by_side(fleet: FleetReader) -> None:
     pages = await asyncio.gather(*(fleet.machines(MachineQuery()) for _ in range(20)))
     assert {page.total for page in pages} == {4}
+
+
+async def test_what_came_over_the_line_is_told_apart_from_what_was_served(site: Site) -> None:
+    fetched = replace(GOT, cache_status=FETCHED, bytes=70)
+    await site.write(GOT, fetched, fetched, replace(fetched, time=NOW - DAY))
+    assert [row.bytes for row in await site.reader.served()] == [100]
+    today = int(NOW // DAY) * DAY
+    assert await site.reader.fetched() == {today - DAY: 70, today: 140}
+    assert await site.reader.fetched(today) == {today: 140}

@@ -13,6 +13,7 @@ from sqlalchemy import event as hooks
 from sqlalchemy import text
 
 from omaha_mirror.fleet import Backlog, Database, FleetReader, FleetRecorder, MachineQuery
+from omaha_mirror.fleet.model import Item
 from omaha_mirror.fleet.recorder import BATCH, LOG
 from tests.fleet.scene import ASK, GOT, OFFERED, event, machine
 
@@ -115,6 +116,34 @@ async def test_news_gathers_to_a_batch(database: Database) -> None:
     assert recorder.queued == 10
     await recorder.close()
     assert (recorder.queued, recorder.dropped, await count(database)) == (0, 0, 10)
+
+
+async def test_news_that_comes_during_a_write_gathers_too(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a fleet that never rests is written item by item. The interval outlasts the test."""
+    recorder = FleetRecorder(database, interval=3600)
+    batches: list[int] = []
+    partial = asyncio.Event()
+
+    async def write(database: Database, items: list[Item]) -> None:
+        batches.append(len(items))
+        if len(batches) < 4:
+            recorder.put(machine(len(batches)))
+        if len(items) < BATCH:
+            partial.set()
+
+    monkeypatch.setattr("omaha_mirror.fleet.recorder.write", write)
+    for n in range(BATCH + 1):
+        recorder.put(machine(n))
+    recorder.start()
+    async with asyncio.timeout(PATIENCE):
+        await partial.wait()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert (batches, recorder.queued) == ([BATCH, 2], 1)
+    await recorder.close()
+    assert sum(batches) == BATCH + 1 + 3
 
 
 async def test_a_failing_database_delays_nothing_and_loses_nothing(

@@ -14,14 +14,16 @@ from omaha_mirror.web.admin import AdminApp, admin_routes
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD, PAYLOAD_PATH, VERSION, Mirror
 from tests.support.talk import Answer, ask, dial, request
-from tests.support.upstream import Upstream
+from tests.support.upstream import Status, Upstream
 from tests.web.conftest import BODY
 
 TOKEN = "0123456789abcdef"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 CHANGES = [("POST", "/api/v1/cache/verify"), ("POST", "/api/v1/cache/gc")]
+CHANGES += [("POST", "/api/v1/sync"), ("POST", "/api/v1/fetch")]
 CHANGES += [("DELETE", f"/api/v1/cache/{'ab' * 32}")]
-SEEN = [("GET", "/api/v1/cache"), ("GET", "/api/v1/fills")]
+SEEN = [("GET", f"/api/v1/{name}") for name in ("cache", "fills", "tracks")]
+SEEN += [("GET", "/metrics")]
 
 Listen = Callable[..., Awaitable["Admin"]]
 
@@ -198,17 +200,53 @@ async def test_a_rotten_package_is_found_and_fetched_again(
     assert release.bytes_sent(PAYLOAD_PATH) == 2 * len(BODY)
 
 
-async def verdicts(admin: Admin, body: Any) -> list[tuple[str, str]]:
+async def lines(admin: Admin, path: str, body: Any) -> list[Any]:
+    """What is told as it goes on, to its end."""
     async with dial(admin.address) as talk:
         sent = b"" if body is None else json.dumps(body).encode()
         headers = {"Host": "localhost", **BEARER, "Connection": "close"}
-        await talk.send(request("POST", "/api/v1/cache/verify", headers, sent))
+        await talk.send(request("POST", path, headers, sent))
         head = await talk.head()
         assert (head.status, head.headers["content-type"]) == (200, "application/x-ndjson")
-        lines = (await talk.rest()).decode().split("\r\n")
-    assert lines[-3:] == ["0", "", ""]
-    told = [json.loads(line) for line in lines if line.startswith("{")]
+        found = (await talk.rest()).decode().split("\r\n")
+    assert found[-3:] == ["0", "", ""]
+    return [json.loads(line) for line in found if line.startswith("{")]
+
+
+async def verdicts(admin: Admin, body: Any) -> list[tuple[str, str]]:
+    told = await lines(admin, "/api/v1/cache/verify", body)
     return [(verdict["key"], verdict["outcome"]) for verdict in told]
+
+
+async def test_a_fetch_is_told_as_it_goes_on(
+    admin: Admin, mirror: Mirror, release: Upstream
+) -> None:
+    told = await lines(admin, "/api/v1/fetch", {"target": VERSION})
+    assert told[-1] == {
+        "name": PAYLOAD,
+        "size": len(BODY),
+        "filled": len(BODY),
+        "rate": 0.0,
+        "done": True,
+        "error": "",
+    }
+    assert (await mirror.get(f"/amd64-usr/{VERSION}/{PAYLOAD}")).body == BODY
+    assert release.bytes_sent(PAYLOAD_PATH) == len(BODY)
+
+
+async def test_an_upstream_that_cannot_say_is_a_bad_gateway(
+    admin: Admin, release: Upstream
+) -> None:
+    release.fault(PAYLOAD_PATH, Status(503))
+    answer = await admin.ask("POST", "/api/v1/fetch", {"target": VERSION})
+    assert answer.status == 502
+    assert "503" in error(answer)
+
+
+async def test_where_no_track_is_followed_there_is_none_to_ask_about(admin: Admin) -> None:
+    [stable] = (await admin.told("GET", "/api/v1/tracks"))["tracks"]
+    assert (stable["track"], stable["channels"]) == ("stable", [])
+    assert await admin.told("POST", "/api/v1/sync", {}) == {"tracks": []}
 
 
 async def test_a_client_that_reads_a_rotten_package_is_cut(
@@ -276,7 +314,7 @@ async def test_a_package_is_removed_once(admin: Admin, mirror: Mirror, key: str)
 @pytest.mark.parametrize(
     ("method", "path", "body", "status"),
     [
-        ("GET", "/", None, 404),
+        ("GET", "/nothing", None, 404),
         ("GET", "/api/v1/cache/", None, 404),
         ("DELETE", "/api/v1/cache/..%2f..%2fetc", None, 404),
         ("DELETE", "/api/v1/cache/../../etc", None, 404),
@@ -287,6 +325,12 @@ async def test_a_package_is_removed_once(admin: Admin, mirror: Mirror, key: str)
         ("POST", "/api/v1/cache/verify", {"keys": "all"}, 400),
         ("POST", "/api/v1/cache/verify", {"keys": ["ab" * 32]}, 404),
         ("POST", "/api/v1/cache/verify", {"keys": ["x" * 70_000]}, 413),
+        ("POST", "/api/v1/sync", {"track": 1}, 400),
+        ("POST", "/api/v1/sync", {"track": "nobody asked"}, 404),
+        ("POST", "/api/v1/fetch", None, 400),
+        ("POST", "/api/v1/fetch", {"target": VERSION, "board": "riscv"}, 400),
+        ("POST", "/api/v1/fetch", {"target": "9999.0.0"}, 404),
+        ("POST", "/api/v1/fetch", {"target": "held"}, 404),
     ],
 )
 async def test_a_mistake_is_one_line_of_json(

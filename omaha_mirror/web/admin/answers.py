@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from re import Pattern
 from typing import Any
+from urllib.parse import parse_qsl
 
 import structlog
 from aiohttp import web
+from pydantic import BaseModel
 
 from omaha_mirror.web.body import read_body
 from omaha_mirror.web.errors import BadRequest
@@ -20,6 +22,8 @@ Handler = Callable[..., Awaitable[web.StreamResponse]]
 
 READ = ("GET", "HEAD")
 CHANGE = ("POST",)
+LINES = "application/x-ndjson"
+MAX_FIELDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,18 +32,45 @@ class Route:
 
     Attributes:
         open: whether anybody may ask, whatever the listener's address.
+        form: whether it takes what a page's form sent: the handler gets it as `form`, and must look whether it is
+            admitted, as no other proof of the token is asked for.
+        gives: the type of a good answer's body; None leaves the route out of the API's description.
+        takes: the type of the body that is read: a model for JSON, or bytes.
+        query: the type of the parameters that are read.
+        media: what the answer is written in; JSON lines are each of the type.
+        statuses: of answers with such a body.
     """
 
     methods: tuple[str, ...]
     path: Pattern[str]
     handler: Handler
     open: bool = False
+    form: bool = False
+    gives: Any = None
+    takes: type[BaseModel] | type[bytes] | None = None
+    query: type[BaseModel] | None = None
+    media: str = "application/json"
+    statuses: tuple[int, ...] = (200,)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What a page's form sent.
+
+    Attributes:
+        fields: by name; the token is not among them.
+        admitted: whether the field `token` held the token.
+    """
+
+    fields: Mapping[str, str]
+    admitted: bool
 
 
 def as_json(data: object, status: int = 200) -> web.Response:
     """An answer in JSON."""
     body = json.dumps(data).encode() + b"\n"
-    return web.Response(status=status, body=body, content_type="application/json")
+    headers = {"X-Content-Type-Options": "nosniff"}
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 
 def refuse(status: int, why: str) -> web.Response:
@@ -51,7 +82,7 @@ async def as_lines(
     request: web.BaseRequest, objects: AsyncGenerator[dict[str, Any]]
 ) -> web.StreamResponse:
     """A line of JSON for each object as it comes. What fails before the first is raised; later the connection is cut."""
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    response = web.StreamResponse(headers={"Content-Type": LINES})
     async with aclosing(objects):
         try:
             async for item in objects:
@@ -68,6 +99,17 @@ async def as_lines(
     return response
 
 
+async def read_form(request: web.BaseRequest) -> dict[str, str]:
+    """The fields of a form. Raises BadRequest."""
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise BadRequest("send a form: application/x-www-form-urlencoded", 415)
+    try:
+        text = (await read_body(request)).decode()
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        raise BadRequest("the form cannot be read") from None
+
+
 async def read_object(request: web.BaseRequest) -> dict[str, Any]:
     """A JSON object, or nothing. Raises BadRequest."""
     body = await read_body(request)
@@ -78,19 +120,3 @@ async def read_object(request: web.BaseRequest) -> dict[str, Any]:
     if not isinstance(told, dict):
         raise BadRequest("the body must be a JSON object")
     return told
-
-
-def flag(told: dict[str, Any], name: str) -> bool:
-    """A boolean of an object, false where it is not there. Raises BadRequest."""
-    value = told.get(name, False)
-    if not isinstance(value, bool):
-        raise BadRequest(f"{name} must be true or false")
-    return value
-
-
-def text(told: dict[str, Any], name: str, default: str | None = None) -> str:
-    """A text of an object. Raises BadRequest."""
-    value = told.get(name, default)
-    if not isinstance(value, str):
-        raise BadRequest(f"{name} must be a text")
-    return value

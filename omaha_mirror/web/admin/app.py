@@ -1,11 +1,13 @@
 """The admin listener: what operators see and do, as JSON.
 
 A web page must not reach it through somebody's browser: the Host must be a name that it listens on (DNS rebinding), and
-what changes anything needs the token, which no browser sends by itself.
+what changes anything needs the token in a way in which no browser sends it by itself: as Bearer, or typed into a form of
+ours. As a password (Basic), which browsers remember, it opens only what is to be seen.
 """
 
 from __future__ import annotations
 
+import base64
 import hmac
 import ipaddress
 import re
@@ -18,7 +20,7 @@ from aiohttp import web
 
 from omaha_mirror.config import Address
 from omaha_mirror.telemetry import printable
-from omaha_mirror.web.admin.answers import READ, Route, refuse
+from omaha_mirror.web.admin.answers import READ, Form, Route, read_form, refuse
 from omaha_mirror.web.errors import BadRequest, reply_to
 
 LOG = structlog.get_logger(__name__)
@@ -63,15 +65,17 @@ class AdminApp:
             return refuse(421, "the Host header names no address that this listens on")
         path = request.raw_path.partition("?")[0]
         found = [(m, route) for route in self._routes if (m := route.path.fullmatch(path))]
-        open_to_all = any(route.open for _, route in found)
-        seen = self._private and request.method in READ
-        if not (open_to_all or seen or self._knows_token(request.headers.get("Authorization", ""))):
-            denied = refuse(401, DENIED)
-            denied.headers["WWW-Authenticate"] = "Bearer"
-            return denied
+        reads = request.method in READ
+        if not reads and _is_foreign(request):
+            return refuse(403, "a page of another site sent this")
+        open_to_all = any(route.open or route.form for _, route in found)
+        seen = self._private and reads
+        if not (open_to_all or seen or self._is_admitted(request, reads=reads)):
+            return _denied(reads=reads)
         for match, route in found:
             if request.method in route.methods:
-                return await route.handler(request, **match.groupdict())
+                told = {"form": await self._form(request)} if route.form else {}
+                return await route.handler(request, **told, **match.groupdict())
         if not found:
             return refuse(404, "no such path")
         allowed = sorted({method for _, route in found for method in route.methods})
@@ -89,9 +93,43 @@ class AdminApp:
             return any(_is_everywhere(listening) for listening in self._hosts)
         return False
 
-    def _knows_token(self, authorization: str) -> bool:
-        sent = authorization.encode("utf-8", "surrogateescape")
-        return hmac.compare_digest(sent, f"Bearer {self._token}".encode())
+    def _is_admitted(self, request: web.BaseRequest, *, reads: bool) -> bool:
+        scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self._knows_token(sent)
+        return reads and scheme.lower() == "basic" and self._knows_token(_password(sent))
+
+    async def _form(self, request: web.BaseRequest) -> Form:
+        fields = await read_form(request)
+        return Form(fields, self._knows_token(fields.pop("token", "").strip()))
+
+    def _knows_token(self, sent: str) -> bool:
+        return hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), self._token.encode())
+
+
+def _denied(*, reads: bool) -> web.Response:
+    denied = refuse(401, DENIED)
+    denied.headers.add("WWW-Authenticate", "Bearer")
+    if reads:
+        denied.headers.add("WWW-Authenticate", 'Basic realm="the token is the password"')
+    return denied
+
+
+def _is_foreign(request: web.BaseRequest) -> bool:
+    """Whether a browser says that another site's page made it send this."""
+    origin = request.headers.get("Origin")
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        return True
+    host = request.headers.get("Host", "")
+    return origin is not None and origin.partition("://")[2].lower() != host.lower()
+
+
+def _password(credentials: str) -> str:
+    """Of any user; empty where there is none (RFC 7617, section 2)."""
+    try:
+        return base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _is_everywhere(host: str) -> bool:

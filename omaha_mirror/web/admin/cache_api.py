@@ -3,29 +3,60 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiohttp import web
+from pydantic import StrictBool
 
-from omaha_mirror.cache import Cache, Upkeep
+from omaha_mirror.cache import Cache, Progress, Upkeep, Verdict
+from omaha_mirror.cache.contents import Contents
 from omaha_mirror.cache.errors import InUse
+from omaha_mirror.cache.inventory import Removed
 from omaha_mirror.telemetry import printable
 from omaha_mirror.web.admin.answers import (
     CHANGE,
+    LINES,
     READ,
     Route,
     as_json,
     as_lines,
-    flag,
-    read_object,
     refuse,
 )
+from omaha_mirror.web.admin.questions import Question, read_model
 from omaha_mirror.web.errors import BadRequest
 
 KEY = r"[0-9a-z][0-9a-z-]{5,99}"
+
+
+@dataclass(frozen=True, slots=True)
+class Fills:
+    """The packages that are coming in."""
+
+    fills: tuple[Progress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """What a collection removed, or would remove, and why it could not make enough room."""
+
+    dry_run: bool
+    removed: tuple[Removed, ...]
+    short: str
+
+
+class Verify(Question):
+    """Which packages are verified; all, if none is named."""
+
+    keys: tuple[str, ...] | None = None
+
+
+class Collect(Question):
+    """Whether to say only what would go."""
+
+    dry_run: StrictBool = False
 
 
 class CacheApi:
@@ -38,39 +69,55 @@ class CacheApi:
     def routes(self) -> tuple[Route, ...]:
         """What it answers."""
         return (
-            Route(READ, re.compile(r"/api/v1/cache"), self._contents),
-            Route(READ, re.compile(r"/api/v1/fills"), self._fills),
-            Route(CHANGE, re.compile(r"/api/v1/cache/verify"), self._verify),
-            Route(CHANGE, re.compile(r"/api/v1/cache/gc"), self._gc),
-            Route(("DELETE",), re.compile(rf"/api/v1/cache/(?P<key>{KEY})"), self._remove),
+            Route(READ, re.compile(r"/api/v1/cache"), self._contents, gives=Contents),
+            Route(READ, re.compile(r"/api/v1/fills"), self._fills, gives=Fills),
+            Route(
+                CHANGE,
+                re.compile(r"/api/v1/cache/verify"),
+                self._verify,
+                gives=Verdict,
+                takes=Verify,
+                media=LINES,
+            ),
+            Route(
+                CHANGE, re.compile(r"/api/v1/cache/gc"), self._gc, gives=Collected, takes=Collect
+            ),
+            Route(
+                ("DELETE",),
+                re.compile(rf"/api/v1/cache/(?P<key>{KEY})"),
+                self._remove,
+                gives=Removed,
+            ),
         )
 
     async def _contents(self, _: web.BaseRequest) -> web.StreamResponse:
+        """What is in the cache."""
         return as_json(asdict(await self._cache.contents()))
 
     async def _fills(self, _: web.BaseRequest) -> web.StreamResponse:
-        return as_json({"fills": [asdict(progress) for progress in self._cache.fills()]})
+        """What is coming in."""
+        return as_json(asdict(Fills(tuple(self._cache.fills()))))
 
     async def _verify(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Verify some blobs (`{"keys": [...]}`) or all; a line of JSON for each as it is done."""
-        keys = (await read_object(request)).get("keys")
-        if keys is not None:
-            if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-                raise BadRequest("keys must be a list of keys")
-            if missing := [key for key in keys if not self._cache.holds(key)]:
-                raise BadRequest(f"not in the cache: {printable(', '.join(missing))}", 404)
+        """Read packages again and hold them against their digests; a line for each as it is done."""
+        keys = (await read_model(request, Verify)).keys
+        if missing := [key for key in keys or () if not self._cache.holds(key)]:
+            raise BadRequest(f"not in the cache: {printable(', '.join(missing))}", 404)
         return await as_lines(request, self._verdicts(keys))
 
-    async def _verdicts(self, keys: list[str] | None) -> AsyncGenerator[dict[str, Any]]:
+    async def _verdicts(self, keys: Sequence[str] | None) -> AsyncGenerator[dict[str, Any]]:
         async with aclosing(self._upkeep.verify_all(keys)) as verdicts:
             async for verdict in verdicts:
                 yield asdict(verdict)
 
     async def _gc(self, request: web.BaseRequest) -> web.StreamResponse:
-        dry_run = flag(await read_object(request), "dry_run")
-        return as_json({"dry_run": dry_run, **asdict(await self._cache.gc(dry_run=dry_run))})
+        """Evict down to the cache's bounds, and sweep what is stale."""
+        dry_run = (await read_model(request, Collect)).dry_run
+        swept = await self._cache.gc(dry_run=dry_run)
+        return as_json(asdict(Collected(dry_run, swept.removed, swept.short)))
 
     async def _remove(self, _: web.BaseRequest, key: str) -> web.StreamResponse:
+        """Remove a package; what is in use is refused (409)."""
         try:
             removed = await self._cache.remove(key)
         except InUse as error:

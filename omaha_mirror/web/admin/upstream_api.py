@@ -1,28 +1,58 @@
-"""`/api/v1/tracks`, `/api/v1/sync` and `/api/v1/fetch`: what upstream offers, and having it here."""
+"""`/api/v1/sync` and `/api/v1/fetch`: asking upstream, and having here what it offers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
 
 from aiohttp import web
+from pydantic import Field, field_validator
 
-from omaha_mirror.ahead import NotHere
+from omaha_mirror.ahead import NotHere, Warmth
 from omaha_mirror.catalog import BOARDS
+from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.steward import Steward
 from omaha_mirror.web.admin.answers import (
     CHANGE,
-    READ,
+    LINES,
     Route,
     as_json,
     as_lines,
-    read_object,
-    text,
 )
+from omaha_mirror.web.admin.questions import Question, read_model
 from omaha_mirror.web.errors import BadRequest
+
+Text = Annotated[str, Field(max_length=200)]
+
+
+class Sync(Question):
+    """Which track upstream is asked about; all that are followed, if none is named."""
+
+    track: Text | None = None
+
+
+class Fetch(Question):
+    """What is fetched: a version, or where a track leads now."""
+
+    target: Text
+    board: Annotated[str, Field(json_schema_extra={"enum": list(BOARDS)})] = BOARDS[0]
+
+    @field_validator("board")
+    @classmethod
+    def _is_one(cls, board: str) -> str:
+        if board not in BOARDS:
+            raise ValueError(f"board must be one of {', '.join(BOARDS)}")
+        return board
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What is known now of each application, board and track that was asked about."""
+
+    tracks: tuple[ChannelStatus, ...]
 
 
 class UpstreamApi:
@@ -34,30 +64,29 @@ class UpstreamApi:
     def routes(self) -> tuple[Route, ...]:
         """What it answers."""
         return (
-            Route(READ, re.compile(r"/api/v1/tracks"), self._tracks),
-            Route(CHANGE, re.compile(r"/api/v1/sync"), self._sync),
-            Route(CHANGE, re.compile(r"/api/v1/fetch"), self._fetch),
+            Route(CHANGE, re.compile(r"/api/v1/sync"), self._sync, gives=Synced, takes=Sync),
+            Route(
+                CHANGE,
+                re.compile(r"/api/v1/fetch"),
+                self._fetch,
+                gives=Warmth,
+                takes=Fetch,
+                media=LINES,
+            ),
         )
 
-    async def _tracks(self, _: web.BaseRequest) -> web.StreamResponse:
-        return as_json({"tracks": [asdict(status) for status in self._steward.channels()]})
-
     async def _sync(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Ask upstream about one track (`{"track": "stable"}`), or about all."""
-        told = await read_object(request)
-        track = text(told, "track") if "track" in told else None
+        """Ask upstream now about a track, or about all that are followed."""
+        track = (await read_model(request, Sync)).track
         found = await self._steward.sync(track)
         if track is not None and not found:
             raise BadRequest("that track is not one that is followed", 404)
-        return as_json({"tracks": [asdict(status) for status in found]})
+        return as_json(asdict(Synced(tuple(found))))
 
     async def _fetch(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Fetch `{"target": VERSION or TRACK, "board": ...}`; a line of JSON for each step of the progress."""
-        told = await read_object(request)
-        target, board = text(told, "target"), text(told, "board", BOARDS[0])
-        if board not in BOARDS:
-            raise BadRequest(f"board must be one of {', '.join(BOARDS)}")
-        return await as_lines(request, self._progress(target, board))
+        """Fetch a version, or what a track leads to now; a line for each step of the progress."""
+        told = await read_model(request, Fetch)
+        return await as_lines(request, self._progress(told.target, told.board))
 
     async def _progress(self, target: str, board: str) -> AsyncGenerator[dict[str, Any]]:
         try:

@@ -1,0 +1,110 @@
+"""Listing the machines of a running mirror. What machines send is hostile: to terminals, and to spreadsheets."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from omaha_mirror.cli.running import Json, Refused, running_mirror
+from omaha_mirror.config import Config, load
+from omaha_mirror.telemetry import printable
+
+PER_PAGE = 1000
+WIDE = 240
+"""Characters of a line that no terminal must break."""
+FORMULA = ("=", "+", "-", "@")
+"""What a spreadsheet takes a text for a formula by; it is so also behind white space."""
+COLUMNS = (
+    "machineid",
+    "alias",
+    "address",
+    "version",
+    "track",
+    "board",
+    "oem",
+    "oemversion",
+    "alephversion",
+    "state",
+    "errorcode",
+    "error",
+    "reason",
+    "offered",
+    "first_seen",
+    "last_seen",
+    "app_id",
+)
+TIMES = {"first_seen", "last_seen"}
+
+
+def run(asked: Mapping[str, str], form: str | None, config_path: Path | None) -> None:
+    """Print the machines that match, in the order of their ids.
+
+    Args:
+        asked: parameters of `/api/v1/machines`.
+        form: `json`, `csv`, or None for people.
+        config_path: of the config of the mirror.
+    """
+    try:
+        found = asyncio.run(_machines(load(config_path, os.environ), asked))
+    except Refused as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(error.exit) from None
+    if form == "json":
+        click.echo(json.dumps({"machines": found}, indent=2))
+    elif form == "csv":
+        rows = csv.writer(sys.stdout)
+        rows.writerow(COLUMNS)
+        rows.writerows([cell(name, machine[name]) for name in COLUMNS] for machine in found)
+    else:
+        _show(found)
+
+
+async def _machines(config: Config, asked: Mapping[str, str]) -> list[Json]:
+    """All pages, by the id: the order does not change while machines check in. Raises Refused."""
+    found: list[Json] = []
+    order = {"sort": "machineid", "order": "asc", "per_page": str(PER_PAGE)}
+    async with running_mirror(config) as mirror:
+        while True:
+            page = str(len(found) // PER_PAGE + 1)
+            query = urlencode({**asked, **order, "page": page})
+            told = (await mirror.ask("GET", f"/api/v1/machines?{query}"))["machines"]
+            found += told
+            if len(told) < PER_PAGE:
+                return found
+
+
+def cell(name: str, value: object) -> str:
+    """A value as CSV: times as ISO 8601, texts on one line, and none that a spreadsheet would calculate."""
+    if value is None:
+        return ""
+    if name in TIMES and isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = printable(str(value))
+    return f"'{text}" if isinstance(value, str) and text.lstrip().startswith(FORMULA) else text
+
+
+def _show(found: list[Json]) -> None:
+    if not found:
+        click.echo("no machine: none has asked this mirror yet, or none is so")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="")
+    for heading in ("MACHINE", "ALIAS", "ADDRESS", "VERSION", "TRACK", "STATE", "LAST SEEN (UTC)"):
+        table.add_column(heading, no_wrap=True)
+    for machine in found:
+        names = ("machineid", "alias", "address", "version", "track", "state")
+        seen = datetime.fromtimestamp(machine["last_seen"], UTC).strftime("%Y-%m-%d %H:%M")
+        table.add_row(*(Text(printable(machine[name])) for name in names), seen)
+    width = None if sys.stdout.isatty() else WIDE
+    Console(width=width, highlight=False, markup=False).print(table)

@@ -1,0 +1,105 @@
+"""`/api/v1/explain`: what a machine would be told, found out without its noticing, and what upstream would tell it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+
+from aiohttp import web
+from pydantic import StrictBool
+
+from omaha_mirror.omaha import AppRequest, OmahaError, parse_request
+from omaha_mirror.preview import Opinion, can_be_asked, difference, sentences
+from omaha_mirror.service import Service
+from omaha_mirror.web.admin.answers import CHANGE, Route, as_json
+from omaha_mirror.web.admin.questions import Question, read_model
+from omaha_mirror.web.errors import BadRequest
+
+
+class Replay(Question):
+    """A request to look at as if a machine had sent it.
+
+    Attributes:
+        request: an Omaha request, in XML.
+        upstream: whether to ask upstream too, in a name of the mirror's own.
+    """
+
+    request: str
+    upstream: StrictBool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """What would be told about one application of a request.
+
+    Attributes:
+        reason: for the answer; null where upstream itself would answer.
+        offered: the version that would be offered.
+        upstream: what upstream says to such a machine; null where it was not asked.
+        explanation: all of it in sentences.
+    """
+
+    app_id: str
+    reason: str | None
+    offered: str | None
+    upstream: Opinion | None
+    explanation: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a machine would be told that sent the request."""
+
+    apps: tuple[Previewed, ...]
+
+
+class ExplainApi:
+    """Looks at requests that no machine has sent."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def routes(self) -> tuple[Route, ...]:
+        """What it answers."""
+        path = re.compile("/api/v1/explain")
+        return (Route(CHANGE, path, self._explain, gives=Preview, takes=Replay),)
+
+    async def _explain(self, request: web.BaseRequest) -> web.StreamResponse:
+        """What a machine would be told that sent this request, by what is known now.
+
+        Nothing is recorded, and nobody is asked in the machine's name.
+        """
+        replay = await read_model(request, Replay)
+        try:
+            asked = parse_request(replay.request.encode(errors="replace"))
+        except OmahaError as error:
+            raise BadRequest(f"the request cannot be read: {error}") from None
+        apps = [app for app in asked.apps if app.update_check is not None]
+        if not apps:
+            raise BadRequest("the request asks for no update: it has no updatecheck")
+        told = [await self._preview(app, ask_upstream=replay.upstream) for app in apps]
+        return as_json(asdict(Preview(tuple(told))))
+
+    async def _preview(self, app: AppRequest, *, ask_upstream: bool) -> Previewed:
+        decision = self._service.preview(app)
+        rule = self._service.rule(app.track)
+        override = self._service.overrides.get(app.track)
+        told = sentences(app, rule, decision)
+        if override is not None:
+            told.append(override.words)
+        opinion = None
+        if ask_upstream and decision is not None and can_be_asked(rule, decision):
+            opinion = await self._service.opinion(app)
+            told.append(difference(decision, opinion))
+        elif ask_upstream:
+            told.append(
+                "Upstream is asked for comparison only about tracks that follow it or are pinned."
+            )
+        release = decision.release if decision is not None else None
+        return Previewed(
+            app_id=app.app_id,
+            reason=decision.reason.value if decision is not None else None,
+            offered=release.version if release is not None else None,
+            upstream=opinion,
+            explanation=tuple(told),
+        )

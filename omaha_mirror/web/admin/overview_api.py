@@ -1,0 +1,160 @@
+"""`/api/v1/status` and `/api/v1/releases`: how the mirror is, what it saves, and what it offers."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import asdict, dataclass
+
+from aiohttp import web
+
+from omaha_mirror import __version__
+from omaha_mirror.catalog import PackageFile, Release
+from omaha_mirror.expect import expected
+from omaha_mirror.fleet import FleetUnavailable
+from omaha_mirror.health import Finding
+from omaha_mirror.service import Service
+from omaha_mirror.web.admin.answers import READ, Route, as_json
+from omaha_mirror.web.admin.page.status import verdict
+from omaha_mirror.web.admin.savings import DAY, SPANS, Saving, first_day, savings
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the mirror is.
+
+    Attributes:
+        state: the worst of the checks.
+        ready: whether it can serve.
+        verdict: the same as a sentence, and why; `more` is what else is not as it should be.
+        started: when it was.
+        served, fetched: bytes since then.
+        fills: packages that are coming in.
+        machines: how many of those heard of in the last day are in each state; null where nobody knows.
+        savings: of today, 7 and 30 days; null where nobody knows.
+        trouble: why nobody knows.
+    """
+
+    version: str
+    state: str
+    ready: bool
+    verdict: str
+    reason: str
+    more: tuple[str, ...]
+    started: float
+    served: int
+    fetched: int
+    fills: int
+    machines: dict[str, int] | None
+    savings: tuple[Saving, ...] | None
+    trouble: str
+    checks: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageInfo:
+    """A package of a release; digests in hex. `key` is its name in the cache, and `here` whether it is there."""
+
+    name: str
+    size: int
+    sha256: str | None
+    sha1: str | None
+    url: str
+    key: str
+    here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseInfo:
+    """A release that machines are offered; its payload comes first."""
+
+    id: str
+    app_id: str
+    board: str
+    version: str
+    learnt: float
+    packages: tuple[PackageInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Releases:
+    """The releases that machines are offered now."""
+
+    releases: tuple[ReleaseInfo, ...]
+
+
+class OverviewApi:
+    """Tells how a service does."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._started = time.time()
+
+    def routes(self) -> tuple[Route, ...]:
+        """What it answers."""
+        return (
+            Route(READ, re.compile(r"/api/v1/status"), self._status, gives=Status),
+            Route(READ, re.compile(r"/api/v1/releases"), self._releases, gives=Releases),
+        )
+
+    async def _status(self, _: web.BaseRequest) -> web.StreamResponse:
+        """How the mirror is, what it serves and what it saves."""
+        health = await self._service.examine()
+        reader, now = self._service.register.reader, time.time()
+        states: dict[str, int] | None = None
+        saved: tuple[Saving, ...] | None = None
+        trouble = ""
+        try:
+            states, served, fetched = await asyncio.gather(
+                reader.count_by("state", seen_since=now - DAY),
+                reader.served(first_day(max(SPANS), now)),
+                reader.fetched(first_day(max(SPANS), now)),
+            )
+            saved = savings(served, fetched, now)
+        except FleetUnavailable as error:
+            trouble = str(error)
+        told = verdict(health, states)
+        status = Status(
+            version=__version__,
+            state=health.state.value,
+            ready=health.ready,
+            verdict=told.line,
+            reason=told.reason,
+            more=told.more,
+            started=self._started,
+            served=self._service.books.totals.served,
+            fetched=self._service.books.totals.fetched,
+            fills=len(self._service.cache.fills()),
+            machines=states,
+            savings=saved,
+            trouble=trouble,
+            checks=health.findings,
+        )
+        return as_json(asdict(status))
+
+    async def _releases(self, _: web.BaseRequest) -> web.StreamResponse:
+        """The releases that machines are offered now, with their packages."""
+        return as_json(asdict(Releases(tuple(map(self._release, self._service.catalog.current())))))
+
+    def _release(self, release: Release) -> ReleaseInfo:
+        return ReleaseInfo(
+            id=release.id,
+            app_id=release.app_id,
+            board=release.board,
+            version=release.version,
+            learnt=release.learnt,
+            packages=tuple(map(self._package, release.files)),
+        )
+
+    def _package(self, file: PackageFile) -> PackageInfo:
+        key = expected(file).key
+        return PackageInfo(
+            name=file.name,
+            size=file.size,
+            sha256=file.sha256.hex if file.sha256 is not None else None,
+            sha1=file.sha1.hex if file.sha1 is not None else None,
+            url=file.url,
+            key=key,
+            here=self._service.cache.holds(key),
+        )

@@ -1,0 +1,154 @@
+"""The status page: `/`, `/machines`, a page for each machine, the parts that renew themselves, and the forms.
+
+It works without scripts. With them the parts renew themselves, by requests that are answered 304 while nothing changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from urllib.parse import unquote
+
+from aiohttp import web
+
+from omaha_mirror.config import Address
+from omaha_mirror.fleet import FleetUnavailable, State
+from omaha_mirror.service import Service
+from omaha_mirror.web.admin.answers import CHANGE, READ, Form, Handler, Route
+from omaha_mirror.web.admin.page import actions, machines
+from omaha_mirror.web.admin.page.fragments import PARTS, Fragments
+from omaha_mirror.web.admin.page.rendering import HERE, Rendered, as_markup, render, reply
+from omaha_mirror.web.errors import BadRequest
+
+STATIC = {
+    "htmx.min.js": "text/javascript",
+    "page.js": "text/javascript",
+    "page.css": "text/css",
+    "icon.svg": "image/svg+xml",
+}
+
+
+class PageApi:
+    """Shows a service to people."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._reader = service.register.reader
+        self._fragments = Fragments(service)
+        self._static = {name: Rendered.of((HERE / "static" / name).read_bytes()) for name in STATIC}
+
+    def routes(self) -> tuple[Route, ...]:
+        """What it answers."""
+        return (
+            Route(READ, re.compile("/"), _for_people(self._overview)),
+            Route(READ, re.compile("/machines"), _for_people(self._machines)),
+            Route(READ, re.compile("/machines/(?P<name>[^/]+)"), _for_people(self._machine)),
+            Route(READ, re.compile("/fragments/(?P<name>[a-z]+)"), _for_people(self._fragment)),
+            Route(READ, re.compile("/static/(?P<name>[a-z.]+)"), _for_people(self._file)),
+            Route(CHANGE, re.compile("/actions/track"), _for_people(self._track), form=True),
+            Route(CHANGE, re.compile("/actions/sync"), _for_people(self._sync), form=True),
+        )
+
+    async def _overview(self, request: web.BaseRequest) -> web.StreamResponse:
+        rendered = await asyncio.gather(*(self._fragments.get(part.name) for part in PARTS))
+        bodies = [as_markup(body) for body in rendered if body is not None]
+        parts = list(zip(PARTS, bodies, strict=True))
+        return _page(
+            request,
+            "overview.html",
+            parts=parts,
+            server=self._server(request.headers.get("Host", "")),
+            tracks=sorted({*self._service.config.tracks, *self._known_tracks()}),
+        )
+
+    def _known_tracks(self) -> set[str]:
+        return {channel.track for channel in self._service.steward.channels()}
+
+    def _server(self, host: str) -> str:
+        """SERVER of a machine's update.conf; where nothing else is known, by the name that the operator uses."""
+        config = self._service.config
+        if config.public_url is not None:
+            return f"{config.public_url}/v1/update/"
+        name = re.sub(r":[0-9]*$", "", host)
+        if Address(name.strip("[]"), 0).is_loopback or name == "localhost":
+            name = socket.gethostname()
+        return f"http://{name}:{config.listen[0].port}/v1/update/"
+
+    async def _machines(self, request: web.BaseRequest) -> web.StreamResponse:
+        query = machines.query_of(request.query)
+        page = await self._reader.machines(query)
+        now = time.time()
+        last = max(1, -(-page.total // query.per_page))
+        return _page(
+            request,
+            "machines.html",
+            query=query,
+            rows=[machines.row(machine, now) for machine in page.machines],
+            found=machines.found(page.total, query),
+            states=list(State),
+            sorts=machines.SORTS,
+            previous=machines.page_url(query, query.page - 1) if query.page > 1 else None,
+            next=machines.page_url(query, query.page + 1) if query.page < last else None,
+            last=last,
+        )
+
+    async def _machine(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
+        history = await self._reader.machine(unquote(name), request.query.get("app"))
+        if history is None:
+            raise BadRequest("This mirror knows no such machine.", 404)
+        view = machines.machine(history, time.time())
+        return _page(request, "machine.html", machine=view, here=request.path_qs)
+
+    async def _fragment(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
+        rendered = await self._fragments.get(name)
+        if rendered is None:
+            raise BadRequest("There is no such part of the page.", 404)
+        return reply(request, rendered)
+
+    async def _file(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
+        if name not in STATIC:
+            raise BadRequest("There is no such file.", 404)
+        return reply(request, self._static[name], STATIC[name])
+
+    async def _track(self, request: web.BaseRequest, form: Form) -> web.StreamResponse:
+        _admit(form)
+        done = await actions.change_track(self._service, form.fields)
+        self._fragments.expire()
+        return _told(request, 200, done)
+
+    async def _sync(self, request: web.BaseRequest, form: Form) -> web.StreamResponse:
+        _admit(form)
+        done = await actions.sync(self._service)
+        self._fragments.expire()
+        return _told(request, 200, done)
+
+
+def _page(request: web.BaseRequest, template: str, **values: object) -> web.Response:
+    return reply(request, Rendered.of(render(template, **values).encode()))
+
+
+def _told(request: web.BaseRequest, status: int, words: str) -> web.Response:
+    """One sentence, and the way back."""
+    told = render("told.html", words=words, good=status == 200)
+    return reply(request, Rendered.of(told.encode()), status=status)
+
+
+def _admit(form: Form) -> None:
+    if not form.admitted:
+        raise BadRequest("That is not the token: nothing has changed.", 403)
+
+
+def _for_people(handler: Handler) -> Handler:
+    """A handler whose errors are pages."""
+
+    async def answer(request: web.BaseRequest, **arguments: object) -> web.StreamResponse:
+        try:
+            return await handler(request, **arguments)
+        except BadRequest as error:
+            return _told(request, error.status, str(error))
+        except FleetUnavailable as error:
+            return _told(request, 503, str(error))
+
+    return answer

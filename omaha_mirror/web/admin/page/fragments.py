@@ -1,0 +1,164 @@
+"""The parts of the status page, each of which keeps itself new on the open pages.
+
+What cannot be told at the moment, because the database or the disk does not answer, takes nothing from the other parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from omaha_mirror.fleet import FleetUnavailable, MachineQuery
+from omaha_mirror.service import Service
+from omaha_mirror.web.admin.page import machines, status, stock, svg
+from omaha_mirror.web.admin.page.rendering import Rendered, Shared, render
+from omaha_mirror.web.admin.savings import DAY, SPANS, first_day, savings
+
+PATIENCE = 6.0
+"""Seconds that a part may take; the examination of the disks takes five at most."""
+FRESH = 1.0
+MACHINES = 10
+ERRORS = 10
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the page: its heading, and seconds between two looks at it."""
+
+    name: str
+    heading: str
+    every: int
+
+
+PARTS = (
+    Part("verdict", "Verdict", 5),
+    Part("savings", "Saved", 10),
+    Part("fills", "Coming in", 2),
+    Part("tracks", "Tracks", 5),
+    Part("cache", "Cache", 10),
+    Part("fleet", "Fleet", 30),
+    Part("machines", "Machines", 5),
+    Part("errors", "Recent errors", 10),
+)
+"""In the order of the page."""
+
+
+class Fragments:
+    """Renders the parts, each once for all who look within a second."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._reader = service.register.reader
+        gather: dict[str, Callable[[float], Awaitable[Values]]] = {
+            "verdict": self._verdict,
+            "savings": self._savings,
+            "fills": self._fills,
+            "tracks": self._tracks,
+            "cache": self._cache,
+            "fleet": self._fleet,
+            "machines": self._machines,
+            "errors": self._errors,
+        }
+        late = _unavailable(f"there was no answer within {PATIENCE:.0f} seconds")
+        self._shared = {
+            name: Shared(partial(_rendered, name, values), FRESH, PATIENCE, late)
+            for name, values in gather.items()
+        }
+
+    async def get(self, name: str) -> Rendered | None:
+        """A part as it is now; None where there is no such part."""
+        shared = self._shared.get(name)
+        return await shared() if shared is not None else None
+
+    def expire(self) -> None:
+        """Somebody changed something, and is about to look at it."""
+        for shared in self._shared.values():
+            shared.expire()
+
+    async def _verdict(self, now: float) -> Values:
+        health = await self._service.examine()
+        try:
+            states = await self._reader.count_by("state", seen_since=now - DAY)
+        except FleetUnavailable:
+            states = None
+        return {"verdict": status.verdict(health, states)}
+
+    async def _savings(self, now: float) -> Values:
+        since = first_day(max(SPANS), now)
+        served, fetched = await asyncio.gather(
+            self._reader.served(since), self._reader.fetched(since)
+        )
+        return {"savings": list(map(status.saving, savings(served, fetched, now)))}
+
+    async def _fills(self, now: float) -> Values:
+        return {
+            "fills": [status.fill(progress) for progress in self._service.cache.fills()],
+            "ended": status.ended(self._service.books.ended, now),
+        }
+
+    async def _tracks(self, now: float) -> Values:
+        overrides = {override.track: override.since for override in self._service.overrides.all()}
+        known = self._service.catalog.current()
+        try:
+            counted = await self._reader.count_by("track", seen_since=now - svg.SPAN)
+        except FleetUnavailable:
+            counted = None
+        return {
+            "tracks": stock.tracks(
+                self._service.steward.channels(),
+                {*self._service.config.tracks, *overrides},
+                counted,
+                self._service.rule,
+                overrides,
+                {release.version for release in known},
+                now,
+            )
+        }
+
+    async def _cache(self, now: float) -> Values:
+        contents = await self._service.cache.contents()
+        return {"cache": stock.cache(contents, now), "width": svg.WIDTH}
+
+    async def _fleet(self, now: float) -> Values:
+        reader, since = self._reader, now - svg.SPAN
+        states, versions, state_history, version_history = await asyncio.gather(
+            reader.count_by("state", seen_since=since),
+            reader.count_by("version", seen_since=since),
+            reader.census("state", since, svg.STEP),
+            reader.census("version", since, svg.STEP),
+        )
+        return {
+            "charts": (
+                ("States", svg.state_chart(state_history, states, now)),
+                ("Versions", svg.version_chart(version_history, versions, now)),
+            ),
+            "width": svg.WIDTH,
+            "height": svg.HEIGHT,
+        }
+
+    async def _machines(self, now: float) -> Values:
+        page = await self._reader.machines(MachineQuery(per_page=MACHINES))
+        rows = [machines.row(machine, now) for machine in page.machines]
+        return {"rows": rows, "total": page.total}
+
+    async def _errors(self, now: float) -> Values:
+        reported = await self._reader.recent_errors(ERRORS)
+        return {"troubles": machines.troubles(reported, self._service.books.ended, now, ERRORS)}
+
+
+async def _rendered(name: str, gather: Callable[[float], Awaitable[Values]]) -> str:
+    try:
+        values = await gather(time.time())
+    except (FleetUnavailable, OSError) as error:
+        return _unavailable(str(error))
+    return render(f"parts/{name}.html", **values)
+
+
+def _unavailable(why: str) -> str:
+    return render("parts/unavailable.html", why=why)

@@ -1,0 +1,116 @@
+"""From values to bytes: templates that make all text inert, and the headers that let a browser run nothing of others'."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+HERE = Path(__file__).parent
+TEMPLATES = Environment(
+    loader=FileSystemLoader(HERE / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,
+)
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+        " connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+HTML = "text/html"
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """Something to send, and the ETag that stands for its bytes."""
+
+    body: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, body: bytes) -> Rendered:
+        """With the ETag of these bytes."""
+        return cls(body, f'"{hashlib.sha256(body).hexdigest()[:24]}"')
+
+
+def render(template: str, **values: object) -> str:
+    """A template filled in."""
+    return TEMPLATES.get_template(template).render(values)
+
+
+def as_markup(rendered: Rendered) -> Markup:
+    """What a template may take in as it is: it came out of one."""
+    return Markup(rendered.body.decode())  # noqa: S704
+
+
+def reply(
+    request: web.BaseRequest, rendered: Rendered, content_type: str = HTML, status: int = 200
+) -> web.Response:
+    """The answer to a request; 304 where the client has these bytes (RFC 9110, section 13.1.2)."""
+    headers = {**HEADERS, "ETag": rendered.etag}
+    if status == 200 and _has(request.headers.get("If-None-Match", ""), rendered.etag):
+        return web.Response(status=304, headers=headers)
+    return web.Response(
+        status=status,
+        body=rendered.body,
+        content_type=content_type,
+        charset="utf-8",
+        headers=headers,
+    )
+
+
+def _has(condition: str, etag: str) -> bool:
+    return etag in {tag.strip().removeprefix("W/") for tag in condition.split(",")}
+
+
+class Shared:
+    """A rendering that all who ask within some seconds share, so that a hundred open pages cost what one costs.
+
+    Args:
+        make: renders it.
+        fresh: for how many seconds it lasts.
+        patience: seconds that somebody waits for it.
+        late: what they get then.
+    """
+
+    def __init__(
+        self, make: Callable[[], Awaitable[str]], fresh: float, patience: float, late: str
+    ) -> None:
+        self._make = make
+        self._fresh = fresh
+        self._patience = patience
+        self._late = Rendered.of(late.encode())
+        self._turn = asyncio.Lock()
+        self._last = self._late
+        self._until = 0.0
+
+    async def __call__(self) -> Rendered:
+        """As it is now, or was a moment ago. When whoever renders it leaves, the next one does."""
+        try:
+            async with asyncio.timeout(self._patience), self._turn:
+                if time.monotonic() >= self._until:
+                    self._last = Rendered.of((await self._make()).encode())
+                    self._until = time.monotonic() + self._fresh
+                return self._last
+        except TimeoutError:
+            return self._late
+
+    def expire(self) -> None:
+        """What it shows has changed: who asks next gets it as it is then."""
+        self._until = 0.0

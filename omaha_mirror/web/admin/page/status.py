@@ -1,0 +1,151 @@
+"""The first things to see: how the mirror is in one line, what it saves, what is coming in. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from omaha_mirror.cache import Progress
+from omaha_mirror.cache.events import FillEnded, Outcome
+from omaha_mirror.fleet import State
+from omaha_mirror.health import Health
+from omaha_mirror.health import State as Level
+from omaha_mirror.web.admin.page.words import Moment, file_of, moment, percent, size, some, span
+from omaha_mirror.web.admin.savings import Saving
+
+UNDER_WAY = (State.GRANTED, State.DOWNLOADING, State.DOWNLOADED, State.INSTALLED)
+OUTCOMES = {
+    Outcome.PROVEN: "arrived and verified",
+    Outcome.WRONG: "wrong bytes, fetched again",
+    Outcome.FAILED: "failed",
+    Outcome.STOPPED: "stopped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How it is, in one line.
+
+    Attributes:
+        level: `ok`, `degraded` or `failed`.
+        line: the verdict.
+        reason: why.
+        more: what else is not as it should be.
+    """
+
+    level: str
+    line: str
+    reason: str
+    more: tuple[str, ...] = ()
+
+
+def verdict(health: Health, states: Mapping[str, int] | None) -> Verdict:
+    """The verdict over what was examined, and over the machines heard of in the last day (None: nobody knows)."""
+    wrong = [
+        f for level in (Level.FAILED, Level.DEGRADED) for f in health.findings if f.state is level
+    ]
+    troubles = tuple(f"{finding.name}: {finding.words}" for finding in wrong)
+    if not health.ready:
+        return Verdict("failed", "It cannot serve machines.", troubles[0], troubles[1:])
+    failing = (states or {}).get(State.ERROR, 0)
+    if failing:
+        words = f"{some(failing, 'machine')} could not update: see the errors below"
+        troubles = (*troubles, words)
+    if troubles:
+        return Verdict("degraded", "It serves machines, with trouble.", troubles[0], troubles[1:])
+    if not states:
+        return Verdict("ok", "It is ready.", "No machine has asked in the last day: point one here")
+    return Verdict("ok", "All is well.", _machines(states))
+
+
+def _machines(states: Mapping[str, int]) -> str:
+    under_way = sum(states.get(state, 0) for state in UNDER_WAY)
+    parts = (
+        (states.get(State.COMPLETE, 0), "up to date"),
+        (under_way, "updating"),
+        (states.get(State.ON_HOLD, 0), "kept back"),
+    )
+    told = [f"{count:,} {words}" for count, words in parts if count]
+    heard = f"{some(sum(states.values()), 'machine')} heard of in the last day"
+    return f"{heard}: {', '.join(told)}" if told else heard
+
+
+@dataclass(frozen=True, slots=True)
+class SavingView:
+    """What machines got in some days, and what of it the line did not have to carry."""
+
+    days: str
+    saved: str
+    percent: int
+    served: str
+    fetched: str
+
+
+def saving(saved: Saving) -> SavingView:
+    """What was saved, in words."""
+    return SavingView(
+        days="Today" if saved.days == 1 else f"{saved.days} days",
+        saved=size(saved.saved),
+        percent=percent(saved.saved, saved.served),
+        served=size(saved.served),
+        fetched=size(saved.fetched),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FillView:
+    """A package that is coming in, or came in lately."""
+
+    file: str
+    size: str
+    percent: int
+    rate: str
+    left: str
+    waiting: str
+    state: str
+    level: str = "ok"
+    ended: Moment | None = None
+    reason: str = ""
+
+
+def fill(progress: Progress) -> FillView:
+    """One that is coming in."""
+    left = progress.size - progress.filled
+    state = "arriving"
+    if progress.queued:
+        state = f"number {progress.queued} in the queue"
+    elif not left:
+        state = "all here, being verified"
+    elif not progress.rate:
+        state = "waiting for upstream"
+    moving = left and progress.rate > 0 and not progress.queued
+    return FillView(
+        file=file_of(progress.source),
+        size=f"{size(progress.filled)} of {size(progress.size)}",
+        percent=percent(progress.filled, progress.size),
+        rate=f"{size(progress.rate)}/s" if moving else "",
+        left=f"{span(left / progress.rate)} left" if moving else "",
+        waiting=f"{some(progress.readers, 'client')} waiting"
+        if progress.readers
+        else "nobody waits",
+        state=state,
+    )
+
+
+def ended(fills: Iterable[tuple[float, FillEnded]], now: float) -> list[FillView]:
+    """Those that ended lately, the newest first; times are seconds since the epoch."""
+    return [
+        FillView(
+            file=file_of(event.source),
+            size=size(event.fetched),
+            percent=100 if event.outcome is Outcome.PROVEN else 0,
+            rate="",
+            left="",
+            waiting="",
+            state=f"{OUTCOMES[event.outcome]} in {span(event.seconds)}",
+            level="ok" if event.outcome is Outcome.PROVEN else "bad",
+            ended=moment(time, now),
+            reason=event.reason,
+        )
+        for time, event in reversed(list(fills))
+    ]

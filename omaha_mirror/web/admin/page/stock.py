@@ -1,0 +1,230 @@
+"""What the mirror has to offer: its tracks, and its cache. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from omaha_mirror.cache.contents import Blob, Contents
+from omaha_mirror.catalog import WORDS, Reason
+from omaha_mirror.catalog.channel import ChannelStatus
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.omaha import Version
+from omaha_mirror.web.admin.page.svg import WIDTH
+from omaha_mirror.web.admin.page.words import Moment, file_of, moment, percent, size, some, span
+
+MAX_TRACKS = 100
+MAX_BLOBS = 25
+OFFERED = {Reason.OFFERED, Reason.WARMING}
+
+
+@dataclass(frozen=True, slots=True)
+class TrackView:
+    """A track on one board.
+
+    Attributes:
+        mode: what its machines are to get, in words.
+        override: since when an operator's word stands in the config's place.
+        upstream: where upstream leads, or why nowhere.
+        offered: what its machines are offered.
+        seen: when upstream first had that.
+        answered: when upstream last answered.
+        trouble: what keeps upstream's newest from being known or offered.
+    """
+
+    track: str
+    board: str
+    mode: str
+    override: Moment | None
+    upstream: str
+    offered: str
+    seen: Moment | None
+    answered: Moment | None
+    trouble: str
+    machines: str
+
+
+def mode(rule: Rule) -> str:
+    """A rule in words."""
+    match rule:
+        case Hold():
+            return "held"
+        case Relay():
+            return "relayed"
+        case Pin(version=version):
+            return f"pinned to {version}"
+        case Follow(delay=delay, ramp=ramp, max_version=newest):
+            limits = (
+                f"delayed {span(delay)}" if delay else "",
+                f"over {span(ramp)}" if ramp else "",
+                f"up to {newest}" if newest else "",
+            )
+            return ", ".join(("follows upstream", *filter(None, limits)))
+
+
+def tracks(
+    channels: Iterable[ChannelStatus],
+    named: Iterable[str],
+    machines: Mapping[str, int] | None,
+    rule: Callable[[str], Rule],
+    overridden: Mapping[str, float],
+    here: Collection[str],
+    now: float,
+) -> list[TrackView]:
+    """All tracks that somebody named: upstream, the config, an operator or a machine.
+
+    Args:
+        channels: what upstream said.
+        named: in the config or by an operator.
+        machines: how many there are by their track; None where nobody knows.
+        rule: gives the rule in force on a track.
+        overridden: when operators set another rule than the config's, by track, in seconds since the epoch.
+        here: versions that can be offered.
+        now: seconds since the epoch.
+    """
+    asked = list(channels)
+    others = {*named, *(machines or ())} - {channel.track for channel in asked} - {""}
+    known: list[tuple[str, ChannelStatus | None]] = [(channel.track, channel) for channel in asked]
+    known += [(track, None) for track in others]
+    return [
+        _track(
+            track, channel, rule(track), _count(machines, track), overridden.get(track), here, now
+        )
+        for track, channel in sorted(known, key=lambda item: item[0])[:MAX_TRACKS]
+    ]
+
+
+def _track(
+    track: str,
+    channel: ChannelStatus | None,
+    rule: Rule,
+    machines: str,
+    overridden: float | None,
+    here: Collection[str],
+    now: float,
+) -> TrackView:
+    steps = channel.steps if channel is not None else ()
+    offered = _offered(channel, rule, here, now)
+    seen = next((step.seen for step in steps if step.version == offered), 0.0)
+    return TrackView(
+        track=track,
+        board=channel.board if channel is not None else "",
+        mode=mode(rule),
+        override=moment(overridden, now) if overridden is not None else None,
+        upstream=_upstream(channel),
+        offered=offered,
+        seen=moment(seen, now) if seen else None,
+        answered=moment(channel.answered, now)
+        if channel is not None and channel.answered
+        else None,
+        trouble=_trouble(channel, rule),
+        machines=machines,
+    )
+
+
+def _count(machines: Mapping[str, int] | None, track: str) -> str:
+    return f"{machines.get(track, 0):,}" if machines is not None else "unknown"
+
+
+def _upstream(channel: ChannelStatus | None) -> str:
+    if channel is None:
+        return "not asked"
+    return channel.steps[-1].version if channel.steps else WORDS[channel.reason]
+
+
+def _offered(channel: ChannelStatus | None, rule: Rule, here: Collection[str], now: float) -> str:
+    match rule:
+        case Hold():
+            return "nothing: the track is held"
+        case Relay():
+            return "what upstream tells each machine"
+        case Pin(version=version):
+            return version if version in here else f"{version}, when it is known"
+        case Follow(delay=delay, max_version=newest):
+            top = Version.parse(newest) if newest else None
+            ready = [
+                step.version
+                for step in (channel.steps if channel is not None else ())
+                if step.state is Reason.OFFERED
+                and step.seen + delay <= now
+                and (top is None or Version.parse(step.version) <= top)
+            ]
+            return ready[-1] if ready else "nothing yet"
+
+
+def _trouble(channel: ChannelStatus | None, rule: Rule) -> str:
+    if channel is None or not isinstance(rule, Follow):
+        return ""
+    stuck = next((step for step in channel.steps if step.state not in OFFERED), None)
+    if channel.trouble or stuck is None:
+        return channel.trouble
+    return f"{stuck.version} is not offered: {WORDS[stuck.state]}"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobView:
+    """A package that is here."""
+
+    file: str
+    key: str
+    size: str
+    used: Moment
+    verified: Moment | None
+    notes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """How full something is: the words, the part in percent, and the length of a bar."""
+
+    words: str
+    percent: int
+    length: float
+    level: str = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheView:
+    """What is here, and the room that it takes."""
+
+    room: Gauge
+    disk: str
+    blobs: tuple[BlobView, ...]
+    more: int
+    leftovers: str
+
+
+def cache(contents: Contents, now: float) -> CacheView:
+    """A cache's contents, last used first."""
+    full = percent(contents.used, contents.max_size)
+    short = contents.free < contents.min_free
+    put_aside = sum(1 for item in contents.leftovers if item.kind == "quarantine")
+    return CacheView(
+        room=Gauge(
+            f"{size(contents.used)} of {size(contents.max_size)}",
+            full,
+            WIDTH * min(1.0, contents.used / contents.max_size),
+            "bad" if short else "ok",
+        ),
+        disk=f"{size(contents.free)} free on the disk, {size(contents.min_free)} must stay free",
+        blobs=tuple(_blob(blob, now) for blob in contents.blobs[:MAX_BLOBS]),
+        more=max(0, len(contents.blobs) - MAX_BLOBS),
+        leftovers=f"{some(put_aside, 'wrong file')} put aside" if put_aside else "",
+    )
+
+
+def _blob(blob: Blob, now: float) -> BlobView:
+    notes = (
+        some(blob.readers, "reader") if blob.readers else "",
+        "offered now" if blob.offered else "",
+        f"proven by {blob.proven_by}" if blob.proven_by else "",
+        f"signed by {blob.signed_by}" if blob.signed_by else "",
+    )
+    return BlobView(
+        file=file_of(blob.source) or blob.key,
+        key=blob.key,
+        size=size(blob.size),
+        used=moment(blob.last_used, now),
+        verified=moment(blob.verified, now) if blob.verified else None,
+        notes=", ".join(filter(None, notes)),
+    )
