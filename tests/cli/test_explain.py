@@ -34,7 +34,7 @@ async def site(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Path]:
     nebraska = Nebraska(upstream)
     three_steps(nebraska)
     async with MirrorProcess(tmp_path, upstream.origin, **before(nebraska)) as mirror:
-        await Box(mirror, machinealias="web \x1b[31m<b>").offer()
+        await Box(mirror, machinealias="web \x9b31m<b>").offer()
         yield tmp_path
 
 

@@ -156,5 +156,5 @@ def told(nebraska: Nebraska) -> list[str]:
 async def until_written(outbox: Path, count: int) -> None:
     """Wait until so many requests are on the disk."""
     async with asyncio.timeout(PATIENCE):
-        while "".join(map(Path.read_text, outbox.glob("*"))).count('"request"') < count:  # noqa: ASYNC110, ASYNC240 (another process writes)
+        while "".join(map(Path.read_text, outbox.glob("*"))).count('"request"') < count:  # noqa: ASYNC110 (another process writes)
             await asyncio.sleep(0.02)
