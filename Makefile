@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+# A file's tests stay together, in order.
+PARALLEL ?= -n 2 --dist loadfile
 
 .PHONY: run test test-long lint format demo bench deb clean
 
@@ -13,10 +15,10 @@ demo: $(VENV)/.run
 	$(BIN)/omaha-mirror demo
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-long: $(VENV)/.test
-	$(BIN)/python -m pytest -m long $(ARGS)
+	$(BIN)/python -m pytest -m long $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check

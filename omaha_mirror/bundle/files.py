@@ -32,9 +32,9 @@ async def read_descriptor(fd: int) -> AsyncGenerator[bytes]:
 
 
 async def read_files(paths: Iterable[Path]) -> AsyncGenerator[bytes]:
-    """Files one after the other, as if they were one. Raises OSError."""
+    """Files one after the other, as if they were one; symbolic links to them are followed. Raises OSError."""
     for path in paths:
-        async for data in read_file(path):
+        async for data in read_file(Path(await in_worker(os.path.realpath, path))):
             yield data
 
 

@@ -77,9 +77,7 @@ class Proving:
         if min(self.released.run_end(start), self.settled.run_end(start)) < stop:
             async with self._telling:
                 if not self._told:
-                    with contextlib.suppress(
-                        OSError
-                    ):  # a disk that refuses this is given up anyway
+                    with contextlib.suppress(OSError):  # such a disk is given up anyway
                         await in_worker(self._fill.draft.leak)
                     self._told = True
 

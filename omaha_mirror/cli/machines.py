@@ -12,7 +12,7 @@ from omaha_mirror.cli.options import config_option
     "--search", default="", metavar="TEXT", help="Part of a machine's id, alias or address."
 )
 @click.option("--state", metavar="STATE", help='Such as error, complete or "on hold".')
-@click.option("--track", metavar="NAME")
+@click.option("--track", metavar="NAME", help="That the machines are on.")
 @click.option("--version", metavar="VERSION", help="That the machines run.")
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, made safe for spreadsheets.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
-from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -24,9 +23,6 @@ MAX_VALUES = 30
 """Versions that an hour's census tells apart: machines can claim any."""
 MAX_MACHINES = 200_000
 """Rows in `machines`: whoever can send requests can invent machines. The ones longest silent go first."""
-
-MAX_PARAMETERS = 999
-"""Of one statement, in an SQLite before 3.32."""
 
 
 async def write(database: Database, items: Sequence[Item]) -> None:
@@ -54,19 +50,9 @@ async def upkeep(database: Database, now: float, retention: float) -> None:
 
 async def _put(connection: AsyncConnection, table: Table, rows: Collection[Row]) -> None:
     """Write rows as they are: SQLAlchemy would take as long over each as the database."""
-    if not rows:
-        return
-    statement, values_of = _upsert(connection.dialect, table)
-    values = list(map(values_of, rows))
-    if connection.dialect.name != "sqlite":
-        await connection.exec_driver_sql(statement, values)
-        return
-    # SQLite works in a thread: with each row that it is given alone, it takes the interpreter from the answers once more.
-    one = f"({', '.join('?' * len(table.columns))})"
-    step = MAX_PARAMETERS // len(table.columns)
-    for part in (values[i : i + step] for i in range(0, len(values), step)):
-        many = statement.replace(one, ", ".join([one] * len(part)), 1)
-        await connection.exec_driver_sql(many, tuple(chain.from_iterable(part)))
+    if rows:
+        statement, values_of = _upsert(connection.dialect, table)
+        await connection.exec_driver_sql(statement, list(map(values_of, rows)))
 
 
 @cache

@@ -44,10 +44,10 @@ def _validated(told: Mapping[str, Any], model: type[Q]) -> Q:
     try:
         return model.model_validate(told)
     except ValidationError as error:
-        raise BadRequest(in_words(error)) from None
+        raise BadRequest(_in_words(error)) from None
 
 
-def in_words(error: ValidationError) -> str:
+def _in_words(error: ValidationError) -> str:
     """The first thing that is wrong, as one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     name = printable(".".join(map(str, first["loc"])))

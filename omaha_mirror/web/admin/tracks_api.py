@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import structlog
 from aiohttp import web
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from omaha_mirror import config
 from omaha_mirror.catalog import Reason, Release
@@ -19,7 +19,7 @@ from omaha_mirror.omaha import Version
 from omaha_mirror.service import Service
 from omaha_mirror.telemetry import printable
 from omaha_mirror.web.admin.answers import CHANGE, READ, Route, as_json, read_object, refuse
-from omaha_mirror.web.admin.questions import in_words, read_model
+from omaha_mirror.web.admin.questions import read_model
 from omaha_mirror.web.errors import BadRequest
 
 LOG = structlog.get_logger(__name__)
@@ -119,8 +119,6 @@ class TracksApi:
     async def _put(self, track: str, rule: config.Hold | config.Pin) -> web.StreamResponse:
         try:
             override = await self._service.overrides.put(track, rule)
-        except ValidationError as error:
-            raise BadRequest(in_words(error)) from None
         except ValueError as error:
             raise BadRequest(str(error)) from None
         LOG.info("a track has another rule", track=track, rule=written(override.rule))

@@ -5,7 +5,6 @@ What cannot be told at the moment, because the database or the disk does not ans
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -91,9 +90,8 @@ class Fragments:
 
     async def _savings(self, now: float) -> Values:
         since = first_day(max(SPANS), now)
-        served, fetched = await asyncio.gather(
-            self._reader.served(since), self._reader.fetched(since)
-        )
+        served = await self._reader.served(since)
+        fetched = await self._reader.fetched(since)
         return {"savings": list(map(status.saving, savings(served, fetched, now)))}
 
     async def _fills(self, now: float) -> Values:
@@ -127,12 +125,10 @@ class Fragments:
 
     async def _fleet(self, now: float) -> Values:
         reader, since = self._reader, now - svg.SPAN
-        states, versions, state_history, version_history = await asyncio.gather(
-            reader.count_by("state", seen_since=since),
-            reader.count_by("version", seen_since=since),
-            reader.census("state", since, svg.STEP),
-            reader.census("version", since, svg.STEP),
-        )
+        states = await reader.count_by("state", seen_since=since)
+        state_history = await reader.census("state", since, svg.STEP)
+        versions = await reader.count_by("version", seen_since=since)
+        version_history = await reader.census("version", since, svg.STEP)
         return {
             "charts": (
                 ("States", svg.state_chart(state_history, states, now)),
