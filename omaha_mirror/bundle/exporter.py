@@ -117,8 +117,11 @@ class Exporter:
         ]
 
     async def _release(self, app_id: str, version: str, rule: Rule, wish: Wish) -> Release:
-        for oem in wish.oems or ("",):
-            await self._catalog.look_up(app_id, wish.board, version, rule, oem, PATIENCE)
+        """A version; what it has for an OEM is asked for only where no manifest says so: asking counts as a use here."""
+        for oem in ("", *wish.oems):
+            known = self._catalog.known(app_id, wish.board, version) or Known()
+            if not oem or known.release is None or known.release.file(f"oem-{oem}.gz") is None:
+                await self._catalog.look_up(app_id, wish.board, version, rule, oem, PATIENCE)
         known = self._catalog.known(app_id, wish.board, version) or Known()
         if known.release is None:
             raise _not_here(f"{version} for {wish.board}", known.reason, known.detail)

@@ -10,7 +10,7 @@ import click
 from rich.filesize import decimal
 
 from omaha_mirror.cli.exits import Exit
-from omaha_mirror.cli.serve import run_until_told
+from omaha_mirror.cli.serve_work import run_until_told
 from omaha_mirror.config import Address
 from omaha_mirror.config.units import bracketed
 from omaha_mirror.local import LocalMirror

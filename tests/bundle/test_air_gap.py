@@ -202,4 +202,7 @@ async def test_bundles_of_one_mirror_are_the_same_to_the_byte(
 ) -> None:
     async with with_line(tmp_path, nebraska) as mirror:
         first = await exported(mirror)
+        other = await exported(mirror, Wish("stable", BOARD, oems=("gce",)))
+        assert other != first
+        assert await exported(mirror) == first
     assert await bundle_of(tmp_path, nebraska) == first

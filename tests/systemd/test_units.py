@@ -11,7 +11,7 @@ from omaha_mirror.cli.admin_token import CREDENTIAL, CREDSTORE
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.install import UNITS
 from omaha_mirror.cli.main import COMMANDS
-from omaha_mirror.cli.serve import ADMIN, PUBLIC
+from omaha_mirror.cli.serve_work import ADMIN, PUBLIC
 from omaha_mirror.config.model import EVERYWHERE
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"

@@ -17,6 +17,7 @@ from omaha_mirror.ahead import NotHere, Warmth
 from omaha_mirror.bundle import Announced, BadBundle, Bundle, Bundles, Taken, Wish
 from omaha_mirror.cache.errors import CacheError, InUse, NoRoom
 from omaha_mirror.catalog import BOARDS
+from omaha_mirror.config.section import Release
 from omaha_mirror.web.admin.answers import CHANGE, LINES, Route, as_json, as_lines
 from omaha_mirror.web.admin.questions import Question, read_model
 from omaha_mirror.web.errors import BadRequest
@@ -33,7 +34,7 @@ class Wanted(Question):
 
     track: Text
     board: Annotated[str, Field(json_schema_extra={"enum": list(BOARDS)})] = BOARDS[0]
-    version: Text | None = None
+    version: Release | None = None
     oems: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
 
     @field_validator("board")
@@ -80,7 +81,7 @@ class BundleApi:
             Route(
                 CHANGE, re.compile(f"{at}export"), self._export, gives=bytes, takes=Rest, media=TAR
             ),
-            Route(CHANGE, re.compile(f"{at}import"), self._import, gives=Taken),
+            Route(CHANGE, re.compile(f"{at}import"), self._import, gives=Taken, takes=bytes),
         )
 
     async def _prepare(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -1,0 +1,198 @@
+"""Running the mirror: its listeners, its signals, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import click
+import structlog
+
+from omaha_mirror.cli import admin_token
+from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.supervision import status, supervised
+from omaha_mirror.config import Address, Config, ConfigError, load
+from omaha_mirror.config.changes import changes
+from omaha_mirror.service import Service
+from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
+from omaha_mirror.telemetry import set_up_logging
+from omaha_mirror.web.admin import AdminApp, admin_routes
+from omaha_mirror.web.edge import Edge
+from omaha_mirror.web.public import PublicApp
+from omaha_mirror.web.server import Listener, Place
+
+LOG = structlog.get_logger(__name__)
+GARBAGE = 10_000
+"""New objects between two looks for garbage."""
+PUBLIC, ADMIN = "omaha", "admin"
+"""Names that sockets from systemd have: they take the place of `listen` and `admin.listen`."""
+
+Sockets = Mapping[str, Sequence[socket.socket]]
+
+
+def run(config_path: Path | None, log_level: str | None) -> None:
+    """Run the mirror until it is told to stop; ends the process where it cannot start."""
+    config = load(config_path, os.environ)
+    set_up_logging(config.log.format, log_level or config.log.level)
+    try:
+        sockets = passed_sockets(os.environ, (PUBLIC, ADMIN))
+        asyncio.run(_serve(config, config_path, log_level, sockets))
+    except OSError as error:
+        click.echo(f"omaha-mirror: {_words(error)}", err=True)
+        raise SystemExit(Exit.FAILURE) from None
+
+
+def _words(error: OSError) -> str:
+    """What happened and where, and for a path also what to do."""
+    if error.filename is None:
+        return str(error)
+    return (
+        f"cannot use {error.filename}: {error.strerror};"
+        " see cache.directory and state_directory in the config"
+    )
+
+
+async def _serve(
+    config: Config, config_path: Path | None, log_level: str | None, sockets: Sockets
+) -> None:
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+    edge = Edge.of(config)
+    service = Service(config)
+    notifier = Notifier(os.environ)
+    await service.start()
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGHUP, _reload, service, edge, config_path, log_level, notifier
+    )
+    gc.collect()
+    gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
+    gc.set_threshold(GARBAGE, 20, 20)
+    told = _told_to_stop()
+    try:
+        async with (
+            _admin(service, config, sockets[ADMIN]),
+            _public(service, edge, config, sockets[PUBLIC]) as addresses,
+            supervised(notifier, watchdog(os.environ), addresses[0], partial(status, service)),
+        ):
+            await told.wait()
+    finally:
+        await service.close()
+
+
+@asynccontextmanager
+async def _public(
+    service: Service, edge: Edge, config: Config, sockets: Sequence[socket.socket]
+) -> AsyncIterator[list[Address]]:
+    """The listener for machines, with TLS besides where there is a certificate. Raises OSError."""
+    listener = Listener(PublicApp(service, edge))
+    service.listens("public", lambda: listener.connections)
+    async with _listening(listener, sockets or config.listen) as addresses:
+        _say("http", addresses)
+        if edge.certificate is not None:
+            secure = await listener.start(config.tls.listen, edge.certificate.context)
+            _say("https", secure)
+        yield addresses
+
+
+def _reload(
+    service: Service,
+    edge: Edge,
+    config_path: Path | None,
+    log_level: str | None,
+    notifier: Notifier,
+) -> None:
+    """Apply what can be applied of a changed config; a broken one changes nothing."""
+    notifier.reloading()
+    try:
+        _apply(service, edge, config_path, log_level)
+    finally:
+        notifier.ready()
+
+
+def _apply(service: Service, edge: Edge, config_path: Path | None, log_level: str | None) -> None:
+    try:
+        config = load(config_path, os.environ)
+        edge.change(config)
+    except (ConfigError, OSError) as error:
+        LOG.error("the config is broken, and all stays as it was", why=str(error))
+        return
+    found = changes(service.config, config)
+    service.change(config)
+    set_up_logging(service.config.log.format, log_level or service.config.log.level)
+    LOG.info("config reloaded", applied=found.applied)
+    if found.restart:
+        LOG.warning("these keys of the config wait for a restart", keys=found.restart)
+
+
+@asynccontextmanager
+async def _admin(
+    service: Service, config: Config, sockets: Sequence[socket.socket]
+) -> AsyncIterator[None]:
+    """The admin listener, where one is wanted. Raises OSError."""
+    addresses = [Address(*sock.getsockname()[:2]) for sock in sockets] or config.admin.listen
+    if not addresses:
+        yield
+        return
+    place = admin_token.place(config, os.environ)
+    far = next((address for address in addresses if not address.is_loopback), None)
+    if far is not None and place == config.state_directory / "admin-token":
+        raise OSError(
+            f"the admin socket {far} is not loopback: with it, set admin.token_file or give systemd the"
+            f" credential {admin_token.CREDENTIAL}"
+        )
+    app = AdminApp(admin_routes(service), admin_token.read_or_make(place), addresses)
+    listener = Listener(app)
+    service.listens("admin", lambda: listener.connections)
+    async with _listening(listener, sockets or addresses) as taken:
+        service.reached_at(taken[0])
+        yield
+
+
+def _say(scheme: str, addresses: list[Address]) -> None:
+    for address in addresses:
+        click.echo(f"omaha-mirror listens on {scheme}://{address}", err=True)
+
+
+def _told_to_stop() -> asyncio.Event:
+    """Set when SIGTERM or SIGINT comes."""
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    return told
+
+
+@asynccontextmanager
+async def _listening(listener: Listener, places: Iterable[Place]) -> AsyncIterator[list[Address]]:
+    """Listen; gives the addresses that were really taken. Raises OSError."""
+    addresses = await listener.start(places)
+    try:
+        yield addresses
+    finally:
+        await listener.stop()
+
+
+async def run_until_told(
+    listener: Listener, addresses: Iterable[Address], say: Callable[[list[Address]], None]
+) -> None:
+    """Listen until SIGTERM or SIGINT, and return when the last responses have ended.
+
+    Args:
+        listener: not started yet.
+        addresses: to listen on.
+        say: told the addresses with the ports that were really taken.
+
+    Raises:
+        OSError: an address cannot be had.
+    """
+    told = _told_to_stop()
+    async with _listening(listener, addresses) as taken:
+        say(taken)
+        await told.wait()
