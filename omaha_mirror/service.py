@@ -44,6 +44,7 @@ from omaha_mirror.outward import Outward
 from omaha_mirror.overrides import Overrides
 from omaha_mirror.packages import Packages, is_offered
 from omaha_mirror.preview import Opinion
+from omaha_mirror.proof import PayloadProvers
 from omaha_mirror.register import Register
 from omaha_mirror.reports import Heard, Sent
 from omaha_mirror.steward import Steward
@@ -98,6 +99,7 @@ class Service:
             when_abandoned=config.cache.when_abandoned,
             hook=self._happened,
             keep=lambda key: is_offered(self.catalog, key),
+            provers=PayloadProvers(),
         )
         self._packages = Packages(self.cache, self._fetcher, rng)
         self._ahead = Ahead(self.catalog, self.cache, self._packages.fetch)

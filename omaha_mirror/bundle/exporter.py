@@ -15,6 +15,7 @@ from omaha_mirror.bundle.layout import ReadMember, compose
 from omaha_mirror.bundle.model import Bundle, Entry, Member
 from omaha_mirror.catalog import WORDS, Catalog, Known, PackageFile, Reason, Release
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.omaha import BadVersion
 
 PATIENCE = 20.0
 """Seconds that an operator waits for a release to be looked up."""
@@ -85,7 +86,10 @@ class Exporter:
 
     async def bundle(self, wish: Wish) -> Bundle:
         """What is to be in a bundle. Raises NotHere."""
-        ways = [await self._way(app_id, wish) for app_id in self._app_ids]
+        try:
+            ways = [await self._way(app_id, wish) for app_id in self._app_ids]
+        except BadVersion as error:
+            raise NotHere(str(error)) from error
         entries = tuple(self._entry(release, floor, wish) for way in ways for release, floor in way)
         names = {member.file.name for entry in entries for member in entry.members}
         for oem in wish.oems:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from omaha_mirror.ahead import NotHere
 from omaha_mirror.bundle import Wish
 from omaha_mirror.cache.errors import NoRoom
 from omaha_mirror.catalog.model import Release
@@ -21,7 +22,7 @@ from tests.bundle.scene import (
     with_line,
     without_line,
 )
-from tests.e2e.site import FLOORS, OLD, STEPS, TARGET, Box, body, channel
+from tests.e2e.site import FLOORS, OLD, STEPS, TARGET, Box, body, channel, following
 from tests.support.mirror import PAYLOAD, Mirror
 from tests.support.nebraska import Nebraska
 from tests.support.talk import PATIENCE
@@ -104,6 +105,24 @@ async def test_a_version_is_exported_with_the_floors_below_it(
     async with without_line(tmp_path) as mirror:
         assert (await take_in(mirror, data)).versions == FLOORS
         assert await update_whole(Box(mirror)) == [*FLOORS]
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (Wish("stable", BOARD, "../../x"), "cannot read the version"),
+        (Wish("stable", BOARD, "9999.0.0"), "no such release"),
+        (Wish("held", BOARD), "name a version"),
+        (Wish("stable", BOARD, oems=("azzure",)), "OEM azzure"),
+    ],
+)
+async def test_what_cannot_be_exported_is_told(
+    tmp_path: Path, nebraska: Nebraska, wish: Wish, words: str
+) -> None:
+    (tmp_path / "with-line").mkdir()
+    async with following(tmp_path / "with-line", nebraska, tracks={"held": "hold"}) as mirror:
+        with pytest.raises(NotHere, match=words):
+            await mirror.service.bundles.exporter.bundle(wish)
 
 
 async def test_the_same_bundle_again_changes_nothing(tmp_path: Path, bundle: bytes) -> None:

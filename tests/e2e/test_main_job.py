@@ -1,6 +1,7 @@
 """The main job: a site's machines update through one line, and no wrong byte completes."""
 
 import asyncio
+import random
 import time
 
 import pytest
@@ -63,19 +64,27 @@ async def test_a_herd_takes_as_long_as_one_download(
     assert together < 1.1 * alone + 1.0
 
 
+@pytest.fixture
+def any_file(release: Upstream, payload: bytes) -> bytes:
+    """Published in place of the payload; nothing but its digest tells whether it is right."""
+    body = random.Random(1).randbytes(len(payload))
+    release.put(PAYLOAD_PATH, body)
+    return body
+
+
 async def test_the_first_byte_arrives_while_upstream_still_sends(
-    mirror: Mirror, release: Upstream, payload: bytes
+    mirror: Mirror, release: Upstream, any_file: bytes
 ) -> None:
     path = await mirror.payload()
     gate = release.hold(PAYLOAD_PATH, at=100_000)
     async with dial(mirror.address) as talk:
         await talk.send(request("GET", path))
-        assert (await talk.head()).length == len(payload)
-        assert await talk.read(100_000) == payload[:100_000]
+        assert (await talk.head()).length == len(any_file)
+        assert await talk.read(100_000) == any_file[:100_000]
         [fetch] = release.requests(PAYLOAD_PATH, "GET")
         assert not fetch.done
         gate.open()
-        assert await talk.read(len(payload) - 100_000) == payload[100_000:]
+        assert await talk.read(len(any_file) - 100_000) == any_file[100_000:]
 
 
 async def test_no_header_goes_out_before_the_first_byte_is_in_hand(
@@ -94,21 +103,21 @@ async def test_no_header_goes_out_before_the_first_byte_is_in_hand(
 
 
 async def test_the_end_is_held_back_until_the_digest_is_right(
-    mirror: Mirror, release: Upstream, payload: bytes
+    mirror: Mirror, release: Upstream, any_file: bytes
 ) -> None:
     path = await mirror.payload()
-    gate = release.hold(PAYLOAD_PATH, at=len(payload) - 1)
+    gate = release.hold(PAYLOAD_PATH, at=len(any_file) - 1)
     async with dial(mirror.address) as talk, dial(mirror.address) as late:
         await talk.send(request("GET", path))
         await talk.head()
-        before = len(payload) - HOLD_BACK
-        assert await talk.read(before) == payload[:before]
+        before = len(any_file) - HOLD_BACK
+        assert await talk.read(before) == any_file[:before]
         await late.send(request("GET", path, {"Range": f"bytes={before}-"}))
         await gate.reached()
         await mirror.round_trips()
         assert talk.arrived() == late.arrived() == b""
         gate.open()
-        assert await talk.read(HOLD_BACK) == (await late.answer()).body == payload[before:]
+        assert await talk.read(HOLD_BACK) == (await late.answer()).body == any_file[before:]
 
 
 # A wrong byte
@@ -161,26 +170,26 @@ async def cut_off(mirror: Mirror, release: Upstream, size: int, at: int) -> list
 
 
 @pytest.mark.parametrize("at", [0, 2_000_000, -1], ids=["start", "middle", "end"])
-async def test_a_payload_with_one_flipped_byte_completes_nowhere(
-    mirror: Mirror, release: Upstream, payload: bytes, at: int
+async def test_a_file_with_one_flipped_byte_completes_nowhere(
+    mirror: Mirror, release: Upstream, any_file: bytes, at: int
 ) -> None:
-    await cut_off(mirror, release, len(payload), at)
+    await cut_off(mirror, release, len(any_file), at)
     await mirror.until(lambda: len(mirror.ended()) >= 1)
     answer = await mirror.get(await mirror.payload())
-    assert (answer.status, answer.body) == (200, payload)
+    assert (answer.status, answer.body) == (200, any_file)
     await mirror.until(lambda: len(mirror.ended()) == 2)
     assert [fill.outcome for fill in mirror.ended()] == ["wrong", "proven"]
 
 
 @pytest.mark.parametrize("at", [0, 2_000_000], ids=["start", "middle"])
 async def test_a_wrong_head_is_never_completed_by_a_right_tail(
-    mirror: Mirror, release: Upstream, payload: bytes, at: int
+    mirror: Mirror, release: Upstream, any_file: bytes, at: int
 ) -> None:
-    resumed = await cut_off(mirror, release, len(payload), at)
+    resumed = await cut_off(mirror, release, len(any_file), at)
     path = await mirror.payload()
-    resumed.append(await fetch(mirror, path, Range=f"bytes={len(payload) - HOLD_BACK}-"))
-    assert (await mirror.get(path)).body == payload
-    resumed.append(await fetch(mirror, path, Range=f"bytes={len(payload) - HOLD_BACK}-"))
+    resumed.append(await fetch(mirror, path, Range=f"bytes={len(any_file) - HOLD_BACK}-"))
+    assert (await mirror.get(path)).body == any_file
+    resumed.append(await fetch(mirror, path, Range=f"bytes={len(any_file) - HOLD_BACK}-"))
     assert not any(map(whole, resumed))
 
 

@@ -1,6 +1,7 @@
 """A cache that cannot keep a package stops no update: the package passes through."""
 
 import asyncio
+import random
 import shutil
 from pathlib import Path
 
@@ -34,7 +35,7 @@ async def test_a_package_larger_than_the_cache_reaches_all_in_one_flight(
 
 
 async def test_wrong_bytes_do_not_pass_through(tmp_path: Path, upstream: Upstream) -> None:
-    payload = real_payload()
+    payload = random.Random(1).randbytes(len(real_payload()))
     upstream.put(PAYLOAD_PATH, payload)
     upstream.fault(PAYLOAD_PATH, Corrupt(at=len(payload) // 2, times=1))
     small = {"max_size": len(payload) - 1, "hold_back": 65536}

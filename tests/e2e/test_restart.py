@@ -11,8 +11,8 @@ from tests.support.mirror import PAYLOAD_PATH, MirrorProcess
 from tests.support.talk import PATIENCE, dial, request
 from tests.support.upstream import Gate, Upstream
 
-HALF = 2_000_000
-"""The part of the payload that the first process gets; all of it may leave."""
+HALF = 1_523_310
+"""The part of the payload that the first process gets; two operations end there, so all of it may leave."""
 
 End = Callable[[MirrorProcess], Coroutine[Any, Any, int]]
 ENDS: list[End] = [MirrorProcess.terminate, MirrorProcess.kill]

@@ -135,7 +135,9 @@ async def test_what_needs_no_byte_waits_for_none(
         assert release.requests(PAYLOAD_PATH, "GET") == []
 
 
-async def test_a_range_far_on_is_fetched_from_there(mirror: Mirror, release: Upstream) -> None:
+async def test_a_range_leaves_while_what_is_after_it_is_still_to_come(
+    mirror: Mirror, release: Upstream
+) -> None:
     path = await mirror.payload()
     gate = release.hold(PAYLOAD_PATH, at=SIZE - 50_000)
     async with dial(mirror.address) as talk:
@@ -144,9 +146,6 @@ async def test_a_range_far_on_is_fetched_from_there(mirror: Mirror, release: Ups
         await gate.reached()
         assert head.status == 206
         assert await talk.read(1000) == BODY[HALF : HALF + 1000]
-        assert [entry.range for entry in release.requests(PAYLOAD_PATH, "GET")] == [
-            f"bytes={HALF}-"
-        ]
         gate.open()
         assert await talk.read(SIZE - HALF - 1000) == BODY[HALF + 1000 :]
 
