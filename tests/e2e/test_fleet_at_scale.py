@@ -112,7 +112,7 @@ async def test_a_crash_amid_a_fleet_costs_what_waited_and_no_more(
         async with asyncio.timeout(PATIENCE):
             while not fleet.tally.latencies.count:  # noqa: ASYNC110 (the fleet has no event for it)
                 await asyncio.sleep(0.01)
-            while (written := sum(known(tmp_path).values())) < BATCH:
+            while (written := sum(known(tmp_path).values())) < BATCH:  # noqa: ASYNC110 (another process writes)
                 await asyncio.sleep(0.05)
         answered = fleet.tally.machines - fleet.tally.states[State.UNDER_WAY]
         await process.kill()
