@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 
@@ -48,9 +48,10 @@ def database(site: Path) -> Iterator[sqlite3.Connection]:
 
 
 def known(site: Path) -> dict[str, int]:
-    """Machines by state."""
-    with database(site) as connection:
+    """Machines by state; none before there are tables."""
+    with database(site) as connection, suppress(sqlite3.OperationalError):
         return dict(connection.execute("SELECT state, count(*) FROM machines GROUP BY state"))
+    return {}
 
 
 def memory(process: MirrorProcess) -> int:
