@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from omaha_mirror.cache.finish import finish, in_worker
 from omaha_mirror.config import Hold, Pin, Track
-from omaha_mirror.upstream.identity import replace_file
+from omaha_mirror.files import replace_file
 
 MAX_OVERRIDES = 1000
 MAX_NAME = 128

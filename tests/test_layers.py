@@ -12,13 +12,14 @@ import pytest
 ROOT = Path(__file__).parent.parent / "omaha_mirror"
 
 ALLOWED: dict[str, set[str]] = {
+    "files": set(),
     "omaha": {"lxml"},
     "payload": {"cryptography", "google"},
     "semantics": set(),
     "cache": set(),
-    "upstream": {"aiohttp", "yarl", "omaha"},
+    "upstream": {"aiohttp", "files", "yarl", "omaha"},
     "fleet": {"alembic", "omaha", "sqlalchemy"},
-    "catalog": {"omaha", "structlog", "upstream"},
+    "catalog": {"files", "omaha", "structlog", "upstream"},
     "config": {"cryptography", "pydantic", "pydantic_core", "yaml", "omaha"},
     "systemd": {"structlog"},
     "telemetry": {"structlog"},
@@ -32,7 +33,7 @@ ALLOWED: dict[str, set[str]] = {
     "packages": {"cache", "catalog", "expect", "omaha", "upstream", "upstream_source"},
     "ahead": {"cache", "catalog", "expect", "structlog"},
     "bundle": {"ahead", "cache", "catalog", "expect", "omaha", "packages"},
-    "overrides": {"cache", "config", "pydantic", "upstream"},
+    "overrides": {"cache", "config", "files", "pydantic"},
     "preview": {"catalog", "fleet", "omaha", "upstream"},
     "proof": {"cache", "payload"},
     "steward": {"ahead", "catalog", "omaha"},

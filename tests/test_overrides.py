@@ -9,8 +9,8 @@ import pytest
 
 from omaha_mirror import overrides as module
 from omaha_mirror.config import Hold, Pin
+from omaha_mirror.files import replace_file
 from omaha_mirror.overrides import LIMIT, MAX_OVERRIDES, Overrides
-from omaha_mirror.upstream.identity import replace_file
 from tests.support.mirror import PAYLOAD_PATH, VERSION, Mirror, mirror_in_process, omaha
 from tests.support.upstream import Upstream
 from tests.web.asking import Api, api_of

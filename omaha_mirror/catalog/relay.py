@@ -23,9 +23,9 @@ from pathlib import Path
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.read import Policy, Told, Unusable, read_told
 from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.files import replace_file
 from omaha_mirror.omaha import AppRequest, Request, Response
 from omaha_mirror.upstream.errors import UpstreamError
-from omaha_mirror.upstream.identity import replace_file
 from omaha_mirror.upstream.outbox import is_refusal
 
 WAIT = 20.0

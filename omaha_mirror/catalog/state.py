@@ -7,7 +7,6 @@ Both functions wait for the disk: call them in a worker.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.model import Release, Step
 from omaha_mirror.catalog.read import Policy
+from omaha_mirror.files import replace_file
 from omaha_mirror.omaha import (
     AppResponse,
     OmahaError,
@@ -107,18 +107,7 @@ def save(path: Path, state: State) -> None:
         "channels": [_dump_channel(kept) for kept in state.channels],
         "imported": [_dump_channel(kept) for kept in state.imported],
     }
-    text = json.dumps(data, indent=1)
-    draft = path.with_name(path.name + ".tmp")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(path, json.dumps(data, indent=1).encode())
 
 
 def load(path: Path) -> State:

@@ -29,7 +29,7 @@ from omaha_mirror.web.server import Listener
 
 OLD, NEW = "3815.2.0", "3815.2.1"
 PATH = f"/amd64-usr/{NEW}/flatcar_production_update.gz"
-RATE = 200_000.0
+RATE = 1_000_000.0
 """Bytes a second that the line to the release server carries."""
 HOLD_BACK = 64 * 1024
 ANYWHERE = (Address("127.0.0.1", 0),)

@@ -24,7 +24,6 @@ from omaha_mirror.cache.lock import DirectoryInUse, in_use
 from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
 from omaha_mirror.config import Address, Config
-from omaha_mirror.config.units import bracketed
 from omaha_mirror.health import State, writable
 
 LIMIT = 256 * 1024
@@ -169,7 +168,7 @@ async def listening(
 async def _taken(name: str, address: Address, path: str, running: DirectoryInUse | None) -> Found:
     if running is not None:
         try:
-            await get(f"http://{_reachable(address)}{path}")
+            await get(f"http://{address.from_here}{path}")
         except ConnectionError as error:
             return fail(name, f"{_who(running)}, but {address} does not answer: {error}")
         return ok(name, f"{address} is the running mirror's")
@@ -185,7 +184,7 @@ async def readiness(running: DirectoryInUse | None) -> list[Found]:
         return [ok("mirror", "none runs on this cache")]
     if running.holder is None or running.holder.admin is None:
         return [warn("mirror", f"{_who(running)}, without an admin listener: it cannot be asked")]
-    url = f"http://{_reachable(Address.parse(running.holder.admin))}/readyz"
+    url = f"http://{Address.parse(running.holder.admin).from_here}/readyz"
     try:
         told = json.loads((await get(url))[1])
         checks = [(str(c["name"]), str(c["state"]), str(c["words"])) for c in told["checks"]]
@@ -241,11 +240,6 @@ def _socket_unit_is_active() -> bool:
         )
         return done.returncode == 0
     return False
-
-
-def _reachable(listening: Address) -> str:
-    hosts = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (replaced, not bound to)
-    return f"{bracketed(hosts.get(listening.host, listening.host))}:{listening.port}"
 
 
 def _who(running: DirectoryInUse) -> str:

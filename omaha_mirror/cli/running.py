@@ -14,7 +14,6 @@ from omaha_mirror.cache.lock import DirectoryInUse, in_use
 from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.config import Address, Config
-from omaha_mirror.config.units import bracketed
 
 CONNECT = 10.0
 SILENCE = 600.0
@@ -105,17 +104,12 @@ async def reach(config: Config, found: DirectoryInUse) -> AsyncIterator[RunningM
     except OSError as error:
         raise Refused(f"{found}; its admin token cannot be read: {error}") from None
     async with aiohttp.ClientSession(
-        f"http://{_reachable(Address.parse(holder.admin))}",
+        f"http://{Address.parse(holder.admin).from_here}",
         headers={"Authorization": f"Bearer {token}"},
         timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT, sock_read=SILENCE),
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
         yield RunningMirror(session)
-
-
-def _reachable(listening: Address) -> str:
-    hosts = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (replaced, not bound to)
-    return f"{bracketed(hosts.get(listening.host, listening.host))}:{listening.port}"
 
 
 @asynccontextmanager

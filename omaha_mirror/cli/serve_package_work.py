@@ -19,8 +19,6 @@ from omaha_mirror.telemetry import set_up_logging
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 
-EVERY_INTERFACE = ("", "0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
-
 
 def run(path: Path, version: str, listen: str, log_level: str) -> None:
     """Serve until SIGTERM or SIGINT."""
@@ -62,5 +60,5 @@ async def _serve(mirror: LocalMirror, address: Address) -> None:
 
 def update_server(listening: Address) -> str:
     """The SERVER of update.conf for an address that is listened on."""
-    host = socket.gethostname() if listening.host in EVERY_INTERFACE else listening.host
+    host = socket.gethostname() if listening.is_everywhere else listening.host
     return f"http://{bracketed(host)}:{listening.port}/v1/update/"

@@ -75,11 +75,10 @@ async def answers(address: Address, deadline: float) -> bool:
     One that is closed without a word was heard too: that is what becomes of one connection too many, and a restart
     would cut all the others.
     """
-    hosts = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (replaced, not bound to)
-    host = hosts.get(address.host, address.host)
+    here = address.from_here
     try:
         async with asyncio.timeout(deadline):
-            reader, writer = await asyncio.open_connection(host, address.port)
+            reader, writer = await asyncio.open_connection(here.host, here.port)
             try:
                 writer.write(HEALTH)
                 answer = await reader.read(64)

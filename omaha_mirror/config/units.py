@@ -82,6 +82,9 @@ def format_duration(seconds: float) -> str:
     return "".join(parts) or "0s"
 
 
+_FROM_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (replaced, not bound to)
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where to listen. An empty host is every interface; port 0 is any free port."""
@@ -110,6 +113,16 @@ class Address:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether it is every interface."""
+        return self.host in ("", *_FROM_HERE)
+
+    @property
+    def from_here(self) -> "Address":
+        """The same as a client on this host dials it: every interface is the loopback one."""
+        return Address(_FROM_HERE.get(self.host or "0.0.0.0", self.host), self.port)  # noqa: S104 (replaced)
 
     def __str__(self) -> str:
         return f"{bracketed(self.host)}:{self.port}"

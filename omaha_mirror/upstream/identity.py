@@ -10,10 +10,10 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 import secrets
 from pathlib import Path
 
+from omaha_mirror.files import replace_file
 from omaha_mirror.omaha import AppRequest, EventRequest, PingRequest, Request
 
 SECRET = "site-secret"  # noqa: S105 - the name of a file
@@ -84,22 +84,6 @@ def anonymous(request: Request, app: AppRequest, secret: bytes) -> Request:
             ),
         ),
     )
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file for the mirror's user alone; what is there stays whole whatever happens. Raises OSError."""
-    draft = path.with_name(path.name + ".tmp")
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _id(secret: bytes, *parts: str) -> str:

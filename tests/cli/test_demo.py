@@ -12,7 +12,7 @@ from omaha_mirror.cli import demo_story
 from omaha_mirror.cli.demo_story import run_demo
 from omaha_mirror.cli.main import cli
 
-QUICK = 1_000_000.0
+QUICK = 4_000_000.0
 
 
 async def test_the_story_goes_as_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,9 +38,9 @@ async def test_the_story_goes_as_told(tmp_path: Path, capsys: pytest.CaptureFixt
     assert -1 not in places, [line for line, at in zip(order, places, strict=True) if at < 0]
     assert places == sorted(places)
     assert told.count("and the SHA-256 is right") == 4
-    assert re.search(r"release server │ 703.6 kB ", told)
-    assert re.search(r"served to machines +│ 2.8 MB ", told)
-    assert re.search(r"saved on the line +│ 2.1 MB \(75%\)", told)
+    assert re.search(r"release server │ 4.0 MB ", told)
+    assert re.search(r"served to machines +│ 15.9 MB ", told)
+    assert re.search(r"saved on the line +│ 11.9 MB \(75%\)", told)
 
 
 async def test_every_machine_of_it_has_the_payload(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from omaha_mirror.files import replace_file
 from omaha_mirror.omaha import (
     AppRequest,
     Element,
@@ -24,7 +25,6 @@ from omaha_mirror.upstream.identity import (
     anonymous,
     lasting_id,
     pseudonym,
-    replace_file,
     site_secret,
 )
 

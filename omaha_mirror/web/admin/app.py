@@ -90,7 +90,7 @@ class AdminApp:
             return True
         with suppress(ValueError):
             ipaddress.ip_address(name)
-            return any(_is_everywhere(listening) for listening in self._hosts)
+            return any(Address(listening, 0).is_everywhere for listening in self._hosts)
         return False
 
     def _is_admitted(self, request: web.BaseRequest, *, reads: bool) -> bool:
@@ -132,12 +132,8 @@ def _password(credentials: str) -> str:
         return ""
 
 
-def _is_everywhere(host: str) -> bool:
-    return host in ("", "0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
-
-
 def _also(listening: str) -> Iterable[str]:
     """Other names of an address."""
-    if _is_everywhere(listening):
+    if Address(listening, 0).is_everywhere:
         return {*LOOPBACK, socket.gethostname().lower()}
     return LOOPBACK if Address(listening, 0).is_loopback else {socket.gethostname().lower()}
