@@ -186,7 +186,7 @@ async def test_a_range_ends_with_its_operations_where_its_client_cannot_wait_for
 async def test_an_unproven_end_of_a_range_is_in_no_crumb(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
-    limits = Limits(trickle_seconds=0.02, trickle_bytes=100, patience=0.3, proof_seconds=0.0)
+    limits = Limits(trickle_seconds=0.02, trickle_bytes=100, patience=1.0, proof_seconds=0.0)
     site = await make_site(provers=PayloadProvers(), limits=limits)
     start, stop = OPERATIONS[9]
     gate = source.gate(stop - 1)

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import os
 import socket
-import time
 from contextlib import ExitStack
 
 import pytest
@@ -117,14 +116,12 @@ async def test_ranges_are_read_along_and_wait_for_no_proof(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
     """Whoever waited would keep the rest from coming."""
-    limits = Limits(spool=SPOOL, pending=CHUNK, proof_seconds=30.0)
+    limits = Limits(spool=SPOOL, pending=CHUNK, proof_seconds=3600.0)
     small = await make_site(max_size=SIZE - 1, limits=limits)
-    began = time.monotonic()
     ranges = [(0, SIZE), (5, 9), (HALF, HALF + 1112), (SIZE - HOLD_BACK - 7, SIZE)]
     got = await asyncio.gather(*(small.read(source, start, stop) for start, stop in ranges))
     assert list(got) == [source.data[start:stop] for start, stop in ranges]
     assert source.sent == SIZE
-    assert time.monotonic() - began < 20
 
 
 async def test_who_holds_up_the_others_for_too_long_is_cut(

@@ -57,7 +57,7 @@ async def test_the_last_byte_is_never_in_a_crumb(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
     """Everything has come, and the proof does not come."""
-    limits = Limits(trickle_seconds=0.02, trickle_bytes=100, patience=0.5, proof_seconds=0.0)
+    limits = Limits(trickle_seconds=0.02, trickle_bytes=100, patience=1.0, proof_seconds=0.0)
     site = await make_site(limits=limits)
     source.data = source.data[:250]
     hold = site.store.hold("read")
@@ -74,7 +74,7 @@ async def test_the_last_byte_is_never_in_a_crumb(
 async def test_nor_is_the_last_byte_of_a_range_whose_client_can_wait(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
-    site = await make_site(limits=Limits(trickle_seconds=0.02, trickle_bytes=100, patience=0.5))
+    site = await make_site(limits=Limits(trickle_seconds=0.02, trickle_bytes=100, patience=1.0))
     last, stop = source.gate(SIZE - 1), EDGE + 250
     with site.cache.read(source.expected, source, EDGE, stop) as reader:
         assert [len(await step(reader)) for _ in range(3)] == [100, 100, 49]
@@ -102,7 +102,7 @@ async def test_bytes_that_come_to_a_hungry_reader_feed_it_within_a_period(
 
 async def test_an_unhealthy_fill_feeds_nobody(make_site: MakeSite, source: ScriptedSource) -> None:
     """The source has been silent for longer than a client can be kept waiting."""
-    site = await make_site(limits=Limits(trickle_seconds=0.2, trickle_bytes=CRUMB, patience=0.05))
+    site = await make_site(limits=Limits(trickle_seconds=2.0, trickle_bytes=CRUMB, patience=1.0))
     source.gate(SIZE - 1)
     with site.cache.read(source.expected, source, 0, SIZE) as reader:
         with pytest.raises(NotInTime):

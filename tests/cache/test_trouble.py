@@ -77,7 +77,7 @@ async def test_what_is_definite_reaches_all_readers(
 async def test_silence_lets_a_waiting_reader_go_and_the_fill_goes_on(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
-    site = await make_site(limits=Limits(patience=0.05))
+    site = await make_site(limits=Limits(patience=1.0))
     gate = source.gate(CHUNK)
     with (
         site.cache.read(source.expected, source, 0, SIZE) as reader,

@@ -17,6 +17,8 @@ from tests.support.mirror import PAYLOAD, PAYLOAD_PATH, VERSION, MirrorProcess
 from tests.support.talk import PATIENCE, dial, request
 from tests.support.upstream import Upstream
 
+pytestmark = pytest.mark.long
+
 BODY = os.urandom(300_000)
 KEY = sha256(BODY).hexdigest()
 WEEK = 7 * 86400

@@ -2,13 +2,11 @@
 
 import asyncio
 import random
-import time
 
 import pytest
 
-from omaha_mirror.config import Address
 from tests.support.mirror import PAYLOAD_PATH, Mirror, MirrorProcess, omaha
-from tests.support.talk import Answer, ask, dial, request
+from tests.support.talk import Answer, dial, request
 from tests.support.upstream import Corrupt, Upstream
 
 HERD = 50
@@ -41,27 +39,6 @@ async def test_a_herd_on_a_cold_cache_costs_one_download(
     assert all(got == payload for got in await asyncio.gather(*machines))
     assert [entry.range for entry in release.requests(PAYLOAD_PATH, "GET")] == [None]
     assert release.bytes_sent(PAYLOAD_PATH) == len(payload)
-
-
-async def test_a_herd_takes_as_long_as_one_download(
-    process: MirrorProcess, release: Upstream, payload: bytes
-) -> None:
-    release.put("/direct", payload)
-    release.throttle(LINE)
-    began = time.monotonic()
-    await ask(Address.parse(release.origin.removeprefix("http://")), "GET", "/direct")
-    alone = time.monotonic() - began
-
-    async def machine() -> bytes:
-        return (await process.get(await process.payload())).body
-
-    began = time.monotonic()
-    got = await asyncio.gather(*(machine() for _ in range(HERD)))
-    together = time.monotonic() - began
-    assert all(body == payload for body in got)
-    # The one bound by the clock: the promise is a tenth more than one download. The second is for
-    # fifty clients in Python that share two busy cores with the mirror.
-    assert together < 1.1 * alone + 1.0
 
 
 @pytest.fixture
