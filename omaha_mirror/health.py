@@ -218,3 +218,18 @@ def packages(condemned: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("packages", State.DEGRADED, words)
     else:
         yield Finding("packages", State.OK, "upstream's bytes are right")
+
+
+def signatures(untrusted: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether packages have the signature that is asked for.
+
+    Args:
+        untrusted: those that have not, with the reason.
+    """
+    if untrusted:
+        named = "; ".join(f"{name}: {why}" for name, why in list(untrusted.items())[:NAMED])
+        words = (
+            f"{len(untrusted)} not offered, as no key of upstream.public_keys vouches for them: {named};"
+            " if the vendor has a new key, add it and reload"
+        )
+        yield Finding("signatures", State.DEGRADED, words)

@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 
 from omaha_mirror import health
 from omaha_mirror.cache import Cache, Ledger
-from omaha_mirror.catalog import Catalog
+from omaha_mirror.catalog import Reason
 from omaha_mirror.config import Config
-from omaha_mirror.expect import expected
+from omaha_mirror.doubts import Doubts
 from omaha_mirror.metrics import Metrics, Queue, readings
 
 
 def fit(
     config: Config,
     metrics: Metrics,
-    catalog: Catalog,
+    doubts: Doubts,
     cache: Cache,
     ledger: Ledger,
     *,
@@ -32,8 +32,9 @@ def fit(
             "disk": room,
         },
         (
-            lambda: health.tracks(catalog.channels()),
-            lambda: health.packages(_condemned(catalog, cache)),
+            lambda: health.tracks(doubts.channels()),
+            lambda: health.packages(doubts.packages().get(Reason.PAYLOAD_WRONG, {})),
+            lambda: health.signatures(doubts.packages().get(Reason.UNTRUSTED, {})),
             also,
         ),
     )
@@ -43,19 +44,9 @@ def fit(
             free=lambda: room.free,
             health=lambda: examine.last,
             fills=cache.fills,
-            channels=catalog.channels,
+            channels=doubts.channels,
             connections=connections,
             queues=queues,
         )
     )
     return examine
-
-
-def _condemned(catalog: Catalog, cache: Cache) -> dict[str, str]:
-    """The packages of offered releases whose bytes keep turning out wrong, and why."""
-    found = {}
-    for release in catalog.current():
-        for file in release.files:
-            if (why := cache.condemned(expected(file).key)) is not None:
-                found[f"{release.board}/{release.version}/{file.name}"] = why
-    return found

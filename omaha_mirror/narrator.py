@@ -23,6 +23,14 @@ def tell(event: events.Event) -> None:
                 reason=event.reason,
                 again_in=round(event.pause, 2),
             )
+        case events.Mended():
+            LOG.warning(
+                "wrong bytes, fetched again",
+                source=event.source,
+                start=event.start,
+                stop=event.stop,
+                some_had_left=event.leaked,
+            )
         case events.FillEnded():
             say = LOG.info if event.outcome is events.Outcome.PROVEN else LOG.warning
             say(

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from omaha_mirror.cache import Expected
 from omaha_mirror.cache.errors import Untrusted
@@ -31,6 +31,7 @@ from omaha_mirror.payload import (
     Signed,
     SignedPrefix,
     Verdicts,
+    read_key,
 )
 from omaha_mirror.payload.header import MAGIC
 from omaha_mirror.payload.reading import exactly
@@ -46,6 +47,11 @@ HEAD = 256 * 1024
 NOTHING = Intervals()
 Keys = Callable[[], Sequence[Key]]
 """Gives the keys that count now; none where nobody asks for a signature."""
+
+
+def keys_in(files: Mapping[str, bytes]) -> tuple[Key, ...]:
+    """The public keys in PEM files, given as what is in each by its path. Raises BadKey."""
+    return tuple(read_key(pem, path) for path, pem in files.items())
 
 
 class PayloadProvers:

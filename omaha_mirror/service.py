@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, suppress
 
 from omaha_mirror import instruments
 from omaha_mirror.ahead import Ahead
@@ -23,20 +22,21 @@ from omaha_mirror.cache import (
     Upkeep,
     events,
 )
+from omaha_mirror.cache.errors import CacheError
+from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.lock import DirectoryLock
 from omaha_mirror.catalog import (
     Catalog,
     Decision,
     Known,
     PackageFile,
-    Reason,
-    Step,
     Wanted,
 )
 from omaha_mirror.catalog.rules import Pin, Rule
 from omaha_mirror.config import Address, Config, Track
 from omaha_mirror.config.changes import adopted
 from omaha_mirror.desk import Desk, rule_of
+from omaha_mirror.doubts import Doubts
 from omaha_mirror.expect import expected
 from omaha_mirror.metrics import Queue
 from omaha_mirror.omaha import AppRequest, Request
@@ -44,7 +44,7 @@ from omaha_mirror.outward import Outward
 from omaha_mirror.overrides import Overrides
 from omaha_mirror.packages import Packages, is_offered
 from omaha_mirror.preview import Opinion
-from omaha_mirror.proof import PayloadProvers
+from omaha_mirror.proof import PayloadProvers, keys_in
 from omaha_mirror.register import Register
 from omaha_mirror.reports import Heard, Sent
 from omaha_mirror.steward import Steward
@@ -88,10 +88,11 @@ class Service:
             self._outward.following(config),
             rng=rng,
         )
-        store = DiskStore(config.cache.directory)
+        self._keys = keys_in(up.key_files)
+        self._store = DiskStore(config.cache.directory)
         self._ledger = Ledger(config.cache.max_size, config.cache.min_free)
         self.cache = Cache(
-            store,
+            self._store,
             self._ledger,
             limits=Limits(max_connections=up.max_connections),
             line=Line(up.rate_limit, up.max_fills),
@@ -99,8 +100,9 @@ class Service:
             when_abandoned=config.cache.when_abandoned,
             hook=self._happened,
             keep=lambda key: is_offered(self.catalog, key),
-            provers=PayloadProvers(),
+            provers=PayloadProvers(lambda: self._keys),
         )
+        self.doubts = Doubts(self.catalog, self.cache)
         self._packages = Packages(self.cache, self._fetcher, rng)
         self._ahead = Ahead(self.catalog, self.cache, self._packages.fetch)
         follows = up.omaha_url is not None
@@ -109,20 +111,21 @@ class Service:
             self.catalog, self.cache, self._packages, self._ahead.have, self.rule, up.app_ids
         )
         self._desk = self._new_desk()
-        self.upkeep = Upkeep(self.cache, store)
+        self.upkeep = Upkeep(self.cache, self._store)
         self._scrubber = Scrubber(self.upkeep, self.cache, self.books.verified)
         self._listeners: dict[str, Callable[[], int]] = {}
         self.examine = instruments.fit(
             config,
             self.metrics,
-            self.catalog,
+            self.doubts,
             self.cache,
             self._ledger,
             also=self.register.findings,
             connections=self._connected,
             queues=self._queues,
         )
-        self._scrubbing: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._proving: asyncio.Task[None] | None = None
         self._lock: DirectoryLock | None = None
 
     def listens(self, name: str, connections: Callable[[], int]) -> None:
@@ -138,7 +141,8 @@ class Service:
     async def start(self) -> None:
         """Open what is on disk, and begin what goes on in the background. Raises what `open` raises."""
         await self.open()
-        self._scrubbing = asyncio.create_task(self._scrubber.run())
+        self._spawn(self._scrubber.run())
+        self._proving = self._spawn(self._prove_again())
         await self._ahead.start()
         await self._outward.open()
         self._desk = self._new_desk()
@@ -167,16 +171,16 @@ class Service:
             self.catalog,
             self._outward.upstream,
             self.rule,
-            self._judged,
+            self.doubts.step,
             self.config.upstream.app_ids,
             lambda: self.config.upstream.forward_events,
         )
 
     async def close(self) -> None:
         """Stop what goes on, fills where they are, and write down what must survive."""
-        if self._scrubbing is not None:
-            self._scrubbing.cancel()
-            await asyncio.wait([self._scrubbing])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._lock is not None:
             await self._ahead.close()
             await self.cache.close()
@@ -200,6 +204,8 @@ class Service:
     def change(self, config: Config) -> None:
         """Take over what can be taken over of another config while everything goes on."""
         self.config = config = adopted(self.config, config)
+        self._keys = keys_in(config.upstream.key_files)
+        self._proving = self._spawn(self._prove_again())
         self.cache.line.change(config.upstream.rate_limit, config.upstream.max_fills)
         self._ledger.max_size = config.cache.max_size
         self._ledger.min_free = config.cache.min_free
@@ -242,16 +248,6 @@ class Service:
     def rule(self, track: str) -> Rule:
         """The same as a rule."""
         return rule_of(self.track(track))
-
-    def _judged(self, step: Step) -> Step:
-        """A release whose bytes keep turning out wrong is not offered until they are good."""
-        if step.known.release is None:
-            return step
-        wrong = self.cache.condemned(expected(step.known.release.payload).key)
-        if wrong is None:
-            return step
-        known = replace(step.known, release=None, reason=Reason.PAYLOAD_WRONG, detail=wrong)
-        return replace(step, known=known)
 
     # Package bytes
 
@@ -305,7 +301,29 @@ class Service:
     def _happened(self, event: events.Event) -> None:
         self.books.happened(event)
 
+    # Keys
+
+    async def _prove_again(self) -> None:
+        """Hold what is here, and was proven by other keys, against those that count now: before a machine asks for it."""
+        for file in [file for release in self.catalog.current() for file in release.files]:
+            with suppress(CacheError, OSError):  # what came of it is an event of the cache
+                if not self._packages.holds(file) and await self._is_all_here(file):
+                    await self._packages.fetch(file)
+
+    async def _is_all_here(self, file: PackageFile) -> bool:
+        """Whether the disk has a whole package, proven or not."""
+        key = expected(file).key
+        return key in self._ledger.entries or await in_worker(self._store.begun, key) >= file.size
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
     # Upstream
 
     async def _learn(self, wanted: Wanted) -> Known:
+        if wanted.imported and self._proving is not None:
+            await asyncio.wait([self._proving])
         return await self._packages.learn(wanted, self._releases)

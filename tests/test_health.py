@@ -22,6 +22,7 @@ from omaha_mirror.health import (
     Room,
     State,
     packages,
+    signatures,
     tracks,
     writable,
 )
@@ -126,6 +127,15 @@ def test_wrong_packages_degrade_and_a_few_are_named() -> None:
     assert found.words.count("SHA-256 differs") == health.NAMED
     assert "9 not offered" in found.words
     assert [f.state for f in packages({})] == [State.OK]
+
+
+def test_packages_that_are_not_signed_degrade_with_what_to_do() -> None:
+    [found] = signatures({f"package-{i}": "it is not signed" for i in range(9)})
+    assert (found.name, found.state) == ("signatures", State.DEGRADED)
+    assert found.words.count("it is not signed") == health.NAMED
+    assert "9 not offered" in found.words
+    assert "add it and reload" in found.words
+    assert list(signatures({})) == []
 
 
 def test_the_worst_finding_counts() -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
 from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.naming import sync_folder
 
 STEP = 1024 * 1024
 
@@ -54,11 +55,16 @@ def part_name(path: Path, number: int) -> Path:
 
 
 class Parts:
-    """Writes a file on from where it ends, or parts of `split` bytes.
+    """Writes a file, or parts of `split` bytes, under other names until the last byte is there.
 
     Args:
         path: the file, or what the names of the parts begin with.
         split: bytes of a part; None for one file.
+
+    Attributes:
+        is_whole: whether the file is there, under its own name; nothing is written then.
+        files: what is there of it.
+        position: how many bytes that is.
 
     Raises:
         OSError: what is there cannot be gone on with.
@@ -67,11 +73,14 @@ class Parts:
     def __init__(self, path: Path, split: int | None) -> None:
         self._path = path
         self._split = split
-        self.files = parts_of(path)
+        self._aside = path.with_name(f"{path.name}.partial")
+        self.is_whole = bool(parts_of(path))
+        name = path if self.is_whole else self._aside
+        self.files = parts_of(name)
         sizes = [file.stat().st_size for file in self.files]
         self.position = sum(sizes)
-        whole = sizes == [] or (self.files == [path]) == (split is None)
-        if not whole or any(size != split for size in sizes[:-1]) or self._over(sizes):
+        fits = sizes == [] or (self.files == [name]) == (split is None)
+        if not fits or any(size != split for size in sizes[:-1]) or self._over(sizes):
             raise OSError(f"{self.files[0]} was begun in parts of another size: remove all of them")
 
     def _over(self, sizes: list[int]) -> bool:
@@ -80,10 +89,10 @@ class Parts:
     def write(self, data: bytes) -> None:
         """Write the next bytes. Raises OSError."""
         while data:
-            name, room = self._path, len(data)
+            name, room = self._aside, len(data)
             if self._split is not None:
                 number, used = divmod(self.position, self._split)
-                name, room = part_name(self._path, number), self._split - used
+                name, room = part_name(self._aside, number), self._split - used
             if name not in self.files:
                 self.files.append(name)
             with name.open("ab", buffering=0) as file:
@@ -91,8 +100,21 @@ class Parts:
             self.position += count
             data = data[count:]
 
-    def sync(self) -> None:
-        """Make all of it survive a power cut: the stick is pulled out next. Raises OSError."""
+    def settle(self) -> None:
+        """Give it its name, so that it survives a power cut: the stick is pulled out next. Raises OSError."""
         for file in self.files:
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
+        if not self.is_whole:
+            named = [part_name(self._path, number) for number in range(len(self.files))]
+            named = named if self._split is not None else [self._path]
+            # The first part comes last: without it, nothing counts as there.
+            for file, name in reversed(list(zip(self.files, named, strict=True))):
+                file.rename(name)
+            self.files, self.is_whole = named, True
+        sync_folder(self._path.parent)
+
+    def discard(self) -> None:
+        """Remove what was written. Raises OSError."""
+        for file in self.files:
+            file.unlink()

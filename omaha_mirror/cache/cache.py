@@ -119,7 +119,7 @@ class Cache:
 
     def refused(self, key: str) -> str | None:
         """Why the blob is not to be served although its bytes are right, or None: unsigned, for one."""
-        return self._verdicts.refused(key, self._provers.terms)
+        return self._verdicts.refused(key, self._provers)
 
     def fills(self) -> list[Progress]:
         """The fills under way and in the queue."""
@@ -323,10 +323,12 @@ class Cache:
             self._verdicts.right(key)
             outcome = events.Outcome.PROVEN
             return proof
+        except Untrusted as error:
+            outcome, reason = events.Outcome.UNTRUSTED, str(error)
+            await in_worker(self._store.refuse, key, Refusal(reason, error.terms))
+            raise
         except GenerationEnded as error:
             outcome, reason = events.Outcome.WRONG, str(error)
-            if isinstance(error, Untrusted):
-                await in_worker(self._store.refuse, key, Refusal(reason, error.terms))
             raise
         except Exception:
             outcome, reason = events.Outcome.FAILED, str(fill.failure)
@@ -338,10 +340,8 @@ class Cache:
             if self._fills.get(key) is fill:
                 del self._fills[key]
             del self._tasks[fill]
-            seconds = time.monotonic() - began
-            self._hook(
-                events.FillEnded(key, fill.source.name, fill.fetched, seconds, outcome, reason)
-            )
+            told = key, fill.source.name, fill.fetched, time.monotonic() - began, outcome, reason
+            self._hook(events.FillEnded(*told))
 
 
 def _retrieve(task: asyncio.Task[Proof]) -> None:

@@ -16,6 +16,7 @@ class Outcome(StrEnum):
 
     PROVEN = "proven"
     WRONG = "wrong"
+    UNTRUSTED = "untrusted"
     FAILED = "failed"
     STOPPED = "stopped"
 

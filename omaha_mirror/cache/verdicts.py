@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from omaha_mirror.cache.inventory import Refusal
+from omaha_mirror.cache.prover import Provers
 
 ROUNDS = 3
 """How often bytes may turn out wrong before a blob is condemned."""
@@ -58,10 +59,10 @@ class Verdicts:
         """The bytes are as expected, and not to be served all the same."""
         self._refusals[key] = refusal
 
-    def refused(self, key: str, terms: str) -> str | None:
-        """Why the blob is not to be served under these terms, or None."""
+    def refused(self, key: str, provers: Provers) -> str | None:
+        """Why the blob is not to be served under the terms there are now, or None."""
         refusal = self._refusals.get(key)
-        return refusal.reason if refusal is not None and refusal.terms == terms else None
+        return refusal.reason if refusal is not None and refusal.terms == provers.terms else None
 
     def right(self, key: str) -> None:
         """The blob was proven; who has the head of another generation is still not to get its tail."""

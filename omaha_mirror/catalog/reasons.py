@@ -20,6 +20,7 @@ class Reason(StrEnum):
     UNREACHABLE = "upstream-unreachable"
     INCOMPLETE = "incomplete"
     PAYLOAD_WRONG = "payload-wrong"
+    UNTRUSTED = "payload-untrusted"
     SIDECAR_DISAGREES = "sidecar-disagrees"
     DELAYED = "delayed"
     NOT_ITS_TURN = "not-its-turn"
@@ -45,6 +46,7 @@ WORDS = {
     Reason.UNREACHABLE: "upstream cannot be reached and the release is not known yet",
     Reason.INCOMPLETE: "a package that belongs to the release cannot be had",
     Reason.PAYLOAD_WRONG: "upstream's bytes do not match their digest",
+    Reason.UNTRUSTED: "the payload is not a full one that a key of upstream.public_keys has signed",
     Reason.SIDECAR_DISAGREES: "what the release server has differs from the manifest",
     Reason.DELAYED: "the track holds new releases back for its delay",
     Reason.NOT_ITS_TURN: "the track's ramp has not come to this machine yet",

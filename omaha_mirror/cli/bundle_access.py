@@ -23,6 +23,7 @@ from omaha_mirror.desk import rule_of
 from omaha_mirror.expect import expected
 from omaha_mirror.overrides import Overrides
 from omaha_mirror.packages import is_offered
+from omaha_mirror.proof import PayloadProvers, keys_in
 
 AT = "/api/v1/bundle/"
 
@@ -103,7 +104,13 @@ async def _stopped(config: Config) -> AsyncIterator[BundleAccess]:
     up, state = config.upstream, config.state_directory
     store = DiskStore(config.cache.directory)
     ledger = Ledger(config.cache.max_size, config.cache.min_free)
-    cache = Cache(store, ledger, keep=lambda key: is_offered(catalog, key))
+    keys = keys_in(up.key_files)
+    cache = Cache(
+        store,
+        ledger,
+        keep=lambda key: is_offered(catalog, key),
+        provers=PayloadProvers(lambda: keys),
+    )
     overrides = Overrides(state / "overrides.json")
     await overrides.start()
 

@@ -25,6 +25,7 @@ from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
 from omaha_mirror.config import Address, Config
 from omaha_mirror.health import State, writable
+from omaha_mirror.proof import keys_in
 
 LIMIT = 256 * 1024
 DESCRIPTORS = 4096
@@ -40,6 +41,7 @@ async def examine_host(config: Config) -> list[Found]:
         ("state", lambda: [directory("state", state)]),
         ("disk", lambda: [disk(config)]),
         ("token", lambda: [token(config)]),
+        ("keys", lambda: keys(config)),
     ]
     found = [look for name, check in looks for look in await _patiently(name, check)]
     try:
@@ -131,6 +133,16 @@ def token(config: Config) -> Found:
     if mode & 0o077:
         return warn("token", f"{place} can be read by others ({mode:o}): chmod 600 {place}")
     return ok("token", f"{place} is a secret")
+
+
+def keys(config: Config) -> list[Found]:
+    """Whose signature packages must have."""
+    found = keys_in(config.upstream.key_files)
+    if not found:
+        return [ok("keys", "no key: machines alone check the signature; see upstream.public_keys")]
+    return [
+        ok("keys", f"{key.name}: RSA, {key.public.key_size} bits, id {key.id}") for key in found
+    ]
 
 
 def descriptors(running: DirectoryInUse | None) -> Found:

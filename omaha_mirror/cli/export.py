@@ -36,8 +36,9 @@ def export(
     """Write a release, all that machines must step through before it, and their packages into one tar.
 
     What is not here yet is fetched first, if the mirror runs. All system extensions come along, and the packages of
-    the OEMs in use here. An export that was broken off goes on where it ended: call it again. A FILE that is part of
-    something else is left alone; the exit status is then 4. `omaha-mirror import` takes FILE in.
+    the OEMs in use here. Until the last byte is there and right, it is FILE.partial; an export that was broken off goes
+    on where it ended: call it again. A FILE that is something else is left alone, and what turns out damaged is removed;
+    the exit status is then 4. `omaha-mirror import` takes FILE in.
     """
     from omaha_mirror.bundle import Wish
     from omaha_mirror.cli import export_work

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
 from pathlib import Path
 
@@ -46,8 +47,7 @@ def run(wish: Wish, output: Path, size: str | None, config_path: Path | None) ->
     try:
         asyncio.run(inside())
     except BadBundle as error:
-        where = "" if output == STDOUT else f"{output} is no good as it is, remove it: "
-        click.echo(f"Error: {where}{error}", err=True)
+        click.echo(f"Error: {error}", err=True)
         raise SystemExit(Exit.VERIFICATION_FAILED) from None
     except Refused as error:
         click.echo(f"Error: {error}", err=True)
@@ -84,10 +84,27 @@ async def _write(
         written += len(data)
         watch.received(written)
 
+    def more(offset: int) -> AsyncGenerator[bytes]:
+        is_whole = parts is not None and parts.is_whole
+        return read_files(()) if is_whole else access.stream(wish, offset)
+
     begun = read_files(parts.files if parts is not None else ())
-    await carry(announced, begun, lambda offset: access.stream(wish, offset), write)
+    try:
+        await carry(announced, begun, more, write)
+    except BadBundle as error:
+        if parts is None:
+            raise
+        if parts.is_whole:
+            raise BadBundle(
+                f"{output} is something else, and was left alone: remove it, or name another file: {error}"
+            ) from None
+        await in_worker(parts.discard)
+        raise BadBundle(
+            f"{error}; what was there of {output} is removed: export again. If it is damaged once"
+            " more, `omaha-mirror cache verify` finds what rotted on the mirror"
+        ) from None
     if parts is not None:
-        await in_worker(parts.sync)
+        await in_worker(parts.settle)
         names = ", ".join(map(str, parts.files))
         click.echo(f"{names}: {decimal(announced.size)}", err=True)
 

@@ -20,6 +20,7 @@ from pydantic import (
 
 from omaha_mirror.config import urls
 from omaha_mirror.config.edge import PackagesAuth, TlsConfig
+from omaha_mirror.config.key_file import PublicKey
 from omaha_mirror.config.section import (
     Duration,
     Listen,
@@ -157,6 +158,8 @@ class UpstreamConfig(Section):
     """The applications that machines are; UUIDs, kept in lower case and without braces."""
     allowed_hosts: tuple[Annotated[str, AfterValidator(urls.origin_pattern)], ...] = ()
     """Further origins to fetch from, as configured; `allowed` has the whole list."""
+    public_keys: Annotated[tuple[PublicKey, ...], AfterValidator(unique)] = ()
+    """PEM; with any, packages that machines with these keys would not take are refused."""
     ca_file: Annotated[Location, AfterValidator(_readable)] | None = None
     """PEM certificates to trust besides the system's."""
     proxy: Annotated[
@@ -178,6 +181,11 @@ class UpstreamConfig(Section):
     """Packages fetched at one time; the others wait their turn."""
     rate_limit: Annotated[Size, Field(ge=1024)] | None = None
     """Bytes a second for all that is fetched together."""
+
+    @property
+    def key_files(self) -> dict[str, bytes]:
+        """What is in each of `public_keys`, by its path."""
+        return {str(file.path): file.pem for file in self.public_keys}
 
     @property
     def allowed(self) -> tuple[str, ...]:
@@ -254,6 +262,7 @@ APPLIED_AT_ONCE = frozenset(
         "cache.max_size",
         "cache.min_free",
         "release_layout",
+        "upstream.public_keys",
         "upstream.poll_interval",
         "upstream.forward_events",
         "upstream.fallback_to_upstream",

@@ -51,7 +51,8 @@ def _network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         raise ValueError(f"{error}: write an address or a network such as 10.0.0.0/8") from None
 
 
-def _path(path: Path, info: ValidationInfo) -> Path:
+def located(path: Path, info: ValidationInfo) -> Path:
+    """The path, from the folder of the config file on. Raises ValueError."""
     if str(path).startswith("~"):
         raise ValueError(f"~ is not expanded here: write the whole path instead of {path}")
     folder: Path = info.context if isinstance(info.context, Path) else Path.cwd()
@@ -123,7 +124,7 @@ Release = Annotated[
     str, AfterValidator(_version), WithJsonSchema({"type": "string", "pattern": _RELEASE})
 ]
 """The version of a release."""
-Location = Annotated[Path, AfterValidator(_path)]
+Location = Annotated[Path, AfterValidator(located)]
 """A path; a relative one is relative to the folder of the config file."""
 
 

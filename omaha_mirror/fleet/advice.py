@@ -24,6 +24,7 @@ ADVICE = {
     "upstream-unreachable": "Bring the line to upstream back; then the machine's next check is enough.",
     "incomplete": "Bring the missing package back upstream, or leave it out of the track's packages.",
     "payload-wrong": "Upstream's file must be mended, or another version chosen: what it sends is not what it announced.",
+    "payload-untrusted": "Find out who put it upstream; if the vendor has a new key, add it to upstream.public_keys and reload.",
     "withdrawn-upstream": _UPSTREAM,
     "no-update-upstream": _UPSTREAM,
     "upstream-busy": f"Upstream's limits let others go first. {_WAITS}",

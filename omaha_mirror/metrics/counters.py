@@ -36,8 +36,8 @@ UpstreamError = Literal["package", "omaha", "refused"]
 REFUSALS = ("bad-request", "bad-omaha", "not-found", "no-password", "not-over-tls")
 ERRORS = (
     *REFUSALS,
-    *("gone-upstream", "begin-again", "nothing-in-time", "wrong-bytes", "not-allowed", "upstream"),
-    *("no-room", "stopping", "cache", "disk", "unexpected"),
+    *("gone-upstream", "begin-again", "nothing-in-time", "wrong-bytes", "untrusted", "not-allowed"),
+    *("upstream", "no-room", "stopping", "cache", "disk", "unexpected"),
 )
 """The kinds of trouble that an answer to a client can have."""
 
@@ -114,8 +114,13 @@ class Metrics:
         )
         self._wrong = count(
             "verification_failures",
-            "Packages whose bytes turned out wrong: while they came (fill), or on the disk (scrub).",
-            found=("fill", "scrub"),
+            "Packages whose bytes turned out wrong: while they came (fill), or on the disk (scrub); and those that"
+            " no key of upstream.public_keys has signed (signature).",
+            found=("fill", "scrub", "signature"),
+        )
+        self._mended = count(
+            "mended_bytes",
+            "Bytes of packages that were fetched again because they were wrong when they came.",
         )
         self._verified = count(
             "verified_blobs",
@@ -203,6 +208,10 @@ class Metrics:
                 self._fills.add(event.outcome)
                 if event.outcome is events.Outcome.WRONG:
                     self._wrong.add("fill")
+                if event.outcome is events.Outcome.UNTRUSTED:
+                    self._wrong.add("signature")
+            case events.Mended():
+                self._mended.add(count=event.stop - event.start)
             case events.NotKept():
                 self._not_kept.add()
             case events.Evicted():

@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 PREFIX = "omaha_mirror_"
 OTHER = "other"
-FEW = 16
+FEW = 20
 """A counter with no more series has all of them from the start, so that `increase()` sees the first count."""
 
 Kind = Literal["counter", "gauge", "info"]

@@ -9,7 +9,7 @@
 """
 
 from omaha_mirror.payload.errors import BadKey, NotAPayload, PayloadError
-from omaha_mirror.payload.keys import Key, load_keys, read_key
+from omaha_mirror.payload.keys import Key, load_keys, read_key, read_pem
 from omaha_mirror.payload.manifest import (
     Info,
     Manifest,
@@ -45,5 +45,6 @@ __all__ = [
     "read_manifest",
     "read_metadata",
     "read_metadata_if_ready",
+    "read_pem",
     "verify",
 ]

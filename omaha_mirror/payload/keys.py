@@ -72,16 +72,12 @@ def read_key(pem: bytes, name: str) -> Key:
     return Key(hashlib.sha256(spki).hexdigest()[:16], name, public)
 
 
-def load_keys(paths: Iterable[Path]) -> tuple[Key, ...]:
-    """Read PEM files, one key each.
+def read_pem(path: Path) -> bytes:
+    """Read a PEM file, and see that it holds one key.
 
     Raises:
-        BadKey: one cannot be read, or used.
+        BadKey: it cannot be read, or used.
     """
-    return tuple(read_key(_pem(path), str(path)) for path in paths)
-
-
-def _pem(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             pem = file.read(SIZE_LIMIT + 1)
@@ -89,4 +85,14 @@ def _pem(path: Path) -> bytes:
         raise BadKey(f"{path} cannot be read: {error.strerror}") from None
     if len(pem) > SIZE_LIMIT:
         raise BadKey(f"{path} is larger than {SIZE_LIMIT} bytes: no PEM public key")
+    read_key(pem, str(path))
     return pem
+
+
+def load_keys(paths: Iterable[Path]) -> tuple[Key, ...]:
+    """Read PEM files, one key each.
+
+    Raises:
+        BadKey: one cannot be read, or used.
+    """
+    return tuple(read_key(read_pem(path), str(path)) for path in paths)

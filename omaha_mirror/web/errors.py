@@ -44,6 +44,8 @@ TABLE: tuple[tuple[type[BaseException], Reply], ...] = (
     (cache.SourceGone, Reply(404, "warning", "gone-upstream")),
     (cache.Spoilt, Reply(416, "info", "begin-again")),
     (cache.NotInTime, Reply(504, "warning", "nothing-in-time")),
+    (cache.Distrusted, Reply(502, "error", "untrusted")),
+    (cache.Untrusted, Reply(502, "error", "untrusted")),
     (cache.Condemned, Reply(502, "error", "wrong-bytes")),
     (cache.GenerationEnded, Reply(502, "error", "wrong-bytes")),
     (cache.SourceRefused, Reply(502, "error", "not-allowed")),

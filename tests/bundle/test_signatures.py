@@ -12,7 +12,9 @@ from omaha_mirror.catalog import Catalog, Known, Wanted
 from omaha_mirror.omaha import FLATCAR_APP_ID
 from omaha_mirror.payload import Key, load_keys
 from omaha_mirror.proof import PayloadProvers
-from tests.bundle.scene import BOARD, bundle_of, pieces
+from tests.bundle import scene
+from tests.bundle.scene import BOARD, bundle_of, pieces, without_line
+from tests.e2e.site import Box
 from tests.payload.build import DATA, build, private_key, public_key
 from tests.support.mirror import PAYLOAD, real_payload
 from tests.support.nebraska import Nebraska
@@ -83,6 +85,24 @@ async def test_what_machines_would_not_take_is_refused(
         await take_in(tmp_path, bundle, keys)
     assert not [*(tmp_path / "cache" / "blobs").iterdir()]
     assert not [*(tmp_path / "cache" / "incoming").iterdir()]
+
+
+async def test_what_was_imported_before_there_was_a_key_goes_on_if_it_is_signed(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    """There is no line: what is here is judged from the disk."""
+    bundle = await bundle_with(tmp_path, upstream, real_payload())
+    async with without_line(tmp_path) as mirror:
+        await scene.take_in(mirror, bundle)
+        await Box(mirror).offer()
+    for keys, offered in (([FLATCAR], True), ([WRONG, FLATCAR], True), ([WRONG], False)):
+        settings = {"public_keys": list(map(str, keys))}
+        async with without_line(tmp_path, upstream=settings) as mirror:
+            box = Box(mirror)
+            if offered:
+                assert await box.download(await box.offer()) == real_payload()
+            else:
+                await box.nothing()
 
 
 async def test_one_of_several_keys_is_enough(tmp_path: Path, upstream: Upstream) -> None:

@@ -103,7 +103,7 @@ async def test_what_is_not_signed_completes_nowhere_and_is_tried_once(
             with pytest.raises(Distrusted, match=words):
                 await place.read(source, at)
     assert len(source.opens) == opened
-    assert [e.outcome for e in site.all(FillEnded)] == [Outcome.WRONG]
+    assert [e.outcome for e in site.all(FillEnded)] == [Outcome.UNTRUSTED]
     assert site.files("blobs") + site.files("partial") == []
 
 

@@ -31,13 +31,16 @@ from omaha_mirror.cli.findings import Found, fail, in_thread, ok, warn
 from omaha_mirror.config import Address, Config
 from omaha_mirror.health import Examiner, Finding, State
 from omaha_mirror.metrics import Metrics
+from omaha_mirror.payload import load_keys
 from omaha_mirror.web.admin.app import AdminApp
 from omaha_mirror.web.admin.health_api import HealthApi
 from omaha_mirror.web.server import Handler, Listener
+from tests.payload.build import DATA
 from tests.support.nebraska import Nebraska
 from tests.support.talk import PATIENCE
 from tests.support.upstream import Hangup, Status, Upstream
 
+KEY = DATA / "update-payload-key.pub.pem"
 VERSION = "3815.2.1"
 PAYLOAD = "flatcar_production_update.gz"
 PATH = f"/amd64-usr/{VERSION}/{PAYLOAD}"
@@ -199,6 +202,18 @@ def test_a_cache_on_two_file_systems_is_found(tmp_path: Path) -> None:
     assert found.state == "fail"
     (tmp_path / "blobs").unlink()
     assert list(file_system(tmp_path)) == []
+
+
+def test_keys_are_named_with_their_ids_and_their_absence_is_said(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    [none] = doctor_host.keys(config(tmp_path, upstream))
+    assert (none.check, none.state) == ("keys", "ok")
+    assert "machines alone check the signature" in none.words
+    change = {"upstream": {"public_keys": [str(KEY)]}}
+    [found] = doctor_host.keys(config(tmp_path, upstream, **change))
+    [key] = load_keys([KEY])
+    assert (found.state, found.words) == ("ok", f"{KEY}: RSA, 2048 bits, id {key.id}")
 
 
 @pytest.mark.parametrize(

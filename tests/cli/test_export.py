@@ -15,6 +15,8 @@ from tests.support.nebraska import Nebraska
 from tests.support.talk import PATIENCE
 from tests.support.upstream import Upstream
 
+pytestmark = pytest.mark.long
+
 ASKED = ("--track", "stable", "--oem", "azure")
 FILE = f"/amd64-usr/{TARGET}/{PAYLOAD}"
 
@@ -48,16 +50,18 @@ async def test_what_is_not_here_is_fetched_first_and_once(
 
 
 async def test_it_goes_on_where_it_was_broken_off(tmp_path: Path, nebraska: Nebraska) -> None:
-    out = tmp_path / "stable.tar"
+    out, partial = tmp_path / "stable.tar", tmp_path / "stable.tar.partial"
     async with process(tmp_path, nebraska):
         await export(tmp_path, out)
         whole = out.read_bytes()
         for count in (600, 70_000, len(whole)):
-            os.truncate(out, 0)
-            out.write_bytes(whole[:count])
+            out.unlink()
+            partial.write_bytes(whole[:count])
             done = await export(tmp_path, out)
-            assert (done.status, out.read_bytes()) == (0, whole)
+            assert (done.status, out.read_bytes(), partial.exists()) == (0, whole, False)
             assert f"goes on at {count}" in done.err
+        assert (await export(tmp_path, out)).status == 0
+        assert out.read_bytes() == whole
 
 
 @pytest.mark.parametrize("at", [3, 60_000])
@@ -67,23 +71,27 @@ async def test_a_file_that_is_no_part_of_it_is_left_alone(
     out = tmp_path / "stable.tar"
     async with process(tmp_path, nebraska):
         await export(tmp_path, out)
-        data = bytearray(out.read_bytes()[:70_000])
+        data = bytearray(out.read_bytes())
         data[at] ^= 1
-        out.write_bytes(data)
-        done = await export(tmp_path, out)
-        assert done.status == 4
-        assert f"{out} is no good as it is, remove it" in done.err
+        for size in (70_000, len(data)):
+            out.write_bytes(data[:size])
+            done = await export(tmp_path, out)
+            assert done.status == 4
+            assert out.read_bytes() == data[:size]
+            assert f"{out} is something else, and was left alone" in done.err
 
 
 async def test_another_bundle_is_not_gone_on_with(tmp_path: Path, nebraska: Nebraska) -> None:
-    out = tmp_path / "stable.tar"
+    out, partial = tmp_path / "stable.tar", tmp_path / "stable.tar.partial"
     async with process(tmp_path, nebraska):
         await export(tmp_path, out)
-        out.write_bytes(out.read_bytes()[:70_000])
+        partial.write_bytes(out.read_bytes()[:70_000])
+        out.unlink()
         more = ("--track", "stable", "--version", FLOORS[0], "-o", str(out))
         done = await run(tmp_path, "export", *more)
-        assert done.status == 4
+        assert (done.status, out.exists(), partial.exists()) == (4, False, False)
         assert "belongs to another bundle" in done.err
+        assert (await run(tmp_path, "export", *more)).status == 0
 
 
 async def test_it_is_split_and_goes_on_in_the_right_part(
@@ -99,6 +107,8 @@ async def test_it_is_split_and_goes_on_in_the_right_part(
         assert b"".join((tmp_path / name).read_bytes() for name in names) == whole
         (tmp_path / names[2]).unlink()
         os.truncate(tmp_path / names[1], 10_000)
+        for name in names[:2]:
+            (tmp_path / name).rename(tmp_path / name.replace(".tar.", ".tar.partial."))
         assert (await export(tmp_path, part, "--split", "50kB")).status == 0
         assert b"".join((tmp_path / name).read_bytes() for name in names) == whole
         done = await export(tmp_path, part, "--split", "40kB")
@@ -154,11 +164,19 @@ async def test_the_exit_status_tells_what_is_missing(tmp_path: Path, nebraska: N
 
 
 async def test_rot_on_the_mirror_never_makes_a_bundle(tmp_path: Path, nebraska: Nebraska) -> None:
-    out = tmp_path / "stable.tar"
+    out, partial = tmp_path / "stable.tar", tmp_path / "stable.tar.partial"
     async with process(tmp_path, nebraska):
         await export(tmp_path, tmp_path / "first.tar")
         [blob, *_] = [p for p in (tmp_path / "cache" / "blobs").glob("??/*") if not p.suffix]
         with blob.open("r+b") as file:
+            right = file.read(6)
+            file.seek(0)
             file.write(b"rotten")
         done = await export(tmp_path, out)
         assert (done.status, "is damaged: its SHA-256 is wrong" in done.err) == (4, True)
+        assert (out.exists(), partial.exists()) == (False, False)
+        assert "omaha-mirror cache verify" in done.err
+        with blob.open("r+b") as file:
+            file.write(right)
+        assert (await export(tmp_path, out)).status == 0
+        assert out.read_bytes() == (tmp_path / "first.tar").read_bytes()

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,13 @@ from omaha_mirror.cache.lock import in_use
 from tests.bundle.scene import NO_LINE, bundle_of, files_below, release
 from tests.cli.running import Done, run
 from tests.e2e.site import STEPS, TARGET, Box, body
-from tests.support.mirror import MirrorProcess, settings
+from tests.payload.build import DATA, build, private_key
+from tests.support.mirror import MirrorProcess, real_payload, settings
 from tests.support.nebraska import Nebraska
 from tests.support.talk import PATIENCE
 from tests.support.upstream import Upstream
 
+KEY = DATA / "update-payload-key.pub.pem"
 CHANGES = {"default_track": "follow", "tracks": {}}
 LINE = f"stable amd64-usr: {' -> '.join(STEPS)}, 132.0 kB new\n"
 
@@ -146,6 +149,35 @@ async def test_a_folder_with_a_payload_is_taken(stopped: Path, tmp_path: Path) -
     assert (done.status, "add --track" in done.err) == (2, True)
     done = await import_(stopped, folder, "--track", "stable", "--version", TARGET)
     assert (done.status, done.out) == (0, f"stable amd64-usr: {TARGET}, 40.0 kB new\n")
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["running", "stopped"])
+async def test_with_keys_a_folder_with_an_unsigned_payload_changes_nothing(
+    tmp_path: Path, runs: bool
+) -> None:
+    folder, site = tmp_path / "stick", tmp_path / "site"
+    for path in (folder, site):
+        path.mkdir()
+    changes = {**CHANGES, "upstream": {"public_keys": [str(KEY)]}}
+    told = ("--track", "stable", "--version", TARGET)
+    async with AsyncExitStack() as stack:
+        process = MirrorProcess(site, NO_LINE, **changes)
+        if runs:
+            await stack.enter_async_context(process)
+        for payload, words in (
+            (build([b"data" * 500]), "it is not signed"),
+            (
+                build([b"data" * 500], signers=[(2, private_key("another"))]),
+                "it is signed, and by none of the given keys",
+            ),
+        ):
+            (folder / "update.gz").write_bytes(payload)
+            done = await import_(site, folder, *told)
+            assert (done.status, done.out) == (4, "")
+            assert f"update.gz cannot be taken: {words}" in done.err
+        assert not [name for name in files_below(site) if name.startswith("cache/blobs")]
+        (folder / "update.gz").write_bytes(real_payload())
+        assert (await import_(site, folder, *told)).status == 0
 
 
 async def test_what_breaks_off_here_is_told_as_what_it_is(stopped: Path, tmp_path: Path) -> None:

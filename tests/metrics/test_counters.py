@@ -103,6 +103,9 @@ def test_what_the_cache_tells_is_counted() -> None:
     metrics.happened(events.Evicted("k", 5))
     metrics.happened(events.Trouble("k", "u", 0, "dropped", 1.0))
     metrics.happened(events.Opened("k", "hit"))
+    metrics.happened(events.Mended("k", "u", 100, 150, leaked=False))
+    assert value(metrics, "mended_bytes_total") == 50
+    assert value(metrics, "verification_failures_total", found="signature") == 1
     assert value(metrics, "fetched_bytes_total") == 10 * len(events.Outcome)
     for outcome in events.Outcome:
         assert value(metrics, "fills_total", outcome=outcome) == 1

@@ -85,7 +85,7 @@ class TracksApi:
 
     async def _tracks(self, _: web.BaseRequest) -> web.StreamResponse:
         """The tracks: the rule in force, what is offered, and what upstream said."""
-        channels = self._service.steward.channels()
+        channels = self._service.doubts.channels()
         names = {
             *self._service.config.tracks,
             *(override.track for override in self._service.overrides.all()),
@@ -130,13 +130,13 @@ class TracksApi:
     def _info(self, track: str) -> TrackInfo:
         override = self._service.overrides.get(track)
         rule = self._service.track(track)
-        channels = tuple(c for c in self._service.steward.channels() if c.track == track)
+        channels = tuple(c for c in self._service.doubts.channels() if c.track == track)
         return TrackInfo(
             track=track,
             rule=written(rule),
             configured=written(self._service.config.track(track)),
             overridden=override.since if override is not None else None,
-            offered=tuple(offered(rule, channels, self._service.catalog.current())),
+            offered=tuple(offered(rule, channels, self._service.doubts.releases())),
             channels=channels,
         )
 

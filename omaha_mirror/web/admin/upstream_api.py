@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from omaha_mirror.ahead import NotHere, Warmth
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.catalog.channel import ChannelStatus
+from omaha_mirror.doubts import Doubts
 from omaha_mirror.steward import Steward
 from omaha_mirror.web.admin.answers import (
     CHANGE,
@@ -56,10 +57,11 @@ class Synced:
 
 
 class UpstreamApi:
-    """Asks a steward."""
+    """Asks a steward; what is to be said against its releases is told too."""
 
-    def __init__(self, steward: Steward) -> None:
+    def __init__(self, steward: Steward, doubts: Doubts) -> None:
         self._steward = steward
+        self._doubts = doubts
 
     def routes(self) -> tuple[Route, ...]:
         """What it answers."""
@@ -78,7 +80,7 @@ class UpstreamApi:
     async def _sync(self, request: web.BaseRequest) -> web.StreamResponse:
         """Ask upstream now about a track, or about all that are followed."""
         track = (await read_model(request, Sync)).track
-        found = await self._steward.sync(track)
+        found = self._doubts.over(await self._steward.sync(track))
         if track is not None and not found:
             raise BadRequest("that track is not one that is followed", 404)
         return as_json(asdict(Synced(tuple(found))))

@@ -102,14 +102,14 @@ class Fragments:
 
     async def _tracks(self, now: float) -> Values:
         overrides = {override.track: override.since for override in self._service.overrides.all()}
-        known = self._service.catalog.current()
+        known = self._service.doubts.releases()
         try:
             counted = await self._reader.count_by("track", seen_since=now - svg.SPAN)
         except FleetUnavailable:
             counted = None
         return {
             "tracks": stock.tracks(
-                self._service.steward.channels(),
+                self._service.doubts.channels(),
                 {*self._service.config.tracks, *overrides},
                 counted,
                 self._service.rule,

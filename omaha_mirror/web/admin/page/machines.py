@@ -216,7 +216,7 @@ def troubles(
             ),
         )
         for time, event in fills
-        if event.outcome in (Outcome.WRONG, Outcome.FAILED)
+        if event.outcome in (Outcome.WRONG, Outcome.UNTRUSTED, Outcome.FAILED)
     ]
     found.sort(key=lambda entry: entry[0], reverse=True)
     return [trouble for _, trouble in found[:most]]

@@ -17,6 +17,7 @@ UNDER_WAY = (State.GRANTED, State.DOWNLOADING, State.DOWNLOADED, State.INSTALLED
 OUTCOMES = {
     Outcome.PROVEN: "arrived and verified",
     Outcome.WRONG: "wrong bytes, fetched again",
+    Outcome.UNTRUSTED: "not signed as it must be",
     Outcome.FAILED: "failed",
     Outcome.STOPPED: "stopped",
 }

@@ -1,0 +1,96 @@
+"""What the cache knows against releases that the catalog would offer: bytes that are wrong, or that nobody trusted signed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from omaha_mirror.cache import Cache
+from omaha_mirror.catalog import Catalog, PackageFile, Reason, Release, Step
+from omaha_mirror.catalog.channel import ChannelStatus
+from omaha_mirror.expect import expected
+
+Doubt = tuple[Reason, str]
+"""Why a package cannot be had: `UNTRUSTED` or `PAYLOAD_WRONG`, and the same for people."""
+
+
+class Doubts:
+    """Asked before every offer; waits for nothing.
+
+    Args:
+        catalog: of releases.
+        cache: of their packages.
+    """
+
+    def __init__(self, catalog: Catalog, cache: Cache) -> None:
+        self._catalog = catalog
+        self._cache = cache
+
+    def about(self, file: PackageFile) -> Doubt | None:
+        """What is to be said against a package, if anything."""
+        key = expected(file).key
+        if (why := self._cache.refused(key)) is not None:
+            return Reason.UNTRUSTED, why
+        if (why := self._cache.condemned(key)) is not None:
+            return Reason.PAYLOAD_WRONG, why
+        return None
+
+    def step(self, step: Step) -> Step:
+        """A step, of which a release counts as known only as far as its packages can be had."""
+        known, release = step.known, step.known.release
+        if release is None:
+            return step
+        if (doubt := self.about(release.payload)) is not None:
+            reason, why = doubt
+            return replace(step, known=replace(known, release=None, reason=reason, detail=why))
+        lacking = {
+            name: doubt[1]
+            for name in known.looked_up
+            if (file := release.file(name)) is not None and (doubt := self.about(file)) is not None
+        }
+        if not lacking:
+            return step
+        return replace(step, known=replace(known, lacking={**known.lacking, **lacking}))
+
+    def channels(self) -> list[ChannelStatus]:
+        """Where tracks lead, for operators."""
+        return self.over(self._catalog.channels())
+
+    def over(self, channels: Iterable[ChannelStatus]) -> list[ChannelStatus]:
+        """The same channels, whose steps are not offered where their payload cannot be had."""
+        doubted = {
+            (release.app_id, release.board, release.version): doubt[0]
+            for release in self._catalog.current()
+            if (doubt := self.about(release.payload)) is not None
+        }
+        if not doubted:
+            return list(channels)
+        return [
+            replace(
+                channel,
+                steps=tuple(
+                    replace(
+                        step,
+                        state=doubted.get(
+                            (channel.app_id, channel.board, step.version), step.state
+                        ),
+                    )
+                    for step in channel.steps
+                ),
+            )
+            for channel in channels
+        ]
+
+    def releases(self) -> list[Release]:
+        """The releases whose payload can be had, of those that machines are offered."""
+        return [r for r in self._catalog.current() if self.about(r.payload) is None]
+
+    def packages(self) -> dict[Reason, dict[str, str]]:
+        """The packages of offered releases that cannot be had, and why, by reason."""
+        found: dict[Reason, dict[str, str]] = {}
+        for release in self._catalog.current():
+            for file in release.files:
+                if (doubt := self.about(file)) is not None:
+                    name = f"{release.board}/{release.version}/{file.name}"
+                    found.setdefault(doubt[0], {})[name] = doubt[1]
+        return found
