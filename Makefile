@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 ARGS ?=
 # A file's tests stay together, in order.
 PARALLEL ?= -n 2 --dist loadfile
+FUZZ_SECONDS ?= 10
+# What .venv was made from.
+LOCKED := $(if $(wildcard $(VENV)/.test),test,run)
 
-.PHONY: run test test-long lint format demo bench deb clean
+.PHONY: run test test-long fuzz lint format demo bench deb lock sbom audit audit-online clean
 
 run: $(VENV)/.run
 	$(BIN)/omaha-mirror serve $(ARGS)
@@ -19,6 +22,10 @@ test: $(VENV)/.test
 
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest -m long $(PARALLEL) $(ARGS)
+
+fuzz: $(VENV)/.test
+	set -e; for name in payload manifest request response bundle; do \
+	  $(BIN)/python -m tests.fuzz $$name build/fuzz/$$name -max_total_time=$(FUZZ_SECONDS); done
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check
@@ -36,6 +43,18 @@ bench: $(VENV)/.test
 deb:
 	packaging/build-deb
 
+lock: | $(VENV)-tools
+	UV=$(VENV)-tools/bin/uv packaging/lock
+
+sbom: $(VENV)/.run
+	$(BIN)/python -I packaging/supply.py sbom >sbom.json
+
+audit: $(VENV)/.$(LOCKED)
+	$(BIN)/python -I packaging/supply.py audit requirements-$(LOCKED).txt
+
+audit-online: | $(VENV)-tools
+	$(VENV)-tools/bin/pip-audit --strict --require-hashes --disable-pip --requirement requirements-test.txt
+
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "omaha-mirror needs Python 3.11 or newer; set PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { \
@@ -43,13 +62,23 @@ $(BIN)/python:
 	  else echo "python3-venv is missing: sudo apt-get install python3-venv" >&2; exit 1; fi; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.run: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+# Every dependency comes as it is locked, and what is locked builds the mirror.
+define install
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+endef
+
+$(VENV)/.run: requirements-run.txt pyproject.toml | $(BIN)/python
+	$(install)
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+$(VENV)/.test: requirements-test.txt pyproject.toml | $(BIN)/python
+	$(install)
 	@touch $@ $(VENV)/.run
 
+$(VENV)-tools: | $(BIN)/python
+	$(BIN)/python -m venv $@
+	$@/bin/python -m pip install --quiet --disable-pip-version-check uv pip-audit || { rm -rf $@; exit 1; }
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-tools sbom.json build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,9 +1,9 @@
 """What the mirror is made of: an SBOM of the locked dependencies, and an audit of those that are installed.
 
-    python packaging/supply.py sbom  > sbom.json     CycloneDX 1.6, as JSON
-    python packaging/supply.py audit                 without a line; exits 1 where something is wrong
+    python -I packaging/supply.py sbom > sbom.json     CycloneDX 1.6, as JSON
+    python -I packaging/supply.py audit [LOCK]         without a line; exits 1 where something is wrong
 
-Run it with the Python whose packages are meant. Only the standard library is needed.
+Run it with the Python of the virtual environment that is meant. Only the standard library is needed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import hashlib
 import json
 import re
 import sys
+import sysconfig
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +25,30 @@ ROOT = Path(__file__).parent.parent
 LOCK = ROOT / "requirements-run.txt"
 PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^ ;\\]+)")
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+UNLOCKED = {"omaha-mirror", "pip", "setuptools"}
+"""The mirror itself, and what Python lays into a new virtual environment."""
 
 
 @dataclass(frozen=True)
 class Locked:
-    """A dependency as it is locked: its name, its version, and the SHA-256 of each file that it may come in."""
+    """A dependency as it is locked.
+
+    Attributes:
+        name: as it is compared: lower case, with hyphens.
+        version: the only one that is right.
+        hashes: the SHA-256 of each file that it may come in.
+        everywhere: False where some platforms or Pythons do without it.
+    """
 
     name: str
     version: str
     hashes: tuple[str, ...]
+    everywhere: bool = True
 
     @property
     def purl(self) -> str:
         """As SBOMs name it."""
-        return f"pkg:pypi/{self.name.lower().replace('_', '-')}@{self.version}"
+        return f"pkg:pypi/{self.name}@{self.version}"
 
 
 def locked(path: Path = LOCK) -> list[Locked]:
@@ -49,8 +60,12 @@ def locked(path: Path = LOCK) -> list[Locked]:
         pin, hashes = PIN.match(entry), tuple(HASH.findall(entry))
         if pin is None or not hashes:
             raise ValueError(f"{path.name}: {entry[:80]!r} is not locked to a version with digests")
-        found.append(Locked(pin["name"], pin["version"], hashes))
+        found.append(Locked(_normal(pin["name"]), pin["version"], hashes, ";" not in entry))
     return found
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def licence(name: str) -> str:
@@ -110,36 +125,59 @@ def _component(package: Locked) -> dict[str, Any]:
     }
 
 
-def audit(packages: list[Locked]) -> Iterator[str]:
-    """What is wrong with what is installed: not as locked, or changed since it was."""
+def audit(packages: Sequence[Locked], folders: Sequence[str]) -> Iterator[str]:
+    """What is wrong in an environment: not as locked, not locked at all, or changed since it was installed.
+
+    Args:
+        packages: all that may be there, and must be.
+        folders: where its packages lie.
+    """
+    installed = {_normal(found.name): found for found in distributions(path=list(folders))}
     for package in packages:
-        try:
-            installed = distribution(package.name)
-        except PackageNotFoundError:
-            yield f"{package.name} is not installed"
-            continue
-        if installed.version != package.version:
-            yield f"{package.name} is {installed.version}, and {package.version} is locked"
-        for file in installed.files or ():
-            if file.hash is not None and not _is_right(Path(str(file.locate())), file.hash):
-                yield f"{package.name}: {file} is not what was installed"
+        found = installed.get(package.name)
+        if found is None:
+            if package.everywhere:
+                yield f"{package.name} is not installed"
+        elif found.version != package.version:
+            yield f"{package.name} is {found.version}, and {package.version} is locked"
+    for name in sorted(installed.keys() - {package.name for package in packages} - UNLOCKED):
+        yield f"{name} {installed[name].version} is installed, and not locked"
+    recorded: set[Path] = set()
+    for name, found in installed.items():
+        yield from _altered(name, found, recorded)
+    for folder in folders:
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc" and path not in recorded:
+                yield f"{path.relative_to(folder)} belongs to no package"
 
 
-def _is_right(path: Path, recorded: Any) -> bool:
+def _altered(name: str, found: Distribution, recorded: set[Path]) -> Iterator[str]:
+    """Hold the files of a package against its RECORD, and add them to those `recorded`."""
+    if found.files is None:
+        yield f"{name} has no RECORD of its files"
+    for file in found.files or ():
+        path = Path(str(file.locate()))
+        recorded.add(path)
+        if file.hash is not None and not _is_right(path, file.hash):
+            yield f"{name}: {file} is not what was installed"
+
+
+def _is_right(path: Path, told: Any) -> bool:
     try:
-        digest = hashlib.new(recorded.mode, path.read_bytes()).digest()
+        digest = hashlib.new(told.mode, path.read_bytes()).digest()
     except FileNotFoundError:
-        return path.suffix == ".pyc"
-    return bool(base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == recorded.value)
+        return False
+    return bool(base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == told.value)
 
 
-def main(command: str) -> int:
+def main(command: str, lock: Path) -> int:
     """Run a command; the exit status."""
-    packages = locked()
+    packages = locked(lock)
     if command == "sbom":
         print(json.dumps(sbom(packages), indent=2))  # noqa: T201 (it is the output)
         return 0
-    wrong = list(audit(packages))
+    paths = sysconfig.get_paths()
+    wrong = list(audit(packages, sorted({paths["purelib"], paths["platlib"]})))
     for package in packages:
         print(f"{package.name}=={package.version}  {licence(package.name)}")  # noqa: T201
     for line in wrong:
@@ -148,4 +186,6 @@ def main(command: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]) if sys.argv[1:] in (["sbom"], ["audit"]) else __doc__)
+    if sys.argv[1:2] not in (["sbom"], ["audit"]) or len(sys.argv) > 3:
+        sys.exit(__doc__)
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]) if sys.argv[2:] else LOCK))

@@ -138,7 +138,8 @@ def read_trusted(body: bytes, limit: int = MAX_RESPONSE) -> Node:
     try:
         root = etree.fromstring(body, parser)
     except (etree.XMLSyntaxError, ValueError) as error:
-        raise MalformedXML(f"not well-formed XML: {error}") from None
+        one_line = " ".join(str(error).split())
+        raise MalformedXML(f"not well-formed XML: {one_line:.200}") from None
     if sum(1 for _ in root.iter()) > MAX_RESPONSE_ELEMENTS:
         raise TooLarge(f"more than {MAX_RESPONSE_ELEMENTS} XML elements")
     return _from_lxml(root)

@@ -291,12 +291,14 @@ def test_an_external_dtd_is_never_read(tmp_path: Path) -> None:
         (b'<response protocol="3.0">' + b"<a/>" * 10_000 + b"</response>", TooLarge),
         (b'<response protocol="3.0">' + b"<a>" * 5000, MalformedXML),
         (b" " * (1 << 20) + b'<response protocol="3.0"/>', TooLarge),
+        (b'<response protocol="3.0" server="\0"/>', MalformedXML),
     ],
-    ids=range(10),
+    ids=range(11),
 )
-def test_what_is_no_answer_is_refused(body: bytes, error: type[OmahaError]) -> None:
-    with pytest.raises(error):
+def test_what_is_no_answer_is_refused_in_one_line(body: bytes, error: type[OmahaError]) -> None:
+    with pytest.raises(error) as refusal:
         parse_response(body)
+    assert refusal.value.message.splitlines() == [refusal.value.message]
 
 
 def test_every_field_of_every_message_has_its_place_in_the_xml() -> None:
