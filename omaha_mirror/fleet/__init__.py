@@ -9,6 +9,7 @@ from omaha_mirror.fleet.causes import Cause, cause_of
 from omaha_mirror.fleet.database import BadDatabaseURL, Database
 from omaha_mirror.fleet.explain import explain
 from omaha_mirror.fleet.facts import facts_of
+from omaha_mirror.fleet.listing import MachineQuery, Page
 from omaha_mirror.fleet.model import (
     FETCHED,
     CheckIn,
@@ -25,8 +26,6 @@ from omaha_mirror.fleet.reader import (
     FleetUnavailable,
     History,
     MachineEvent,
-    MachineQuery,
-    Page,
     Served,
 )
 from omaha_mirror.fleet.recorder import FleetRecorder

@@ -1,10 +1,14 @@
-"""What an Omaha request says about its machine, in the order in which it counts."""
+"""What an Omaha request says about its machine, in the order in which it counts.
+
+The event that update_engine adds to every check says nothing, and makes no fact.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from omaha_mirror.fleet.model import CheckIn, EventReport
+from omaha_mirror.fleet.states import says_nothing
 from omaha_mirror.omaha import AppRequest
 
 
@@ -36,6 +40,7 @@ def facts_of(
             previousversion=event.previousversion,
         )
         for event in app.events
+        if not says_nothing(event)
     )
     if app.update_check is None and app.ping is None:
         return events

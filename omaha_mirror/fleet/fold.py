@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from omaha_mirror.fleet.model import (
@@ -89,8 +90,7 @@ def _new(key: int, item: CheckIn | EventReport) -> Row:
 
 def _checked_in(changes: Changes, machine: Row, checkin: CheckIn) -> None:
     before = machine["version"], machine["track"], machine["reason"], machine["offered"]
-    for name in _SENT:
-        machine[name] = getattr(checkin, name)
+    machine.update(zip(_SENT, _sent(checkin), strict=True))
     _enter(machine, after_checkin(State(machine["state"]), checkin), machine["errorcode"])
     if not checkin.reason:
         if before[:2] != (checkin.version, checkin.track):
@@ -167,3 +167,4 @@ def _transferred(changes: Changes, transfer: Transfer) -> None:
 
 
 _SENT = ("alias", "board", "track", "oem", "oemversion", "version", "alephversion")
+_sent = attrgetter(*_SENT)

@@ -1,7 +1,9 @@
 """The write-behind queue: whoever records waits for nothing, whatever the database does.
 
-News waits in memory, within bounds, and is written in batches by one task. While the database fails, nothing but the
-bounds makes news go, and it is tried again and again. A process that is killed loses at most what waited.
+News waits in memory, within bounds, and is written in batches by one task: as soon as `BATCH` items wait, and at the
+latest `interval` after the batch before. So a process that is killed loses what came since its last finished batch was
+begun, and no batch by half. While the database fails, nothing but the bounds makes news go, and it is tried again and
+again.
 """
 
 from __future__ import annotations
@@ -16,8 +18,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 
 from omaha_mirror.fleet.backlog import Backlog, Waiting
 from omaha_mirror.fleet.database import Database
-from omaha_mirror.fleet.model import EventReport, Item, tidy
-from omaha_mirror.fleet.states import says_nothing
+from omaha_mirror.fleet.model import Item, tidy
 from omaha_mirror.fleet.store import upkeep, write
 
 LOG = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class FleetRecorder:
     Args:
         database: where to; its tables are made first.
         retention: seconds that history is kept.
-        interval: seconds in which news gathers to a batch.
+        interval: seconds in which news gathers to a batch, where it is no whole one before.
         retry: seconds between attempts while the database fails.
         backlog: what waits, with its bounds.
         clock: seconds since the epoch.
@@ -64,6 +65,7 @@ class FleetRecorder:
         self._migrated = False
         self._kept_up = float("-inf")
         self._news = asyncio.Event()
+        self._enough = asyncio.Event()
         self._written = asyncio.Event()
         self._written.set()
         self._closing = asyncio.Event()
@@ -86,11 +88,11 @@ class FleetRecorder:
 
     def put(self, item: Item) -> None:
         """Record something. Never waits, never raises; under overload something older is dropped."""
-        if isinstance(item, EventReport) and says_nothing(item):
-            return
         self._backlog.put(tidy(item))
         self._written.clear()
         self._news.set()
+        if len(self._backlog) >= BATCH:
+            self._enough.set()
 
     def start(self) -> None:
         """Begin to write; a database that is not there yet is waited for."""
@@ -102,8 +104,8 @@ class FleetRecorder:
 
     async def close(self, deadline: float = 5.0) -> None:
         """Write what waits, for at most `deadline` seconds; what is left then counts as dropped."""
-        self._closing.set()
-        self._news.set()
+        for event in (self._closing, self._news, self._enough):
+            event.set()
         if self._task is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(deadline):
@@ -149,24 +151,20 @@ class FleetRecorder:
 
     async def _gather(self) -> None:
         """Wait for news and then for what comes with it, or until upkeep is due."""
+        if self._closing.is_set():
+            return
         self._news.clear()
-        if not self._backlog and not self._closing.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(UPKEEP):
-                    await self._news.wait()
-        await self._rest(self._interval)
+        self._enough.clear()
+        if not self._backlog:
+            await _within(UPKEEP, self._news)
+        if len(self._backlog) < BATCH:
+            await _within(self._interval, self._enough)
 
     async def _rest_after_failure(self) -> None:
         if self._closing.is_set():
             await asyncio.sleep(self._retry)
         else:
-            await self._rest(self._retry)
-
-    async def _rest(self, seconds: float) -> None:
-        """Wait so long, or until the recorder is to close."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._closing.wait()
+            await _within(self._retry, self._closing)
 
     def _failed(self, error: Exception) -> None:
         if self.trouble is None:
@@ -181,6 +179,13 @@ class FleetRecorder:
         if self.trouble is not None:
             LOG.warning("the fleet database works again")
         self.trouble = None
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    """Wait for an event, but no longer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _line(error: Exception) -> str:

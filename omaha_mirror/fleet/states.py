@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from omaha_mirror.fleet.model import CheckIn, Event, EventReport, State
-from omaha_mirror.omaha import EventResult, EventType
+from omaha_mirror.omaha import EventRequest, EventResult, EventType
 
 SETTLED = frozenset({"up-to-date", "newer-than-pin", "no-update-upstream"})
 """Reasons of an answer to a machine that has all it should have."""
@@ -40,7 +40,7 @@ FAILURES = frozenset(
 )
 
 
-def says_nothing(event: EventReport | Event) -> bool:
+def says_nothing(event: EventRequest) -> bool:
     """Whether it is the event that update_engine adds to every check (omaha_request_action.cc:139)."""
     return event.previousversion == "" and _pair(event) == (
         EventType.UPDATE_COMPLETE,
@@ -92,5 +92,5 @@ def state_of(facts: Iterable[CheckIn | EventReport]) -> State:
     return state
 
 
-def _pair(event: EventReport | Event) -> tuple[int | None, int | None]:
+def _pair(event: EventRequest | EventReport | Event) -> tuple[int | None, int | None]:
     return event.eventtype, event.eventresult

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Dialect, Table, delete, func, insert, literal, select
+from sqlalchemy import Connection, Dialect, Table, delete, func, insert, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from omaha_mirror.fleet.database import Database
 from omaha_mirror.fleet.fold import DAY, Row, fold, keyed
@@ -27,32 +26,36 @@ MAX_MACHINES = 200_000
 
 async def write(database: Database, items: Sequence[Item]) -> None:
     """Take in a batch: all of it, or nothing when it raises."""
-    news = keyed(items)
-    async with database.engine.begin() as connection:
-        found = await connection.execute(
-            select(machines).where(machines.c.id.in_({key for key, _ in news}))
-        )
-        names = tuple(found.keys())
-        rows = (dict(zip(names, row, strict=True)) for row in found)
-        changes = fold({row["id"]: row for row in rows}, news)
-        await _put(connection, machines, changes.machines.values())
-        await _put(connection, checkins, changes.checkins.values())
-        await _put(connection, events, changes.events.values())
-        await _put(connection, transfers, changes.transfers.values())
+    await database.transact(partial(_take_in, items=items))
 
 
 async def upkeep(database: Database, now: float, retention: float) -> None:
     """Count the machines for this hour's census, and forget what is older than `retention` seconds."""
-    async with database.engine.begin() as connection:
-        await _count(connection, now)
-        await _sweep(connection, now - retention)
+
+    def work(connection: Connection) -> None:
+        _count(connection, now)
+        _sweep(connection, now - retention)
+
+    await database.transact(work)
 
 
-async def _put(connection: AsyncConnection, table: Table, rows: Collection[Row]) -> None:
+def _take_in(connection: Connection, items: Sequence[Item]) -> None:
+    news = keyed(items)
+    found = connection.execute(select(machines).where(machines.c.id.in_({key for key, _ in news})))
+    names = tuple(found.keys())
+    known = {row.id: dict(zip(names, row, strict=True)) for row in found.all()}
+    changes = fold(known, news)
+    _put(connection, machines, changes.machines.values())
+    _put(connection, checkins, changes.checkins.values())
+    _put(connection, events, changes.events.values())
+    _put(connection, transfers, changes.transfers.values())
+
+
+def _put(connection: Connection, table: Table, rows: Collection[Row]) -> None:
     """Write rows as they are: SQLAlchemy would take as long over each as the database."""
     if rows:
         statement, values_of = _upsert(connection.dialect, table)
-        await connection.exec_driver_sql(statement, list(map(values_of, rows)))
+        connection.exec_driver_sql(statement, list(map(values_of, rows)))
 
 
 @cache
@@ -73,9 +76,9 @@ def _upsert(dialect: Dialect, table: Table) -> tuple[str, Callable[[Row], tuple[
     return str(compiled), itemgetter(*compiled.positiontup)
 
 
-async def _count(connection: AsyncConnection, now: float) -> None:
+def _count(connection: Connection, now: float) -> None:
     hour = int(now // HOUR) * HOUR
-    await connection.execute(delete(census).where(census.c.hour == hour))
+    connection.execute(delete(census).where(census.c.hour == hour))
     for column in (machines.c.version, machines.c.state):
         counted = (
             select(literal(hour), literal(column.name), column, func.count())
@@ -84,19 +87,19 @@ async def _count(connection: AsyncConnection, now: float) -> None:
             .order_by(func.count().desc())
             .limit(MAX_VALUES)
         )
-        await connection.execute(
+        connection.execute(
             insert(census).from_select(["hour", "kind", "value", "machines"], counted)
         )
 
 
-async def _sweep(connection: AsyncConnection, oldest: float) -> None:
+def _sweep(connection: Connection, oldest: float) -> None:
     surplus = (
         select(machines.c.last_seen)
         .order_by(machines.c.last_seen.desc())
         .offset(MAX_MACHINES)
         .limit(1)
     )
-    last_of_surplus = (await connection.execute(surplus)).scalar()
+    last_of_surplus = connection.execute(surplus).scalar()
     gone = machines.c.last_seen < oldest
     if last_of_surplus is not None:
         gone |= machines.c.last_seen <= last_of_surplus
@@ -110,4 +113,4 @@ async def _sweep(connection: AsyncConnection, oldest: float) -> None:
         (transfers, transfers.c.day < oldest - DAY),
         (census, census.c.hour < oldest),
     ):
-        await connection.execute(delete(table).where(condition))
+        connection.execute(delete(table).where(condition))

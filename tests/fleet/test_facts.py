@@ -1,5 +1,6 @@
 """What recorded requests of update_engine say about their machine."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,16 @@ def test_events_come_before_the_check_that_brings_them() -> None:
     )
     assert second.machineid == first.machineid != ""
     assert second.app_id == first.app_id == "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
+
+
+def test_the_event_of_every_check_is_none() -> None:
+    app = recorded("request_check_after_reboot")
+    [event] = app.events
+    app = replace(app, events=(replace(event, previousversion=""), event))
+    first, second = facts_of(app, time=1.0, address="192.0.2.7", reason="up-to-date")
+    assert isinstance(first, EventReport)
+    assert first.previousversion == event.previousversion != ""
+    assert isinstance(second, CheckIn)
 
 
 def test_an_event_alone_is_no_check_in() -> None:

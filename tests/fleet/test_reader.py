@@ -17,7 +17,7 @@ from omaha_mirror.fleet import (
     State,
     store,
 )
-from omaha_mirror.fleet.reader import Sort
+from omaha_mirror.fleet.listing import Sort
 from tests.fleet.scene import ASK, DAY, GOT, HELD, HOUR, NOW, OFFERED, Site, event, machine
 
 FLEET = [

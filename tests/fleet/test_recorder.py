@@ -41,6 +41,19 @@ class Alarm(logging.Handler):
         self.rung.set()
 
 
+def noticed(database: Database, what: str, times: int = 1) -> asyncio.Event:
+    """Set when the writer has done something so many times, in whichever thread."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+    left = iter(range(times - 1, -1, -1))
+
+    def happened(_: object) -> None:
+        if next(left, None) == 0:
+            loop.call_soon_threadsafe(event.set)
+
+    hooks.listen(database.writer, what, happened)
+    return event
+
+
 async def until(happened: Callable[[], bool]) -> None:
     """Wait for something that the recorder logs."""
     alarm = Alarm()
@@ -96,17 +109,24 @@ async def test_more_than_one_batch_is_written_in_order(
     assert (recorder.queued, recorder.queued_bytes, recorder.dropped) == (0, 0, 0)
 
 
-async def test_the_event_of_every_check_takes_no_place(database: Database) -> None:
-    recorder = FleetRecorder(database)
-    recorder.put(event(3, 2, previousversion=""))
-    assert recorder.queued == 0
+async def test_a_whole_batch_does_not_wait_for_more(database: Database) -> None:
+    """The interval outlasts the test."""
+    recorder = FleetRecorder(database, interval=3600)
+    upkeep = noticed(database, "commit")
+    recorder.start()
+    async with asyncio.timeout(PATIENCE):
+        await upkeep.wait()
+        for n in range(BATCH):
+            recorder.put(machine(n))
+        await recorder.flush()
+    assert await count(database) == BATCH
+    await recorder.close()
 
 
 async def test_news_gathers_to_a_batch(database: Database) -> None:
     """The interval outlasts the test: only closing ends it."""
     recorder = FleetRecorder(database, interval=3600)
-    upkeep = asyncio.Event()
-    hooks.listen(database.engine.sync_engine, "commit", lambda _: upkeep.set())
+    upkeep = noticed(database, "commit")
     recorder.start()
     async with asyncio.timeout(PATIENCE):
         await upkeep.wait()
@@ -174,15 +194,7 @@ async def test_trouble_that_lasts_is_logged_once(
 ) -> None:
     """News can be written, but the census cannot."""
     await rename(database, "census", "away")
-    thrice = asyncio.Event()
-    failures: list[object] = []
-
-    def failed(connection: object) -> None:
-        failures.append(connection)
-        if len(failures) == 3:
-            thrice.set()
-
-    hooks.listen(database.engine.sync_engine, "rollback", failed)
+    thrice = noticed(database, "rollback", times=3)
     recorder = FleetRecorder(database, interval=0, retry=0.01)
     recorder.put(ASK)
     recorder.start()
@@ -249,11 +261,11 @@ async def test_a_lock_held_by_somebody_else_is_waited_out(tmp_path: Path) -> Non
 
 async def test_a_full_disk_is_waited_out(tmp_path: Path) -> None:
     path = tmp_path / "fleet.db"
-    await Database(f"sqlite:///{path}").migrate()
     database = Database(f"sqlite:///{path}")
+    await database.migrate()
     room = {"pages": 1}
 
-    @hooks.listens_for(database.engine.sync_engine, "checkout")
+    @hooks.listens_for(database.writer, "checkout")
     def limit(connection: Any, *_: object) -> None:
         connection.cursor().execute(f"PRAGMA max_page_count = {room['pages']}")
 

@@ -1,6 +1,5 @@
 """A site of 50,000 machines."""
 
-import time
 from dataclasses import replace
 
 import pytest
@@ -10,18 +9,13 @@ from omaha_mirror.fleet.backlog import MAX_BYTES
 from tests.fleet.scene import event, machine
 
 MACHINES = 50_000
-RATE = 1000
-"""Check-ins a second that are written at least, whatever else the machine does; a fleet of this size sends 20."""
-QUICK = 2.0
-"""Seconds, likewise, for a question that the status page asks."""
 
 
 @pytest.mark.long
-async def test_a_large_fleet_is_recorded_whole_and_answers_quickly(database: Database) -> None:
+async def test_a_large_fleet_is_recorded_whole_and_found_again(database: Database) -> None:
     backlog = Backlog()
     recorder = FleetRecorder(database, interval=0, backlog=backlog)
     recorder.start()
-    began = time.monotonic()
     for n in range(MACHINES):
         recorder.put(replace(machine(n), version=f"3815.2.{n % 7}"))
         assert backlog.bytes < MAX_BYTES
@@ -30,7 +24,6 @@ async def test_a_large_fleet_is_recorded_whole_and_answers_quickly(database: Dat
             await recorder.flush()
     await recorder.close(deadline=60)
     assert recorder.dropped == 0
-    assert MACHINES / (time.monotonic() - began) > RATE
 
     reader = FleetReader(database)
     for query, total in (
@@ -39,11 +32,7 @@ async def test_a_large_fleet_is_recorded_whole_and_answers_quickly(database: Dat
         (MachineQuery(sort="version", page=900), MACHINES),
         (MachineQuery(state=State.ERROR, sort="alias"), MACHINES // 1000),
     ):
-        began = time.monotonic()
         assert (await reader.machines(query)).total == total
-        assert time.monotonic() - began < QUICK
-    began = time.monotonic()
     assert sum((await reader.count_by("version")).values()) == MACHINES
     assert (await reader.machine(machine(1).machineid)) is not None
     assert len(await reader.recent_errors()) == MACHINES // 1000
-    assert time.monotonic() - began < QUICK

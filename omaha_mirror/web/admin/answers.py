@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from re import Pattern
 from typing import Any
 from urllib.parse import parse_qsl
@@ -67,10 +67,14 @@ class Form:
 
 
 def as_json(data: object, status: int = 200) -> web.Response:
-    """An answer in JSON."""
-    body = json.dumps(data).encode() + b"\n"
+    """An answer in JSON; dataclasses become objects, without the copies that `asdict` would make of all they hold."""
+    body = json.dumps(data, default=_as_data).encode() + b"\n"
     headers = {"X-Content-Type-Options": "nosniff"}
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def _as_data(value: Any) -> dict[str, object]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def refuse(status: int, why: str) -> web.Response:

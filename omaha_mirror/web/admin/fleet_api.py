@@ -6,7 +6,6 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Annotated, Literal
 from urllib.parse import unquote
 
@@ -22,7 +21,7 @@ from omaha_mirror.fleet import (
     State,
     explain,
 )
-from omaha_mirror.fleet.reader import MAX_PER_PAGE, Sort
+from omaha_mirror.fleet.listing import MAX_PER_PAGE, Sort
 from omaha_mirror.service import Service
 from omaha_mirror.telemetry import printable
 from omaha_mirror.web.admin.answers import READ, Route, as_json
@@ -125,7 +124,7 @@ class FleetApi:
         found = Machines(
             tuple(map(machine_info, page.machines)), page.total, asked.page, asked.per_page
         )
-        return as_json(asdict(found))
+        return as_json(found)
 
     async def _machine(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
         """A machine by its id, its alias or the beginning of its id: why it is where it is, and its history."""
@@ -140,14 +139,14 @@ class FleetApi:
             tuple(map(told, history.stretches)),
             tuple(map(event_info, history.events)),
         )
-        return as_json(asdict(found))
+        return as_json(found)
 
     async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
         """The newest errors that machines reported, in words."""
         asked = read_query(request, Last)
         with fleet_is_there():
             found = await self._reader.recent_errors(asked.limit)
-        return as_json(asdict(FleetEvents(tuple(map(fleet_event, found)))))
+        return as_json(FleetEvents(tuple(map(fleet_event, found))))
 
     async def _decisions(self, request: web.BaseRequest) -> web.StreamResponse:
         """What each machine was last told, and why."""
@@ -157,7 +156,7 @@ class FleetApi:
         found = LastDecisions(
             tuple(map(last_decision, page.machines)), page.total, asked.page, asked.per_page
         )
-        return as_json(asdict(found))
+        return as_json(found)
 
 
 @contextmanager

@@ -144,7 +144,7 @@ async def test_a_database_that_is_gone_takes_only_its_own_parts(
     async def gone(*_: object, **__: object) -> None:
         raise FleetUnavailable("the fleet database fails: <gone>")
 
-    for name in ("machines", "count_by", "served", "recent_errors", "census"):
+    for name in ("machines", "counts", "served", "recent_errors", "census"):
         monkeypatch.setattr(site.mirror.service.register.reader, name, gone)
     page = await site.text("/")
     assert page.count("cannot be told now: the fleet database fails: &lt;gone&gt;") == 4

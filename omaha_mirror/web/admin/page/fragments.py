@@ -5,6 +5,7 @@ What cannot be told at the moment, because the database or the disk does not ans
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from omaha_mirror.fleet import FleetUnavailable, MachineQuery
+from omaha_mirror.fleet.listing import Trait
 from omaha_mirror.service import Service
 from omaha_mirror.web.admin.page import machines, status, stock, svg
 from omaha_mirror.web.admin.page.rendering import Rendered, Shared, render
@@ -54,6 +56,9 @@ class Fragments:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._reader = service.register.reader
+        self._counting = asyncio.Lock()
+        self._counted: Mapping[Trait, Mapping[str, int]] = {}
+        self._counted_at = 0.0
         gather: dict[str, Callable[[float], Awaitable[Values]]] = {
             "verdict": self._verdict,
             "savings": self._savings,
@@ -104,7 +109,7 @@ class Fragments:
         overrides = {override.track: override.since for override in self._service.overrides.all()}
         known = self._service.doubts.releases()
         try:
-            counted = await self._reader.count_by("track", seen_since=now - svg.SPAN)
+            counted = (await self._counts(now))["track"]
         except FleetUnavailable:
             counted = None
         return {
@@ -119,20 +124,29 @@ class Fragments:
             )
         }
 
+    async def _counts(self, now: float) -> Mapping[Trait, Mapping[str, int]]:
+        """Machines heard of within the time of the charts, counted once for the parts that show them together."""
+        async with self._counting:
+            if now >= self._counted_at + FRESH:
+                traits: tuple[Trait, ...] = ("state", "version", "track")
+                since = now - svg.SPAN
+                self._counted = await self._reader.counts(*traits, seen_since=since)
+                self._counted_at = now
+            return self._counted
+
     async def _cache(self, now: float) -> Values:
         contents = await self._service.cache.contents()
         return {"cache": stock.cache(contents, now), "width": svg.WIDTH}
 
     async def _fleet(self, now: float) -> Values:
         reader, since = self._reader, now - svg.SPAN
-        states = await reader.count_by("state", seen_since=since)
+        counted = await self._counts(now)
         state_history = await reader.census("state", since, svg.STEP)
-        versions = await reader.count_by("version", seen_since=since)
         version_history = await reader.census("version", since, svg.STEP)
         return {
             "charts": (
-                ("States", svg.state_chart(state_history, states, now)),
-                ("Versions", svg.version_chart(version_history, versions, now)),
+                ("States", svg.state_chart(state_history, counted["state"], now)),
+                ("Versions", svg.version_chart(version_history, counted["version"], now)),
             ),
             "width": svg.WIDTH,
             "height": svg.HEIGHT,

@@ -20,7 +20,7 @@ from omaha_mirror.fleet import (
     cause_of,
     explain,
 )
-from omaha_mirror.fleet.reader import Sort
+from omaha_mirror.fleet.listing import Sort
 from omaha_mirror.omaha import describe_event
 from omaha_mirror.web.admin.page.svg import STATES
 from omaha_mirror.web.admin.page.words import Moment, file_of, moment, some

@@ -1,0 +1,167 @@
+"""Which machines there are, a page at a time, and how many of each kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import Column, ColumnElement, Row, Text, case, func, literal, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from omaha_mirror.fleet.model import Machine, State, inert
+from omaha_mirror.fleet.schema import machines
+from omaha_mirror.omaha import BadVersion, Version
+
+MAX_PER_PAGE = 1000
+MAX_DISTINCT = 200
+"""Values of a column that are told apart."""
+MAX_GROUPS = 2000
+"""Combinations of values that are counted, the most frequent ones: machines can claim any."""
+FEW = 500
+"""Machines up to which it is quicker to find all that match in an index than to look through the rows in their order."""
+
+Trait = Literal["version", "state", "track", "board"]
+"""What machines are counted by."""
+Sort = Literal[
+    "last_seen", "first_seen", "version", "state", "track", "machineid", "alias", "address"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineQuery:
+    """Which machines, in which order.
+
+    Attributes:
+        search: part of the machine id, the alias or the address; ASCII letters in any case.
+        state, version, track, board: just that; None for any.
+        page: the first is 1.
+        per_page: at most 1000.
+    """
+
+    search: str = ""
+    state: State | None = None
+    version: str | None = None
+    track: str | None = None
+    board: str | None = None
+    sort: Sort = "last_seen"
+    descending: bool = True
+    page: int = 1
+    per_page: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some machines of `total`."""
+
+    machines: tuple[Machine, ...]
+    total: int
+
+
+async def find_machines(connection: AsyncConnection, query: MachineQuery) -> Page:
+    """A page of the machines that match."""
+    total, wanted = await _matching(connection, _conditions(query, connection.dialect.name))
+    column = await _order(connection, query.sort)
+    up = column.asc(), machines.c.id.asc()
+    down = column.desc(), machines.c.id.desc()
+    order, reverse = (down, up) if query.descending else (up, down)
+    per_page = min(max(query.per_page, 1), MAX_PER_PAGE)
+    before = (max(query.page, 1) - 1) * per_page
+    count = max(0, min(per_page, total - before))
+    after = total - before - count
+    # Only ids are put in order, and only as far as from the nearer end to the page.
+    ids = select(machines.c.id).where(*wanted).limit(count)
+    if before <= after:
+        ids = ids.order_by(*order).offset(before)
+    else:
+        ids = ids.order_by(*reverse).offset(after)
+    page = select(machines).where(machines.c.id.in_(ids)).order_by(*order)
+    return Page(tuple(map(machine_of, await connection.execute(page))), total)
+
+
+async def count_machines(
+    connection: AsyncConnection, traits: Sequence[Trait], since: float
+) -> dict[Trait, dict[str, int]]:
+    """Machines heard of since then by each of these, the most frequent value first."""
+    c = machines.c
+    by = c.state, c.version, c.track, c.board  # as `machines_counts` has them: nothing is sorted
+    groups = (
+        select(func.count().label("machines"), *by)
+        .where(c.last_seen >= since)
+        .group_by(*by)
+        .order_by(func.count().desc(), *by)
+        .limit(MAX_GROUPS)
+    )
+    counted: dict[Trait, Counter[str]] = {trait: Counter() for trait in traits}
+    for group in (await connection.execute(groups)).mappings():
+        for trait, counter in counted.items():
+            counter[group[trait]] += group["machines"]
+    return {trait: _most_frequent(counter) for trait, counter in counted.items()}
+
+
+def machine_of(row: Row[Any]) -> Machine:
+    """A machine from a row with all its columns, and perhaps others after them."""
+    values: dict[str, Any] = dict(zip(_MACHINE, row, strict=False))
+    values["state"] = State(row.state)
+    return Machine(**values)
+
+
+def _conditions(query: MachineQuery, dialect: str) -> list[ColumnElement[bool]]:
+    c = machines.c
+    exact = {
+        "state": query.state,
+        "version": query.version,
+        "track": query.track,
+        "board": query.board,
+    }
+    found = [c[name] == inert(value) for name, value in exact.items() if value is not None]
+    if text := inert(query.search):
+        found.append(_contains((c.machineid, c.alias, c.address), text, dialect))
+    return found
+
+
+def _contains(columns: Sequence[Column[str]], text: str, dialect: str) -> ColumnElement[bool]:
+    """Whether one of the columns contains the text, which has no line break, in any case of ASCII letters."""
+    if dialect == "sqlite":
+        return or_(*(column.contains(text, autoescape=True) for column in columns))
+    # PostgreSQL's ILIKE takes thrice as long, more so with other letters.
+    lines = func.concat_ws("\n", *columns, type_=Text)
+    return func.strpos(func.lower(lines.collate("C")), func.lower(literal(text).collate("C"))) > 0
+
+
+async def _matching(
+    connection: AsyncConnection, wanted: list[ColumnElement[bool]]
+) -> tuple[int, list[ColumnElement[bool]]]:
+    """How many machines match, and the quickest condition to find them by."""
+    if wanted:
+        few = select(machines.c.id).where(*wanted).limit(FEW + 1)
+        ids = (await connection.scalars(few)).all()
+        if len(ids) <= FEW:
+            return len(ids), [machines.c.id.in_(ids)]
+    count = select(func.count()).select_from(machines).where(*wanted)
+    return (await connection.execute(count)).scalar_one(), wanted
+
+
+async def _order(connection: AsyncConnection, sort: Sort) -> ColumnElement[Any]:
+    """What to order by; versions as versions, with those that cannot be read below all others."""
+    if sort != "version":
+        return machines.c[sort]
+    known = (await count_machines(connection, ("version",), 0.0))["version"]
+    ranks = {text: rank for rank, text in enumerate(sorted(known, key=_rank))}
+    return case(ranks, value=machines.c.version, else_=-1) if ranks else machines.c.version
+
+
+def _rank(text: str) -> tuple[bool, Any]:
+    try:
+        return True, Version.parse(text)
+    except BadVersion:
+        return False, text
+
+
+def _most_frequent(counted: Mapping[str, int]) -> dict[str, int]:
+    found = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    return dict(found[:MAX_DISTINCT])
+
+
+_MACHINE = tuple(machines.columns.keys())
