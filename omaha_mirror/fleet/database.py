@@ -14,12 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, NullPool, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x6F6D616861
 """Of PostgreSQL: two mirrors that start together do not both make the tables."""
+LOCKED = "database is locked"
+"""What SQLite says of a file that somebody else has."""
+AGAIN = 0.05
+"""Seconds until such a file is tried again."""
+CONNECTIONS = 5
+"""Who finds all of them busy takes turns: that is quicker than to open another one for one question."""
 CHECKPOINT = 4000
 """Pages of SQLite's log, 16 MB, until they go into the database: check-ins touch the same ones again and again."""
 DRIVERS = {
@@ -58,7 +64,11 @@ class Database:
         self._timeout = timeout
         is_file = self._url.drivername == DRIVERS["sqlite"]
         self.engine = create_async_engine(
-            self._url, connect_args=self._args(), pool_pre_ping=not is_file
+            self._url,
+            connect_args=self._args(),
+            pool_pre_ping=not is_file,
+            pool_size=CONNECTIONS,
+            max_overflow=0,
         )
         self.writer = self.engine.sync_engine
         self.where = self._url.render_as_string(hide_password=True)
@@ -82,7 +92,7 @@ class Database:
         self._settled.clear()
         try:
             if self._thread is not None:
-                await self.transact(_upgrade)
+                await self._migrate_sqlite()
             else:
                 await asyncio.to_thread(asyncio.run, self._migrate_postgresql())
         finally:
@@ -115,6 +125,17 @@ class Database:
         with self.writer.begin() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")  # else it begins with the first change
             work(connection)
+
+    async def _migrate_sqlite(self) -> None:
+        """Of two that open a new file at one time SQLite refuses one, and does not let it wait: it is asked again."""
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        while True:
+            try:
+                return await self.transact(_upgrade)
+            except OperationalError as error:
+                if str(error.orig) != LOCKED or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(AGAIN)
 
     async def _migrate_postgresql(self) -> None:
         engine = create_async_engine(self._url, connect_args=self._args(), poolclass=NullPool)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sqlalchemy import Column, ColumnElement, Row, Text, case, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -22,8 +22,9 @@ MAX_GROUPS = 2000
 FEW = 500
 """Machines up to which it is quicker to find all that match in an index than to look through the rows in their order."""
 
-Trait = Literal["version", "state", "track", "board"]
+Trait = Literal["state", "version", "track", "board"]
 """What machines are counted by."""
+TRAITS: tuple[Trait, ...] = get_args(Trait)
 Sort = Literal[
     "last_seen", "first_seen", "version", "state", "track", "machineid", "alias", "address"
 ]
@@ -67,8 +68,8 @@ async def find_machines(connection: AsyncConnection, query: MachineQuery) -> Pag
     down = column.desc(), machines.c.id.desc()
     order, reverse = (down, up) if query.descending else (up, down)
     per_page = min(max(query.per_page, 1), MAX_PER_PAGE)
-    before = (max(query.page, 1) - 1) * per_page
-    count = max(0, min(per_page, total - before))
+    before = min((max(query.page, 1) - 1) * per_page, total)
+    count = min(per_page, total - before)
     after = total - before - count
     # Only ids are put in order, and only as far as from the nearer end to the page.
     ids = select(machines.c.id).where(*wanted).limit(count)
@@ -84,11 +85,11 @@ async def count_machines(
     connection: AsyncConnection, traits: Sequence[Trait], since: float
 ) -> dict[Trait, dict[str, int]]:
     """Machines heard of since then by each of these, the most frequent value first."""
-    c = machines.c
-    by = c.state, c.version, c.track, c.board  # as `machines_counts` has them: nothing is sorted
+    # As `machines_counts` has them: nothing is sorted.
+    by = [machines.c[trait] for trait in TRAITS[: max(map(TRAITS.index, traits)) + 1]]
     groups = (
         select(func.count().label("machines"), *by)
-        .where(c.last_seen >= since)
+        .where(machines.c.last_seen >= since)
         .group_by(*by)
         .order_by(func.count().desc(), *by)
         .limit(MAX_GROUPS)

@@ -1,6 +1,7 @@
 """Which databases there can be, and how their tables come about."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,24 @@ async def test_a_path_may_hold_a_percent_sign_or_blank(tmp_path: Path) -> None:
     await database.migrate()
     assert (folder / "fleet.db").exists()
     await database.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+async def test_sqlite_is_written_in_one_thread_that_is_not_the_loops(database: Database) -> None:
+    threads = set()
+    for _ in range(3):
+        await database.transact(lambda _: threads.add(threading.get_ident()))
+    assert len(threads) == 1
+    assert threads != {threading.get_ident()}
+
+
+async def test_work_that_fails_leaves_nothing(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError, match="middle"):
+        await database.transact(work)
+    async with database.engine.connect() as connection:
+        found = await connection.execute(text("SELECT version_num FROM alembic_version"))
+        assert found.scalar_one() != "9999"

@@ -1,61 +1,70 @@
-"""A recorder that is killed at any instant loses what waited, at most, and no batch by half."""
+"""A recorder that is killed at any instant loses what came since its last finished batch was begun, and no batch by half."""
 
 import asyncio
 import sys
+from itertools import count
 from pathlib import Path
 
-from omaha_mirror.fleet import Database, FleetReader, FleetRecorder, MachineQuery
-from tests.fleet.scene import ASK, machine
+from omaha_mirror.fleet import Backlog, Database, FleetReader, FleetRecorder, MachineQuery
+from omaha_mirror.fleet.backlog import Waiting
+from omaha_mirror.fleet.recorder import BATCH
+from tests.fleet.scene import machine
 
-CHUNK = 50
 KILLS = 2
+BATCHES = 4
+"""Begun before the first kill; one more before each other."""
 
 
-async def record_until_killed(url: str, start: int) -> None:
-    """Put chunk after chunk, and tell when each is written."""
-    recorder = FleetRecorder(Database(url), interval=0)
+class Told(Backlog):
+    """Tells of each batch that is begun: all batches before it are written."""
+
+    def __init__(self, first: int) -> None:
+        super().__init__()
+        self.came = self.begun = first
+
+    def take(self, count: int) -> list[Waiting]:
+        batch = super().take(count)
+        if batch:
+            self.begun += len(batch)
+            print(self.came, self.begun, flush=True)  # noqa: T201
+        return batch
+
+
+async def record_until_killed(url: str, first: int) -> None:
+    """Let machines come without an end, a thousand a second."""
+    backlog = Told(first)
+    recorder = FleetRecorder(Database(url), interval=0.02, backlog=backlog)
     recorder.start()
-    while True:
-        for n in range(start, start + CHUNK):
-            recorder.put(machine(n))
-        await recorder.flush()
-        start += CHUNK
-        print(start, flush=True)  # noqa: T201
+    for n in count(first):
+        backlog.came += 1
+        recorder.put(machine(n))
+        await asyncio.sleep(0.001)
 
 
-async def test_what_was_written_survives_a_kill_and_no_batch_is_there_by_half(url: str) -> None:
-    written = 0
+async def test_a_kill_loses_what_came_since_the_last_finished_batch_was_begun(url: str) -> None:
+    known = 0
     for kill in range(KILLS):
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", __name__, url, str(written)),
+            *(sys.executable, "-m", __name__, url, str(known)),
             stdout=asyncio.subprocess.PIPE,
             cwd=Path(__file__).parents[2],
         )
         assert process.stdout is not None
-        for _ in range(kill + 1):
-            async with asyncio.timeout(20):
-                written = int(await process.stdout.readline())
+        async with asyncio.timeout(20):
+            lines = [await process.stdout.readline() for _ in range(BATCHES + kill)]
         process.kill()
-        rest = (await process.stdout.read()).split()
+        lines += (await process.stdout.read()).splitlines()
         await process.wait()
-        written = int(rest[-1]) if rest else written
+        batches = [tuple(map(int, line.split())) for line in lines]
+        for (_, before), (came, begun) in zip([(known, known), *batches], batches, strict=False):
+            assert begun in (came, before + BATCH), "a batch is all that waits, or a whole one"
+        finished, unfinished = batches[-2][1], batches[-1][1]
 
         database = Database(url)
         reader = FleetReader(database)
-        total = (await reader.machines(MachineQuery())).total
-        assert total in (written, written + CHUNK)
-        written = total
-        recorder = FleetRecorder(database, interval=0)
-        recorder.start()
-        recorder.put(ASK)
-        await recorder.flush()
-        assert (await reader.machines(MachineQuery(search=ASK.machineid))).total == 1
-        assert recorder.trouble is None
-        await recorder.close()
-        async with database.engine.begin() as connection:
-            await connection.exec_driver_sql(
-                f"DELETE FROM machines WHERE machineid = '{ASK.machineid}'"
-            )
+        known = (await reader.machines(MachineQuery())).total
+        assert known in (finished, unfinished)
+        assert await reader.machine(machine(known - 1).machineid) is not None
         await database.close()
 
 

@@ -97,6 +97,35 @@ async def test_pages_hold_each_machine_once(site: Site) -> None:
     assert len({machine.id for page in pages for machine in page.machines}) == 7
 
 
+@pytest.mark.parametrize("descending", [False, True])
+async def test_pages_put_together_are_one_order(site: Site, descending: bool) -> None:
+    """Those of the second half are looked for from the end."""
+    await site.write(*(replace(machine(n), alias=f"{n // 2}") for n in range(9)))
+    query = MachineQuery(sort="alias", descending=descending, per_page=2)
+    whole = (await site.reader.machines(replace(query, per_page=9))).machines
+    pages = [await site.reader.machines(replace(query, page=page)) for page in range(1, 6)]
+    assert [machine for page in pages for machine in page.machines] == list(whole)
+    aliases = [machine.alias for machine in whole]
+    assert aliases == sorted(aliases, reverse=descending)
+
+
+async def test_several_counts_are_one_answer(fleet: FleetReader) -> None:
+    counts = await fleet.counts("track", "state")
+    assert counts == {
+        "track": {"stable": 3, "beta": 1},
+        "state": {"complete": 3, "on hold": 1},
+    }
+
+
+async def test_who_asks_while_the_tables_are_made_waits_for_them(url: str) -> None:
+    database = Database(url)
+    making = asyncio.create_task(database.migrate())
+    await asyncio.sleep(0)
+    assert await FleetReader(database).count_by("state") == {}
+    await making
+    await database.close()
+
+
 async def test_a_senseless_page_is_the_nearest_sensible_one(fleet: FleetReader) -> None:
     for page, per_page, count in ((0, 2, 2), (1, 0, 1), (1, 10**9, 4)):
         found = await fleet.machines(MachineQuery(page=page, per_page=per_page))

@@ -41,19 +41,6 @@ class Alarm(logging.Handler):
         self.rung.set()
 
 
-def noticed(database: Database, what: str, times: int = 1) -> asyncio.Event:
-    """Set when the writer has done something so many times, in whichever thread."""
-    loop, event = asyncio.get_running_loop(), asyncio.Event()
-    left = iter(range(times - 1, -1, -1))
-
-    def happened(_: object) -> None:
-        if next(left, None) == 0:
-            loop.call_soon_threadsafe(event.set)
-
-    hooks.listen(database.writer, what, happened)
-    return event
-
-
 async def until(happened: Callable[[], bool]) -> None:
     """Wait for something that the recorder logs."""
     alarm = Alarm()
@@ -112,21 +99,27 @@ async def test_more_than_one_batch_is_written_in_order(
 async def test_a_whole_batch_does_not_wait_for_more(database: Database) -> None:
     """The interval outlasts the test."""
     recorder = FleetRecorder(database, interval=3600)
-    upkeep = noticed(database, "commit")
+    recorder.put(ASK)
     recorder.start()
     async with asyncio.timeout(PATIENCE):
-        await upkeep.wait()
+        await recorder.flush()
         for n in range(BATCH):
             recorder.put(machine(n))
+            await asyncio.sleep(0)
         await recorder.flush()
-    assert await count(database) == BATCH
+    assert await count(database) == BATCH + 1
     await recorder.close()
 
 
 async def test_news_gathers_to_a_batch(database: Database) -> None:
     """The interval outlasts the test: only closing ends it."""
-    recorder = FleetRecorder(database, interval=3600)
-    upkeep = noticed(database, "commit")
+    upkeep = asyncio.Event()
+
+    def clock() -> float:
+        upkeep.set()
+        return ASK.time
+
+    recorder = FleetRecorder(database, interval=3600, clock=clock)
     recorder.start()
     async with asyncio.timeout(PATIENCE):
         await upkeep.wait()
@@ -194,7 +187,15 @@ async def test_trouble_that_lasts_is_logged_once(
 ) -> None:
     """News can be written, but the census cannot."""
     await rename(database, "census", "away")
-    thrice = noticed(database, "rollback", times=3)
+    loop, thrice = asyncio.get_running_loop(), asyncio.Event()
+    failures: list[object] = []
+
+    def failed(connection: object) -> None:
+        failures.append(connection)
+        if len(failures) == 3:
+            loop.call_soon_threadsafe(thrice.set)
+
+    hooks.listen(database.writer, "rollback", failed)
     recorder = FleetRecorder(database, interval=0, retry=0.01)
     recorder.put(ASK)
     recorder.start()
