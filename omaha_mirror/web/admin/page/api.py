@@ -19,7 +19,14 @@ from omaha_mirror.service import Service
 from omaha_mirror.web.admin.answers import CHANGE, READ, Form, Handler, Route
 from omaha_mirror.web.admin.page import actions, machines
 from omaha_mirror.web.admin.page.fragments import PARTS, Fragments
-from omaha_mirror.web.admin.page.rendering import HERE, Rendered, as_markup, render, reply
+from omaha_mirror.web.admin.page.rendering import (
+    HERE,
+    Rendered,
+    as_markup,
+    compile_templates,
+    render,
+    reply,
+)
 from omaha_mirror.web.errors import BadRequest
 
 STATIC = {
@@ -37,6 +44,7 @@ class PageApi:
         self._service = service
         self._reader = service.register.reader
         self._fragments = Fragments(service)
+        compile_templates()
         self._static = {name: Rendered.of((HERE / "static" / name).read_bytes()) for name in STATIC}
 
     def routes(self) -> tuple[Route, ...]:

@@ -49,6 +49,12 @@ class Rendered:
         return cls(body, f'"{hashlib.sha256(body).hexdigest()[:24]}"')
 
 
+def compile_templates() -> None:
+    """Compile all of them, before anybody is served whom that would hold up."""
+    for name in TEMPLATES.list_templates():
+        TEMPLATES.get_template(name)
+
+
 def render(template: str, **values: object) -> str:
     """A template filled in."""
     return TEMPLATES.get_template(template).render(values)
