@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Row, Table, func, select
+from sqlalchemy import Row, Table, func, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -35,6 +35,8 @@ from omaha_mirror.fleet.schema import (
 )
 from omaha_mirror.fleet.states import FAILURES
 from omaha_mirror.omaha import EventResult
+
+_TROUBLE = (*sorted(FAILURES), EventResult.UPDATE_DEFERRED)
 
 
 class FleetUnavailable(Exception):
@@ -142,12 +144,24 @@ class FleetReader:
 
     async def recent_errors(self, limit: int = 50) -> tuple[MachineEvent, ...]:
         """The newest failures and deferrals, rollbacks among them."""
+        limit = min(limit, MAX_PER_PAGE)
+        newest = union_all(
+            *(
+                select(
+                    select(events)
+                    .where(events.c.eventresult == result)
+                    .order_by(events.c.time.desc())
+                    .limit(limit)
+                    .subquery()
+                )
+                for result in _TROUBLE
+            )
+        ).subquery()
         errors = (
-            select(machines, *(events.c[name].label(f"event_{name}") for name in _EVENT))
-            .join(events, events.c.machine == machines.c.id)
-            .where(events.c.eventresult.in_((*FAILURES, EventResult.UPDATE_DEFERRED)))
-            .order_by(events.c.time.desc())
-            .limit(min(limit, MAX_PER_PAGE))
+            select(machines, *(newest.c[name].label(f"event_{name}") for name in _EVENT))
+            .join(newest, newest.c.machine == machines.c.id)
+            .order_by(newest.c.time.desc())
+            .limit(limit)
         )
         async with self._connection() as connection:
             return tuple(map(_machine_event, await connection.execute(errors)))

@@ -98,8 +98,9 @@ events = Table(
     Column("previousversion", Text),
     _text("version"),
     Index("events_time", "time"),
+    Index("events_result", "eventresult", "time"),
 )
-"""`model.Event`."""
+"""`model.Event`. The newest of each kind of trouble are found through an index, however many other events there are."""
 
 transfers = Table(
     "transfers",
