@@ -3,7 +3,6 @@
 import hashlib
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -288,21 +287,17 @@ print(peak() - before)
     assert int(kilobytes) < 200 * 1024
 
 
-def test_the_manifest_of_a_large_payload_is_read_in_milliseconds() -> None:
+def test_the_manifest_of_a_large_payload_is_read() -> None:
     """That of 500 MB has an operation for each MiB."""
     manifest = pb.DeltaArchiveManifest()
     for i in range(500):
         manifest.partition_operations.add(
             type=1, data_offset=i * 2**20, data_length=2**20, data_sha256_hash=bytes([i % 256]) * 32
         )
-    data = manifest.SerializeToString()
-    size = HEADER_SIZE + len(data) + 500 * 2**20
-    times = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        read_manifest(data, size)
-        times.append(time.perf_counter() - begun)
-    assert min(times) < 0.03
+    size = HEADER_SIZE + manifest.ByteSize() + 500 * 2**20
+    read = read_manifest(manifest.SerializeToString(), size)
+    assert [operation.sha256[0] for operation in read.operations] == [i % 256 for i in range(500)]
+    check_layout(read, size)
 
 
 def check_layout(manifest: Manifest, size: int) -> None:
