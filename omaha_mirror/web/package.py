@@ -1,4 +1,4 @@
-"""Package bytes to a machine: from the page cache to the socket, by sendfile; over TLS in pieces, through this process.
+"""Package bytes to a machine: which of them, under which head, and what is sent when there are none.
 
 Headers go out when the first body byte is in hand, never before: a client takes a head without a body for a complete
 empty file and backs off for a day (update_engine/libcurl_http_fetcher.cc). A response that ends short ends in a closed
@@ -7,32 +7,24 @@ connection; the client then comes back with a Range.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 
 import structlog
 from aiohttp import web
 
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import CacheError
-from omaha_mirror.cache.finish import in_worker
-from omaha_mirror.cache.residency import load, resident
 from omaha_mirror.catalog import PackageFile
 from omaha_mirror.reports import Sent
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select
 from omaha_mirror.web.errors import plain, reply_to
 from omaha_mirror.web.mirror import Mirror
+from omaha_mirror.web.sending import send_window
 
 LOG = structlog.get_logger(__name__)
 IMMUTABLE = "public, max-age=31536000, immutable"
 REVALIDATE = "no-cache"
-PIECE = 128 * 1024
-"""Bytes that are encrypted at a time for one client."""
 CACHE_STATUS = {
     "hit": "omaha-mirror; hit",
     "filling": "omaha-mirror; fwd=miss; collapsed",
@@ -164,75 +156,8 @@ async def _send_window(
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client left")
-    if transport.get_extra_info("sslcontext") is not None:
-        sent = await _send_encrypted(transport, response, reader, window)
-    else:
-        sent = await _send_file(transport, reader, window)
+    sent = await send_window(transport, response, reader, window)
     reader.advance(sent)
     mirror.served(sent, reader.status)
     if sent < window.count:
         raise CacheError(f"{window.count - sent} bytes are missing on disk")
-
-
-async def _send_encrypted(
-    transport: asyncio.Transport, response: web.StreamResponse, reader: Reader, window: Window
-) -> int:
-    """Send piece by piece as the client reads. A slow one can outlast what the page cache remembers of the window."""
-    fd, sent = window.file.fileno(), 0
-    with _cuttable(transport, reader):
-        while sent < window.count:
-            offset, count = window.offset + sent, min(PIECE, window.count - sent)
-            if not resident(fd, offset, count):
-                await in_worker(load, fd, offset, count)
-            piece = os.pread(fd, count, offset)
-            if not piece:
-                break
-            await response.write(piece)
-            sent += len(piece)
-    return sent
-
-
-async def _send_file(transport: asyncio.Transport, reader: Reader, window: Window) -> int:
-    sent = _send_at_once(transport, window)
-    if sent == window.count:
-        return sent
-    rest = Window(window.file, window.offset + sent, window.count - sent)
-    with _cuttable(transport, reader):
-        return sent + await _send_patiently(transport, rest)
-
-
-def _send_at_once(transport: asyncio.Transport, window: Window) -> int:
-    """Send what the socket takes now: for a client that keeps up, the whole window, with no round through the loop."""
-    if transport.get_write_buffer_size() > 0:
-        return 0
-    connection: socket.socket = transport.get_extra_info("socket")
-    try:
-        return os.sendfile(connection.fileno(), window.file.fileno(), window.offset, window.count)
-    except BlockingIOError:
-        return 0
-
-
-async def _send_patiently(transport: asyncio.Transport, window: Window) -> int:
-    """Send as the client reads."""
-    try:
-        return await asyncio.get_running_loop().sendfile(
-            transport, window.file, window.offset, window.count, fallback=False
-        )
-    except asyncio.SendfileNotAvailableError as error:
-        raise ConnectionResetError("the client left") from error
-
-
-@contextmanager
-def _cuttable(transport: asyncio.Transport, reader: Reader) -> Iterator[None]:
-    """Who must cut the reader meanwhile shuts the socket down; the task that sends ends the response."""
-    connection: socket.socket = transport.get_extra_info("socket")
-
-    def cut() -> None:
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-
-    reader.on_cut = cut
-    try:
-        yield
-    finally:
-        reader.on_cut = None

@@ -269,10 +269,10 @@ async def test_a_client_that_reads_a_rotten_package_is_cut(
 
 def shrink_send_buffers(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Let responses fill the socket soon; tells when the first one is being sent patiently."""
-    from omaha_mirror.web import package
+    from omaha_mirror.web import sending
 
     stuck = asyncio.Event()
-    patient = package._send_patiently
+    patient = sending._send_patiently
 
     async def noted(*args: Any) -> int:
         stuck.set()
@@ -282,8 +282,8 @@ def shrink_send_buffers(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return 0
 
-    monkeypatch.setattr(package, "_send_patiently", noted)
-    monkeypatch.setattr(package, "_send_at_once", never_at_once)
+    monkeypatch.setattr(sending, "_send_patiently", noted)
+    monkeypatch.setattr(sending, "_send_at_once", never_at_once)
     return stuck
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from omaha_mirror.config import Address
 from omaha_mirror.omaha import parse_response
-from omaha_mirror.web import package, server
+from omaha_mirror.web import sending, server
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.server import Listener
 from omaha_mirror.web.tls import Certificate
@@ -93,7 +93,7 @@ async def test_a_client_that_does_not_read_costs_little_memory_and_gets_all_when
         [handler] = listener._server.connections
         assert handler.transport is not None
         waiting = handler.transport.get_write_buffer_size()
-        assert waiting <= server.SECURE_BUFFER + 2 * package.PIECE
+        assert waiting <= server.SECURE_BUFFER + 2 * sending.PIECE
         assert await talk.reader.readexactly(LARGE) == large
 
 

@@ -1,0 +1,139 @@
+"""How bytes of a file get to one client: from the page cache to the socket by sendfile, or in pieces through this process.
+
+Pieces are for TLS, and for file systems and kernels without sendfile (some of FUSE, overlay, ZFS; a seccomp filter).
+That there is none shows with the first byte or not at all, and is remembered for the device.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import structlog
+from aiohttp import web
+
+from omaha_mirror.cache import Reader, Window
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.residency import load, resident
+
+LOG = structlog.get_logger(__name__)
+PIECE = 128 * 1024
+"""Bytes that are copied at a time for one client."""
+NO_SENDFILE = {
+    errno.EACCES,
+    errno.EINVAL,
+    errno.ENODEV,
+    errno.ENOSYS,
+    errno.ENOTSUP,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.ESPIPE,
+}
+"""What sendfile(2) fails with where a file, a file system or the kernel has none."""
+WITHOUT_SENDFILE: set[int] = set()
+"""The devices of files that cannot be sent so."""
+
+
+async def send_window(
+    transport: asyncio.Transport, response: web.StreamResponse, reader: Reader, window: Window
+) -> int:
+    """Send the bytes of a window as the client reads; gives how many, fewer where the file ends before.
+
+    Raises:
+        ConnectionError: the client left.
+        OSError: the file cannot be read; how many of its bytes were sent is not known.
+    """
+    if transport.get_extra_info("sslcontext") is not None or _is_without_sendfile(window):
+        with _cuttable(transport, reader):
+            return await _send_pieces(response, window)
+    sent = _send_at_once(transport, window)
+    if sent == window.count:
+        return sent
+    with _cuttable(transport, reader):
+        return sent + await _send_patiently(transport, response, _rest(window, sent))
+
+
+def _rest(window: Window, sent: int) -> Window:
+    return Window(window.file, window.offset + sent, window.count - sent)
+
+
+def _send_at_once(transport: asyncio.Transport, window: Window) -> int:
+    """Send what the socket takes now: for a client that keeps up, the whole window, with no round through the loop."""
+    if transport.get_write_buffer_size() > 0:
+        return 0
+    connection: socket.socket = transport.get_extra_info("socket")
+    try:
+        return os.sendfile(connection.fileno(), window.file.fileno(), window.offset, window.count)
+    except BlockingIOError:
+        return 0
+    except OSError as error:
+        if error.errno not in NO_SENDFILE:
+            raise
+        _remember(window, error)
+        return 0
+
+
+async def _send_patiently(
+    transport: asyncio.Transport, response: web.StreamResponse, window: Window
+) -> int:
+    """Send as the client reads."""
+    if _is_without_sendfile(window):
+        return await _send_pieces(response, window)
+    try:
+        return await asyncio.get_running_loop().sendfile(
+            transport, window.file, window.offset, window.count, fallback=False
+        )
+    except asyncio.SendfileNotAvailableError:
+        # It failed for whatever reason before a byte was sent: so will this, unless sendfile is the reason.
+        return await _send_pieces(response, window)
+    except OSError as error:
+        if error.errno in NO_SENDFILE:
+            _remember(window, error)
+        raise
+
+
+async def _send_pieces(response: web.StreamResponse, window: Window) -> int:
+    """Send piece by piece as the client reads. A slow one can outlast what the page cache remembers of the window."""
+    fd, sent = window.file.fileno(), 0
+    while sent < window.count:
+        offset, count = window.offset + sent, min(PIECE, window.count - sent)
+        if not resident(fd, offset, count):
+            await in_worker(load, fd, offset, count)
+        piece = os.pread(fd, count, offset)
+        if not piece:
+            break
+        await response.write(piece)
+        sent += len(piece)
+    return sent
+
+
+def _is_without_sendfile(window: Window) -> bool:
+    return bool(WITHOUT_SENDFILE) and os.fstat(window.file.fileno()).st_dev in WITHOUT_SENDFILE
+
+
+def _remember(window: Window, error: OSError) -> None:
+    WITHOUT_SENDFILE.add(os.fstat(window.file.fileno()).st_dev)
+    LOG.warning(
+        "no sendfile: files are read and written in pieces, which costs more of the processor",
+        why=error.strerror,
+    )
+
+
+@contextmanager
+def _cuttable(transport: asyncio.Transport, reader: Reader) -> Iterator[None]:
+    """Who must cut the reader meanwhile shuts the socket down; the task that sends ends the response."""
+    connection: socket.socket = transport.get_extra_info("socket")
+
+    def cut() -> None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    reader.on_cut = cut
+    try:
+        yield
+    finally:
+        reader.on_cut = None

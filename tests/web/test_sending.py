@@ -1,0 +1,107 @@
+"""Where sendfile does not work, packages are sent all the same."""
+
+import errno
+import os
+
+import pytest
+from structlog.testing import capture_logs
+
+from omaha_mirror.web import sending
+from tests.support.mirror import PAYLOAD_PATH, Mirror
+from tests.support.talk import dial, request
+from tests.support.upstream import Upstream
+from tests.web.conftest import BODY
+
+SIZE = len(BODY)
+HALF = SIZE // 2
+ERRORS = [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM]
+SENDFILE = os.sendfile
+
+
+class Sendfile:
+    """Works as told for each call in turn, and fails from then on: bytes that it sends, or an error's number."""
+
+    def __init__(self, error: int, *calls: int) -> None:
+        self.error = error
+        self.calls = list(calls)
+        self.asked = 0
+
+    def __call__(self, out: int, file: int, offset: int, count: int) -> int:
+        self.asked += 1
+        if not self.calls:
+            raise OSError(self.error, os.strerror(self.error))
+        if (most := self.calls.pop(0)) == 0:
+            raise BlockingIOError
+        return SENDFILE(out, file, offset, min(count, most))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "WITHOUT_SENDFILE", set())
+
+
+async def proven(mirror: Mirror) -> str:
+    path = await mirror.payload()
+    assert (await mirror.get(path)).body == BODY
+    await mirror.until(lambda: len(mirror.ended()) == 1)
+    return path
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=errno.errorcode.get)
+async def test_a_package_is_copied_where_there_is_no_sendfile(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    broken = Sendfile(error)
+    monkeypatch.setattr(os, "sendfile", broken)
+    path = await mirror.payload()
+    with capture_logs() as logs:
+        assert (await mirror.get(path)).body == BODY
+        assert (await mirror.get(path, Range=f"bytes={HALF}-")).body == BODY[HALF:]
+    assert broken.asked == 1
+    assert [line["why"] for line in logs if "no sendfile" in line["event"]] == [os.strerror(error)]
+
+
+@pytest.mark.parametrize("calls", [(1000,), (1000, 0), (0,), (1000, 1000)])
+async def test_sendfile_that_ceases_to_work_costs_at_most_a_connection(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, calls: tuple[int, ...]
+) -> None:
+    path = await proven(mirror)
+    monkeypatch.setattr(os, "sendfile", Sendfile(errno.EINVAL, *calls))
+    async with dial(mirror.address) as talk:
+        await talk.send(request("GET", path))
+        assert (await talk.head()).length == SIZE
+        got = await talk.read(SIZE)
+    assert BODY.startswith(got)
+    assert len(got) == SIZE or calls == (1000, 1000)
+    if len(got) < SIZE:
+        rest = await mirror.get(path, Range=f"bytes={len(got)}-")
+        assert (rest.status, got + rest.body) == (206, BODY)
+
+
+async def test_the_copy_goes_on_as_the_fill_does(
+    mirror: Mirror, release: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sendfile", Sendfile(errno.EINVAL))
+    path = await mirror.payload()
+    gate = release.hold(PAYLOAD_PATH, at=HALF)
+    async with dial(mirror.address) as talk:
+        await talk.send(request("GET", path))
+        await gate.reached()
+        assert (await talk.head()).status == 200
+        assert await talk.read(HALF) == BODY[:HALF]
+        gate.open()
+        assert await talk.read(SIZE - HALF) == BODY[HALF:]
+
+
+async def test_any_other_failure_ends_in_a_closed_connection(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await proven(mirror)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "sendfile", Sendfile(errno.ENOMEM))
+        async with dial(mirror.address) as talk:
+            await talk.send(request("GET", path))
+            assert (await talk.head()).length == SIZE
+            assert await talk.rest() == b""
+    assert not sending.WITHOUT_SENDFILE
+    assert (await mirror.get(path)).body == BODY
