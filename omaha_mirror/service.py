@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 
 from omaha_mirror import instruments
@@ -38,6 +38,7 @@ from omaha_mirror.config.changes import adopted
 from omaha_mirror.desk import Desk, rule_of
 from omaha_mirror.doubts import Doubts
 from omaha_mirror.expect import expected
+from omaha_mirror.health import Finding
 from omaha_mirror.metrics import Queue
 from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.outward import Outward
@@ -114,13 +115,14 @@ class Service:
         self.upkeep = Upkeep(self.cache, self._store)
         self._scrubber = Scrubber(self.upkeep, self.cache, self.books.verified)
         self._listeners: dict[str, Callable[[], int]] = {}
+        self._checks: list[Callable[[], Iterable[Finding]]] = [self.register.findings]
         self.examine = instruments.fit(
             config,
             self.metrics,
             self.doubts,
             self.cache,
             self._ledger,
-            also=self.register.findings,
+            also=lambda: [found for check in self._checks for found in check()],
             connections=self._connected,
             queues=self._queues,
         )
@@ -131,6 +133,10 @@ class Service:
     def listens(self, name: str, connections: Callable[[], int]) -> None:
         """Told of a listener, and how to ask for the number of its connections."""
         self._listeners[name] = connections
+
+    def examined_by(self, check: Callable[[], Iterable[Finding]]) -> None:
+        """Told of a check that does not wait, for /readyz."""
+        self._checks.append(check)
 
     def _connected(self) -> Mapping[str, int]:
         return {name: count() for name, count in self._listeners.items()}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import click
@@ -27,6 +28,32 @@ def check(config_path: Path | None, quiet: bool) -> None:
     for line in config_text.in_words(config_path, os.environ):
         if not quiet:
             click.echo(line)
+
+
+@config.command()
+@config_option
+@click.argument("pid", type=click.IntRange(min=1))
+def reload(config_path: Path | None, pid: int) -> None:
+    """Have the running mirror with this process id take over the config, and say whether it can.
+
+    A broken config changes nothing at the mirror, which says so on /readyz; the exit status is then 78. What
+    `systemctl reload omaha-mirror` runs.
+    """
+    from omaha_mirror.cli.reload import checked
+
+    try:
+        checked(config_path)
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        _signal(pid)
+
+
+def _signal(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGHUP)
+    except OSError as error:
+        raise click.ClickException(f"cannot signal process {pid}: {error.strerror}") from None
 
 
 @config.command()

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -18,9 +19,10 @@ import structlog
 
 from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.reload import Reload
+from omaha_mirror.cli.restarts import Starts
 from omaha_mirror.cli.supervision import status, supervised
-from omaha_mirror.config import Address, Config, ConfigError, load
-from omaha_mirror.config.changes import changes
+from omaha_mirror.config import Address, Config, load
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
 from omaha_mirror.telemetry import set_up_logging
@@ -42,9 +44,14 @@ def run(config_path: Path | None, log_level: str | None) -> None:
     """Run the mirror until it is told to stop; ends the process where it cannot start."""
     config = load(config_path, os.environ)
     set_up_logging(config.log.format, log_level or config.log.level)
+    starts = Starts(os.environ)
+    if wait := starts.begin():
+        LOG.warning("the mirror ended without being stopped, again and again", starts_in=wait)
+        time.sleep(wait)  # a signal ends it
     try:
         sockets = passed_sockets(os.environ, (PUBLIC, ADMIN))
         asyncio.run(_serve(config, config_path, log_level, sockets))
+        starts.end()
     except OSError as error:
         click.echo(f"omaha-mirror: {_words(error)}", err=True)
         raise SystemExit(Exit.FAILURE) from None
@@ -69,9 +76,9 @@ async def _serve(
     service = Service(config)
     notifier = Notifier(os.environ)
     await service.start()
-    asyncio.get_running_loop().add_signal_handler(
-        signal.SIGHUP, _reload, service, edge, config_path, log_level, notifier
-    )
+    reload = Reload(service, edge, config_path, log_level, notifier)
+    service.examined_by(reload.findings)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
     gc.set_threshold(GARBAGE, 20, 20)
@@ -100,36 +107,6 @@ async def _public(
             secure = await listener.start(config.tls.listen, edge.certificate.context)
             _say("https", secure)
         yield addresses
-
-
-def _reload(
-    service: Service,
-    edge: Edge,
-    config_path: Path | None,
-    log_level: str | None,
-    notifier: Notifier,
-) -> None:
-    """Apply what can be applied of a changed config; a broken one changes nothing."""
-    notifier.reloading()
-    try:
-        _apply(service, edge, config_path, log_level)
-    finally:
-        notifier.ready()
-
-
-def _apply(service: Service, edge: Edge, config_path: Path | None, log_level: str | None) -> None:
-    try:
-        config = load(config_path, os.environ)
-        edge.change(config)
-    except (ConfigError, OSError) as error:
-        LOG.error("the config is broken, and all stays as it was", why=str(error))
-        return
-    found = changes(service.config, config)
-    service.change(config)
-    set_up_logging(service.config.log.format, log_level or service.config.log.level)
-    LOG.info("config reloaded", applied=found.applied)
-    if found.restart:
-        LOG.warning("these keys of the config wait for a restart", keys=found.restart)
 
 
 @asynccontextmanager

@@ -225,6 +225,11 @@ class MirrorProcess(Site):
         self._process.send_signal(signal.SIGHUP)
 
     @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
     def config(self) -> str:
         """The config's text."""
         return self._config.read_text()
