@@ -52,6 +52,7 @@ ALLOWED: dict[str, set[str]] = {
         "desk",
         "doubts",
         "expect",
+        "health",
         "instruments",
         "metrics",
         "omaha",
