@@ -79,7 +79,7 @@ def program(tmp_path: Path) -> Path:
     ("line", "found"),
     [
         (["omaha-mirror", "comp"], ["completion"]),
-        (["omaha-mirror", "config", ""], ["check", "schema", "show"]),
+        (["omaha-mirror", "config", ""], ["check", "reload", "schema", "show"]),
         (["omaha-mirror", "config", "check", "--qu"], ["--quiet"]),
         (["omaha-mirror", "completion", "b"], ["bash"]),
     ],
