@@ -6,12 +6,14 @@ import os
 import random
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
+from hashlib import sha256
 
 from omaha_mirror.cache import Cache, Expected, Reader
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.line import Priority
 from omaha_mirror.catalog import (
     CannotProve,
     Catalog,
@@ -21,6 +23,7 @@ from omaha_mirror.catalog import (
     at_hand,
     learn,
 )
+from omaha_mirror.catalog.read import MAX_SIZE
 from omaha_mirror.expect import expected
 from omaha_mirror.omaha import Digest
 from omaha_mirror.upstream.fetcher import Fetcher
@@ -75,6 +78,8 @@ class Packages:
         Raises:
             CannotProve: with words.
         """
+        if package.size is None:
+            raise CannotProve(f"{package.url}: the server tells neither a digest nor a size")
         unnamed = Expected(package.size, source=package.url)
         source = UpstreamSource(self._fetcher, package.url, package.size, self._rng, known=False)
         try:
@@ -85,6 +90,29 @@ class Packages:
             raise CannotProve(f"{package.url} was there without being proven")
         return Digest("sha256", proof.sha256)
 
+    async def measure(self, package: RemotePackage) -> int:
+        """The bytes of a package of which nobody tells the size: they are counted when their digest is right.
+
+        Raises:
+            CannotProve: with words.
+            UpstreamError: it could not be fetched.
+        """
+        if package.sha256 is None:
+            raise CannotProve(f"{package.url}: the server tells neither a digest nor a size")
+        digest, size = sha256(), 0
+        async with aclosing(self._fetcher.unsized(package.url)) as chunks:
+            async for chunk in chunks:
+                await self._cache.line.take(len(chunk), Priority.PREFETCH)
+                size += len(chunk)
+                if size > MAX_SIZE:
+                    raise CannotProve(f"{package.url} is larger than {MAX_SIZE} bytes")
+                digest.update(chunk)
+        if digest.digest() != package.sha256.raw:
+            raise CannotProve(
+                f"{package.url}: {size} bytes came, and their digest is not the sidecar's"
+            )
+        return size
+
     async def learn(self, wanted: Wanted, releases: ReleaseServer) -> Known:
         """Settle a version: what came in a bundle and is here needs nobody's word; all else upstream is asked about."""
         brought = None
@@ -92,7 +120,7 @@ class Packages:
             brought = at_hand(wanted, wanted.told, self.holds)
             if brought.release is not None and not brought.lacking:
                 return brought
-        found = await learn(wanted, releases, self.prove, time.time())
+        found = await learn(wanted, releases, self.prove, time.time(), self.measure)
         return found if brought is None or found.release is not None else brought
 
     def _source(self, file: PackageFile) -> UpstreamSource:

@@ -61,6 +61,7 @@ class UpstreamSource:
                 stop=stop if stop < self._size else None,
                 size=self._size,
                 validator=held,
+                judged=self._known,
             ) as body:
                 yield UpstreamBody(body)
 

@@ -101,7 +101,6 @@ async def test_the_name_is_the_address(upstream: Upstream, source: UpstreamSourc
         (WrongLength(by=1), SourceChanged),
         (Status(403), SourceFailed),
         (Status(503), SourceFailed),
-        (Encoding(), SourceFailed),
         (Drop(at=1000), SourceFailed),
         (Fin(at=1000), SourceFailed),
         (NoLength(surplus=b"more"), SourceFailed),
@@ -116,6 +115,15 @@ async def test_each_trouble_has_its_meaning(
         await read(source)
     assert type(caught.value) is expected
     assert "://" in str(caught.value)
+
+
+async def test_a_label_counts_where_no_digest_does(
+    upstream: Upstream, fetcher: HttpFetcher, source: UpstreamSource
+) -> None:
+    upstream.fault(PATH, Encoding())
+    assert (await read(source))[0] == BODY
+    with pytest.raises(SourceFailed, match="coded as 'gzip'"):
+        await read(UpstreamSource(fetcher, upstream.url(PATH), SIZE, random.Random(1), known=False))
 
 
 async def test_a_refused_connection_is_passing_trouble(

@@ -18,8 +18,17 @@ Prove = Callable[[RemotePackage], Awaitable[Digest]]
 """Fetches a package of which no digest is known, and gives its SHA-256. Raises `CannotProve`."""
 
 
+Measure = Callable[[RemotePackage], Awaitable[int]]
+"""Fetches a package of which its server tells no size, and gives it in bytes. Raises `CannotProve`, `UpstreamError`."""
+
+
 class CannotProve(Exception):
-    """A package without a sidecar could not be fetched; the message is for people."""
+    """A package without a sidecar, or of no known size, could not be fetched; the message is for people."""
+
+
+async def cannot_measure(package: RemotePackage) -> int:
+    """A `Measure` for where nothing can be fetched."""
+    raise CannotProve(f"{package.url}: the server does not say how large it is")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +78,21 @@ def at_hand(wanted: Wanted, told: Release, holds: Callable[[PackageFile], bool])
     )
 
 
-async def learn(wanted: Wanted, server: ReleaseServer, prove: Prove, now: float) -> Known:
+async def learn(
+    wanted: Wanted,
+    server: ReleaseServer,
+    prove: Prove,
+    now: float,
+    measure: Measure = cannot_measure,
+) -> Known:
     """Ask the servers of the packages for everything that an offer needs. Never raises for what upstream does.
 
     An extra package that a manifest does not name is not looked for: a machine gets it as it would without a mirror
     (flatcar-postinst:150).
     """
+    fetch = _Fetch(prove, measure)
     try:
-        release = await _base(wanted, server, prove, now)
+        release = await _base(wanted, server, fetch, now)
     except Gone as error:
         return Known(reason=Reason.NOT_RELEASED, detail=str(error))
     except Changed as error:
@@ -92,7 +108,7 @@ async def learn(wanted: Wanted, server: ReleaseServer, prove: Prove, now: float)
             if named is not None:
                 await server.confirm(named.url, named.size, named.sha256)
             elif wanted.told is None or name in wanted.own:
-                extras.append(await _describe(server, prove, wanted, name))
+                extras.append(await _describe(server, fetch, wanted, name))
         except (Gone, Changed) as error:
             if named is not None:
                 lacking[name] = str(error)
@@ -107,27 +123,39 @@ async def learn(wanted: Wanted, server: ReleaseServer, prove: Prove, now: float)
     )
 
 
-async def _base(wanted: Wanted, server: ReleaseServer, prove: Prove, now: float) -> Release:
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """What is told by nobody, and has to be fetched for."""
+
+    digest: Prove
+    size: Measure
+
+
+async def _base(wanted: Wanted, server: ReleaseServer, fetch: _Fetch, now: float) -> Release:
     """The release as told, or of the payload alone."""
     if wanted.told is None:
-        return _made(wanted, await _describe(server, prove, wanted, wanted.payload), now)
+        return _made(wanted, await _describe(server, fetch, wanted, wanted.payload), now)
     payload = wanted.told.payload
     await server.confirm(payload.url, payload.size, payload.sha256)
     return wanted.told
 
 
 async def _describe(
-    server: ReleaseServer, prove: Prove, wanted: Wanted, name: str
+    server: ReleaseServer, fetch: _Fetch, wanted: Wanted, name: str
 ) -> RemotePackage:
     found = await server.describe(wanted.board, wanted.version, name)
+    old = wanted.before.file(found.name) if wanted.before is not None else None
+    if found.size is None:
+        same = old is not None and old.url == found.url and old.sha256 == found.sha256
+        size = old.size if old is not None and same else await fetch.size(found)
+        found = replace(found, size=size)
     if found.sha256 is None:
-        found = replace(found, sha256=_proven_before(wanted, found) or await prove(found))
+        found = replace(found, sha256=_proven_before(old, found) or await fetch.digest(found))
     return found
 
 
-def _proven_before(wanted: Wanted, found: RemotePackage) -> Digest | None:
+def _proven_before(old: PackageFile | None, found: RemotePackage) -> Digest | None:
     """The digest that an earlier fetch gave: nothing but address and size could tell that a file is another one."""
-    old = wanted.before.file(found.name) if wanted.before is not None else None
     same = old is not None and (old.url, old.size) == (found.url, found.size)
     return old.sha256 if old is not None and same else None
 

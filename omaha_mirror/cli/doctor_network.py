@@ -194,6 +194,11 @@ async def _file(server: ReleaseServer, board: str, version: str, name: str) -> F
     if package.sha256 is None:
         words = f"{url} has no .sha256 beside it: it is fetched whole before it is offered"
         return warn("release", words)
+    if package.size is None:
+        words = (
+            f"{url}: the server does not say how large it is: it is fetched before it is offered"
+        )
+        return warn("release", words)
     return ok("release", f"{url} is there, {decimal(package.size)}")
 
 

@@ -115,8 +115,11 @@ class Body(Protocol):
 class Fetcher(Protocol):
     """How the mirror reads from upstream servers."""
 
-    async def small(self, url: str, *, limit: int, deadline: float) -> bytes:
-        """A whole small file of at most `limit` bytes, within `deadline` seconds."""
+    async def small(self, url: str, *, limit: int, deadline: float, judged: bool = False) -> bytes:
+        """A whole small file of at most `limit` bytes, within `deadline` seconds.
+
+        `judged` says that the caller tells by the bytes whether they are right: no label counts.
+        """
 
     async def post(self, url: str, body: bytes, *, limit: int, deadline: float) -> bytes:
         """Send XML; the whole answer of at most `limit` bytes, within `deadline` seconds.
@@ -129,6 +132,18 @@ class Fetcher(Protocol):
     async def head(self, url: str, *, deadline: float) -> Head:
         """What the server says about a file, within `deadline` seconds."""
 
+    async def told_size(self, url: str, *, first_byte: bool, deadline: float) -> int | None:
+        """A file's size in bytes as the head of a GET tells, None if it does not, within `deadline` seconds.
+
+        Nothing of its body is read. With `first_byte` no more than that is asked for.
+        """
+
+    def unsized(self, url: str) -> AsyncGenerator[bytes]:
+        """A whole file of whose size its server says nothing, until it ends; a digest has to say whether that is all.
+
+        Silence is borne for as long as that before a head.
+        """
+
     def stream(
         self,
         url: str,
@@ -137,6 +152,7 @@ class Fetcher(Protocol):
         stop: int | None = None,
         size: int | None = None,
         validator: Validator | None = None,
+        judged: bool = False,
     ) -> AbstractAsyncContextManager[Body]:
         """A file from byte `start` on, up to (not including) `stop` or its end.
 
@@ -146,6 +162,7 @@ class Fetcher(Protocol):
             stop: Offset after the last byte wanted; the end of the file if None.
             size: The file's size in bytes, if known; an answer that says otherwise is `Changed`.
             validator: The generation already held in part; another one is `Changed`.
+            judged: Whether a digest will judge the bytes: any success is taken, whatever coding it names.
         """
 
 

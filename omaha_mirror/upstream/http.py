@@ -14,6 +14,7 @@ from yarl import URL
 from omaha_mirror import __version__
 from omaha_mirror.upstream import resume
 from omaha_mirror.upstream.allowed import AllowList
+from omaha_mirror.upstream.connector import LenientConnector
 from omaha_mirror.upstream.errors import (
     BadAnswer,
     Dropped,
@@ -23,6 +24,7 @@ from omaha_mirror.upstream.errors import (
     Unreachable,
 )
 from omaha_mirror.upstream.fetcher import Body, Head, Validator
+from omaha_mirror.upstream.head import MAX_HEAD
 
 MAX_REDIRECTS = 5
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -70,11 +72,11 @@ class HttpFetcher:
         if session is not None:
             await session.close()
 
-    async def small(self, url: str, *, limit: int, deadline: float) -> bytes:
+    async def small(self, url: str, *, limit: int, deadline: float, judged: bool = False) -> bytes:
         """A whole small file of at most `limit` bytes, within `deadline` seconds."""
         with _translated(url, f"no whole answer within {deadline:g} s"):
             async with asyncio.timeout(deadline), self._answer("GET", url, {}) as response:
-                return await _whole(url, response, limit)
+                return await _whole(url, response, limit, judged=judged)
 
     async def post(self, url: str, body: bytes, *, limit: int, deadline: float) -> bytes:
         """Send XML; the whole answer of at most `limit` bytes, within `deadline` seconds."""
@@ -98,6 +100,26 @@ class HttpFetcher:
                     ranges=response.headers.get("Accept-Ranges", "").lower() == "bytes",
                 )
 
+    async def told_size(self, url: str, *, first_byte: bool, deadline: float) -> int | None:
+        """A file's size in bytes as the head of a GET tells, None if it does not, within `deadline` seconds."""
+        headers = resume.request_headers(0, 1 if first_byte else None, None)
+        with _translated(url, f"no answer within {deadline:g} s"):
+            async with asyncio.timeout(deadline), self._answer("GET", url, headers) as response:
+                return resume.told_size(url, response.status, response.headers)
+
+    async def unsized(self, url: str) -> AsyncGenerator[bytes]:
+        """A whole file of whose size its server says nothing, until it ends."""
+        silence = f"nothing for {self._settings.head_timeout:g} s"
+        async with self._answer("GET", url, {}) as response:
+            resume.require(url, response.status, response.headers, resume.WHOLE, judged=True)
+            while True:
+                with _translated(url, silence):
+                    async with asyncio.timeout(self._settings.head_timeout):
+                        chunk = await response.content.readany()
+                if not chunk:
+                    return
+                yield chunk
+
     @asynccontextmanager
     async def stream(
         self,
@@ -107,6 +129,7 @@ class HttpFetcher:
         stop: int | None = None,
         size: int | None = None,
         validator: Validator | None = None,
+        judged: bool = False,
     ) -> AsyncIterator[Body]:
         """A file from byte `start` on, up to (not including) `stop` or its end."""
         headers = resume.request_headers(start, stop, validator)
@@ -122,6 +145,7 @@ class HttpFetcher:
                 stop=stop,
                 size=size,
                 validator=validator,
+                judged=judged,
             )
             yield _HttpBody(response, start, verdict, self._settings.stall_timeout)
         finally:
@@ -198,9 +222,11 @@ class HttpFetcher:
     def _new_session(self, *, reuse: bool) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             # How many connections there are is the callers' decision.
-            connector=aiohttp.TCPConnector(limit=0, ssl=self._tls, force_close=not reuse),
+            connector=LenientConnector(limit=0, ssl=self._tls, force_close=not reuse),
             timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout),
             auto_decompress=False,
+            max_line_size=MAX_HEAD,
+            max_field_size=MAX_HEAD,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={
                 "Accept-Encoding": "identity",
@@ -247,9 +273,11 @@ class _HttpBody:
                 return await self._content.readany()
 
 
-async def _whole(url: str, response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """The body of a 200."""
-    resume.require(url, response.status, response.headers, (200,))
+async def _whole(
+    url: str, response: aiohttp.ClientResponse, limit: int, *, judged: bool = False
+) -> bytes:
+    """The body of an answer that is the whole file."""
+    resume.require(url, response.status, response.headers, resume.WHOLE, judged=judged)
     body = bytearray()
     while chunk := await response.content.readany():
         body += chunk

@@ -7,18 +7,16 @@ from omaha_mirror.omaha.digest import Digest
 from omaha_mirror.omaha.errors import BadDigest
 from omaha_mirror.upstream.errors import (
     BadAnswer,
-    BadStatus,
     Changed,
     Forbidden,
     Gone,
-    TooLarge,
+    Unreachable,
+    UpstreamError,
 )
 from omaha_mirror.upstream.fetcher import Fetcher
 
 SIDECAR_LIMIT = 4096
 DEADLINE = 30.0
-# Answers to HEAD after which a GET may still be welcome; file servers say 403 of a file that is not there too.
-_REFUSED = (403, 405, 501)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +26,13 @@ class RemotePackage:
     Attributes:
         name: File name, without a folder.
         url: Absolute address.
-        size: In bytes, as the server announces it.
+        size: In bytes, as the server announces it; None where it does not.
         sha256: From the sidecar; None where the server has none.
     """
 
     name: str
     url: str
-    size: int
+    size: int | None
     sha256: Digest | None
 
 
@@ -65,7 +63,9 @@ class ReleaseServer:
         """
         sidecar_url = f"{url}.sha256"
         try:
-            sidecar = await self._fetcher.small(sidecar_url, limit=SIDECAR_LIMIT, deadline=DEADLINE)
+            sidecar = await self._fetcher.small(
+                sidecar_url, limit=SIDECAR_LIMIT, deadline=DEADLINE, judged=True
+            )
         except Gone:
             return None
         fields = sidecar.decode("ascii", "replace").split()
@@ -76,24 +76,39 @@ class ReleaseServer:
                 "the .sha256 file does not begin with a SHA-256 in hex", sidecar_url
             ) from error
 
-    async def size(self, url: str) -> int:
-        """Size of a file in bytes, from HEAD, or where that does not tell from its first byte's answer.
+    async def size(self, url: str, expected: int | None = None) -> int | None:
+        """Size of a file in bytes; None where no answer tells it.
+
+        HEAD is asked first. It is no machine's request, and servers answer it with anything: what it does not confirm is
+        asked for with a GET, whose word counts, of the first byte, or where that is refused of the whole.
+
+        Args:
+            url: Of the file.
+            expected: What a manifest says.
 
         Raises:
-            UpstreamError: It could not be had; `Gone` if there is no such file.
+            UpstreamError: A GET does not work either; `Gone` if there is no such file.
         """
         try:
             size = (await self._fetcher.head(url, deadline=DEADLINE)).size
-        except BadStatus as error:
-            if error.status not in _REFUSED:
-                raise
+        except (Forbidden, Unreachable):
+            raise
+        except UpstreamError:
             size = None
-        if size is None:
-            async with self._fetcher.stream(url, start=0, stop=1) as body:
-                size = body.size
+        if size and expected in (None, size):
+            return size
+        size = await self._told_by_get(url)
         if size == 0:
             raise BadAnswer("the file is empty", url)
         return size
+
+    async def _told_by_get(self, url: str) -> int | None:
+        try:
+            return await self._fetcher.told_size(url, first_byte=True, deadline=DEADLINE)
+        except (Forbidden, Unreachable, Gone):
+            raise
+        except UpstreamError:
+            return await self._fetcher.told_size(url, first_byte=False, deadline=DEADLINE)
 
     async def describe(self, board: str, version: str, name: str) -> RemotePackage:
         """All that the server says about a file without sending it.
@@ -107,25 +122,22 @@ class ReleaseServer:
     async def confirm(self, url: str, size: int, sha256: Digest | None) -> None:
         """Check what a manifest says of a file, wherever that lies, against what its server says.
 
-        A sidecar may be missing, or be a page for people: here it is not needed, as the manifest has the digest.
+        What the server does not tell is no objection: the manifest has size and digest, and the digest will judge. A sidecar
+        may be missing, be a page for people, or be refused.
 
         Raises:
             Changed: They differ.
-            UpstreamError: The server could not be asked; `Gone` if there is no such file.
+            UpstreamError: The file could not be asked for; `Gone` if there is no such file.
         """
-        found = await self.size(url)
-        if found != size:
+        found = await self.size(url, size)
+        if found not in (None, size):
             raise Changed(f"the server has {found} bytes, the manifest says {size}", url)
         try:
             sidecar = await self.digest(url)
-        except BadStatus as error:
-            if error.status not in _REFUSED:
-                raise
-        except (BadAnswer, Forbidden, TooLarge):
+        except UpstreamError:
             return
-        else:
-            if sidecar is not None and sha256 is not None and sidecar != sha256:
-                raise Changed(
-                    f"the server's sidecar says SHA-256 {sidecar.hex}, the manifest {sha256.hex}",
-                    url,
-                )
+        if sidecar is not None and sha256 is not None and sidecar != sha256:
+            raise Changed(
+                f"the server's sidecar says SHA-256 {sidecar.hex}, the manifest {sha256.hex}",
+                url,
+            )

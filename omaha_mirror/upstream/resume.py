@@ -1,6 +1,6 @@
 """How a file is asked for in part, what the answer means, and when to ask again.
 
-No I/O and no clock. Only an answer that surely continues the generation already held is delivered:
+No I/O and no clock. Where no digest will judge the bytes, only an answer that surely continues the generation already held is delivered:
 
 - A 206 has to begin at the byte asked for. One that is longer is clipped, one that is shorter ends
   early, and the caller asks for the rest.
@@ -21,10 +21,17 @@ from omaha_mirror.upstream.fetcher import Validator, seconds
 MAX_RETRY_AFTER = 120.0
 # What of it is honoured by a caller that has somebody waiting.
 MAX_HONOURED = 30.0
+WHOLE = (200, 203)
+"""What answers a GET with the whole file (RFC 9110, sections 15.3.1 and 15.3.4)."""
 BACKOFF_BASE = 0.25
 BACKOFF_CAP = 5.0
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
+# As servers write it, not only as they should: "bytes=0-9/10", "bytes 0 - 9 / *", "0-9" (curl/lib/http.c).
+_CONTENT_RANGE = re.compile(
+    r"(?:bytes)?[\s:=]*([0-9]{1,18})\s*-\s*([0-9]{1,18})\s*(?:/\s*([0-9]{1,18}|\*)\s*)?",
+    re.IGNORECASE,
+)
+_NO_BODY = (204, 205)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,7 @@ def judge(
     stop: int | None,
     size: int | None,
     validator: Validator | None,
+    judged: bool = False,
 ) -> Verdict:
     """What the head of an answer means for the request that `request_headers` described.
 
@@ -74,6 +82,7 @@ def judge(
         stop: Offset after the last byte asked for, None for the end.
         size: The file's size in bytes, if known.
         validator: The generation already held in part, if any.
+        judged: Whether a digest will judge the bytes: then any success counts, whatever coding it names.
 
     Raises:
         Gone: 404 or 410.
@@ -84,8 +93,8 @@ def judge(
     if status == 416 and size is not None and start < size:
         raise Changed(f"the server no longer has byte {start} of {size}", url)
     ranged = start > 0 or stop is not None
-    require(url, status, headers, (200, 206) if ranged else (200,))
-    if status == 206:
+    require(url, status, headers, (*WHOLE, 206) if ranged else WHOLE, judged=judged)
+    if status == 206 and (ranged or "Content-Range" in headers):
         first, total = _placed(url, headers, start)
     else:
         first, total = 0, content_length(headers)
@@ -100,10 +109,36 @@ def judge(
     return Verdict(first, total if stop is None else min(stop, total), total, found)
 
 
-def require(url: str, status: int, headers: Mapping[str, str], wanted: tuple[int, ...]) -> None:
-    """Raise what a status other than those wanted, or a coded body, means."""
+def told_size(url: str, status: int, headers: Mapping[str, str]) -> int | None:
+    """Size of the whole file in bytes, as the answer to a GET of it, or of its first byte, tells; None if it does not.
+
+    Raises:
+        Gone: 404 or 410.
+        BadStatus: Any other status that is not the file.
+    """
+    require(url, status, headers, WHOLE, judged=True)
+    if status != 206:
+        return content_length(headers)
+    match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+    return int(match[3]) if match is not None and match[3] not in (None, "*") else None
+
+
+def require(
+    url: str,
+    status: int,
+    headers: Mapping[str, str],
+    wanted: tuple[int, ...],
+    *,
+    judged: bool = False,
+) -> None:
+    """Raise what a status other than those wanted, or a coded body, means.
+
+    Where bytes are judged by what they are, any success will do, and a label of a coding says nothing.
+    """
     if status in (404, 410):
         raise Gone(f"the server has no such file (status {status})", url)
+    if judged and 200 <= status < 300 and status not in _NO_BODY:
+        return
     if status not in wanted:
         raise BadStatus(
             f"the server answered with status {status}",
@@ -111,8 +146,8 @@ def require(url: str, status: int, headers: Mapping[str, str], wanted: tuple[int
             status=status,
             retry_after=_retry_after(headers),
         )
-    coding = headers.get("Content-Encoding", "identity")
-    if coding.lower() != "identity":
+    coding = headers.get("Content-Encoding", "").strip()
+    if coding.lower() not in ("", "identity"):
         raise BadAnswer(f"the server sent the file coded as {coding!r}, which was not asked", url)
 
 
@@ -135,7 +170,7 @@ def _placed(url: str, headers: Mapping[str, str], start: int) -> tuple[int, int 
     if match is None:
         raise BadAnswer(f"a partial answer with the Content-Range {text!r}", url)
     first, last = int(match[1]), int(match[2])
-    total = None if match[3] == "*" else int(match[3])
+    total = int(match[3]) if match[3] not in (None, "*") else None
     length = content_length(headers)
     if (
         first != start

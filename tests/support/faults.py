@@ -77,6 +77,16 @@ class Redirect(Fault):
 
 
 @dataclass(frozen=True, slots=True)
+class RawHead(Fault):
+    """Answer with this head as it stands, whatever was asked, and the whole file after it where a body follows.
+
+    The connection is closed after it.
+    """
+
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class NoRange(Fault):
     """Ignore Range: 200 and the whole file."""
 

@@ -39,6 +39,7 @@ from tests.support.faults import (
     NoLength,
     NoRange,
     NoValidator,
+    RawHead,
     Redirect,
     Script,
     Stall,
@@ -62,6 +63,7 @@ __all__ = [
     "NoLength",
     "NoRange",
     "NoValidator",
+    "RawHead",
     "Redirect",
     "Request",
     "Stall",
@@ -241,6 +243,12 @@ class Upstream:
             await self._page(connection, request, redirect.code, {"Location": redirect.location})
             return
         found = self._files.get(request.path)
+        if raw := take(RawHead):
+            await connection.send(raw.head)
+            if isinstance(found, File) and request.method != "HEAD":
+                chunked = NoLength() if b"chunked" in raw.head else None
+                await self._body(connection, request, found.body, 0, len(found.body), chunked)
+            raise Cut(reset=False)
         if found is None:
             await self._page(connection, request, 404, {})
             return
