@@ -220,6 +220,16 @@ def packages(condemned: Mapping[str, str]) -> Iterator[Finding]:
         yield Finding("packages", State.OK, "upstream's bytes are right")
 
 
+def redirects(refused: Iterable[str]) -> Iterator[Finding]:
+    """Whether upstream redirects to where the mirror may not go.
+
+    Args:
+        refused: such redirects, each with host and remedy.
+    """
+    if named := "; ".join(list(refused)[:NAMED]):
+        yield Finding("redirects", State.DEGRADED, named)
+
+
 def signatures(untrusted: Mapping[str, str]) -> Iterator[Finding]:
     """Whether packages have the signature that is asked for.
 

@@ -19,6 +19,7 @@ def fit(
     cache: Cache,
     ledger: Ledger,
     *,
+    redirects: Callable[[], Iterable[str]],
     also: Callable[[], Iterable[health.Finding]],
     connections: Callable[[], Mapping[str, int]],
     queues: Callable[[], Mapping[str, Queue]],
@@ -35,6 +36,7 @@ def fit(
             lambda: health.tracks(doubts.channels()),
             lambda: health.packages(doubts.packages().get(Reason.PAYLOAD_WRONG, {})),
             lambda: health.signatures(doubts.packages().get(Reason.UNTRUSTED, {})),
+            lambda: health.redirects(redirects()),
             also,
         ),
     )

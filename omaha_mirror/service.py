@@ -122,6 +122,7 @@ class Service:
             self.doubts,
             self.cache,
             self._ledger,
+            redirects=self._fetcher.refusals.reasons,
             also=lambda: [found for check in self._checks for found in check()],
             connections=self._connected,
             queues=self._queues,

@@ -24,7 +24,7 @@ from omaha_mirror.config import Config, Follow, Pin, Relay
 from omaha_mirror.config.urls import without_password
 from omaha_mirror.omaha import AppStatus
 from omaha_mirror.upstream.allowed import AllowList
-from omaha_mirror.upstream.errors import Gone, UpstreamError
+from omaha_mirror.upstream.errors import Forbidden, Gone, UpstreamError
 from omaha_mirror.upstream.fetcher import seconds
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.omaha import OmahaServer, question
@@ -59,6 +59,7 @@ async def examine_network(config: Config) -> list[Found]:
         *(proxy_at(proxy) for proxy in _proxies(config)),
         omaha(config, fetcher),
         released(config, fetcher),
+        redirected(config, fetcher),
         clock(config),
         public_url(config.public_url),
     ]
@@ -154,6 +155,18 @@ async def released(config: Config, fetcher: HttpFetcher) -> list[Found]:
     return [found for look in await asyncio.gather(*looks) for found in look]
 
 
+async def redirected(config: Config, fetcher: HttpFetcher) -> list[Found]:
+    """Whether the release server sends whoever asks to where this mirror may not go."""
+    url = f"{config.upstream.release_url}/"
+    try:
+        await fetcher.head(url, deadline=DEADLINE)
+    except Forbidden as error:
+        return [fail("redirect", f"{url}: {error.reason}")]
+    except UpstreamError:
+        pass  # whether it can be reached is said elsewhere, and there need be no page
+    return []
+
+
 async def _version(
     server: ReleaseServer, version: str, payload: str, extras: Iterable[str]
 ) -> list[Found]:
@@ -189,6 +202,8 @@ async def _file(server: ReleaseServer, board: str, version: str, name: str) -> F
             package = await server.describe(board, version, name)
     except Gone:
         return None
+    except Forbidden as error:
+        return fail("redirect", f"{url}: {error.reason}")
     except (UpstreamError, TimeoutError) as error:
         return unreachable("release", f"{url}: {_reason(error)}: see upstream.release_url")
     if package.sha256 is None:

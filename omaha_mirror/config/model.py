@@ -55,7 +55,8 @@ DISTRIBUTIONS = {
         release_url="https://update.release.flatcar-linux.net",
         payload_name="flatcar_production_update.gz",
         app_ids=(_APP_ID,),
-        allowed_hosts=("https://*.flatcar-linux.net",),
+        # Where the release servers redirect to.
+        allowed_hosts=("https://*.flatcar-linux.net", "https://flatcar.cdn.cncf.io"),
     ),
     "coreos": Distribution(
         omaha_url="https://public.update.core-os.net/v1/update/",

@@ -1,7 +1,7 @@
 """Which addresses the mirror may ask, so that it is nobody's open proxy.
 
 An address is read once, by the parser whose result is then dialled: no second reading of it can see
-another host.
+another host. Its path and query are asked for exactly as they came: a signature may be over their escapes.
 """
 
 import re
@@ -12,6 +12,27 @@ from omaha_mirror.upstream.errors import Forbidden
 
 # A host name in its ASCII form, or an address literal. It leaves no room for %, ;, * or spaces.
 _HOST = re.compile(r"(?:[a-z0-9_-]+\.)*[a-z0-9_-]+\.?|[0-9a-f:.]+")
+# Scheme and authority, as far as there are any, and all the rest.
+_PARTS = re.compile(r"((?:[^:/?#]*:)?//[^/?#]*)?(.*)", re.DOTALL)
+_UNSENDABLE = re.compile(rb"[^\x21-\x7e]")
+
+
+def as_it_came(text: str) -> URL:
+    """An address, or a reference to one, of which path and query stand as written.
+
+    Only what no request line can hold is escaped, as libcurl does: control characters, spaces and bytes beyond ASCII.
+
+    Raises:
+        ValueError: It cannot be read.
+    """
+    found = _PARTS.fullmatch(text.strip())
+    if found is None:
+        raise ValueError("it is no text")
+    rest = _UNSENDABLE.sub(
+        lambda byte: b"%%%02X" % byte[0][0], found[2].encode("utf-8", "surrogateescape")
+    )
+    url = URL((found[1] or "") + rest.decode("ascii"), encoded=True)
+    return url if url.raw_host is None else url.with_host(url.raw_host)
 
 
 class AllowList:
@@ -47,7 +68,7 @@ class AllowList:
             Forbidden: It is not http(s), names a user, or its origin is not on the list.
         """
         try:
-            parsed = URL(url)
+            parsed = as_it_came(url) if isinstance(url, str) else url
             origin = _origin(parsed)
         except ValueError as error:
             raise Forbidden(f"not an address that can be asked: {error}", str(url)) from error
@@ -56,7 +77,7 @@ class AllowList:
         if origin not in self._exact and not any(self._parents(*origin)):
             raise Forbidden(
                 f"{parsed.origin()} is not an upstream of this mirror; if it should be, add it to"
-                " allowed_hosts",
+                " upstream.allowed_hosts",
                 str(url),
             )
         return parsed

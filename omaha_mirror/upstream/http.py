@@ -13,7 +13,7 @@ from yarl import URL
 
 from omaha_mirror import __version__
 from omaha_mirror.upstream import resume
-from omaha_mirror.upstream.allowed import AllowList
+from omaha_mirror.upstream.allowed import AllowList, as_it_came
 from omaha_mirror.upstream.connector import LenientConnector
 from omaha_mirror.upstream.errors import (
     BadAnswer,
@@ -25,9 +25,11 @@ from omaha_mirror.upstream.errors import (
 )
 from omaha_mirror.upstream.fetcher import Body, Head, Validator
 from omaha_mirror.upstream.head import MAX_HEAD
+from omaha_mirror.upstream.refusals import Refusals
 
-MAX_REDIRECTS = 5
-_REDIRECTS = (301, 302, 303, 307, 308)
+MAX_REDIRECTS = 10
+"""As many as a machine follows (update_engine/libcurl_http_fetcher.cc)."""
+_NO_REDIRECT = 304
 _REPEATED = (307, 308)
 """The redirects that leave method and body as they are (RFC 9110, sections 15.4.8 and 15.4.9)."""
 
@@ -57,11 +59,15 @@ class HttpSettings:
 class HttpFetcher:
     """A `Fetcher` over HTTP/1.1; see the port for what its methods promise.
 
+    Attributes:
+        refusals: Redirects that were not followed.
+
     Raises:
         ValueError: `ca_file` cannot be read or holds no certificate.
     """
 
     def __init__(self, settings: HttpSettings) -> None:
+        self.refusals = Refusals()
         self._settings = settings
         self._tls = _tls(settings.ca_file)
         self._session: aiohttp.ClientSession | None = None
@@ -186,7 +192,9 @@ class HttpFetcher:
                     allow_redirects=False,
                     proxy=self._proxy(target),
                 )
-            if response.status not in _REDIRECTS:
+            location = response.headers.get("Location", "")
+            if not 300 <= response.status < 400 or response.status == _NO_REDIRECT:
+                self.refusals.answered(url)
                 return response
             response.close()
             if body is not None and response.status not in _REPEATED:
@@ -195,17 +203,24 @@ class HttpFetcher:
                     " what was posted; configure the address that it leads to",
                     str(target),
                 )
-            target = self._redirected(target, response.headers.get("Location", ""))
+            target = self._redirected(url, target, location)
         raise BadAnswer(f"more than {MAX_REDIRECTS} redirects", url)
 
-    def _redirected(self, source: URL, location: str) -> URL:
+    def _redirected(self, url: str, source: URL, location: str) -> URL:
         try:
-            target = source.join(URL(location))
+            if not location:
+                raise ValueError("it names no address")
+            target = source.join(as_it_came(location))
         except ValueError as error:
             raise BadAnswer(f"a redirect to nowhere: {error}", str(source)) from error
         if source.scheme == "https" and target.scheme == "http":
             raise Forbidden(f"{source.origin()} redirects from https to http", str(target))
-        return self._settings.allowed.check(target)
+        try:
+            return self._settings.allowed.check(target)
+        except Forbidden as error:
+            reason = f"{source.origin()} redirects, but {error.reason}"
+            self.refusals.note(url, reason)
+            raise Forbidden(reason, str(target)) from error
 
     def _proxy(self, target: URL) -> str | None:
         proxy = self._settings.proxy

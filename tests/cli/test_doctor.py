@@ -38,7 +38,7 @@ from omaha_mirror.web.server import Handler, Listener
 from tests.payload.build import DATA
 from tests.support.nebraska import Nebraska
 from tests.support.talk import PATIENCE
-from tests.support.upstream import Hangup, Status, Upstream
+from tests.support.upstream import Hangup, Redirect, Status, Upstream
 
 KEY = DATA / "update-payload-key.pub.pem"
 VERSION = "3815.2.1"
@@ -486,6 +486,16 @@ async def test_a_release_server_in_trouble_is_upstream_s(
         await examine_network(config(tmp_path, upstream, tracks={"edge": VERSION})), "release"
     )
     assert (found.state, found.exit) == ("fail", Exit.UPSTREAM_UNREACHABLE)
+
+
+async def test_a_redirect_that_is_not_allowed_is_found_with_its_host_and_key(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    upstream.fault("/", Redirect("https://cdn.example/"))
+    found = of(await examine_network(config(tmp_path, upstream, tracks={})), "redirect")
+    assert found.state == "fail"
+    assert "https://cdn.example " in found.words
+    assert "upstream.allowed_hosts" in found.words
 
 
 @pytest.mark.parametrize(

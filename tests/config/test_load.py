@@ -134,6 +134,7 @@ upstream:
         "https://public.update.flatcar-linux.net",
         "https://releases.example",
         "https://*.flatcar-linux.net",
+        "https://flatcar.cdn.cncf.io",
         "https://*.example.org:8443",
     )
     assert upstream.proxy == "http://user:p%40ss@[::1]:3128"
@@ -246,6 +247,7 @@ def test_no_omaha_server_can_be_wanted(tmp_path: Path) -> None:
     assert upstream.allowed == (
         "https://update.release.flatcar-linux.net",
         "https://*.flatcar-linux.net",
+        "https://flatcar.cdn.cncf.io",
     )
 
 

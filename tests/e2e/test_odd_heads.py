@@ -17,6 +17,7 @@ from tests.support.upstream import (
     NoLength,
     NoRange,
     RawHead,
+    Redirect,
     Status,
     Upstream,
 )
@@ -85,6 +86,45 @@ async def test_a_release_of_a_manifest_is_offered_and_served(
             told = await box.check()
             assert isinstance(told, Offer), f"{name}: {channel(mirror, f't{number}').steps}"
             assert await box.download(told) == made[number][1], name
+
+
+def cdn(raw: bytes) -> str:
+    """Where a recorded redirect leads."""
+    [line] = [line for line in raw.decode().splitlines() if line.startswith("Location: ")]
+    return line.removeprefix("Location: ")
+
+
+@pytest.mark.parametrize("name", ["redirect-akamai", "redirect-sigv4"])
+async def test_a_signed_redirect_is_followed_as_it_came(
+    tmp_path: Path, upstream: Upstream, name: str
+) -> None:
+    """Sidecars, sizes and packages: a byte of the address that is another one is refused as a forgery."""
+    nebraska = Nebraska(upstream)
+    nebraska.publish(VERSION, {PAYLOAD: real_payload()})
+    nebraska.group("stable", VERSION)
+    for path in (PAYLOAD_PATH, f"{PAYLOAD_PATH}.sha256"):
+        upstream.fault(path, RawHead(head=recorded(name)))
+    upstream.put(cdn(recorded(name)), real_payload(), sidecar=False)
+    upstream.fault(cdn(recorded(name)), Drop(times=1, at=2_000_000))
+    async with following(tmp_path, nebraska) as mirror:
+        box = Box(mirror)
+        assert await box.download(await box.offer()) == real_payload()
+
+
+async def test_a_redirect_that_is_not_allowed_is_told_with_its_host_and_key(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    nebraska = Nebraska(upstream)
+    nebraska.publish(VERSION, {PAYLOAD: real_payload()})
+    nebraska.group("stable", VERSION)
+    upstream.fault(PAYLOAD_PATH, Redirect("https://cdn.example/f.gz"))
+    async with following(tmp_path, nebraska) as mirror:
+        await Box(mirror).nothing()
+        findings = (await mirror.service.examine()).findings
+        [words] = [f.words for f in findings if f.name == "redirects"]
+        assert "https://cdn.example " in words
+        assert "upstream.allowed_hosts" in words
+        assert (await mirror.service.examine()).ready
 
 
 @pytest.mark.parametrize(

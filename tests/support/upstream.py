@@ -245,7 +245,7 @@ class Upstream:
         found = self._files.get(request.path)
         if raw := take(RawHead):
             await connection.send(raw.head)
-            if isinstance(found, File) and request.method != "HEAD":
+            if isinstance(found, File) and request.method != "HEAD" and b" 2" in raw.head[:10]:
                 chunked = NoLength() if b"chunked" in raw.head else None
                 await self._body(connection, request, found.body, 0, len(found.body), chunked)
             raise Cut(reset=False)

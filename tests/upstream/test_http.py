@@ -34,6 +34,7 @@ from tests.support.upstream import (
     NoLength,
     NoRange,
     NoValidator,
+    RawHead,
     Redirect,
     Status,
     Upstream,
@@ -468,6 +469,81 @@ async def test_a_redirect_is_followed_with_the_same_range(
         assert await rest(body) == BODY[1000:]
 
 
+SIGNED = (
+    "/cdn/f.gz?acl=%2Fa%2F%2A~hmac&sig=a%2Fb%3Ac%27%7Ed%40e",
+    "/cdn/f.gz?X-Amz-Credential=AK%2F20250101%2Fus%2Fs3%2Faws4_request&X-Amz-Signature=ab",
+    "/%7Euser/%2f%2F/a+b%20c%25/%C3%a4?q=1+2%2B3%20&x=%3a%3A;y=[1]&z=\"'<>{|}^`\\",
+    "/x/..%2F/%2e%2E/f.gz?",
+    "/f.gz?next=http://elsewhere.example/../x&a=@b:c",
+)
+
+
+@pytest.mark.parametrize("there", SIGNED)
+@pytest.mark.parametrize("absolute", [False, True])
+async def test_a_signed_address_is_asked_for_as_it_came(
+    upstream: Upstream, fetcher: HttpFetcher, there: str, *, absolute: bool
+) -> None:
+    upstream.fault("/old", Redirect(upstream.url(there) if absolute else there))
+    asked = there.removesuffix("?")
+    upstream.put(asked, BODY, sidecar=False)
+    async with fetcher.stream(upstream.url("/old"), start=1000) as body:
+        assert await rest(body) == BODY[1000:]
+    assert await fetcher.small(upstream.url(there), limit=SIZE, deadline=10) == BODY
+    assert [request.path for request in upstream.log] == ["/old", asked, asked]
+
+
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [
+        ("g%2Fh?x=%7E", "/a/b/g%2Fh?x=%7E"),
+        ("?x=%2F", "/a/b/old?x=%2F"),
+        ("../%7E", "/a/%7E"),
+        ("/f g", "/f%20g"),
+        ("/caf\xc3\xa9/\xe9\xff?q=\xb5#part", "/caf%C3%A9/%E9%FF?q=%B5"),
+    ],
+)
+async def test_a_location_may_be_relative_and_hold_what_no_request_line_can(
+    upstream: Upstream, fetcher: HttpFetcher, location: str, asked: str
+) -> None:
+    head = b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: %s\r\n\r\n"
+    upstream.fault("/a/b/old", RawHead(head=head % location.encode("latin-1")))
+    upstream.put(asked, BODY, sidecar=False)
+    assert await fetcher.small(upstream.url("/a/b/old"), limit=SIZE, deadline=10) == BODY
+
+
+async def test_a_location_adds_no_line_to_a_request(
+    upstream: Upstream, fetcher: HttpFetcher
+) -> None:
+    upstream.put("/x%0D%0AX-Evil:%201", BODY, sidecar=False)
+    await fetcher.small(upstream.url("/x\r\nX-Evil: 1"), limit=SIZE, deadline=10)
+    assert "x-evil" not in upstream.log[0].headers
+
+
+async def test_a_signed_address_goes_through_a_proxy_as_it_came(upstream: Upstream) -> None:
+    url = f"http://packages.invalid{SIGNED[0]}"
+    upstream.put(url, BODY, sidecar=False)
+    allowed = AllowList("http://packages.invalid")
+    through = HttpFetcher(HttpSettings(allowed, proxy=upstream.origin))
+    assert await through.small(url, limit=SIZE, deadline=10) == BODY
+    await through.close()
+
+
+async def test_a_refused_redirect_is_noted_until_it_is_healed(
+    upstream: Upstream, fetcher: HttpFetcher
+) -> None:
+    upstream.fault(PATH, Redirect("https://cdn.example/f.gz?secret=1"))
+    for _ in range(2):
+        with pytest.raises(Forbidden):
+            await opening(fetcher, upstream.url(PATH))
+    [reason] = fetcher.refusals.reasons()
+    assert reason.startswith(f"{upstream.origin} redirects, but https://cdn.example is not")
+    assert "upstream.allowed_hosts" in reason
+    assert "secret" not in reason
+    upstream.heal(PATH)
+    await opening(fetcher, upstream.url(PATH))
+    assert fetcher.refusals.reasons() == []
+
+
 async def test_a_redirect_off_the_list_is_never_dialled(
     upstream: Upstream, fetcher: HttpFetcher
 ) -> None:
@@ -493,7 +569,7 @@ async def test_a_redirect_that_leads_nowhere_is_bad(
     upstream.fault(PATH, Redirect(location))
     with pytest.raises(BadAnswer):
         await opening(fetcher, upstream.url(PATH))
-    assert len(upstream.log) <= 6
+    assert len(upstream.log) <= 11
 
 
 # Proxies
