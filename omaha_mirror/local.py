@@ -83,7 +83,7 @@ class LocalMirror:
     @contextmanager
     def read(self, file: PackageFile, start: int, stop: int) -> Iterator[Reader]:  # noqa: ARG002 (the port's)
         """Read [start, stop) of the package. Raises CacheError when it was changed."""
-        reader = Reader(lambda: (self._blob, "hit"), start, stop)
+        reader = Reader(lambda _: (self._blob, "hit"), start, stop)
         try:
             yield reader
         finally:

@@ -68,7 +68,7 @@ class Packages:
                 count, fd = min(window.count, STEP), window.file.fileno()
                 data = await in_worker(os.pread, fd, count, window.offset)
                 if not data:
-                    raise OSError(f"{file.name} is shorter on disk than it was proven to be")
+                    reader.broken(f"{file.name} is shorter on disk than it was proven to be")
                 reader.advance(len(data))
                 yield data
 

@@ -21,7 +21,6 @@ from omaha_mirror.cache.errors import (
     Distrusted,
     GenerationEnded,
     InUse,
-    NoRoom,
     Spoilt,
     Stopping,
     Untrusted,
@@ -33,14 +32,14 @@ from omaha_mirror.cache.inventory import Refusal, Removed, Swept
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.line import Line
+from omaha_mirror.cache.places import Places
 from omaha_mirror.cache.prover import HoldBacks, Provers
 from omaha_mirror.cache.reader import Readable, Reader
 from omaha_mirror.cache.room import Room
 from omaha_mirror.cache.setting import Setting
 from omaha_mirror.cache.shelf import Shelf
 from omaha_mirror.cache.source import Source
-from omaha_mirror.cache.spool import SpoolDraft
-from omaha_mirror.cache.store import Draft, Store
+from omaha_mirror.cache.store import Identity, Store
 from omaha_mirror.cache.verdicts import Verdicts
 
 
@@ -82,11 +81,11 @@ class Cache:
         self._hook = hook
         self._keep = keep
         self._room = Room(store, ledger, hook, self._must_stay)
-        self._shelf = Shelf(store, ledger, self._provers)
+        self._shelf = Shelf(store, ledger, self._provers, self._damaged)
         self._verdicts = Verdicts()
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
-        self._on_disk: dict[str, Fill] = {}
+        self._places = Places(ledger, self._room, self._shelf, hook)
         self._fetchers: Counter[str] = Counter()
         self._readers: Counter[str] = Counter()
         self._busy: set[str] = set()
@@ -148,7 +147,7 @@ class Cache:
             Stopping: the mirror is being stopped.
             OSError: a proven blob cannot be opened.
         """
-        reader = Reader(lambda: self._find(expected, source, start), start, stop)
+        reader = Reader(lambda at: self._find(expected, source, start, at), start, stop)
         self._readers[expected.key] += 1
         try:
             yield reader
@@ -166,7 +165,7 @@ class Cache:
         self._fetchers[expected.key] += 1
         try:
             while not self.holds(expected.key):
-                self._find(expected, source, 0)
+                self._find(expected, source, 0, 0)
                 task = self._tasks[self._fills[expected.key]]
                 await asyncio.wait([task])
                 if task.cancelled():
@@ -183,17 +182,18 @@ class Cache:
         return Intake(store, ledger, room, self._shelf, self._provers, self._verdicts)
 
     def _find(
-        self, expected: Expected, source: Source, start: int
+        self, expected: Expected, source: Source, start: int, offset: int
     ) -> tuple[Readable, events.Status]:
+        """For who began at `start` and reads on at `offset`."""
         key = expected.key
-        if start > 0 and self._verdicts.tainted(key):
+        if offset == start > 0 and self._verdicts.tainted(key):
             raise Spoilt(
                 "bytes of this package turned out wrong lately: begin again without a Range"
             )
         found: tuple[Readable, events.Status]
-        if (blob := self._shelf.find(key)) is not None:
+        if (blob := self._shelf.find(expected)) is not None:
             found = blob, "hit"
-        elif key in self._fills and self._fills[key].joinable(start):
+        elif key in self._fills and self._fills[key].joinable(offset):
             found = self._fills[key], "filling"
         else:
             found = self._start(expected, source), "miss"
@@ -227,6 +227,17 @@ class Cache:
         finally:
             self._busy.discard(key)
 
+    def lists(self, key: str) -> bool:
+        """Whether there is something by the name of a blob, be it right or not."""
+        return self._shelf.lists(key)
+
+    def verified(self, key: str, found: Identity | None) -> None:
+        """Note that the bytes of a blob were found right, as this file."""
+        self._shelf.verified(key, found)
+
+    def _damaged(self, key: str, reason: str) -> None:
+        self._hook(events.Rotten(key, reason))
+
     async def rot(self, key: str, reason: str) -> None:
         """Put a proven blob aside that turned out wrong: who reads it is cut, who comes next has it fetched again.
 
@@ -242,7 +253,7 @@ class Cache:
 
     async def remove(self, key: str) -> Removed | None:
         """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
-        if self._readers[key] > 0 or key in self._busy or key in self._on_disk:
+        if self._readers[key] > 0 or key in self._busy or key in self._places.taken:
             raise InUse(f"{key} is in use")
         entry = self._ledger.entries.get(key)
         self._ledger.remove(key)
@@ -250,8 +261,8 @@ class Cache:
 
     async def gc(self, *, dry_run: bool) -> Swept:
         """Evict down to the bounds, and sweep what lies about for a week. Raises OSError."""
-        self._update_books()
-        return await self._room.sweep(self._on_disk, dry_run=dry_run)
+        self._places.update_books()
+        return await self._room.sweep(self._places.taken, dry_run=dry_run)
 
     # Filling
 
@@ -267,41 +278,17 @@ class Cache:
             limits=self.limits,
             line=self.line,
             hook=self._hook,
-            open_draft=self._draft,
-            make_room=self._make_room,
+            open_draft=self._places.open,
+            make_room=self._places.make_room,
             wrong=lambda error, leaked: self._ended_wrong(key, error, leaked=leaked),
             tainted=lambda: self._verdicts.taint(key),
+            damaged=lambda reason: self._shelf.give_up(key, reason, fill.identity),
         )
         fill = Fill(expected, source, self._provers(expected, self._hold_back), setting)
         self._fills[key] = fill
         self._tasks[fill] = asyncio.create_task(self._run(fill))
         self._tasks[fill].add_done_callback(_retrieve)
         return fill
-
-    async def _draft(self, fill: Fill) -> Draft:
-        """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
-        expected, reason = fill.expected, "another fill of the same blob is under way"
-        if expected.key not in self._on_disk:
-            self._on_disk[expected.key] = fill
-            self._update_books()
-            try:
-                if expected.key in self._ledger.entries and not self.holds(expected.key):
-                    self._shelf.take(expected.key)
-                    await self._room.reopen(expected.key)
-                return await self._room.draft(expected)
-            except (NoRoom, OSError) as error:
-                reason = str(error)
-                del self._on_disk[expected.key]
-        self._hook(events.NotKept(expected.key, fill.source.name, reason))
-        return SpoolDraft(expected, self.limits.spool)
-
-    async def _make_room(self) -> bool:
-        self._update_books()
-        return await self._room.make()
-
-    def _update_books(self) -> None:
-        for key, fill in self._on_disk.items():
-            self._ledger.wrote(key, fill.filled.total)
 
     def _must_stay(self, key: str) -> bool:
         return self._readers[key] > 0 or key in self._busy or self._keep(key)
@@ -319,7 +306,7 @@ class Cache:
         try:
             named, proof = await fill.run()
             if named:
-                self._shelf.put(named, fill.size, proof.signed_by)
+                self._shelf.put(named, fill.size, proof.signed_by, fill.identity)
             self._verdicts.right(key)
             outcome = events.Outcome.PROVEN
             return proof
@@ -334,9 +321,7 @@ class Cache:
             outcome, reason = events.Outcome.FAILED, str(fill.failure)
             raise
         finally:
-            if self._on_disk.get(key) is fill:
-                del self._on_disk[key]
-                self._ledger.release(key)
+            self._places.leave(fill)
             if self._fills.get(key) is fill:
                 del self._fills[key]
             del self._tasks[fill]

@@ -1,6 +1,6 @@
 """The default store: a directory that can be listed and repaired with ordinary tools.
 
-    blobs/ab/<key>          a proven blob; its modification time is its last use
+    blobs/ab/<key>          a proven blob; its access time is its last use, and is set by nothing else
     blobs/ab/<key>.json     what it is and how it was proven; its modification time is when the bytes were last found right
     partial/<key>.data      a growing blob (sparse)
     partial/<key>.json      its journal
@@ -21,9 +21,12 @@ What a crash can do is decided by the order of the steps, and by nothing else:
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
+import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -32,10 +35,11 @@ from typing import BinaryIO
 
 from omaha_mirror.cache import inventory, journal
 from omaha_mirror.cache.blob import Expected
+from omaha_mirror.cache.errors import Damaged, is_unreadable
 from omaha_mirror.cache.growing import DiskDraft, crc_of
 from omaha_mirror.cache.incoming import IncomingFile
 from omaha_mirror.cache.inventory import Facts, Leftover, Refusal
-from omaha_mirror.cache.store import Stored
+from omaha_mirror.cache.store import Identity, Stored
 
 QUARANTINED = 4
 MARKS = 1000
@@ -75,9 +79,11 @@ class DiskStore:
     def stored(self) -> Iterator[Stored]:
         """The proven blobs; changes nothing."""
         for file in self.blobs.glob("??/*"):
-            if KEY.fullmatch(file.name) and file == self.path(file.name) and file.is_file():
-                status, facts = file.stat(), self.describe(file.name)
-                yield Stored(file.name, status.st_size, status.st_mtime, facts.signed_by)
+            if KEY.fullmatch(file.name) and file == self.path(file.name):
+                status, facts = file.lstat(), self.describe(file.name)
+                is_file, size = stat.S_ISREG(status.st_mode), status.st_size
+                is_whole = is_file and facts.size in (None, size)
+                yield Stored(file.name, size, status.st_atime, facts.signed_by, is_whole)
 
     def marks(self) -> dict[str, float]:
         """See `Store.marks`."""
@@ -106,7 +112,24 @@ class DiskStore:
 
     def open(self, key: str) -> BinaryIO:
         """See `Store.open`."""
-        return self.path(key).open("rb", buffering=0)
+        try:
+            fd = _open(self.path(key))
+        except OSError as error:
+            if error.errno == errno.ELOOP or is_unreadable(error):
+                raise Damaged(f"{self.path(key)}: {error.strerror}") from error
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Damaged(f"{self.path(key)} is not a file")
+        return os.fdopen(fd, "rb", buffering=0)
+
+    def identity(self, key: str) -> Identity | None:
+        """See `Store.identity`."""
+        try:
+            found = self.path(key).lstat()
+        except OSError:
+            return None
+        return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     def draft(self, expected: Expected) -> DiskDraft:
         """See `Store.draft`."""
@@ -139,13 +162,14 @@ class DiskStore:
     def remove(self, key: str) -> None:
         """See `Store.remove`."""
         path = self.path(key)
-        path.unlink(missing_ok=True)
+        _delete(path)
         path.with_suffix(".json").unlink(missing_ok=True)
 
     def touch(self, key: str, now: float) -> None:
         """See `Store.touch`."""
         with contextlib.suppress(OSError):
-            os.utime(self.path(key), (now, now))
+            written = self.path(key).lstat().st_mtime_ns
+            os.utime(self.path(key), ns=(int(now * 1e9), written), follow_symlinks=False)
 
     def free(self) -> int:
         """See `Store.free`."""
@@ -166,7 +190,7 @@ class DiskStore:
         if leaked:
             self.mark(key)
         with contextlib.suppress(FileNotFoundError):
-            self.path(key).touch()  # the quarantine goes by it
+            os.utime(self.path(key), follow_symlinks=False)  # the quarantine goes by it
             self.set_aside(self.path(key), key)
         self._sidecar(key).unlink(missing_ok=True)
 
@@ -184,7 +208,7 @@ class DiskStore:
         """See `Store.discard`."""
         folder = self.partial if leftover.kind == "partial" else self.quarantine
         (folder / leftover.name).with_suffix(".json").unlink(missing_ok=True)
-        (folder / leftover.name).unlink(missing_ok=True)
+        _delete(folder / leftover.name)
 
     def _sidecar(self, key: str) -> Path:
         return self.path(key).with_suffix(".json")
@@ -197,7 +221,24 @@ class DiskStore:
 
     def _thin_out(self, keep: int, kind: Callable[[Path], bool]) -> None:
         found = sorted(
-            filter(kind, self.quarantine.iterdir()), key=lambda file: file.stat().st_mtime
+            filter(kind, self.quarantine.iterdir()), key=lambda file: file.lstat().st_mtime
         )
         for old in found[:-keep]:
-            old.unlink(missing_ok=True)
+            _delete(old)
+
+
+def _open(path: Path) -> int:
+    """For reading, a file and nothing that a link leads to. Reading it is no use of it: its access time stays."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:  # another user's file
+        return os.open(path, flags)
+
+
+def _delete(path: Path) -> None:
+    """Remove whatever is there, if anything is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+UNREADABLE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.ESTALE})
+"""What reading a file fails with where its bytes are lost, on its disk or behind its back."""
+
 
 class CacheError(Exception):
     """Base of all errors of the cache; `str()` is one sentence for people."""
@@ -59,6 +64,14 @@ class Untrusted(GenerationEnded):
         self.terms = terms
 
 
+class Damaged(CacheError):
+    """What lies in the place of a proven blob is not what was proven: short, no file, not to be read."""
+
+
+class Lost(CacheError):
+    """These bytes can be had no longer, and none of those that left was wrong: others go on at the same offset."""
+
+
 class Spoilt(CacheError):
     """Wrong bytes of this blob left lately: who has some of it must begin again at 0."""
 
@@ -93,3 +106,8 @@ class InUse(CacheError):
 
 class Stopping(CacheError):
     """The cache is being closed."""
+
+
+def is_unreadable(error: OSError) -> bool:
+    """Whether the bytes of a file are lost, as far as the disk can tell."""
+    return error.errno in UNREADABLE

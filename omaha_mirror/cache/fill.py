@@ -8,7 +8,6 @@ drives a fill, and none can stop it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterable
 
@@ -16,10 +15,11 @@ from omaha_mirror.cache import events
 from omaha_mirror.cache.audience import Audience
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.crew import Crew
+from omaha_mirror.cache.ending import leave
 from omaha_mirror.cache.errors import (
     CacheError,
-    DigestMismatch,
     GenerationEnded,
+    Lost,
     SourceFailed,
     Stopping,
     Untrusted,
@@ -35,7 +35,7 @@ from omaha_mirror.cache.recorder import Recorder
 from omaha_mirror.cache.setting import Setting
 from omaha_mirror.cache.source import Source, Validator
 from omaha_mirror.cache.spool import Overflowed, SpoolDraft
-from omaha_mirror.cache.store import Draft, Place
+from omaha_mirror.cache.store import Draft, Identity, Place
 
 
 class Fill:
@@ -60,6 +60,7 @@ class Fill:
         self.failure: CacheError | None = None
         self.trouble: SourceFailed | None = None
         self.proof: Proof | None = None
+        self.identity: Identity | None = None
         self.generation: Validator | None = None
         self.agreeing = asyncio.Lock()
         self.limits = setting.limits
@@ -143,6 +144,15 @@ class Fill:
     async def wait(self, follower: Follower) -> int:
         """Where the bytes that the follower may have now end; see `Audience.wait`."""
         return await self._audience.wait(follower)
+
+    def broken(self, reason: str) -> None:
+        """Told that bytes cannot be read. Raises CacheError where that ends the fill, and not only a blob that it proved."""
+        if not self.ended or self.identity is None:
+            raise CacheError(reason)
+        if self.failure is None:
+            self.failure = Lost(reason)
+            self._proving.released = Intervals()
+            self._setting.damaged(reason)
 
     def joinable(self, offset: int) -> bool:
         """Whether a reader that begins at `offset` can still have its first bytes."""
@@ -261,7 +271,9 @@ class Fill:
                 proof = self.proof = await self._fetch_and_prove()
                 self._proving.released = Intervals([(0, self.size)])
                 self._audience.wake()
-                return await in_worker(self.draft.commit, proof), proof
+                named = await in_worker(self.draft.commit, proof)
+                self.identity = self.draft.identity
+                return named, proof
         except asyncio.CancelledError:
             self.failure = Stopping("the fill was stopped")
             raise
@@ -319,22 +331,12 @@ class Fill:
                 follower.cut()
         try:
             if self._draft is not None and self.proof is None:
-                await in_worker(self._leave, self._draft)
+                how = {"leaked": self.leaked, "is_empty": not self.filled}
+                await in_worker(leave, self._draft, self.failure, **how)
         finally:
             self.ended = True
             self._audience.wake()
             self._let_go()
-
-    def _leave(self, draft: Draft) -> None:
-        """What the disk refuses here costs bytes that are fetched again, and hides no failure."""
-        with contextlib.suppress(OSError):
-            if isinstance(self.failure, GenerationEnded):
-                aside = isinstance(self.failure, DigestMismatch | Untrusted)
-                draft.reject(aside=aside, leaked=self.leaked)
-            elif not self.filled:
-                draft.discard()
-            else:
-                draft.record()
 
     def _let_go(self) -> None:
         if self.ended and not self.followers and self._draft is not None:

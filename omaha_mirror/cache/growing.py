@@ -16,7 +16,7 @@ from omaha_mirror.cache.naming import give_name, sync_folder
 from omaha_mirror.cache.prover import Span
 from omaha_mirror.cache.residency import READ
 from omaha_mirror.cache.source import Validator
-from omaha_mirror.cache.store import Place
+from omaha_mirror.cache.store import Identity, Place, identity
 
 MAX_BUFFERS = 512
 
@@ -74,6 +74,11 @@ class DiskDraft:
     def place(self, offset: int) -> Place:
         """See `Draft.place`."""
         return Place(self.file, offset, self.expected.size - offset)
+
+    @property
+    def identity(self) -> Identity:
+        """See `Draft.identity`."""
+        return identity(self.file)
 
     def begin(self, validator: Validator) -> None:
         """See `Draft.begin`."""

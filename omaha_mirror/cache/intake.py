@@ -103,7 +103,8 @@ class Intake:
         """
         for expected, incoming, proof in self._proven:
             await in_worker(incoming.commit, proof)
-            self._shelf.put(expected.key, expected.size, proof.signed_by)
+            found = await in_worker(self._store.identity, expected.key)
+            self._shelf.put(expected.key, expected.size, proof.signed_by, found)
             self._verdicts.right(expected.key)
 
 

@@ -111,7 +111,7 @@ def refusal(note: Path) -> Refusal | None:
 def leftover(kind: Literal["partial", "quarantine"], file: Path) -> Leftover | None:
     """One file of `partial/` or `quarantine/`; None when it has gone meanwhile."""
     try:
-        status = file.stat()
+        status = file.lstat()
     except FileNotFoundError:
         return None
     return Leftover(kind, file.stem, file.name, status.st_blocks * 512, status.st_mtime)

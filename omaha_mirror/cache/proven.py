@@ -5,28 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO
 
-from omaha_mirror.cache.errors import CacheError, GenerationEnded
+from omaha_mirror.cache.errors import CacheError, GenerationEnded, Lost
 from omaha_mirror.cache.follower import Follower
-from omaha_mirror.cache.store import Place
+from omaha_mirror.cache.store import Place, identity
 
 
 class ProvenBlob:
-    """All of it may leave at once.
+    """All of it may leave at once, as long as the file is the one that it was.
 
     Args:
         file: opened for reading.
         size: in bytes.
         on_last: called when the last reader has left.
+        on_lost: called once when the file is another than before (""), or with why it cannot be read.
     """
 
     def __init__(
-        self, file: BinaryIO, size: int, on_last: Callable[[], object] = lambda: None
+        self,
+        file: BinaryIO,
+        size: int,
+        on_last: Callable[[], object] = lambda: None,
+        on_lost: Callable[[str], object] | None = None,
     ) -> None:
         self.file = file
         self.size = size
+        self.identity = identity(file)
         self._on_last = on_last
+        self._on_lost = on_lost
         self._followers: set[Follower] = set()
         self._wrong = ""
+        self._is_lost = False
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the file is still as it was when it was opened."""
+        return identity(self.file) == self.identity
 
     def attach(self, follower: Follower) -> None:
         """Count a reader in."""
@@ -40,8 +53,12 @@ class ProvenBlob:
                 self._on_last()
 
     def edge(self, follower: Follower) -> int:
-        """The end: everything may leave, unless it turned out wrong."""
-        return follower.offset if self._wrong else max(follower.offset, self.size)
+        """The end: everything may leave, unless it turned out wrong, or is another file by now."""
+        if not self._is_lost and not self.is_unchanged:
+            self.lose("")
+        if self._wrong or self._is_lost:
+            return follower.offset
+        return max(follower.offset, self.size)
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie."""
@@ -54,10 +71,25 @@ class ProvenBlob:
         """Proven bytes may leave: nothing to remember."""
 
     async def wait(self, follower: Follower) -> int:
-        """Nothing to wait for: there is no such byte, or it is wrong. Raises CacheError."""
+        """Nothing to wait for: there is no such byte, or it is wrong, or lost. Raises CacheError."""
         if self._wrong:
             raise GenerationEnded(self._wrong)
+        if self._is_lost:
+            raise Lost("the file is another one by now, or cannot be read")
         raise CacheError(f"byte {follower.offset} was asked for, the blob has {self.size}")
+
+    def lose(self, reason: str) -> None:
+        """Let nothing leave any more; what did was right. See `on_lost`."""
+        if not self._is_lost:
+            self._is_lost = True
+            if self._on_lost is not None:
+                self._on_lost(reason)
+
+    def broken(self, reason: str) -> None:
+        """Told that its bytes cannot be read. Raises CacheError where there are no others."""
+        if self._on_lost is None:
+            raise CacheError(reason)
+        self.lose(reason)
 
     def cut(self, reason: str) -> None:
         """Let nothing leave any more: the bytes are not what was proven once."""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from omaha_mirror.cache.errors import GenerationEnded, Stopping
+from omaha_mirror.cache.errors import GenerationEnded, Lost, Stopping, is_unreadable
 from omaha_mirror.cache.events import Status
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.follower import Follower
@@ -41,6 +41,9 @@ class Readable(Protocol):
     async def wait(self, follower: Follower) -> int:
         """Where the bytes that the follower may have now end. Raises CacheError."""
 
+    def broken(self, reason: str) -> None:
+        """Told that bytes that may leave cannot be read. Raises CacheError where nothing can be done about it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -55,19 +58,22 @@ class Reader:
     """Reads [start, stop) of a blob in windows.
 
     Args:
-        find: gives the blob and how it was met; called again when a generation ends before the first byte was read.
+        find: gives the blob for who reads on at an offset, and how it was met; called again when a generation ends
+            before the first byte was read, and when its bytes are lost and those that were read were right.
         start: first offset.
         stop: offset after the last.
     """
 
-    def __init__(self, find: Callable[[], tuple[Readable, Status]], start: int, stop: int) -> None:
+    def __init__(
+        self, find: Callable[[int], tuple[Readable, Status]], start: int, stop: int
+    ) -> None:
         self.offset, self.stop = start, stop
         self.start = self.reach = start
         self.since = self.fed = time.monotonic()
         self.on_cut: Callable[[], None] | None = None
         self._find = find
         self.is_cut = False
-        self._blob, self.status = find()
+        self._blob, self.status = find(start)
         self._blob.attach(self)
 
     def close(self) -> None:
@@ -87,6 +93,10 @@ class Reader:
         self.fed = time.monotonic()
         self._blob.gave()
 
+    def broken(self, reason: str) -> None:
+        """Note that bytes of the last window cannot be read: others may come. Raises CacheError where none will."""
+        self._blob.broken(reason)
+
     async def window(self) -> Window | None:
         """The next bytes to send, as soon as there are any; None at the end.
 
@@ -100,13 +110,24 @@ class Reader:
             count = min(min(edge, self.stop) - self.offset, place.count, WINDOW)
             window = Window(place.file, place.offset, count)
             self.reach = max(self.reach, self.offset + count)
-            fd = window.file.fileno()
-            if not resident(fd, window.offset, window.count):
-                await in_worker(load, fd, window.offset, window.count)
+            if not await self._loaded(window):
+                continue
             await self._blob.leave(self.offset, self.offset + count)
             if not self.is_cut:
                 return window
         return None
+
+    async def _loaded(self, window: Window) -> bool:
+        fd = window.file.fileno()
+        try:
+            if not resident(fd, window.offset, window.count):
+                await in_worker(load, fd, window.offset, window.count)
+        except OSError as error:
+            if not is_unreadable(error):
+                raise
+            self._blob.broken(f"cannot be read at {self.offset}: {error.strerror}")
+            return False
+        return True
 
     async def _edge(self) -> int:
         while True:
@@ -117,15 +138,17 @@ class Reader:
             try:
                 edge = self._blob.edge(self)
                 return edge if edge > self.offset else await self._blob.wait(self)
+            except Lost:
+                self._again()
             except (GenerationEnded, Stopping):
                 if self.offset > self.start:
                     raise
                 self._again()
 
     def _again(self) -> None:
-        """Nothing was sent yet: begin anew, with the next generation where this one has ended."""
+        """Nothing was sent yet, or nothing wrong: go on, with the next generation where this one has ended."""
         self._blob.detach(self)
         self.is_cut = False
-        self.reach = self.start
-        self._blob, self.status = self._find()
+        self.reach = self.offset
+        self._blob, self.status = self._find(self.offset)
         self._blob.attach(self)

@@ -28,6 +28,7 @@ class Setting:
         make_room: frees room on a disk that is fuller than it was; whether anything was freed.
         wrong: told first when the generation ended: why, and whether bytes of it have left.
         tainted: told that wrong bytes left, though the generation goes on.
+        damaged: told that a blob that it proved cannot be read any more, and why.
     """
 
     limits: Limits
@@ -37,3 +38,4 @@ class Setting:
     make_room: Callable[[], Awaitable[bool]]
     wrong: Callable[[GenerationEnded, bool], None]
     tainted: Callable[[], None]
+    damaged: Callable[[str], None]

@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+from omaha_mirror.cache.blob import Expected
+from omaha_mirror.cache.errors import Damaged
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.proven import ProvenBlob
 from omaha_mirror.cache.prover import Provers
-from omaha_mirror.cache.store import Store
+from omaha_mirror.cache.store import Identity, Store
 
 
 class Shelf:
     """Proven blobs by their key.
 
+    A blob is believed only as the file that this process found right.
+
     Args:
         store: where they are kept.
         ledger: the books of the same place.
         provers: say whose signature counts, now.
+        damaged: told of a blob that is one no longer, and why; it is forgotten by then.
     """
 
-    def __init__(self, store: Store, ledger: Ledger, provers: Provers) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        provers: Provers,
+        damaged: Callable[[str, str], object],
+    ) -> None:
         self._store = store
         self._ledger = ledger
         self._provers = provers
+        self._damaged = damaged
         self._signed_by: dict[str, str] = {}
+        self._right: dict[str, Identity] = {}
+        self._broken: set[str] = set()
         self._open: dict[str, ProvenBlob] = {}
 
     async def load(self) -> None:
@@ -32,38 +47,95 @@ class Shelf:
         for stored in await in_worker(self._store.load):
             self._ledger.settle(stored.key, stored.size, stored.last_used)
             self._signed_by[stored.key] = stored.signed_by
+            if not stored.is_whole:
+                self._broken.add(stored.key)
 
-    def put(self, key: str, size: int, signed_by: str) -> None:
-        """Take a blob that was just proven."""
+    def put(self, key: str, size: int, signed_by: str, found: Identity | None) -> None:
+        """Take a blob that was just proven, as this file."""
         self._ledger.settle(key, size, time.time())
         self._signed_by[key] = signed_by
+        self._broken.discard(key)
+        self.verified(key, found)
+
+    def verified(self, key: str, found: Identity | None) -> None:
+        """The bytes of this file were found right."""
+        if found is not None:
+            self._right[key] = found
+
+    def lists(self, key: str) -> bool:
+        """Whether there is something by the name of the blob, be it right or not."""
+        return key in self._ledger.entries
 
     def holds(self, key: str) -> bool:
         """Whether the blob is here, and may be served."""
-        return key in self._ledger.entries and self._provers.accepts(self._signed_by.get(key, ""))
+        is_accepted = self._provers.accepts(self._signed_by.get(key, ""))
+        return self.lists(key) and key not in self._broken and is_accepted
 
-    def find(self, key: str) -> ProvenBlob | None:
+    def needs_proof(self, key: str) -> bool:
+        """Whether the blob is here, and not proven as it must be now."""
+        return self.lists(key) and key not in self._broken and not self.holds(key)
+
+    def find(self, expected: Expected) -> ProvenBlob | None:
         """The blob, open. One that somebody removed by hand is forgotten; one that cannot be read is fetched."""
+        key = expected.key
         if not self.holds(key):
             return None
-        if key not in self._open:
-            try:
-                file = self._store.open(key)
-            except FileNotFoundError:
-                self._ledger.remove(key)
-                return None
-            except OSError:
-                return None
-            size = self._ledger.entries[key].size
-            blob = self._open[key] = ProvenBlob(file, size, lambda: self._shut(key, blob))
-        return self._open[key]
+        blob = self._open.get(key)
+        if blob is not None and not blob.is_unchanged:
+            blob.lose("")
+            blob = None
+        return blob if blob is not None else self._opened(expected)
+
+    def _opened(self, expected: Expected) -> ProvenBlob | None:
+        key = expected.key
+        try:
+            file = self._store.open(key)
+        except FileNotFoundError:
+            self.take(key)
+            return None
+        except Damaged as error:
+            self._give_up(key, str(error))
+            return None
+        except OSError:
+            return None
+        size = self._ledger.entries[key].size
+        blob = ProvenBlob(
+            file,
+            size,
+            on_last=lambda: self._shut(key, blob),
+            on_lost=lambda reason: self._lost(key, blob, reason),
+        )
+        if blob.identity.size != size:
+            blob.close()
+            self._give_up(key, f"{blob.identity.size} bytes instead of {size}")
+            return None
+        self._open[key] = blob
+        return blob
 
     def _shut(self, key: str, blob: ProvenBlob) -> None:
         blob.close()
         if self._open.get(key) is blob:
             del self._open[key]
 
+    def _lost(self, key: str, blob: ProvenBlob, reason: str) -> None:
+        if self._open.get(key) is blob:
+            del self._open[key]
+            if reason:
+                self._give_up(key, reason)
+
+    def give_up(self, key: str, reason: str, found: Identity | None) -> None:
+        """This file of a blob cannot be read; the blob may have another one by now."""
+        if found is not None and self._right.get(key) == found:
+            self._give_up(key, reason)
+
+    def _give_up(self, key: str, reason: str) -> None:
+        if (blob := self.take(key)) is not None:
+            blob.lose("")
+        self._damaged(key, reason)
+
     def take(self, key: str) -> ProvenBlob | None:
         """Forget a blob; gives it where somebody reads it."""
         self._ledger.remove(key)
+        self._right.pop(key, None)
+        self._broken.discard(key)
         return self._open.pop(key, None)

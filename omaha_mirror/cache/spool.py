@@ -70,6 +70,10 @@ class SpoolDraft:
         return Place(file, offset, stop - offset)
 
     @property
+    def identity(self) -> None:
+        """It is not kept."""
+
+    @property
     def leaked(self) -> bool:
         """See `Draft.leaked`."""
         return self._under is not None and self._under.leaked

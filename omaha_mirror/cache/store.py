@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.intervals import Intervals
@@ -14,12 +15,39 @@ from omaha_mirror.cache.source import Validator
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A proven blob on disk: its size in bytes, its last use in seconds since the epoch, and who signed it ("": unknown)."""
+    """A blob that was proven, on disk.
+
+    Attributes:
+        key: its name.
+        size: in bytes.
+        last_used: in seconds since the epoch.
+        signed_by: who signed it; "" where nobody knows.
+        is_whole: whether it still is a file of the size that is written down.
+    """
 
     key: str
     size: int
     last_used: float
     signed_by: str = ""
+    is_whole: bool = True
+
+
+class Identity(NamedTuple):
+    """Which file, and when it was last written, in nanoseconds: whatever changes its bytes gives it another one.
+
+    What only looks at it, moves it or notes its use does not.
+    """
+
+    device: int
+    inode: int
+    size: int
+    written: int
+
+
+def identity(file: BinaryIO) -> Identity:
+    """Of an open file; never waits for its bytes. Raises OSError."""
+    found = os.fstat(file.fileno())
+    return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +84,10 @@ class Draft(Protocol):
     @property
     def leaked(self) -> bool:
         """Whether bytes of it have left that might be wrong. Does not block."""
+
+    @property
+    def identity(self) -> Identity | None:
+        """Of the file that it is in; None where it is in none that is kept. Does not block."""
 
     def begin(self, validator: Validator) -> None:
         """Write down which generation the bytes will belong to, before the first is written."""
@@ -120,7 +152,16 @@ class Store(Protocol):
         """List the proven blobs and sweep leftovers. Called once, before anything else."""
 
     def open(self, key: str) -> BinaryIO:
-        """Open a proven blob. Quick enough for the event loop. Raises OSError."""
+        """Open a proven blob. Quick enough for the event loop.
+
+        Raises:
+            FileNotFoundError: there is none.
+            Damaged: it is no file, or its disk cannot tell.
+            OSError: it cannot be opened now.
+        """
+
+    def identity(self, key: str) -> Identity | None:
+        """Of the file of a proven blob; None where it cannot be told."""
 
     def draft(self, expected: Expected) -> Draft:
         """Begin a growing blob, or go on with one that was recorded. Raises OSError."""

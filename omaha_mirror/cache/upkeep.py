@@ -6,7 +6,6 @@ A blob that turns out wrong is put aside at once: whoever reads it is cut, and t
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -18,10 +17,11 @@ from weakref import WeakValueDictionary
 from omaha_mirror.cache.blob import Expected, Hasher
 from omaha_mirror.cache.cache import Cache
 from omaha_mirror.cache.contents import Blob
+from omaha_mirror.cache.errors import Damaged, is_unreadable
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.inventory import Facts
 from omaha_mirror.cache.residency import READ, resident
-from omaha_mirror.cache.store import Store
+from omaha_mirror.cache.store import Identity, Store, identity
 
 WEEK = 7 * 86400.0
 IDLE = 3600.0
@@ -58,28 +58,37 @@ async def verify(store: Store, key: str, pace: Pace = at_once) -> Verdict:
 
     A blob that is gone or that the disk cannot read any more (EIO) is wrong; of other trouble nobody knows.
     """
-    read = 0
+    return (await _read_again(store, key, pace))[0]
+
+
+async def _read_again(store: Store, key: str, pace: Pace) -> tuple[Verdict, Identity | None]:
+    """The verdict, and on which file."""
+    read, found = 0, None
     try:
         facts = await in_worker(store.describe, key)
         file = await in_worker(store.open, key)
         try:
-            size = os.fstat(file.fileno()).st_size
-            hasher = Hasher(_expected(key, facts, size))
+            found = identity(file)
+            hasher = Hasher(_expected(key, facts, found.size))
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
             while count := await in_worker(_examine, file, hasher):
                 read += count
                 await pace(count)
+            if identity(file) != found:
+                return Verdict(key, read, Outcome.UNKNOWN, "was written while it was read"), None
         finally:
             file.close()
     except FileNotFoundError:
-        return Verdict(key, read, Outcome.WRONG, "the file is gone")
+        return Verdict(key, read, Outcome.WRONG, "the file is gone"), None
+    except Damaged as error:
+        return Verdict(key, read, Outcome.WRONG, str(error)), None
     except OSError as error:
-        outcome = Outcome.WRONG if error.errno == errno.EIO else Outcome.UNKNOWN
-        return Verdict(key, read, outcome, f"cannot be read: {error.strerror}")
+        outcome = Outcome.WRONG if is_unreadable(error) else Outcome.UNKNOWN
+        return Verdict(key, read, outcome, f"cannot be read: {error.strerror}"), None
     judged = hasher.judge()
     if isinstance(judged, str):
-        return Verdict(key, read, Outcome.WRONG, judged)
-    return Verdict(key, read, Outcome.RIGHT)
+        return Verdict(key, read, Outcome.WRONG, judged), found
+    return Verdict(key, read, Outcome.RIGHT), found
 
 
 def _expected(key: str, facts: Facts, size: int) -> Expected:
@@ -118,14 +127,15 @@ class Upkeep:
         """Read a blob again and act on it; None where there is no such blob."""
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn:
-            if not self._cache.holds(key):
+            if not self._cache.lists(key):
                 return None
             with self._cache.busy(key):
-                verdict = await verify(self._store, key, pace)
+                verdict, found = await _read_again(self._store, key, pace)
             match verdict.outcome:
                 case Outcome.WRONG:
                     await self._cache.rot(key, verdict.reason)
                 case Outcome.RIGHT:
+                    self._cache.verified(key, found)
                     await in_worker(self._store.verified, key, time.time())
             return verdict
 

@@ -8,12 +8,13 @@ connection; the client then comes back with a Range.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import structlog
 from aiohttp import web
 
 from omaha_mirror.cache import Reader, Window
-from omaha_mirror.cache.errors import CacheError
+from omaha_mirror.cache.errors import CacheError, is_unreadable
 from omaha_mirror.catalog import PackageFile
 from omaha_mirror.reports import Sent
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
@@ -156,8 +157,14 @@ async def _send_window(
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client left")
-    sent = await send_window(transport, response, reader, window)
+    try:
+        sent = await send_window(transport, response, reader, window)
+    except OSError as error:
+        if is_unreadable(error):
+            with suppress(CacheError):
+                reader.broken(str(error))
+        raise
     reader.advance(sent)
     mirror.served(sent, reader.status)
     if sent < window.count:
-        raise CacheError(f"{window.count - sent} bytes are missing on disk")
+        reader.broken(f"{window.count - sent} bytes are missing on disk")

@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from omaha_mirror.cache import Reader, Window
+from omaha_mirror.cache.errors import is_unreadable
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.residency import load, resident
 
@@ -41,7 +42,7 @@ WITHOUT_SENDFILE: set[int] = set()
 async def send_window(
     transport: asyncio.Transport, response: web.StreamResponse, reader: Reader, window: Window
 ) -> int:
-    """Send the bytes of a window as the client reads; gives how many, fewer where the file ends before.
+    """Send the bytes of a window as the client reads; gives how many, fewer where the others cannot be read.
 
     Raises:
         ConnectionError: the client left.
@@ -71,9 +72,10 @@ def _send_at_once(transport: asyncio.Transport, window: Window) -> int:
     except BlockingIOError:
         return 0
     except OSError as error:
-        if error.errno not in NO_SENDFILE:
+        if error.errno in NO_SENDFILE:
+            _remember(window, error)
+        elif not is_unreadable(error):
             raise
-        _remember(window, error)
         return 0
 
 
@@ -101,9 +103,14 @@ async def _send_pieces(response: web.StreamResponse, window: Window) -> int:
     fd, sent = window.file.fileno(), 0
     while sent < window.count:
         offset, count = window.offset + sent, min(PIECE, window.count - sent)
-        if not resident(fd, offset, count):
-            await in_worker(load, fd, offset, count)
-        piece = os.pread(fd, count, offset)
+        try:
+            if not resident(fd, offset, count):
+                await in_worker(load, fd, offset, count)
+            piece = os.pread(fd, count, offset)
+        except OSError as error:
+            if not is_unreadable(error):
+                raise
+            piece = b""
         if not piece:
             break
         await response.write(piece)

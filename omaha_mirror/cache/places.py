@@ -1,0 +1,80 @@
+"""Where the bytes of fills go: on the disk, one fill of a blob at a time, or in passing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from omaha_mirror.cache import events
+from omaha_mirror.cache.errors import NoRoom
+from omaha_mirror.cache.ledger import Ledger
+from omaha_mirror.cache.room import Room
+from omaha_mirror.cache.shelf import Shelf
+from omaha_mirror.cache.spool import SpoolDraft
+from omaha_mirror.cache.store import Draft
+
+if TYPE_CHECKING:
+    from omaha_mirror.cache.fill import Fill
+
+
+class Places:
+    """Gives drafts, and keeps the books of those on the disk.
+
+    Args:
+        ledger: the books.
+        room: makes room.
+        shelf: the proven blobs.
+        hook: told what cannot be kept.
+
+    Attributes:
+        taken: the fills whose bytes go to the disk, by the keys of their blobs.
+    """
+
+    def __init__(self, ledger: Ledger, room: Room, shelf: Shelf, hook: events.Hook) -> None:
+        self.taken: dict[str, Fill] = {}
+        self._ledger = ledger
+        self._room = room
+        self._shelf = shelf
+        self._hook = hook
+
+    async def open(self, fill: Fill) -> Draft:
+        """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
+        expected, reason = fill.expected, "another fill of the same blob is under way"
+        if expected.key not in self.taken:
+            self.taken[expected.key] = fill
+            self.update_books()
+            try:
+                await self._make_way(expected.key)
+                return await self._room.draft(expected)
+            except (NoRoom, OSError) as error:
+                reason = str(error)
+                del self.taken[expected.key]
+        self._hook(events.NotKept(expected.key, fill.source.name, reason))
+        return SpoolDraft(expected, fill.limits.spool)
+
+    async def _make_way(self, key: str) -> None:
+        """What lies where a blob is to be, and is none, is put aside; one that needs another proof begins with it."""
+        if self._shelf.needs_proof(key):
+            self._shelf.take(key)
+            await self._room.reopen(key)
+        elif not self._shelf.holds(key):
+            if self._shelf.lists(key):
+                self._hook(events.Rotten(key, "it is no file of the size that was written down"))
+            self._shelf.take(key)
+            await self._room.condemn(key, leaked=False)
+
+    def leave(self, fill: Fill) -> None:
+        """A fill has ended."""
+        key = fill.expected.key
+        if self.taken.get(key) is fill:
+            del self.taken[key]
+            self._ledger.release(key)
+
+    async def make_room(self) -> bool:
+        """The disk is fuller than it was; whether anything could be freed."""
+        self.update_books()
+        return await self._room.make()
+
+    def update_books(self) -> None:
+        """Note what the fills have written."""
+        for key, fill in self.taken.items():
+            self._ledger.wrote(key, fill.filled.total)

@@ -1,0 +1,173 @@
+"""A proven blob that is one no longer: what lies in its place is put aside, and what is right is fetched."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from omaha_mirror.cache import reader as reading
+from omaha_mirror.cache.events import Opened, Rotten
+from omaha_mirror.cache.reader import WINDOW
+from tests.cache.conftest import MakeSite
+from tests.cache.site import Site, rest, step
+from tests.cache.source import ScriptedSource
+
+SIZE = WINDOW + 100_000
+HALF = SIZE // 2
+
+
+def truncated(blob: Path) -> None:
+    os.truncate(blob, HALF)
+
+
+def emptied(blob: Path) -> None:
+    os.truncate(blob, 0)
+
+
+def grown(blob: Path) -> None:
+    with blob.open("ab") as file:
+        file.write(b"more")
+
+
+def linked(blob: Path) -> None:
+    elsewhere = blob.with_name("elsewhere")
+    shutil.copy2(blob, elsewhere)
+    blob.unlink()
+    blob.symlink_to(elsewhere)
+
+
+def dangling(blob: Path) -> None:
+    blob.unlink()
+    blob.symlink_to("nowhere")
+
+
+def folder(blob: Path) -> None:
+    blob.unlink()
+    blob.mkdir()
+    (blob / "file").write_bytes(b"x")
+
+
+def fifo(blob: Path) -> None:
+    blob.unlink()
+    os.mkfifo(blob)
+
+
+DAMAGES = [truncated, emptied, grown, linked, dangling, folder, fifo]
+Damage = Callable[[Path], None]
+
+
+@pytest.fixture
+def source() -> ScriptedSource:
+    source = ScriptedSource(os.urandom(SIZE))
+    source.chunk = 1024 * 1024
+    return source
+
+
+async def have(site: Site, source: ScriptedSource) -> Path:
+    await site.cache.fetch(source.expected, source)
+    return site.store.path(source.expected.key)
+
+
+@pytest.mark.parametrize("start", [0, HALF])
+@pytest.mark.parametrize("while_running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_what_is_damaged_is_fetched_again_and_nobody_notices(
+    make_site: MakeSite, source: ScriptedSource, damage: Damage, while_running: bool, start: int
+) -> None:
+    site = await make_site()
+    key, blob = source.expected.key, await have(site, source)
+    damage(blob)
+    if not while_running:
+        site = await make_site()
+        assert not site.cache.holds(key)
+    assert await site.read(source, start) == source.data[start:]
+    assert source.sent == 2 * SIZE
+    assert [event.key for event in site.all(Rotten)] == [key]
+    assert len(list(site.store.quarantine.iterdir())) == 1
+    await site.cache.fetch(source.expected, source)
+    assert await site.read(source, 1) == source.data[1:]
+    assert source.sent == 2 * SIZE
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_who_has_right_bytes_goes_on_with_what_is_fetched(
+    site: Site, source: ScriptedSource, damage: Damage
+) -> None:
+    blob = await have(site, source)
+    with (
+        site.cache.read(source.expected, source, 0, SIZE) as early,
+        site.cache.read(source.expected, source, 1, SIZE) as late,
+    ):
+        got = await step(early)
+        damage(blob)
+        assert got + await rest(early) == source.data
+        assert await rest(late) == source.data[1:]
+
+
+async def test_bytes_that_the_disk_has_lost_are_fetched(
+    site: Site, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = await have(site, source)
+    inode = blob.stat().st_ino
+
+    def load(fd: int, offset: int, count: int) -> None:
+        if os.fstat(fd).st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(reading, "resident", lambda *_: False)
+    with site.cache.read(source.expected, source, 0, SIZE) as other:
+        got = await step(other)
+        monkeypatch.setattr(reading, "load", load)
+        assert await site.read(source) == source.data
+        assert got + await rest(other) == source.data
+    assert len(site.all(Rotten)) == 1
+    assert source.sent == 2 * SIZE
+
+
+async def test_other_trouble_on_opening_condemns_nothing(
+    site: Site, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await have(site, source)
+
+    def busy(_key: str) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.store, "open", busy)
+        assert await site.read(source) == source.data
+    await site.cache.fetch(source.expected, source)
+    assert site.all(Rotten) == []
+    assert list(site.store.quarantine.iterdir()) == []
+
+
+async def test_what_is_no_file_can_be_evicted_and_removed(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    site = await make_site()
+    for how in (folder, linked):
+        how(await have(site, source))
+        site = await make_site()
+        await site.cache.remove(source.expected.key)
+        assert source.expected.key not in site.files("blobs")
+
+
+async def test_a_use_is_noted_as_access_and_changes_nothing_else(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    site = await make_site()
+    blob = await have(site, source)
+    written = blob.stat().st_mtime_ns
+    os.utime(blob, ns=(0, written))
+    site = await make_site()
+    assert site.ledger.entries[blob.name].last_used == 0
+    await site.read(source)
+    assert blob.stat().st_mtime_ns == written
+    used = blob.stat().st_atime
+    assert used > written / 1e9 - 60
+    blob.read_bytes()
+    assert site.all(Opened)[-1].status == "hit"
+    site = await make_site()
+    assert site.ledger.entries[blob.name].last_used >= used
