@@ -17,12 +17,19 @@ from omaha_mirror.catalog.relay import Relay as Relaying
 from omaha_mirror.catalog.relay import Relayed
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.omaha import AppRequest, Request, serialise_request
+from omaha_mirror.overrides import Overrides
 from omaha_mirror.upstream.identity import anonymous
 from omaha_mirror.upstream.outbox import Outbox
 
 FIRST_ANSWER = 5.0
 """Seconds that a check may wait for a release to be learnt; after that it is `noupdate`, and learnt on."""
-NOT_OURS = {Reason.UNKNOWN_APP, Reason.UNKNOWN_BOARD, Reason.HELD, Reason.VERSION_UNREADABLE}
+NOT_OURS = {
+    Reason.UNKNOWN_APP,
+    Reason.UNKNOWN_BOARD,
+    Reason.HELD,
+    Reason.UNREADABLE,
+    Reason.VERSION_UNREADABLE,
+}
 """What upstream is not asked about."""
 NO_UPSTREAM = "upstream.omaha_url is null: pin the track, or import a release"
 
@@ -40,6 +47,14 @@ def rule_of(track: config.Track) -> Rule:
             return Follow(delay, ramp, newest)
         case config.Pin(version=version, packages=packages):
             return Pin(version, packages, track.allow_downgrade, track.skip_floors)
+
+
+def rule_in_force(track: str, config: config.Config, overrides: Overrides) -> Rule:
+    """What the machines of a track get: an override goes before the config."""
+    override = overrides.get(track)
+    if override is None:
+        return rule_of(config.track(track))
+    return Hold(Reason.UNREADABLE) if override.why == "unreadable" else rule_of(override.rule)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ A disk that hangs is found out by whoever asks, and holds nobody up.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,11 +20,14 @@ from pathlib import Path
 
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
+from omaha_mirror.files import NOT_SYNCED, try_sync_folder
 
 DEADLINE = 5.0
 """Seconds that a disk gets to answer."""
 FRESH = 1.0
 """Seconds in which nothing is examined again, however often somebody asks."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""A disk that says this is read as ever, so all that is here is served."""
 NAMED = 3
 """How many of many things are named."""
 
@@ -140,13 +143,15 @@ def writable(name: str, directory: Path) -> Finding:
             file.write(b"ok")
             file.flush()
             os.fsync(file.fileno())
+        synced = try_sync_folder(directory)
     except OSError as error:
         words = (
             f"cannot write to {directory}: {error.strerror}; nothing new is kept:"
             " look at its owner, its mount and the disk"
         )
-        return Finding(name, State.FAILED, words)
-    return Finding(name, State.OK, f"{directory} can be written to")
+        return Finding(name, State.DEGRADED if error.errno in FULL else State.FAILED, words)
+    note = "" if synced else f"; {NOT_SYNCED}"
+    return Finding(name, State.OK, f"{directory} can be written to{note}")
 
 
 class Room:
@@ -168,17 +173,24 @@ class Room:
     def __call__(self) -> Finding:
         """Look."""
         try:
-            free = self.free = shutil.disk_usage(self._directory).free
+            facts = os.statvfs(self._directory)
         except OSError as error:
             words = f"{self._directory}: {error.strerror}; mount it, or make it anew"
             return Finding("disk", State.FAILED, words)
-        least = self._min_free()
+        least, free = self._min_free(), facts.f_bavail * facts.f_frsize
+        self.free = free
+        if facts.f_files and not facts.f_favail:
+            words = (
+                f"the file system of {self._directory} has no inode left: packages pass through unkept;"
+                " remove files there"
+            )
+            return Finding("disk", State.DEGRADED, words)
         if free < least:
             words = (
                 f"{free} bytes are free on the disk of {self._directory}, fewer than min_free ({least}):"
                 " packages pass through unkept; make room or lower cache.max_size"
             )
-            return Finding("disk", State.FAILED, words)
+            return Finding("disk", State.DEGRADED, words)
         return Finding("disk", State.OK, f"{free} bytes are free, {least} must be")
 
 
@@ -243,3 +255,9 @@ def signatures(untrusted: Mapping[str, str]) -> Iterator[Finding]:
             " if the vendor has a new key, add it and reload"
         )
         yield Finding("signatures", State.DEGRADED, words)
+
+
+def token(trouble: str) -> Iterator[Finding]:
+    """Whether the admin listener has a token; `trouble` says why not."""
+    if trouble:
+        yield Finding("token", State.DEGRADED, trouble)

@@ -55,7 +55,7 @@ class Outward:
         self._opinions = asyncio.Lock()
 
     async def open(self) -> None:
-        """Read what is on disk, and begin to send what waits. Raises OSError."""
+        """Read what is on disk, and begin to send what waits."""
         if self._server is None:
             return
         self._secret = await asyncio.to_thread(site_secret, self._state)

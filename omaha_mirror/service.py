@@ -35,7 +35,7 @@ from omaha_mirror.catalog import (
 from omaha_mirror.catalog.rules import Pin, Rule
 from omaha_mirror.config import Address, Config, Track
 from omaha_mirror.config.changes import adopted
-from omaha_mirror.desk import Desk, rule_of
+from omaha_mirror.desk import Desk, rule_in_force
 from omaha_mirror.doubts import Doubts
 from omaha_mirror.expect import expected
 from omaha_mirror.health import Finding
@@ -115,7 +115,10 @@ class Service:
         self.upkeep = Upkeep(self.cache, self._store)
         self._scrubber = Scrubber(self.upkeep, self.cache, self.books.verified)
         self._listeners: dict[str, Callable[[], int]] = {}
-        self._checks: list[Callable[[], Iterable[Finding]]] = [self.register.findings]
+        self._checks: list[Callable[[], Iterable[Finding]]] = [
+            self.register.findings,
+            self.overrides.findings,
+        ]
         self.examine = instruments.fit(
             config,
             self.metrics,
@@ -156,15 +159,15 @@ class Service:
         self.register.start()
 
     async def open(self) -> None:
-        """Take the cache directory, and open what is on disk.
+        """Take the directories, and open what is on disk.
 
         Raises:
-            DirectoryInUse: another process has it.
+            DirectoryInUse: another process has one of them.
             OSError: with the path that cannot be used.
         """
         for directory in (self.config.cache.directory, self.config.state_directory):
             directory.mkdir(parents=True, exist_ok=True)
-        self._lock = DirectoryLock(self.config.cache.directory)
+        self._lock = DirectoryLock(self.config.cache.directory, self.config.state_directory)
         try:
             await self.overrides.start()
             await self.cache.start()
@@ -254,7 +257,7 @@ class Service:
 
     def rule(self, track: str) -> Rule:
         """The same as a rule."""
-        return rule_of(self.track(track))
+        return rule_in_force(track, self.config, self.overrides)
 
     # Package bytes
 

@@ -95,7 +95,7 @@ def test_what_must_stay_free_is_asked_anew_each_time(tmp_path: Path) -> None:
     assert room.free > 0
     least = 2**62
     found = room()
-    assert found.state is State.FAILED
+    assert found.state is State.DEGRADED  # all that is here is served
     assert str(least) in found.words
 
 

@@ -1,16 +1,20 @@
 """Tracks that are held or pinned at run time: it holds at once, across restarts, until it is released."""
 
 import asyncio
+import errno
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from omaha_mirror import overrides as module
+from omaha_mirror import override_files
 from omaha_mirror.config import Hold, Pin
 from omaha_mirror.files import replace_file
-from omaha_mirror.overrides import LIMIT, MAX_OVERRIDES, Overrides
+from omaha_mirror.health import State
+from omaha_mirror.override_files import LIMIT, MAX_OVERRIDES
+from omaha_mirror.overrides import Overrides
 from tests.support.mirror import PAYLOAD_PATH, VERSION, Mirror, mirror_in_process, omaha
 from tests.support.upstream import Upstream
 from tests.web.asking import Api, api_of
@@ -63,7 +67,7 @@ async def test_a_track_that_no_machine_can_be_on_is_refused(path: Path, track: s
 
 
 async def test_there_is_a_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_OVERRIDES", 1)
+    monkeypatch.setattr("omaha_mirror.overrides.MAX_OVERRIDES", 1)
     overrides = await opened(path)
     await overrides.put("a", Hold())
     with pytest.raises(ValueError, match="release some"):
@@ -73,48 +77,35 @@ async def test_there_is_a_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_as_many_as_are_accepted_can_be_read_back() -> None:
-    longest = {"track": "\u00e9" * 128, "rule": "x" * 1024, "since": 1e10}
+    name = "\u00e9" * 128
+    longest = {"track": name, "rule": "x" * 1024, "since": 1e10, "tracks": name, "released": name}
     assert MAX_OVERRIDES * len(json.dumps(longest, indent=1)) < LIMIT
 
 
-@pytest.fixture
-def damaged(path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A file that stays as it is."""
-    path.write_text(request.param)
-    yield path
-    assert path.read_text() == request.param
-
-
-@pytest.mark.parametrize(
-    "damaged",
-    [
-        "",
-        "{",
-        '{"format": 2}',
-        '{"format": 1, "overrides": [{"track": "a", "rule": "soon", "since": 1}]}',
-        '{"format": 1, "overrides": [{"track": "a", "rule": "hold", "since": 1e999}]}',
-        '{"format": 1, "overrides": [{"track": "a", "rule": "hold"}]}',
-        " " * (LIMIT + 1),
-    ],
-    ids=range(7),
-    indirect=True,
-)
-async def test_a_damaged_file_is_no_empty_one(damaged: Path) -> None:
-    with pytest.raises(OSError, match="mend it, or remove it") as error:
-        await opened(damaged)
-    assert str(damaged) in str(error.value)
-
-
-async def test_what_cannot_be_kept_does_not_hold(path: Path) -> None:
+async def test_what_cannot_be_kept_does_not_hold(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     overrides = await opened(path)
     held = await overrides.put("stable", Hold())
-    (path.parent / "overrides.json.tmp").mkdir()
-    with pytest.raises(OSError, match="overrides"):
-        await overrides.put("stable", Pin(version="1.2.3"))
-    with pytest.raises(OSError, match="overrides"):
-        await overrides.release("stable")
+    with monkeypatch.context() as full:
+        full.setattr(override_files, "replace_file", refusing(path))
+        with pytest.raises(OSError, match="No space"):
+            await overrides.put("stable", Pin(version="1.2.3"))
+        with pytest.raises(OSError, match="No space"):
+            await overrides.release("stable")
     assert overrides.all() == (held,)
     assert (await opened(path)).all() == (held,)
+
+
+def refusing(*paths: Path) -> Callable[[Path, bytes], None]:
+    """A disk that has no room for some files."""
+
+    def write(path: Path, content: bytes) -> None:
+        if path in paths:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        replace_file(path, content)
+
+    return write
 
 
 async def test_disk_and_memory_agree_when_the_caller_is_cancelled(
@@ -127,7 +118,7 @@ async def test_disk_and_memory_agree_when_the_caller_is_cancelled(
         loop.call_soon_threadsafe(entered.set)
         replace_file(where, content)
 
-    monkeypatch.setattr(module, "replace_file", slowly)
+    monkeypatch.setattr(override_files, "replace_file", slowly)
     task = asyncio.create_task(overrides.put("stable", Hold()))
     await entered.wait()
     task.cancel()
@@ -135,6 +126,167 @@ async def test_disk_and_memory_agree_when_the_caller_is_cancelled(
         await task
     assert [o.track for o in overrides.all()] == ["stable"]
     assert (await opened(path)).all() == overrides.all()
+
+
+# What is damaged
+
+
+def copy_of(path: Path) -> Path:
+    [other] = set(path.parent.glob("overrides*.json")) - {path}
+    return other
+
+
+def cut(content: bytes) -> bytes:
+    return content[: content.index(b'"rule"')]
+
+
+def flipped(content: bytes) -> bytes:
+    """Still JSON, and another rule."""
+    return content.replace(b"1.2.3", b"1.2.4")
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda _: b"",
+    "cut": cut,
+    "one byte": flipped,
+    "binary": lambda content: bytes(len(content)),
+    "too large": lambda content: content + b" " * LIMIT,
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["the first", "the second"])
+@pytest.mark.parametrize("damage", [*DAMAGE.values(), None], ids=[*DAMAGE, "gone"])
+async def test_a_damaged_file_is_mended_by_the_other(
+    path: Path, damage: Callable[[bytes], bytes] | None, first: bool
+) -> None:
+    overrides = await opened(path)
+    await overrides.put("stable", Hold())
+    await overrides.put("edge", Pin(version="1.2.3"))
+    victim, other = (path, copy_of(path)) if first else (copy_of(path), path)
+    good = victim.read_bytes()
+    assert other.read_bytes() == good
+    if damage is None:
+        victim.unlink()
+    else:
+        victim.write_bytes(damage(good))
+    again = await opened(path)
+    assert again.all() == overrides.all()
+    assert list(again.findings()) == []
+    assert victim.read_bytes() == good
+    other.unlink()
+    assert (await opened(path)).all() == overrides.all()
+
+
+async def test_the_format_before_is_read_and_kept_twice_from_then_on(path: Path) -> None:
+    old = {"format": 1, "overrides": [{"track": "a", "rule": "hold", "since": 5}]}
+    path.write_text(json.dumps(old))
+    overrides = await opened(path)
+    assert [(o.track, o.rule, o.since) for o in overrides.all()] == [("a", Hold(), 5)]
+    path.unlink()
+    assert (await opened(path)).all() == overrides.all()
+
+
+@pytest.mark.parametrize("format_", [1, 2])
+async def test_of_two_damaged_files_the_tracks_that_can_be_made_out_are_held(
+    path: Path, format_: int
+) -> None:
+    overrides = await opened(path)
+    await overrides.put("stable", Hold())
+    await overrides.put('edge "\N{SNOWMAN}"', Pin(version="1.2.3"))
+    if format_ == 1:
+        kept = [{"track": o.track, "rule": "hold", "since": 1} for o in overrides.all()]
+        path.write_text(json.dumps({"format": 1, "overrides": kept})[:-1])
+        copy_of(path).unlink()
+    else:
+        for file in (path, copy_of(path)):
+            file.write_bytes(cut(file.read_bytes()))
+    for _ in range(2):  # also after a further restart
+        again = await opened(path)
+        assert {(o.track, o.rule) for o in again.all()} == {
+            ("stable", Hold()),
+            ('edge "\N{SNOWMAN}"', Hold()),
+        }
+        assert again.get("beta") is None
+        [finding] = again.findings()
+        assert finding.state is State.DEGRADED
+        assert "stable" in finding.words
+        assert "/api/v1/tracks/{track}/release" in finding.words
+    await again.release("stable")
+    await again.put('edge "\N{SNOWMAN}"', Pin(version="1.2.3"))
+    assert list((await opened(path)).findings()) == []
+
+
+def a_folder(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+def a_pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+UNREADABLE: dict[str, Callable[[Path], object]] = {
+    "empty": lambda path: path.write_text(""),
+    "binary": lambda path: path.write_bytes(bytes(range(256))),
+    "nothing of it": lambda path: path.write_text('{"format": 1, "overrides": [{"tra'),
+    "too large": lambda path: path.write_text(" " * (LIMIT + 1)),
+    "a folder": a_folder,
+    "a pipe": a_pipe,
+}
+
+
+@pytest.mark.parametrize("damage", UNREADABLE.values(), ids=UNREADABLE)
+async def test_where_nothing_can_be_read_all_tracks_are_held_until_they_are_released(
+    path: Path, damage: Callable[[Path], object]
+) -> None:
+    await (await opened(path)).put("stable", Hold())
+    for file in (path, copy_of(path)):
+        damage(file)
+    for _ in range(2):
+        overrides = await opened(path)
+        for track in ("stable", "beta", "", "x" * 4096):
+            found = overrides.get(track)
+            assert found is not None
+            assert (found.rule, found.why) == (Hold(), "unreadable")
+        [finding] = overrides.findings()
+        assert finding.state is State.DEGRADED
+        assert "/api/v1/tracks/release" in finding.words
+    await overrides.put("edge", Pin(version="1.2.3"))
+    assert await overrides.release("stable") is not None
+    again = await opened(path)
+    assert again.get("stable") is None
+    assert again.get("beta") is not None
+    await again.release_all()
+    last = await opened(path)
+    assert [o.track for o in last.all()] == ["edge"]
+    assert last.get("beta") is None
+    assert list(last.findings()) == []
+
+
+async def test_what_could_not_be_read_stays_so_when_the_disk_cannot_be_written_to(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_bytes(b"")
+    with monkeypatch.context() as full:
+        full.setattr(
+            override_files, "replace_file", refusing(path, path.with_stem("overrides-copy"))
+        )
+        assert (await opened(path)).get("stable") is not None
+    assert (await opened(path)).get("stable") is not None
+
+
+async def test_where_only_the_first_file_takes_a_change_the_second_does_not_contradict_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = await opened(path)
+    await overrides.put("stable", Hold())
+    with monkeypatch.context() as full:
+        full.setattr(override_files, "replace_file", refusing(copy_of(path)))
+        await overrides.release("stable")
+        await overrides.put("edge", Hold())
+    path.write_bytes(cut(path.read_bytes()))
+    assert [o.track for o in (await opened(path)).all()] == ["edge"]
 
 
 async def status(mirror: Mirror, body: bytes) -> str:
@@ -220,3 +372,33 @@ async def test_nobody_changes_a_track_without_the_token(
         answer = await Api.ask(api, "POST", f"/api/v1/tracks/stable/{action}", {}, token=None)
         assert answer.status == 401
         assert mirror.service.overrides.all() == ()
+
+
+async def test_overrides_that_cannot_be_read_hold_every_track_until_an_operator_releases_it(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    upstream.put(PAYLOAD_PATH, b"update" * 1000)
+    tracks = {"stable": VERSION, "edge": VERSION, "beta": "relay"}
+    check = omaha("request_check_first")
+    async with mirror_in_process(tmp_path, upstream.origin, tracks=tracks) as mirror:
+        await mirror.service.overrides.put("stable", Hold())
+    for file in (tmp_path / "state").glob("overrides*"):
+        file.write_bytes(b"")
+    async with (
+        mirror_in_process(tmp_path, upstream.origin, tracks=tracks) as mirror,
+        api_of(mirror) as api,
+    ):
+        for track in (b"stable", b"edge", b"beta", b"made-up"):
+            asked = check.replace(b'track="stable"', b'track="%s"' % track)
+            assert await status(mirror, asked) == "noupdate"
+        [seen] = (await api.post("explain", {"request": EDGE.decode()}))["apps"]
+        assert seen["reason"] == "overrides-unreadable"
+        ready = await api.told("GET", "/readyz")
+        assert (ready["ready"], ready["state"]) == (True, "degraded")
+        assert [c["state"] for c in ready["checks"] if c["name"] == "overrides"] == ["degraded"]
+        assert (await api.get("tracks/edge"))["rule"] == "hold"
+        await api.post("tracks/edge/release")
+        assert await status(mirror, EDGE) == "ok"
+        assert await status(mirror, check) == "noupdate"
+        await api.post("tracks/release")
+        assert await status(mirror, check) == "ok"

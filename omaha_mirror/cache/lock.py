@@ -1,4 +1,4 @@
-"""One process at a time in a cache directory; who comes second learns how to reach the first."""
+"""One process at a time in a directory of the mirror; who comes second learns how to reach the first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+from omaha_mirror.files import Damaged, read_file, set_aside
 
 NAME = ".lock"
 LIMIT = 4096
@@ -34,64 +36,101 @@ class DirectoryInUse(OSError):
         self.holder = holder
 
 
+class NoLock(OSError):
+    """A directory cannot be locked; the message names it and says what to do."""
+
+
 class DirectoryLock:
-    """Holds a directory from construction to `close`, or to the end of the process, however it ends.
+    """Holds directories from construction to `close`, or to the end of the process, however it ends.
+
+    Args:
+        directories: all or none of them are held; one of them may be another's second name.
 
     Raises:
-        DirectoryInUse: another process holds it.
-        OSError: the directory cannot be written to.
+        DirectoryInUse: another process holds one.
+        NoLock: the file system of one knows no locks.
+        OSError: one cannot be written to.
     """
 
-    def __init__(self, directory: Path) -> None:
-        path = directory / NAME
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    def __init__(self, *directories: Path) -> None:
+        self._fds: list[int] = []
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._leave_to_the_owner(directory)
+            for directory in {path.resolve(): path for path in directories}.values():
+                self._hold(directory)
             self.tell(None)
-        except BlockingIOError:
-            os.close(self._fd)
-            raise DirectoryInUse(directory, _holder(path)) from None
         except BaseException:
-            os.close(self._fd)
+            self.close()
             raise
 
-    def _leave_to_the_owner(self, directory: Path) -> None:
-        """What root makes here must not stand in the way of the mirror's own user."""
-        if os.geteuid() == 0:
-            owner = directory.stat()
-            os.fchown(self._fd, owner.st_uid, owner.st_gid)
+    def _hold(self, directory: Path) -> None:
+        path = directory / NAME
+        if path.is_dir():
+            set_aside(path)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+        self._fds.append(fd)
+        if not _take(fd, path, fcntl.LOCK_EX):
+            raise DirectoryInUse(directory, _holder(path))
+        _leave_to_the_owner(fd, path)
 
     def tell(self, admin: str | None) -> None:
-        """Write down who holds it, for whoever comes second."""
+        """Write down who holds them, for whoever comes second; a full disk is no reason to stop."""
         text = json.dumps({"pid": os.getpid(), "admin": admin}).encode() + b"\n"
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, text, 0)
+        for fd in self._fds:
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, text, 0)
 
     def close(self) -> None:
         """Let go."""
-        os.close(self._fd)
+        while self._fds:
+            os.close(self._fds.pop())
+
+
+def _leave_to_the_owner(fd: int, path: Path) -> None:
+    """What root makes here must not stand in the way of the mirror's own user. Raises NoLock."""
+    owner, mine = path.parent.stat(), os.fstat(fd)
+    if os.geteuid() != 0 or (owner.st_uid, owner.st_gid) == (mine.st_uid, mine.st_gid):
+        return
+    try:
+        os.fchown(fd, owner.st_uid, owner.st_gid)
+    except OSError as error:
+        raise NoLock(
+            f"cannot give {path} to the user with the id {owner.st_uid}, to whom its folder belongs:"
+            f" {error.strerror}; run this as that user"
+        ) from error
 
 
 def in_use(directory: Path) -> DirectoryInUse | None:
     """Who holds a directory now, without taking it; None if nobody does. Raises OSError."""
     path = directory / NAME
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return DirectoryInUse(directory, _holder(path))
+        free = _take(fd, path, fcntl.LOCK_SH)
     finally:
         os.close(fd)
-    return None
+    return None if free else DirectoryInUse(directory, _holder(path))
+
+
+def _take(fd: int, path: Path, how: int) -> bool:
+    """Lock a file; whether nobody else has it. Raises NoLock."""
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise NoLock(
+            f"cannot lock {path}: {error.strerror}; two mirrors in one directory would spoil each other's"
+            " files: mount it with locks (NFS: without nolock, with its lock service running), or"
+            " name a directory on a local disk"
+        ) from error
+    return True
 
 
 def _holder(path: Path) -> Holder | None:
-    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-        with path.open("rb") as file:
-            told = json.loads(file.read(LIMIT))
+    with contextlib.suppress(OSError, Damaged, ValueError, LookupError, TypeError):
+        told = json.loads(read_file(path, LIMIT))
         return Holder(int(told["pid"]), told["admin"])
     return None

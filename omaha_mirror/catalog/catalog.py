@@ -32,7 +32,7 @@ from omaha_mirror.catalog.question import RETRY, Question, lasts, settled
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.rules import Follow, Pin, Rule
 from omaha_mirror.catalog.shelf import Shelf
-from omaha_mirror.catalog.state import BadState, ReleaseKey, State, key_of, load, save, versions
+from omaha_mirror.catalog.state import ReleaseKey, State, key_of, recover, save, versions
 
 MAX_TOLD = 256
 """Releases that upstream once told, and that no track leads to any more: a pin may name one."""
@@ -79,14 +79,8 @@ class Catalog:
         self._saving: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Read what was known before. A damaged file is put aside, and said. Raises OSError."""
-        try:
-            state = await asyncio.to_thread(load, self._path)
-        except BadState as error:
-            aside = self._path.with_suffix(".damaged")
-            LOG.error("%s; it is kept as %s, and releases are learnt anew", error, aside)
-            self._path.replace(aside)
-            state = State()
+        """Read what was known before. A damaged file is put aside, and said."""
+        state = await asyncio.get_running_loop().run_in_executor(self._disk, recover, self._path)
         self._shelf.restore(state.releases)
         self._told = {key_of(release): release for release in state.told}
         for item in state.releases:

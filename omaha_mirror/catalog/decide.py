@@ -71,7 +71,7 @@ def decide(
     if app.app_id not in app_ids:
         return Decision(Reason.UNKNOWN_APP)
     if isinstance(rule, Hold):
-        return Decision(Reason.HELD)
+        return Decision(rule.reason)
     if app.board not in boards:
         return Decision(Reason.UNKNOWN_BOARD)
     try:

@@ -12,6 +12,7 @@ class Reason(StrEnum):
     UP_TO_DATE = "up-to-date"
     NEWER = "newer-than-pin"
     HELD = "held"
+    UNREADABLE = "overrides-unreadable"
     UNKNOWN_APP = "unknown-app"
     UNKNOWN_BOARD = "unknown-board"
     VERSION_UNREADABLE = "version-unreadable"
@@ -38,6 +39,7 @@ WORDS = {
     Reason.UP_TO_DATE: "the machine has this version or a newer one",
     Reason.NEWER: "the machine has a newer version than the pinned one; allow_downgrade is off",
     Reason.HELD: "the track is held",
+    Reason.UNREADABLE: "the rules that tracks were given at run time cannot be read, so nobody knows whether this one was held",
     Reason.UNKNOWN_APP: "this application is not among upstream.app_ids",
     Reason.UNKNOWN_BOARD: "there are no releases for this board",
     Reason.VERSION_UNREADABLE: "the version of the machine cannot be read",

@@ -23,7 +23,7 @@ from pathlib import Path
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.read import Policy, Told, Unusable, read_told
 from omaha_mirror.catalog.reasons import Reason
-from omaha_mirror.files import replace_file
+from omaha_mirror.files import replace_file, restore
 from omaha_mirror.omaha import AppRequest, Request, Response
 from omaha_mirror.upstream.errors import UpstreamError
 from omaha_mirror.upstream.outbox import is_refusal
@@ -137,13 +137,8 @@ class Relay:
     async def start(self) -> None:
         """Read what machines were told before. A file that cannot be used is no reason not to start."""
         loop = asyncio.get_running_loop()
-        try:
-            told = await loop.run_in_executor(self._disk, _load, self._path)
-        except (OSError, ValueError) as error:
-            LOG.error("what machines were last told is lost: %s: %s", self._path, error)
-        else:
-            self._told.update(told)
-            self._bound()
+        self._told.update(await loop.run_in_executor(self._disk, _load, self._path))
+        self._bound()
         self._saving = asyncio.create_task(self._save_behind())
 
     async def close(self) -> None:
@@ -322,21 +317,15 @@ def _store(path: Path, told: dict[str, str]) -> None:
 
 
 def _load(path: Path) -> dict[str, str]:
-    """What was stored, the machine that asked longest ago first. Raises OSError, ValueError."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(LIMIT + 1)
-    except FileNotFoundError:
-        return {}
-    if len(text) > LIMIT:
-        raise ValueError(f"it has more than {LIMIT} bytes")
-    try:
-        data = json.loads(text)
-        if data["format"] != FORMAT:
-            raise ValueError(f"format {data['format']!r} is not known to this version")
-        told = data["told"]
-        if not all(isinstance(id_, str) and "-" in id_ for id_ in told.values()):
-            raise ValueError("it does not hold releases")
-    except (LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError("it does not hold what machines were told") from error
+    """What was stored, the machine that asked longest ago first; nothing of what cannot be used."""
+    return restore(path, LIMIT, _read, "what machines were last told is lost") or {}
+
+
+def _read(text: bytes) -> dict[str, str]:
+    data = json.loads(text)
+    if data["format"] != FORMAT:
+        raise ValueError(f"format {data['format']!r} is not known to this version")
+    told = data["told"]
+    if not all(isinstance(id_, str) and "-" in id_ for id_ in told.values()):
+        raise ValueError("it does not hold releases")
     return dict(told)

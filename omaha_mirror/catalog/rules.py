@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from omaha_mirror.catalog.reasons import Reason
+
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Nothing."""
+    """Nothing.
+
+    Attributes:
+        reason: that machines are told.
+    """
+
+    reason: Reason = Reason.HELD
 
 
 @dataclass(frozen=True, slots=True)

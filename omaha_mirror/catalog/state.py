@@ -1,7 +1,7 @@
 """The catalog on disk: `catalog.json`, replaced atomically, so that a restart knows what was known before.
 
 What upstream told is kept as the Omaha answer it came in: what this program does not understand survives too.
-Both functions wait for the disk: call them in a worker.
+What reads and writes it waits for the disk: call it in a worker.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.model import Release, Step
 from omaha_mirror.catalog.read import Policy
-from omaha_mirror.files import replace_file
+from omaha_mirror.files import read_state, replace_file, restore
 from omaha_mirror.omaha import (
     AppResponse,
-    OmahaError,
     Response,
     UpdateCheck,
     Url,
@@ -29,10 +28,6 @@ from omaha_mirror.omaha import (
 
 FORMAT = 2
 LIMIT = 64 * 1024 * 1024
-
-
-class BadState(Exception):
-    """The file cannot be used; the message says which file and why."""
 
 
 class ReleaseKey(NamedTuple):
@@ -114,33 +109,29 @@ def load(path: Path) -> State:
     """What was saved, by this version or the one before; nothing if there is no file.
 
     Raises:
-        BadState: the file is damaged or from a newer version.
-        OSError: it cannot be read.
+        Damaged: the file cannot be read, is damaged, or from a newer version.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(LIMIT + 1)
-    except FileNotFoundError:
-        return State()
-    try:
-        if len(text) > LIMIT:
-            raise ValueError(f"it has more than {LIMIT} bytes")
-        data = json.loads(text)
-        if data["format"] not in (1, FORMAT):
-            raise ValueError(f"format {data['format']!r} is not known to this version")
-        releases = tuple(map(_read_kept, data["releases"]))
-        if data["format"] == 1:
-            return State(releases)
-        return State(
-            releases,
-            tuple(map(read_release, data["told"])),
-            tuple(map(_read_channel, data["channels"])),
-            tuple(map(_read_channel, data.get("imported", ()))),
-        )
-    except (ValueError, OmahaError) as error:
-        raise BadState(f"{path} cannot be used: {error}") from error
-    except (LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise BadState(f"{path} cannot be used: it does not hold a catalog") from error
+    return read_state(path, LIMIT, _read) or State()
+
+
+def recover(path: Path) -> State:
+    """The same; a file that cannot be used is put aside, and said."""
+    return restore(path, LIMIT, _read, "releases are learnt anew") or State()
+
+
+def _read(text: bytes) -> State:
+    data = json.loads(text)
+    if data["format"] not in (1, FORMAT):
+        raise ValueError(f"format {data['format']!r} is not known to this version")
+    releases = tuple(map(_read_kept, data["releases"]))
+    if data["format"] == 1:
+        return State(releases)
+    return State(
+        releases,
+        tuple(map(read_release, data["told"])),
+        tuple(map(_read_channel, data["channels"])),
+        tuple(map(_read_channel, data.get("imported", ()))),
+    )
 
 
 def _dump_kept(kept: Kept) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from omaha_mirror.config import Config
+from omaha_mirror.files import Damaged, read_file, replace_file, restore
 
 LIMIT = 4096
 CREDENTIAL = "admin-token"
@@ -23,25 +26,77 @@ def place(config: Config, environ: Mapping[str, str]) -> Path:
     if config.admin.token_file is not None:
         return config.admin.token_file
     credentials = environ.get("CREDENTIALS_DIRECTORY")
-    given = Path(credentials, CREDENTIAL) if credentials else CREDSTORE
-    return given if os.access(given, os.R_OK) else config.token_file
+    if credentials:
+        given = Path(credentials, CREDENTIAL)
+        return given if os.path.lexists(given) else config.token_file
+    return CREDSTORE if os.access(CREDSTORE, os.R_OK) else config.token_file
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What the admin listener asks for.
+
+    Attributes:
+        value: None where there is none: nobody may change anything then.
+        trouble: why there is none, and what to do.
+    """
+
+    value: str | None
+    trouble: str = ""
 
 
 def read(path: Path) -> str:
     """The token. Raises OSError with a message for people."""
-    with path.open("rb") as file:
-        text = file.read(LIMIT + 1).decode("ascii", "replace").strip()
-    if not text or len(text) > LIMIT or not text.isprintable() or "\ufffd" in text:
-        raise OSError(f"{path} holds no token: put one line of printable ASCII into it")
-    return text
-
-
-def read_or_make(path: Path) -> str:
-    """The token; made up at the first start. Raises OSError."""
     try:
+        return _read(read_file(path, LIMIT))
+    except (Damaged, ValueError):
+        raise OSError(f"{path} holds no token: put one line of printable ASCII into it") from None
+
+
+def settle(config: Config, environ: Mapping[str, str]) -> Token:
+    """The token, made up at the first start.
+
+    The file in the state directory is the mirror's: damaged, it is put aside and made anew. Any other is the operator's
+    and never written over.
+    """
+    path = place(config, environ)
+    try:
+        if config.admin.token_file is None and path == config.token_file:
+            return Token(_read_or_renew(path))
+        return Token(_read_or_make(path))
+    except OSError as error:
+        why = str(error) if error.filename is None else f"{path}: {error.strerror}"
+        return Token(
+            None,
+            f"the admin listener refuses all changes, as there is no token: {why}; then restart the mirror",
+        )
+
+
+def _read_or_renew(path: Path) -> str:
+    token = restore(path, LIMIT, _read, "there is a new token")
+    if token is None:
+        token = _new()
+        replace_file(path, f"{token}\n".encode())
+    return token
+
+
+def _read_or_make(path: Path) -> str:
+    """Writes only where nothing is. Raises OSError."""
+    with contextlib.suppress(FileExistsError):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return read(path)
-    with os.fdopen(fd, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(16) + "\n")
+        with os.fdopen(fd, "wb") as file:
+            file.write(f"{_new()}\n".encode())
+            file.flush()
+            os.fsync(fd)
     return read(path)
+
+
+def _new() -> str:
+    return secrets.token_hex(16)
+
+
+def _read(content: bytes) -> str:
+    text = content.decode("ascii").strip()
+    if not text or not text.isprintable():
+        raise ValueError("it holds no token")
+    return text

@@ -19,7 +19,7 @@ from omaha_mirror.catalog.following import Following
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
 from omaha_mirror.config import Config
-from omaha_mirror.desk import rule_of
+from omaha_mirror.desk import rule_in_force
 from omaha_mirror.expect import expected
 from omaha_mirror.overrides import Overrides
 from omaha_mirror.packages import is_offered
@@ -60,7 +60,7 @@ async def open_bundles(config: Config) -> AsyncIterator[BundleAccess]:
             raise Refused(
                 f"{folder} belongs to the user with the id {owner}: start the mirror, or run this as that user"
             )
-    with closing(DirectoryLock(directory)):
+    with closing(DirectoryLock(directory, config.state_directory)):
         async with _stopped(config) as access:
             yield access
 
@@ -129,9 +129,7 @@ async def _stopped(config: Config) -> AsyncIterator[BundleAccess]:
     try:
         exporter = Exporter(
             catalog,
-            lambda track: rule_of(
-                override.rule if (override := overrides.get(track)) else config.track(track)
-            ),
+            lambda track: rule_in_force(track, config, overrides),
             up.app_ids,
             holds,
             lambda member, start: read_file(store.path(expected(member.file).key), start),

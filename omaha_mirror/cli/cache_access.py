@@ -16,10 +16,11 @@ from omaha_mirror.cache.errors import InUse
 from omaha_mirror.cache.lock import DirectoryLock, in_use
 from omaha_mirror.catalog.clock import Clock
 from omaha_mirror.catalog.shelf import Shelf
-from omaha_mirror.catalog.state import BadState, load
+from omaha_mirror.catalog.state import load
 from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
 from omaha_mirror.config import Config
 from omaha_mirror.expect import expected
+from omaha_mirror.files import Damaged
 
 
 class CacheAccess(Protocol):
@@ -74,11 +75,11 @@ async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheA
 
 
 def _offered(catalog: Path) -> set[str]:
-    """The keys of all blobs that a stopped mirror will offer again. Raises Refused, OSError."""
+    """The keys of all blobs that a stopped mirror will offer again. Raises Refused."""
     shelf = Shelf(Clock())
     try:
         shelf.restore(load(catalog).releases)
-    except BadState as error:
+    except Damaged as error:
         raise Refused(
             f"{error}; so nobody knows what is offered: start the mirror, it mends that"
         ) from None

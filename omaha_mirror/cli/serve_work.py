@@ -17,6 +17,7 @@ from pathlib import Path
 import click
 import structlog
 
+from omaha_mirror import health
 from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.reload import Reload
@@ -125,7 +126,11 @@ async def _admin(
             f"the admin socket {far} is not loopback: with it, set admin.token_file or give systemd the"
             f" credential {admin_token.CREDENTIAL}"
         )
-    app = AdminApp(admin_routes(service), admin_token.read_or_make(place), addresses)
+    token = await asyncio.to_thread(admin_token.settle, config, os.environ)
+    if token.value is None:
+        LOG.error("no token", why=token.trouble)
+    app = AdminApp(admin_routes(service), token.value, addresses, token.trouble)
+    service.examined_by(lambda: health.token(token.trouble))
     listener = Listener(app)
     service.listens("admin", lambda: listener.connections)
     async with _listening(listener, sockets or addresses) as taken:

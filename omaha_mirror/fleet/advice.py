@@ -12,6 +12,7 @@ ADVICE = {
     "up-to-date": NOTHING_TO_DO,
     "newer-than-pin": "Raise the track's version, or set allow_downgrade to bring the machine back.",
     "held": "Release the track: set it to follow or to a version.",
+    "overrides-unreadable": "Hold or pin again what was held or pinned, then POST /api/v1/tracks/{track}/release, or /api/v1/tracks/release for all.",
     "delayed": "Wait until the track's delay is over, or shorten it.",
     "not-its-turn": "Wait for its turn, or shorten the track's ramp.",
     "above-max-version": "Raise the track's max_version.",

@@ -8,6 +8,9 @@ hand-over for each statement costs the event loop more than the statements do.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,9 +20,13 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from omaha_mirror.files import set_aside
+
+LOG = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x6F6D616861
 """Of PostgreSQL: two mirrors that start together do not both make the tables."""
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 LOCKED = "database is locked"
 """What SQLite says of a file that somebody else has."""
 AGAIN = 0.05
@@ -113,6 +120,38 @@ class Database:
         else:
             async with self.engine.begin() as connection:
                 await connection.run_sync(work)
+
+    async def mend(self, error: Exception) -> bool:
+        """After an error: whether a SQLite file was damaged, and is out of the way, so that a new one can be made."""
+        if self._thread is None or not self._is_damage(error):
+            return False
+        await self.engine.dispose()
+        self.writer.dispose()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, self._put_aside)
+
+    def _is_damage(self, error: Exception) -> bool:
+        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+        if code is None:
+            return False
+        usable = self._file.is_file() and os.access(self._file, os.R_OK | os.W_OK)
+        return code & 0xFF in DAMAGED or (os.path.lexists(self._file) and not usable)
+
+    def _put_aside(self) -> bool:
+        try:
+            aside = set_aside(self._file)
+            for part in ("-wal", "-shm"):  # what was not in the file yet goes with it
+                if os.path.lexists(log := f"{self._file}{part}"):
+                    Path(log).replace(f"{aside}{part}")
+        except OSError as error:
+            LOG.error("the damaged %s cannot be put aside: %s", self._file, error.strerror)
+            return False
+        LOG.error("%s is damaged: it is kept as %s, and a new one is made", self._file, aside)
+        return True
+
+    @property
+    def _file(self) -> Path:
+        return Path(self._url.database or "")
 
     async def close(self) -> None:
         """Close all connections, when the work that has begun is done."""

@@ -120,6 +120,8 @@ class FleetRecorder:
                 await self._work()
             except Exception as error:  # drivers raise anything, and nothing may end the recording
                 self._failed(error)
+                if await self._database.mend(error):
+                    self._migrated = False
                 await self._rest_after_failure()
             else:
                 await self._gather()

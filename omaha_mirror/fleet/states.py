@@ -18,6 +18,7 @@ SETTLED = frozenset({"up-to-date", "newer-than-pin", "no-update-upstream"})
 HELD = frozenset(
     {
         "held",
+        "overrides-unreadable",
         "delayed",
         "not-its-turn",
         "above-max-version",

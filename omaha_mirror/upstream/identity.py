@@ -13,7 +13,7 @@ import logging
 import secrets
 from pathlib import Path
 
-from omaha_mirror.files import replace_file
+from omaha_mirror.files import replace_file, restore
 from omaha_mirror.omaha import AppRequest, EventRequest, PingRequest, Request
 
 SECRET = "site-secret"  # noqa: S105 - the name of a file
@@ -24,24 +24,32 @@ LOG = logging.getLogger(__name__)
 def site_secret(directory: Path) -> bytes:
     """The site's 32 random bytes, made up at first use. It waits for the disk.
 
+    One that is damaged is put aside and made anew; one that cannot be kept, on a full disk, lasts until the next start.
+
     Args:
         directory: of the state; the file in it is for the mirror's user alone.
-
-    Raises:
-        OSError: with the path that cannot be used.
     """
     path = directory / SECRET
-    try:
-        with path.open("rb") as file:
-            secret = file.read(SIZE + 1)
-        if len(secret) == SIZE:
-            return secret
-        LOG.error("%s is damaged and made anew: upstream takes every machine for a new one", path)
-    except FileNotFoundError:
-        pass
-    secret = secrets.token_bytes(SIZE)
-    replace_file(path, secret)
+    secret = restore(
+        path, SIZE, _read, "it is made anew: upstream takes every machine for a new one"
+    )
+    if secret is None:
+        secret = secrets.token_bytes(SIZE)
+        try:
+            replace_file(path, secret)
+        except OSError as error:
+            LOG.error(
+                "%s cannot be kept: %s; after a restart upstream takes every machine for a new one",
+                path,
+                error.strerror,
+            )
     return secret
+
+
+def _read(content: bytes) -> bytes:
+    if len(content) != SIZE:
+        raise ValueError(f"it has {len(content)} bytes, not {SIZE}")
+    return content
 
 
 def pseudonym(secret: bytes, machineid: str) -> str:

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from omaha_mirror.files import restore, restore_folder
 from omaha_mirror.upstream.errors import (
     BadAnswer,
     BadStatus,
@@ -252,17 +253,15 @@ class _Journal:
         self._done = 0
 
     def load(self, limit: int) -> list[_Entry]:
-        """The requests that are still to be sent; not much more than `limit` bytes of one file are read."""
+        """The requests that are still to be sent; a file with much more than `limit` bytes is put aside."""
         found: dict[int, _Entry] = {}
+        restore_folder(self._folder, "requests for upstream are lost")
         for path in sorted(self._folder.glob("*.jsonl")):
             if not path.stem.isdecimal():
                 continue
             self._names = max(self._names, int(path.stem))
-            try:
-                with path.open("rb") as file:
-                    lines = file.read(limit + SEGMENT).splitlines(keepends=True)
-            except OSError as error:
-                LOG.error("requests for upstream cannot be read: %s", error)
+            lines = restore(path, limit + SEGMENT, _lines, "what waits in it is not sent")
+            if lines is None:
                 continue
             damaged = last = 0
             for line in lines:
@@ -326,6 +325,10 @@ def _write_whole(fd: int, line: bytes) -> None:
         with contextlib.suppress(OSError):
             os.ftruncate(fd, size)
         raise
+
+
+def _lines(content: bytes) -> list[bytes]:
+    return content.splitlines(keepends=True)
 
 
 def _line(record: dict[str, Any]) -> bytes:

@@ -13,7 +13,8 @@ import pytest
 
 from omaha_mirror.catalog import Policy, Step
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
-from omaha_mirror.catalog.state import LIMIT, BadState, Kept, State, load, save
+from omaha_mirror.catalog.state import LIMIT, Kept, State, load, save
+from omaha_mirror.files import Damaged
 from omaha_mirror.omaha import (
     AppResponse,
     Digest,
@@ -138,7 +139,7 @@ def test_what_was_altered_is_refused(path: Path, keys: tuple[Any, ...], to: Any)
     data = json.loads(path.read_text())
     change(data, *keys, to=to)
     path.write_text(json.dumps(data))
-    with pytest.raises(BadState, match=str(path)):
+    with pytest.raises(Damaged, match=str(path)):
         load(path)
 
 
@@ -170,7 +171,7 @@ def test_an_altered_digest_is_refused(path: Path) -> None:
     digest = BASE.files[1].sha256
     assert digest is not None
     path.write_text(path.read_text().replace(digest.hex, "00" * 32))
-    with pytest.raises(BadState, match="was altered"):
+    with pytest.raises(Damaged, match="was altered"):
         load(path)
 
 
@@ -181,7 +182,7 @@ def test_a_release_without_packages_is_refused(path: Path) -> None:
     start, stop = text.index("<packages>"), text.index("</packages>")
     data["releases"][0]["answer"] = text[:start] + text[stop + len("</packages>") :]
     path.write_text(json.dumps(data))
-    with pytest.raises(BadState):
+    with pytest.raises(Damaged):
         load(path)
 
 
@@ -201,20 +202,20 @@ def test_a_release_without_packages_is_refused(path: Path) -> None:
 def test_a_damaged_file_is_refused(path: Path, damage: Callable[[bytes], bytes]) -> None:
     save(path, STATE)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(BadState, match=str(path)):
+    with pytest.raises(Damaged, match=str(path)):
         load(path)
 
 
 def test_a_file_beyond_the_limit_is_not_read_whole(path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(LIMIT + 1)
-    with pytest.raises(BadState, match="bytes"):
+    with pytest.raises(Damaged, match="bytes"):
         load(path)
 
 
-def test_a_file_that_cannot_be_read_is_no_damage(path: Path) -> None:
+def test_a_folder_in_its_place_is_damage(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(OSError, match=r"catalog\.json"):
+    with pytest.raises(Damaged, match=r"catalog\.json"):
         load(path)
 
 

@@ -38,7 +38,7 @@ def test_a_credential_comes_before_the_state_directory(tmp_path: Path) -> None:
     given = put(tmp_path / "credentials" / "admin-token")
     environ = {"CREDENTIALS_DIRECTORY": str(given.parent)}
     assert admin_token.place(config(tmp_path), environ) == given
-    assert admin_token.read_or_make(given) == "secret"
+    assert admin_token.settle(config(tmp_path), environ).value == "secret"
 
 
 def test_an_operators_shell_looks_where_the_credential_comes_from(

@@ -440,8 +440,9 @@ async def test_a_full_disk_stops_nothing_and_spoils_nothing(
     ]
 
 
-async def test_no_place_at_all_is_memory_alone(folder: Path, server: Server) -> None:
-    os.symlink(os.devnull, folder)
+async def test_no_place_at_all_is_memory_alone(tmp_path: Path, server: Server) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "outbox"
     server.trouble = Unreachable("no line", "http://up/")
     async with opened(folder, server.send) as outbox:
         for request in requests(3):
@@ -449,7 +450,30 @@ async def test_no_place_at_all_is_memory_alone(folder: Path, server: Server) -> 
         await outbox._flush()
         server.trouble = None
         await server.until(lambda: server.taken == requests(3))
-    assert os.readlink(folder) == os.devnull
+
+
+@pytest.mark.parametrize("kind", ["a file", "a pipe", "a link to nowhere else"])
+async def test_what_is_in_the_folders_place_is_put_aside(
+    folder: Path, server: Server, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    match kind:
+        case "a file":
+            folder.write_text("mine")
+        case "a pipe":
+            os.mkfifo(folder)
+        case _:
+            os.symlink(os.devnull, folder)
+    await filled(folder, requests(2), server)
+    assert str(folder) in caplog.text
+    assert os.path.lexists(folder.with_suffix(".damaged"))
+    assert await left_on(folder) == requests(2)
+
+
+async def test_a_segment_that_is_a_pipe_is_not_waited_for(folder: Path, server: Server) -> None:
+    folder.mkdir()
+    os.mkfifo(folder / "000000000007.jsonl")
+    await filled(folder, requests(2), server)
+    assert await left_on(folder) == requests(2)
 
 
 def cut(data: bytes) -> bytes:

@@ -39,6 +39,7 @@ SAMPLES: dict[tuple[str, str], list[tuple[str, Any]]] = {
     ],
     ("post", "/api/v1/tracks/{track}/hold"): [("/api/v1/tracks/edge/hold", None)],
     ("post", "/api/v1/tracks/{track}/release"): [("/api/v1/tracks/edge/release", None)],
+    ("post", "/api/v1/tracks/release"): [("/api/v1/tracks/release", None)],
     ("post", "/api/v1/sync"): [("/api/v1/sync", {})],
     ("post", "/api/v1/fetch"): [("/api/v1/fetch", {"target": VERSION})],
     ("get", "/api/v1/cache"): [("/api/v1/cache", None)],

@@ -59,11 +59,11 @@ class Form:
 
     Attributes:
         fields: by name; the token is not among them.
-        admitted: whether the field `token` held the token.
+        denied: why it is not admitted; None where the field `token` held the token.
     """
 
     fields: Mapping[str, str]
-    admitted: bool
+    denied: str | None
 
 
 def as_json(data: object, status: int = 200) -> web.Response:

@@ -25,6 +25,7 @@ from omaha_mirror.web.errors import BadRequest, reply_to
 
 LOG = structlog.get_logger(__name__)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+NOT_THE_TOKEN = "That is not the token: nothing has changed."  # noqa: S105 - what a page says
 DENIED = 'this needs the token: send "Authorization: Bearer TOKEN" with what token_file holds'
 
 
@@ -33,13 +34,21 @@ class AdminApp:
 
     Args:
         routes: what it answers.
-        token: what a client must know to change anything; beyond loopback, to see anything.
+        token: what a client must know to change anything; beyond loopback, to see anything. None: nobody knows it.
         addresses: that it listens on.
+        trouble: why there is no token, for whoever would need it.
     """
 
-    def __init__(self, routes: Iterable[Route], token: str, addresses: Iterable[Address]) -> None:
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        token: str | None,
+        addresses: Iterable[Address],
+        trouble: str = "there is no token",
+    ) -> None:
         self._routes = tuple(routes)
         self._token = token
+        self._trouble = trouble
         self._hosts = [address.host for address in addresses]
         self._private = all(address.is_loopback for address in addresses)
 
@@ -71,7 +80,7 @@ class AdminApp:
         open_to_all = any(route.open or route.form for _, route in found)
         seen = self._private and reads
         if not (open_to_all or seen or self._is_admitted(request, reads=reads)):
-            return _denied(reads=reads)
+            return refuse(403, self._trouble) if self._token is None else _denied(reads=reads)
         for match, route in found:
             if request.method in route.methods:
                 told = {"form": await self._form(request)} if route.form else {}
@@ -101,9 +110,14 @@ class AdminApp:
 
     async def _form(self, request: web.BaseRequest) -> Form:
         fields = await read_form(request)
-        return Form(fields, self._knows_token(fields.pop("token", "").strip()))
+        sent = fields.pop("token", "").strip()
+        if self._token is None:
+            return Form(fields, self._trouble)
+        return Form(fields, None if self._knows_token(sent) else NOT_THE_TOKEN)
 
     def _knows_token(self, sent: str) -> bool:
+        if self._token is None:
+            return False
         return hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), self._token.encode())
 
 

@@ -81,6 +81,7 @@ class TracksApi:
             ),
             Route(CHANGE, re.compile(rf"{TRACK}/hold"), self._hold, gives=TrackInfo),
             Route(CHANGE, re.compile(rf"{TRACK}/release"), self._release, gives=TrackInfo),
+            Route(CHANGE, re.compile(r"/api/v1/tracks/release"), self._release_all, gives=Tracks),
         )
 
     async def _tracks(self, _: web.BaseRequest) -> web.StreamResponse:
@@ -111,10 +112,21 @@ class TracksApi:
         """Give a track that was pinned or held at run time back to the config."""
         await read_object(request)
         name = unquote(track)
-        if await self._service.overrides.release(name) is None:
+        try:
+            released = await self._service.overrides.release(name)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        if released is None:
             return refuse(404, f"track {printable(name)} was not pinned or held at run time")
         LOG.info("a track goes by the config again", track=printable(name))
         return self._told(name)
+
+    async def _release_all(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Give all tracks back to the config that are held because what was pinned or held at run time cannot be read."""
+        await read_object(request)
+        await self._service.overrides.release_all()
+        LOG.info("all tracks whose overrides could not be read go by the config again")
+        return await self._tracks(request)
 
     async def _put(self, track: str, rule: config.Hold | config.Pin) -> web.StreamResponse:
         try:

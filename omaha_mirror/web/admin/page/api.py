@@ -144,8 +144,8 @@ def _told(request: web.BaseRequest, status: int, words: str) -> web.Response:
 
 
 def _admit(form: Form) -> None:
-    if not form.admitted:
-        raise BadRequest("That is not the token: nothing has changed.", 403)
+    if form.denied is not None:
+        raise BadRequest(form.denied, 403)
 
 
 def _for_people(handler: Handler) -> Handler:

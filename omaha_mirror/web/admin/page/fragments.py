@@ -106,7 +106,10 @@ class Fragments:
         }
 
     async def _tracks(self, now: float) -> Values:
-        overrides = {override.track: override.since for override in self._service.overrides.all()}
+        overrides = self._service.overrides
+        channels = self._service.doubts.channels()
+        named = {*self._service.config.tracks, *(override.track for override in overrides.all())}
+        tracks = {*named, *(channel.track for channel in channels)}
         known = self._service.doubts.releases()
         try:
             counted = (await self._counts(now))["track"]
@@ -114,11 +117,11 @@ class Fragments:
             counted = None
         return {
             "tracks": stock.tracks(
-                self._service.doubts.channels(),
-                {*self._service.config.tracks, *overrides},
+                channels,
+                named,
                 counted,
                 self._service.rule,
-                overrides,
+                {track: found.since for track in tracks if (found := overrides.get(track))},
                 {release.version for release in known},
                 now,
             )

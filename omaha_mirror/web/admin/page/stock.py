@@ -135,7 +135,7 @@ def _upstream(channel: ChannelStatus | None) -> str:
 def _offered(channel: ChannelStatus | None, rule: Rule, here: Collection[str], now: float) -> str:
     match rule:
         case Hold():
-            return "nothing: the track is held"
+            return f"nothing: {WORDS[rule.reason]}"
         case Relay():
             return "what upstream tells each machine"
         case Pin(version=version):
