@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from omaha_mirror import narrator
 from omaha_mirror.cache import Verdict, events
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.news import Failed, FollowEvent
+from omaha_mirror.clock import Clock
 from omaha_mirror.metrics import Metrics
 from omaha_mirror.register import Register
 from omaha_mirror.reports import Heard, Sent
@@ -31,6 +31,7 @@ class Books:
 
     Args:
         register: of the fleet.
+        clock: tells the time.
 
     Attributes:
         metrics: for Prometheus.
@@ -38,11 +39,12 @@ class Books:
         ended: the fills that ended last, the newest last, each with when, in seconds since the epoch.
     """
 
-    def __init__(self, register: Register) -> None:
+    def __init__(self, register: Register, clock: Clock) -> None:
         self.metrics = Metrics()
         self.totals = Totals()
         self.ended: deque[tuple[float, events.FillEnded]] = deque(maxlen=ENDED)
         self._register = register
+        self._clock = clock
 
     def heard(self, heard: Heard) -> None:
         """A machine said something, and was told something."""
@@ -70,7 +72,7 @@ class Books:
         self.metrics.happened(event)
         if isinstance(event, events.FillEnded):
             self.totals.fetched += event.fetched
-            self.ended.append((time.time(), event))
+            self.ended.append((self._clock.time(), event))
             self._register.fetched(event)
 
     def verified(self, verdict: Verdict) -> None:

@@ -16,6 +16,7 @@ from omaha_mirror.catalog import BOARDS, Catalog, Decision, Reason, Step, decide
 from omaha_mirror.catalog.relay import Relay as Relaying
 from omaha_mirror.catalog.relay import Relayed
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.clock import Clock
 from omaha_mirror.omaha import AppRequest, Request, serialise_request
 from omaha_mirror.overrides import Overrides
 from omaha_mirror.upstream.identity import anonymous
@@ -82,6 +83,7 @@ class Desk:
         judged: gives what is known of a step, with what the cache knows of its bytes.
         app_ids: the applications that are answered for.
         forward: what upstream is told of machines that are not relayed.
+        clock: tells the time.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Desk:
         judged: Callable[[Step], Step],
         app_ids: Collection[str],
         forward: Callable[[], ForwardEvents],
+        clock: Clock,
     ) -> None:
         self._catalog = catalog
         self._upstream = upstream
@@ -99,6 +102,7 @@ class Desk:
         self._judged = judged
         self._app_ids = app_ids
         self._forward = forward
+        self._clock = clock
 
     async def decide(self, request: Request, app: AppRequest) -> Decision:
         """What to tell a machine; asks upstream first where nothing is known yet."""
@@ -140,7 +144,7 @@ class Desk:
             app,
             rule,
             tuple(map(self._judged, steps)),
-            now=time.time(),
+            now=self._clock.at_least(),
             app_ids=self._app_ids,
             nothing=nothing,
         )

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
+from omaha_mirror.clock import SET_IT, Clock
 from omaha_mirror.files import NOT_SYNCED, try_sync_folder
 
 DEADLINE = 5.0
@@ -194,13 +195,18 @@ class Room:
         return Finding("disk", State.OK, f"{free} bytes are free, {least} must be")
 
 
-def tracks(channels: Iterable[ChannelStatus]) -> Iterator[Finding]:
-    """What is known of each track that machines asked for. Nothing here keeps the mirror from serving."""
+def tracks(channels: Iterable[ChannelStatus], now: float) -> Iterator[Finding]:
+    """What is known of each track that machines asked for. Nothing here keeps the mirror from serving.
+
+    Args:
+        channels: as operators see them.
+        now: in seconds since the epoch.
+    """
     for channel in channels:
         name = f"track {channel.track} {channel.board}"
         stuck = next((step for step in channel.steps if step.state not in _FINE), None)
         if channel.trouble:
-            words = f"{channel.trouble}; {_last(channel.answered)}"
+            words = f"{channel.trouble}; {_last(channel.answered, now)}"
             yield Finding(name, State.DEGRADED, words)
         elif stuck is not None:
             yield Finding(name, State.DEGRADED, f"{stuck.version} is not offered: {stuck.state}")
@@ -212,10 +218,23 @@ def tracks(channels: Iterable[ChannelStatus]) -> Iterator[Finding]:
 _FINE = {Reason.OFFERED, Reason.WARMING}
 
 
-def _last(answered: float) -> str:
+def _last(answered: float, now: float) -> str:
     if not answered:
         return "there was no good answer yet"
-    return f"the last good answer came {timedelta(seconds=round(time.time() - answered))} ago"
+    return f"the last good answer came {timedelta(seconds=round(max(0.0, now - answered)))} ago"
+
+
+def clock(told: Clock) -> Iterator[Finding]:
+    """Whether the time of day is known. It is no trouble but for releases that are delayed, and nothing is purged."""
+    if not (trouble := told.trouble()):
+        yield Finding("clock", State.OK, "this machine's clock is right")
+        return
+    words = f"{trouble}: {WAITS}"
+    wrong = told.apart is not None or told.sure
+    yield Finding("clock", State.DEGRADED if wrong else State.OK, words)
+
+
+WAITS = f"until the time is known no delay ends and nothing is purged; {SET_IT}"
 
 
 def packages(condemned: Mapping[str, str]) -> Iterator[Finding]:

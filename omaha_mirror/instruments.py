@@ -33,7 +33,7 @@ def fit(
             "disk": room,
         },
         (
-            lambda: health.tracks(doubts.channels()),
+            lambda: health.tracks(doubts.channels(), cache.clock.time()),
             lambda: health.packages(doubts.packages().get(Reason.PAYLOAD_WRONG, {})),
             lambda: health.signatures(doubts.packages().get(Reason.UNTRUSTED, {})),
             lambda: health.redirects(redirects()),

@@ -10,6 +10,7 @@ from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
 from omaha_mirror.catalog.news import FollowEvent
 from omaha_mirror.catalog.relay import Relay
+from omaha_mirror.clock import Clock
 from omaha_mirror.config import Config
 from omaha_mirror.desk import Upstream
 from omaha_mirror.metrics import Queue
@@ -31,6 +32,7 @@ class Outward:
         allowed: the addresses that it may lead to.
         hook: told what happens while tracks are followed.
         failed: told of each relayed check that upstream did not answer, or not well.
+        clock: tells the time.
 
     Attributes:
         upstream: for the machines' own questions and reports; None before `open`, and where there is no server.
@@ -43,6 +45,7 @@ class Outward:
         allowed: AllowList,
         hook: Callable[[FollowEvent], None],
         failed: Callable[[Reason], None],
+        clock: Clock,
     ) -> None:
         url = config.upstream.omaha_url
         self.upstream: Upstream | None = None
@@ -50,6 +53,7 @@ class Outward:
         self._allowed = allowed
         self._hook = hook
         self._failed = failed
+        self._clock = clock
         self._state = config.state_directory
         self._secret = b""
         self._opinions = asyncio.Lock()
@@ -60,7 +64,11 @@ class Outward:
             return
         self._secret = await asyncio.to_thread(site_secret, self._state)
         relay = Relay(
-            self._server.ask, self._state / "relay.json", self._allowed.check, failed=self._failed
+            self._server.ask,
+            self._state / "relay.json",
+            self._allowed.check,
+            failed=self._failed,
+            clock=self._clock,
         )
         outbox = Outbox(self._state / "outbox", self._server.deliver)
         await relay.start()

@@ -7,11 +7,11 @@ somebody wanted to keep from them: where overrides cannot be read, tracks are he
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from omaha_mirror.cache.finish import finish, in_worker
+from omaha_mirror.clock import Clock
 from omaha_mirror.config import Hold, Pin
 from omaha_mirror.health import NAMED, Finding, State
 from omaha_mirror.override_files import (
@@ -32,9 +32,11 @@ class Overrides:
 
     Args:
         path: of `overrides.json`; the second file is `overrides-copy.json` beside it.
+        clock: tells the time.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
         self._paths = path, path.with_stem(f"{path.stem}-copy")
         self._overrides: dict[str, Override] = {}
         self._unreadable: float | None = None
@@ -71,7 +73,7 @@ class Overrides:
         async with self._turn:
             if len(self._overrides) >= MAX_OVERRIDES and track not in self._overrides:
                 raise ValueError(f"there are {MAX_OVERRIDES} overrides: release some first")
-            override = Override(track=track, rule=rule, since=time.time())
+            override = Override(track=track, rule=rule, since=self._clock.time())
             changed = {**self._overrides, track: override}
             await self._become(changed, self._unreadable, self._released)
             return override

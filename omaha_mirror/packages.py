@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from hashlib import sha256
@@ -24,6 +23,7 @@ from omaha_mirror.catalog import (
     learn,
 )
 from omaha_mirror.catalog.read import MAX_SIZE
+from omaha_mirror.clock import Clock
 from omaha_mirror.expect import expected
 from omaha_mirror.omaha import Digest
 from omaha_mirror.upstream.fetcher import Fetcher
@@ -40,12 +40,14 @@ class Packages:
         cache: that they are kept in.
         fetcher: that brings them from upstream.
         rng: for jitter.
+        clock: tells when a release was learnt.
     """
 
-    def __init__(self, cache: Cache, fetcher: Fetcher, rng: random.Random) -> None:
+    def __init__(self, cache: Cache, fetcher: Fetcher, rng: random.Random, clock: Clock) -> None:
         self._cache = cache
         self._fetcher = fetcher
         self._rng = rng
+        self._clock = clock
 
     @contextmanager
     def read(self, file: PackageFile, start: int, stop: int) -> Iterator[Reader]:
@@ -120,7 +122,7 @@ class Packages:
             brought = at_hand(wanted, wanted.told, self.holds)
             if brought.release is not None and not brought.lacking:
                 return brought
-        found = await learn(wanted, releases, self.prove, time.time(), self.measure)
+        found = await learn(wanted, releases, self.prove, self._clock.stamp(), self.measure)
         return found if brought is None or found.release is not None else brought
 
     def _source(self, file: PackageFile) -> UpstreamSource:

@@ -5,11 +5,11 @@ Recording waits for nothing and fails nothing.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from omaha_mirror.cache.events import FillEnded
+from omaha_mirror.clock import Clock
 from omaha_mirror.fleet import FETCHED, Database, FleetReader, FleetRecorder, Transfer, facts_of
 from omaha_mirror.health import Finding, State
 from omaha_mirror.reports import Heard, Sent
@@ -31,14 +31,16 @@ class Register:
     Args:
         url: of the database.
         retention: seconds that history is kept.
+        clock: tells the time.
 
     Attributes:
         reader: answers questions about the fleet.
     """
 
-    def __init__(self, url: str, retention: float) -> None:
+    def __init__(self, url: str, retention: float, clock: Clock) -> None:
+        self._clock = clock
         self._database = Database(url)
-        self._recorder = FleetRecorder(self._database, retention=retention)
+        self._recorder = FleetRecorder(self._database, retention=retention, clock=clock)
         self.reader = FleetReader(self._database)
 
     def start(self) -> None:
@@ -56,7 +58,7 @@ class Register:
         release = decision.release if decision is not None else None
         for item in facts_of(
             heard.app,
-            time=time.time(),
+            time=self._clock.time(),
             address=heard.remote,
             reason=decision.reason.value if decision is not None else "",
             offered=release.version if release is not None else None,
@@ -69,7 +71,7 @@ class Register:
         folder = sent.file.url.rpartition("/")[0].rpartition("/")[2]
         self._recorder.put(
             Transfer(
-                time=time.time(),
+                time=self._clock.time(),
                 release=folder,
                 name=sent.file.name,
                 bytes=sent.count,
@@ -83,7 +85,7 @@ class Register:
         folder, _, name = event.source.rpartition("/")
         self._recorder.put(
             Transfer(
-                time=time.time(),
+                time=self._clock.time(),
                 release=folder.rpartition("/")[2],
                 name=name,
                 bytes=event.fetched,

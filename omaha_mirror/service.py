@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager, suppress
 
-from omaha_mirror import instruments
+from omaha_mirror import health, instruments
 from omaha_mirror.ahead import Ahead
 from omaha_mirror.books import Books
 from omaha_mirror.bundle import Bundles
@@ -33,13 +33,13 @@ from omaha_mirror.catalog import (
     Wanted,
 )
 from omaha_mirror.catalog.rules import Pin, Rule
+from omaha_mirror.clock import Clock
 from omaha_mirror.config import Address, Config, Track
 from omaha_mirror.config.changes import adopted
 from omaha_mirror.desk import Desk, rule_in_force
 from omaha_mirror.doubts import Doubts
 from omaha_mirror.expect import expected
 from omaha_mirror.health import Finding
-from omaha_mirror.metrics import Queue
 from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.outward import Outward
 from omaha_mirror.overrides import Overrides
@@ -49,6 +49,7 @@ from omaha_mirror.proof import PayloadProvers, keys_in
 from omaha_mirror.register import Register
 from omaha_mirror.reports import Heard, Sent
 from omaha_mirror.steward import Steward
+from omaha_mirror.timekeeper import Timekeeper
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.releases import ReleaseServer
@@ -60,12 +61,14 @@ FIRST_FILE = 20.0
 class Service:
     """Everything behind the listeners."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
-        self.register = Register(config.fleet_database, config.fleet.retention)
-        self.books = Books(self.register)
+        self.clock = clock or Clock()
+        self._timekeeper = Timekeeper(self.clock, config.state_directory / "clock.json")
+        self.register = Register(config.fleet_database, config.fleet.retention, self.clock)
+        self.books = Books(self.register, self.clock)
         self.metrics = self.books.metrics
-        self.overrides = Overrides(config.state_directory / "overrides.json")
+        self.overrides = Overrides(config.state_directory / "overrides.json", self.clock)
         up = config.upstream
         rng = random.Random()
         allowed = AllowList(*up.allowed)
@@ -76,21 +79,28 @@ class Service:
                 stall_timeout=up.stall_timeout,
                 ca_file=up.ca_file,
                 proxy=up.proxy,
-            )
+            ),
+            self.clock,
         )
         self._releases = ReleaseServer(self._fetcher, up.release_url)
         self._outward = Outward(
-            config, self._fetcher, allowed, self.books.followed, self.books.upstream_failed
+            config,
+            self._fetcher,
+            allowed,
+            self.books.followed,
+            self.books.upstream_failed,
+            self.clock,
         )
         self.catalog = Catalog(
             self._learn,
             config.state_directory / "catalog.json",
             up.payload_name,
             self._outward.following(config),
+            clock=self.clock,
             rng=rng,
         )
         self._keys = keys_in(up.key_files)
-        self._store = DiskStore(config.cache.directory)
+        self._store = DiskStore(config.cache.directory, self.clock)
         self._ledger = Ledger(config.cache.max_size, config.cache.min_free)
         self.cache = Cache(
             self._store,
@@ -102,9 +112,10 @@ class Service:
             hook=self._happened,
             keep=lambda key: is_offered(self.catalog, key),
             provers=PayloadProvers(lambda: self._keys),
+            clock=self.clock,
         )
         self.doubts = Doubts(self.catalog, self.cache)
-        self._packages = Packages(self.cache, self._fetcher, rng)
+        self._packages = Packages(self.cache, self._fetcher, rng, self.clock)
         self._ahead = Ahead(self.catalog, self.cache, self._packages.fetch)
         follows = up.omaha_url is not None
         self.steward = Steward(self.catalog, self._ahead, self.rule, up.app_ids, follows=follows)
@@ -118,6 +129,7 @@ class Service:
         self._checks: list[Callable[[], Iterable[Finding]]] = [
             self.register.findings,
             self.overrides.findings,
+            lambda: health.clock(self.clock),
         ]
         self.examine = instruments.fit(
             config,
@@ -127,8 +139,8 @@ class Service:
             self._ledger,
             redirects=self._fetcher.refusals.reasons,
             also=lambda: [found for check in self._checks for found in check()],
-            connections=self._connected,
-            queues=self._queues,
+            connections=lambda: {name: count() for name, count in self._listeners.items()},
+            queues=lambda: {**self._outward.queues(), "fleet": self.register.stats},
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._proving: asyncio.Task[None] | None = None
@@ -142,15 +154,10 @@ class Service:
         """Told of a check that does not wait, for /readyz."""
         self._checks.append(check)
 
-    def _connected(self) -> Mapping[str, int]:
-        return {name: count() for name, count in self._listeners.items()}
-
-    def _queues(self) -> Mapping[str, Queue]:
-        return {**self._outward.queues(), "fleet": self.register.stats}
-
     async def start(self) -> None:
         """Open what is on disk, and begin what goes on in the background. Raises what `open` raises."""
         await self.open()
+        self._spawn(self._timekeeper.run())
         self._spawn(self._scrubber.run())
         self._proving = self._spawn(self._prove_again())
         await self._ahead.start()
@@ -169,6 +176,7 @@ class Service:
             directory.mkdir(parents=True, exist_ok=True)
         self._lock = DirectoryLock(self.config.cache.directory, self.config.state_directory)
         try:
+            await self._timekeeper.start()
             await self.overrides.start()
             await self.cache.start()
             await self.catalog.start()
@@ -184,6 +192,7 @@ class Service:
             self.doubts.step,
             self.config.upstream.app_ids,
             lambda: self.config.upstream.forward_events,
+            self.clock,
         )
 
     async def close(self) -> None:
@@ -196,6 +205,7 @@ class Service:
             await self.cache.close()
             await self.catalog.close()
             await self._outward.close()
+            await self._timekeeper.save()
             self._let_go()
         await self.register.close()
         await self.examine.close()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import resource
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -115,7 +116,7 @@ def test_a_disk_that_is_gone_fails(tmp_path: Path) -> None:
     ],
 )
 def test_a_track_degrades_and_never_fails(status: ChannelStatus, state: State, words: str) -> None:
-    [found] = tracks([status])
+    [found] = tracks([status], time.time())
     assert (found.name, found.state) == ("track stable amd64-usr", state)
     assert words in found.words
 
@@ -242,7 +243,7 @@ async def test_readyz_says_what_is_wrong(tmp_path: Path) -> None:
         "cache": partial(writable, "cache", place),
         "disk": Room(tmp_path, lambda: 0),
     }
-    examiner = Examiner(checks, [lambda: tracks([channel(trouble="it is down")])])
+    examiner = Examiner(checks, [lambda: tracks([channel(trouble="it is down")], time.time())])
     async with examined(examiner) as address:
         answer = await ask(address, "GET", "/readyz", {"Host": "localhost"})
         told = json.loads(answer.body)
@@ -253,7 +254,7 @@ async def test_readyz_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 async def test_upstream_down_is_degraded_and_ready() -> None:
-    examiner = Examiner({}, [lambda: tracks([channel(trouble="it is down")])])
+    examiner = Examiner({}, [lambda: tracks([channel(trouble="it is down")], time.time())])
     async with examined(examiner) as address:
         answer = await ask(address, "GET", "/readyz", {"Host": "localhost"})
     assert (answer.status, json.loads(answer.body)["state"]) == (200, "degraded")

@@ -15,6 +15,7 @@ from typing import Literal
 
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected, Proof
+from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.contents import Contents, Progress, look
 from omaha_mirror.cache.errors import (
     Condemned,
@@ -56,6 +57,7 @@ class Cache:
         when_abandoned: what becomes of a fill that nobody reads any more.
         hook: told what happens.
         keep: whether a proven blob must not be evicted although nobody reads it.
+        clock: tells the time.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Cache:
         when_abandoned: Literal["finish", "stop"] = "finish",
         hook: events.Hook = lambda _event: None,
         keep: Callable[[str], bool] = lambda _key: False,
+        clock: Clock | None = None,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -80,9 +83,10 @@ class Cache:
         self._when_abandoned = when_abandoned
         self._hook = hook
         self._keep = keep
-        self._room = Room(store, ledger, hook, self._must_stay)
-        self._shelf = Shelf(store, ledger, self._provers, self._damaged)
-        self._verdicts = Verdicts()
+        self.clock = clock or MachineClock()
+        self._room = Room(store, ledger, hook, self._must_stay, self.clock)
+        self._shelf = Shelf(store, ledger, self._provers, self._damaged, self.clock)
+        self._verdicts = Verdicts(self.clock)
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
         self._places = Places(ledger, self._room, self._shelf, hook)
@@ -94,8 +98,8 @@ class Cache:
     async def start(self) -> None:
         """Rebuild the index from the files. Raises OSError."""
         await self._shelf.load()
-        marks, refusals = await in_worker(self._store.marks), await in_worker(self._store.refusals)
-        self._verdicts.load(marks, refusals)
+        marks = await in_worker(self._store.marks)
+        self._verdicts.load(marks, await in_worker(self._store.refusals))
 
     async def close(self) -> None:
         """Stop all fills where they are; what they have is recorded."""
@@ -187,9 +191,7 @@ class Cache:
         """For who began at `start` and reads on at `offset`."""
         key = expected.key
         if offset == start > 0 and self._verdicts.tainted(key):
-            raise Spoilt(
-                "bytes of this package turned out wrong lately: begin again without a Range"
-            )
+            raise Spoilt("bytes of it turned out wrong lately: begin again without a Range")
         found: tuple[Readable, events.Status]
         if (blob := self._shelf.find(expected)) is not None:
             found = blob, "hit"
@@ -202,10 +204,7 @@ class Cache:
 
     def _left(self, key: str) -> None:
         """A reader left."""
-        if key in self._ledger.entries:
-            now = time.time()
-            self._ledger.touch(key, now)
-            self._store.touch(key, now)
+        self._shelf.touch(key)
         self.line.look_again()
         fill = self._fills.get(key)
         wanted = fill is None or fill.followers or fill.proof or self._fetchers[key]

@@ -35,6 +35,7 @@ from typing import BinaryIO
 
 from omaha_mirror.cache import inventory, journal
 from omaha_mirror.cache.blob import Expected
+from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.errors import Damaged, is_unreadable
 from omaha_mirror.cache.growing import DiskDraft, crc_of
 from omaha_mirror.cache.incoming import IncomingFile
@@ -51,10 +52,16 @@ KEY = re.compile(r"[0-9a-f]{64}|sha1-[0-9a-f]{40}")
 
 
 class DiskStore:
-    """Blobs in a directory. One process at a time."""
+    """Blobs in a directory. One process at a time.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        directory: for them.
+        clock: dates what goes by its age.
+    """
+
+    def __init__(self, directory: Path, clock: Clock | None = None) -> None:
         self.directory = directory
+        self._clock = clock or MachineClock()
         self.blobs = directory / "blobs"
         self.partial = directory / "partial"
         self.quarantine = directory / "quarantine"
@@ -87,12 +94,17 @@ class DiskStore:
 
     def marks(self) -> dict[str, float]:
         """See `Store.marks`."""
-        found = self.quarantine.glob(f"*{MARK}")
-        return {file.name.removesuffix(MARK): file.stat().st_mtime for file in found}
+        found, now = self.quarantine.glob(f"*{MARK}"), self._clock.stamp()
+        marks = {file: file.stat().st_mtime for file in found}
+        for file in [file for file, when in marks.items() if when > now]:
+            _date(file, now)
+        return {file.name.removesuffix(MARK): when for file, when in marks.items()}
 
     def mark(self, key: str) -> None:
         """Note that some bytes of a blob left, and were wrong."""
-        (self.quarantine / f"{key}{MARK}").touch()
+        mark = self.quarantine / f"{key}{MARK}"
+        mark.touch()
+        _date(mark, self._clock.stamp())
 
     def refusals(self) -> dict[str, Refusal]:
         """See `Store.refusals`."""
@@ -190,7 +202,6 @@ class DiskStore:
         if leaked:
             self.mark(key)
         with contextlib.suppress(FileNotFoundError):
-            os.utime(self.path(key), follow_symlinks=False)  # the quarantine goes by it
             self.set_aside(self.path(key), key)
         self._sidecar(key).unlink(missing_ok=True)
 
@@ -210,11 +221,17 @@ class DiskStore:
         (folder / leftover.name).with_suffix(".json").unlink(missing_ok=True)
         _delete(folder / leftover.name)
 
+    def redate(self, leftover: Leftover, now: float) -> None:
+        """See `Store.redate`."""
+        folder = self.partial if leftover.kind == "partial" else self.quarantine
+        _date(folder / leftover.name, now)
+
     def _sidecar(self, key: str) -> Path:
         return self.path(key).with_suffix(".json")
 
     def set_aside(self, file: Path, key: str) -> None:
         """Move wrong bytes to the quarantine, which keeps the newest few."""
+        _date(file, self._clock.stamp())  # the quarantine goes by it
         file.rename(self.quarantine / f"{key}.{time.time_ns()}")
         self._thin_out(QUARANTINED, lambda file: file.suffix not in NOTES)
         self._thin_out(MARKS, lambda file: file.suffix in NOTES)
@@ -242,3 +259,9 @@ def _delete(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _date(file: Path, when: float) -> None:
+    """Set when a file was last changed, if that can be."""
+    with contextlib.suppress(OSError):
+        os.utime(file, (when, when), follow_symlinks=False)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Container
 
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected
+from omaha_mirror.cache.clock import Clock
 from omaha_mirror.cache.errors import NoRoom
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.inventory import Leftover, Removed, Swept
@@ -26,15 +26,22 @@ class Room:
         ledger: the books of the same place.
         hook: told what is evicted.
         must_stay: whether a proven blob must not be evicted.
+        clock: tells the time.
     """
 
     def __init__(
-        self, store: Store, ledger: Ledger, hook: events.Hook, must_stay: Callable[[str], bool]
+        self,
+        store: Store,
+        ledger: Ledger,
+        hook: events.Hook,
+        must_stay: Callable[[str], bool],
+        clock: Clock,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._hook = hook
         self._must_stay = must_stay
+        self._clock = clock
         self._busy = asyncio.Lock()
 
     async def draft(self, expected: Expected) -> Draft:
@@ -90,9 +97,10 @@ class Room:
             OSError: the disk failed.
         """
         async with self._busy:
-            since = time.time() - STALE
-            found = await in_worker(self._store.leftovers)
-            stale = [x for x in found if x.changed < since and x.key not in filling]
+            found, now = await in_worker(self._store.leftovers), self._clock.stamp()
+            stale = [
+                x for x in found if self._clock.age(x.changed) > STALE and x.key not in filling
+            ]
             free = await in_worker(self._store.free) + sum(leftover.size for leftover in stale)
             victims, short = self._surplus(free)
             removed = [
@@ -102,6 +110,8 @@ class Room:
             if not dry_run:
                 await self._evict(victims)
                 await in_worker(self._discard, stale)
+                await in_worker(self._store.marks)
+                await in_worker(self._redate, [x for x in found if x.changed > now], now)
             return Swept(tuple(removed), short)
 
     def _surplus(self, free: int) -> tuple[list[str], str]:
@@ -129,6 +139,10 @@ class Room:
     def _discard(self, leftovers: list[Leftover]) -> None:
         for leftover in leftovers:
             self._store.discard(leftover)
+
+    def _redate(self, leftovers: list[Leftover], now: float) -> None:
+        for leftover in leftovers:
+            self._store.redate(leftover, now)
 
     async def _evict(self, keys: list[str]) -> None:
         for key in keys:

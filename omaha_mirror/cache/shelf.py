@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from omaha_mirror.cache.blob import Expected
+from omaha_mirror.cache.clock import Clock
 from omaha_mirror.cache.errors import Damaged
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.ledger import Ledger
@@ -24,6 +24,7 @@ class Shelf:
         ledger: the books of the same place.
         provers: say whose signature counts, now.
         damaged: told of a blob that is one no longer, and why; it is forgotten by then.
+        clock: tells the time.
     """
 
     def __init__(
@@ -32,11 +33,13 @@ class Shelf:
         ledger: Ledger,
         provers: Provers,
         damaged: Callable[[str, str], object],
+        clock: Clock,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._provers = provers
         self._damaged = damaged
+        self._clock = clock
         self._signed_by: dict[str, str] = {}
         self._right: dict[str, Identity] = {}
         self._broken: set[str] = set()
@@ -44,15 +47,16 @@ class Shelf:
 
     async def load(self) -> None:
         """Rebuild the index from the files. Raises OSError."""
-        for stored in await in_worker(self._store.load):
-            self._ledger.settle(stored.key, stored.size, stored.last_used)
+        found, now = await in_worker(self._store.load), self._clock.stamp()
+        for stored in found:
+            self._ledger.settle(stored.key, stored.size, min(stored.last_used, now))
             self._signed_by[stored.key] = stored.signed_by
             if not stored.is_whole:
                 self._broken.add(stored.key)
 
     def put(self, key: str, size: int, signed_by: str, found: Identity | None) -> None:
         """Take a blob that was just proven, as this file."""
-        self._ledger.settle(key, size, time.time())
+        self._ledger.settle(key, size, self._clock.time())
         self._signed_by[key] = signed_by
         self._broken.discard(key)
         self.verified(key, found)
@@ -65,6 +69,13 @@ class Shelf:
     def lists(self, key: str) -> bool:
         """Whether there is something by the name of the blob, be it right or not."""
         return key in self._ledger.entries
+
+    def touch(self, key: str) -> None:
+        """Note a use, if it is here."""
+        if key in self._ledger.entries:
+            now = self._clock.time()
+            self._ledger.touch(key, now)
+            self._store.touch(key, now)
 
     def holds(self, key: str) -> bool:
         """Whether the blob is here, and may be served."""

@@ -140,7 +140,7 @@ class Store(Protocol):
     """A place for blobs."""
 
     def marks(self) -> dict[str, float]:
-        """The keys whose wrong bytes left, and when: seconds since the epoch."""
+        """The keys whose wrong bytes left, and when: seconds since the epoch. What lies in the future is put down as now."""
 
     def refusals(self) -> dict[str, Refusal]:
         """The keys that are not to be served."""
@@ -198,3 +198,6 @@ class Store(Protocol):
 
     def discard(self, leftover: Leftover) -> None:
         """Remove one of them. Raises OSError."""
+
+    def redate(self, leftover: Leftover, now: float) -> None:
+        """Put one of them down as changed now, if that can be: its time lay in the future."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -121,6 +120,7 @@ class Upkeep:
     def __init__(self, cache: Cache, store: Store) -> None:
         self._cache = cache
         self._store = store
+        self._clock = cache.clock
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def verify(self, key: str, pace: Pace = at_once) -> Verdict | None:
@@ -136,7 +136,7 @@ class Upkeep:
                     await self._cache.rot(key, verdict.reason)
                 case Outcome.RIGHT:
                     self._cache.verified(key, found)
-                    await in_worker(self._store.verified, key, time.time())
+                    await in_worker(self._store.verified, key, self._clock.time())
             return verdict
 
     async def verify_all(self, keys: Iterable[str] | None = None) -> AsyncGenerator[Verdict]:
@@ -171,11 +171,12 @@ class Scrubber:
     ) -> None:
         self._upkeep = upkeep
         self._cache = cache
+        self._clock = cache.clock
         self._tell = tell
         self._rate = rate
         self._every = every
         self._tried: dict[str, float] = {}
-        """When each was last tried, for those whose verification could not be written down."""
+        """When each was last tried, of `boottime`, for those whose verification could not be written down."""
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -198,12 +199,16 @@ class Scrubber:
         return max(1.0, min([IDLE, *map(self._due_in, blobs)]))
 
     def _due_in(self, blob: Blob) -> float:
-        """Seconds until a blob is due."""
-        last = max(blob.verified, self._tried.get(blob.key, 0.0))
-        return last + self._every - time.time()
+        """Seconds until a blob is due; what was verified in the future was not."""
+        left = self._every - self._clock.age(blob.verified)
+        if blob.verified > self._clock.stamp():
+            left = 0.0
+        if (tried := self._tried.get(blob.key)) is not None:
+            left = max(left, tried + self._every - self._clock.boottime())
+        return left
 
     async def _look_at(self, key: str) -> None:
-        self._tried[key] = time.time()
+        self._tried[key] = self._clock.boottime()
         verdict = await self._upkeep.verify(key, self._pause)
         if verdict is not None:
             self._tell(verdict)

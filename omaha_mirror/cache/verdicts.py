@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.inventory import Refusal
 from omaha_mirror.cache.prover import Provers
 
@@ -18,7 +18,7 @@ TAINTED_SECONDS = 900.0
 
 @dataclass(slots=True)
 class _Record:
-    """Rounds that ended wrong in a row, the last reason, and until when it is condemned or tainted (epoch seconds)."""
+    """Rounds that ended wrong in a row, the last reason, and until when it is condemned or tainted (of `boottime`)."""
 
     rounds: int = 0
     reason: str = ""
@@ -27,17 +27,24 @@ class _Record:
 
 
 class Verdicts:
-    """By the key of the blob."""
+    """By the key of the blob.
 
-    def __init__(self) -> None:
+    Args:
+        clock: windows go by the time since its start, whatever is done to the machine's clock.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or MachineClock()
         self._records: dict[str, _Record] = {}
         self._refusals: dict[str, Refusal] = {}
 
     def load(self, marks: Mapping[str, float], refusals: Mapping[str, Refusal]) -> None:
         """Take over what was known before a restart: when wrong bytes of which blobs left, and which were refused."""
         self._refusals.update(refusals)
+        now = self._clock.boottime()
         for key, when in marks.items():
-            self._records[key] = _Record(tainted=when + TAINTED_SECONDS)
+            if (left := TAINTED_SECONDS - self._clock.age(when)) > 0:
+                self._records[key] = _Record(tainted=now + left)
 
     def wrong(self, key: str, reason: str, *, leaked: bool) -> None:
         """A generation ended; `leaked` says that some of its bytes had left."""
@@ -48,12 +55,12 @@ class Verdicts:
             self.taint(key)
         if record.rounds >= ROUNDS:
             record.rounds = 0
-            record.condemned = time.time() + CONDEMNED_SECONDS
+            record.condemned = self._clock.boottime() + CONDEMNED_SECONDS
 
     def taint(self, key: str) -> None:
         """Wrong bytes left."""
         record = self._records.setdefault(key, _Record())
-        record.tainted = time.time() + TAINTED_SECONDS
+        record.tainted = self._clock.boottime() + TAINTED_SECONDS
 
     def refuse(self, key: str, refusal: Refusal) -> None:
         """The bytes are as expected, and not to be served all the same."""
@@ -69,19 +76,21 @@ class Verdicts:
         record = self._records.get(key)
         if record is not None:
             record.rounds, record.condemned = 0, 0.0
-        for old in [k for k, r in self._records.items() if _forgotten(r)]:
+        now = self._clock.boottime()
+        for old in [k for k, r in self._records.items() if _forgotten(r, now)]:
             del self._records[old]
 
     def condemned(self, key: str) -> str | None:
         """Why the blob is not even tried for a while, or None."""
         record = self._records.get(key)
-        return record.reason if record is not None and record.condemned > time.time() else None
+        held = record is not None and record.condemned > self._clock.boottime()
+        return record.reason if record is not None and held else None
 
     def tainted(self, key: str) -> bool:
         """Whether a client may hold the head of a generation that ended wrong."""
         record = self._records.get(key)
-        return record is not None and record.tainted > time.time()
+        return record is not None and record.tainted > self._clock.boottime()
 
 
-def _forgotten(record: _Record) -> bool:
-    return record.rounds == 0 and max(record.condemned, record.tainted) < time.time()
+def _forgotten(record: _Record, now: float) -> bool:
+    return record.rounds == 0 and max(record.condemned, record.tainted) < now

@@ -9,13 +9,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from omaha_mirror.catalog.channel import ChannelKey, ChannelStatus, KeptChannel, floors, status
-from omaha_mirror.catalog.clock import Clock
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.following import NOBODY, Following
 from omaha_mirror.catalog.imports import Brought, Imports
@@ -25,6 +23,7 @@ from omaha_mirror.catalog.model import (
     PackageFile,
     Release,
     Step,
+    began,
     extensions,
     needed_packages,
 )
@@ -32,7 +31,9 @@ from omaha_mirror.catalog.question import RETRY, Question, lasts, settled
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.rules import Follow, Pin, Rule
 from omaha_mirror.catalog.shelf import Shelf
-from omaha_mirror.catalog.state import ReleaseKey, State, key_of, recover, save, versions
+from omaha_mirror.catalog.state import ReleaseKey, State, key_of, versions
+from omaha_mirror.catalog.writer import Writer
+from omaha_mirror.clock import Clock
 
 MAX_TOLD = 256
 """Releases that upstream once told, and that no track leads to any more: a pin may name one."""
@@ -64,7 +65,6 @@ class Catalog:
         rng: random.Random | None = None,
     ) -> None:
         self._learn = learn
-        self._path = path
         self._payload = payload
         self._clock = clock or Clock()
         self._shelf = Shelf(self._clock)
@@ -73,14 +73,13 @@ class Catalog:
         self._told: dict[ReleaseKey, Release] = {}
         self._questions: dict[ReleaseKey, Question] = {}
         self._asking: dict[ReleaseKey, asyncio.Task[None]] = {}
+        self._turns = 0
         self._closed = False
-        # One thread: what is saved later is written later, also when whoever waited was cancelled.
-        self._disk = ThreadPoolExecutor(1, "catalog")
-        self._saving: set[asyncio.Task[None]] = set()
+        self._writer = Writer(path, self._state)
 
     async def start(self) -> None:
         """Read what was known before. A damaged file is put aside, and said."""
-        state = await asyncio.get_running_loop().run_in_executor(self._disk, recover, self._path)
+        state = await self._writer.read()
         self._shelf.restore(state.releases)
         self._told = {key_of(release): release for release in state.told}
         for item in state.releases:
@@ -98,9 +97,8 @@ class Catalog:
         await self._follower.close()
         for task in self._asking.values():
             task.cancel()
-        await asyncio.gather(*self._asking.values(), *self._saving, return_exceptions=True)
-        await self._save()
-        self._disk.shutdown()
+        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        await self._writer.close()
 
     def change(self, following: Following) -> None:
         """Follow tracks by another plan from now on."""
@@ -114,6 +112,7 @@ class Catalog:
         A pin's steps are the known floors below it, of whatever track, and the pin. A relayed machine's are not here:
         see `step`. It counts as a use of the target.
         """
+        self._rebase()
         match rule:
             case Pin(version=version):
                 steps = (*floors(self._kept(), app_id, board, version), Step(version))
@@ -145,20 +144,29 @@ class Catalog:
 
     def channels(self) -> list[ChannelStatus]:
         """What upstream said of all that machines asked about, for operators."""
+        self._rebase()
+        nothing, trouble, now = self._follower.nothing, self._follower.trouble, self._clock.time()
         return [
-            status(
-                item,
-                partial(self._known, item.key.app_id, item.key.board),
-                self._follower.nothing(item.key),
-                self._follower.trouble(item.key),
-            )
-            for item in sorted(self._kept(), key=lambda item: item.key)
+            status(k, partial(self._known, *k.key[:2]), nothing(k.key), trouble(k.key), now)
+            for k in sorted(self._kept(), key=lambda kept: kept.key)
         ]
 
     def looked_up(self, release: Release) -> frozenset[str]:
         """The names of extra packages of a release that machines here need."""
         question = self._questions.get(key_of(release))
         return frozenset(question.names if question is not None else ())
+
+    def _rebase(self) -> None:
+        """When the clock became sure, or another one: what was noted before and lies in the future begins now."""
+        turns, now = self._clock.turns, self._clock.time()
+        if turns == self._turns:
+            return
+        self._turns = turns
+        rest = (question.rebase for question in self._questions.values())
+        for rebase in (self._shelf.rebase, self._follower.rebase, self._imports.rebase, *rest):
+            rebase(now)
+        self._told = {key: began(release, now) for key, release in self._told.items()}
+        self._writer.save_behind()
 
     def _known(self, app_id: str, board: str, step: Step) -> Known:
         question = self._questions.get(ReleaseKey(app_id, board, step.version))
@@ -190,7 +198,7 @@ class Catalog:
                 self._told[key] = release
                 question.again = 0.0
             wished = self._in_use(release.app_id, release.board)
-            question.want((), wished, self._clock.monotonic())
+            question.want((), wished, self._clock.boottime())
             self._begin(key, question, wished)
         leading = versions(self._kept())
         spare = sorted((r.learnt, key) for key, r in self._told.items() if key not in leading)
@@ -202,7 +210,7 @@ class Catalog:
 
         Where upstream leads to a version itself, its own word on it stands. Raises OSError: it will not survive a restart.
         """
-        led, now = versions(self._follower.kept()), self._clock.time()
+        led, now = versions(self._follower.kept()), self._clock.stamp()
         leads = self._imports.put(key, brought, now)
         for item in brought:
             version = key_of(item.release)
@@ -211,7 +219,7 @@ class Catalog:
                 self._questions[version] = Question(known, set(item.extras))
                 self._shelf.put(version, known, versions(self._kept()), imported=True)
                 self.told(item.release)
-        await self._write()
+        await self._writer.write()
         return leads
 
     async def look_up(
@@ -230,10 +238,10 @@ class Catalog:
         own = rule.packages if isinstance(rule, Pin) else ()
         known = () if key in self._told else self._told.values()
         wished = needed | extensions(known, app_id, board)
-        question.want(own, wished, self._clock.monotonic())
-        deadline = self._clock.monotonic() + wait
+        question.want(own, wished, self._clock.boottime())
+        deadline = self._clock.boottime() + wait
         while (task := self._begin(key, question, wished)) is not None:
-            left = deadline - self._clock.monotonic()
+            left = deadline - self._clock.boottime()
             if not question.undecided(needed) or left <= 0:
                 return
             await asyncio.wait([task], timeout=left)
@@ -242,9 +250,7 @@ class Catalog:
         """A channel leads elsewhere or was walked: its releases are settled before a machine asks for one."""
         if not self._closed:
             self.told(*releases)
-            task = asyncio.create_task(self._save())
-            self._saving.add(task)
-            task.add_done_callback(self._saving.discard)
+            self._writer.save_behind()
 
     def _in_use(self, app_id: str, board: str) -> frozenset[str]:
         """Extra packages that machines here needed of other versions."""
@@ -265,14 +271,14 @@ class Catalog:
         task = self._asking.get(key)
         if task is not None and not task.done():
             return task
-        if not question.due(needed, self._clock.monotonic()):
+        if not question.due(needed, self._clock.boottime()):
             return None
         task = self._asking[key] = asyncio.create_task(self._ask(key, question))
         return task
 
     async def _ask(self, key: ReleaseKey, question: Question) -> None:
         question.asked = frozenset(question.names)
-        question.again = self._clock.monotonic() + RETRY
+        question.again = self._clock.boottime() + RETRY
         before = question.known.release if question.known is not None else None
         told = self._told.get(key)
         wanted = Wanted(
@@ -297,28 +303,19 @@ class Catalog:
         if known.release is not before:
             for gone in self._shelf.put(key, known, versions(self._kept())):
                 self._questions.pop(gone, None)
-            await self._save()
+            await self._writer.save()
         question.known = known
-        question.again = self._clock.monotonic() + lasts(found)
+        question.again = self._clock.boottime() + lasts(found)
         if self._told.get(key) is not told:
             await self._ask(key, question)
 
-    async def _write(self) -> None:
-        """Write the file. Raises OSError."""
-        state = State(
+    def _state(self) -> State:
+        return State(
             tuple(self._shelf.kept()),
             tuple(self._told.values()),
             tuple(self._follower.kept()),
             tuple(self._imports.kept()),
         )
-        await asyncio.get_running_loop().run_in_executor(self._disk, save, self._path, state)
-
-    async def _save(self) -> None:
-        """Write the file. A full disk stops no update: it is said, and tried again with the next answer."""
-        try:
-            await self._write()
-        except OSError as error:
-            LOG.error("what is offered will not survive a restart: %s", error)
 
     # Paths
 

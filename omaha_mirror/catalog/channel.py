@@ -112,7 +112,11 @@ class ChannelStatus:
 
 
 def status(
-    kept: KeptChannel, known: Callable[[Step], Known], nothing: tuple[Reason, str], trouble: str
+    kept: KeptChannel,
+    known: Callable[[Step], Known],
+    nothing: tuple[Reason, str],
+    trouble: str,
+    now: float,
 ) -> ChannelStatus:
     """A channel for operators.
 
@@ -121,8 +125,9 @@ def status(
         known: what is known of a step.
         nothing: why it has none, as a reason and its detail.
         trouble: why upstream's last answer could not be had or used.
+        now: no time is shown that lies after it.
     """
-    channel, steps = kept.channel, []
+    channel, steps = rebased(kept.channel, now), []
     for step in channel.offered:
         here = known(step)
         state = Reason.OFFERED if here.release is not None else here.reason
@@ -136,7 +141,7 @@ def status(
         trouble=trouble,
         answered=channel.answered,
         walked=channel.walked,
-        asked=kept.asked,
+        asked=min(kept.asked, now),
     )
 
 
@@ -170,6 +175,16 @@ def _steps(old: Channel, floors: Mapping[str, bool], now: float) -> tuple[Step, 
     return tuple(
         Step(version, floor=floors[version], seen=seen.get(version, now))
         for version in sorted(floors, key=Version.parse)
+    )
+
+
+def rebased(channel: Channel, now: float) -> Channel:
+    """The same, of which nothing lies in the future any more: what does began just now."""
+    return replace(
+        channel,
+        steps=tuple(replace(step, seen=min(step.seen, now)) for step in channel.steps),
+        answered=min(channel.answered, now),
+        walked=min(channel.walked, now),
     )
 
 

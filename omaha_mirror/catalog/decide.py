@@ -63,7 +63,7 @@ def decide(
         rule: of the machine's track.
         steps: where the track leads for this app and board: oldest first, readable versions, the target last. A pin's
             target is the pin, known or not, after the floors below it; a relayed machine has what upstream told it.
-        now: in seconds since the epoch.
+        now: a time that has surely come, in seconds since the epoch.
         app_ids: the applications that this mirror answers for.
         boards: the boards that there can be releases for.
         nothing: why there are no steps, as a reason and its detail.
@@ -123,15 +123,17 @@ def _step(app: AppRequest, rule: Rule, steps: Sequence[Step], has: Version) -> S
 
 def _not_yet(app: AppRequest, rule: Rule, step: Step, now: float) -> Decision | None:
     """Why a machine must wait for a release although it is there; None if it must not."""
-    if not isinstance(rule, Follow):
+    if not isinstance(rule, Follow) or not (rule.delay or rule.ramp):
         return None
-    first = step.seen + rule.delay
+    first = min(step.seen, now) + rule.delay
     turn = first + rule.ramp * _place(app.machineid, step.version)
     if now >= turn:
         return None
     poll = min(max(math.ceil(turn - now), SHORTEST_POLL), LONGEST_POLL)
     when = datetime.fromtimestamp(min(math.ceil(turn), END_OF_TIME), UTC)
     detail = f"{step.version} from {when:%Y-%m-%d %H:%M:%S} UTC"
+    if step.seen > now:
+        detail = f"{step.version}: that time begins when this mirror's clock is known to be right"
     return Decision(Reason.DELAYED if now < first else Reason.NOT_ITS_TURN, None, detail, poll)
 
 

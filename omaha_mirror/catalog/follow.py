@@ -11,14 +11,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from functools import reduce
 
-from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, merged
-from omaha_mirror.catalog.clock import Clock
+from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, merged, rebased
 from omaha_mirror.catalog.following import Following, Inquiry
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.news import (
@@ -34,6 +34,7 @@ from omaha_mirror.catalog.read import Policy, Told, Unusable, read_told
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.roster import MAX_LEARNT, Followed, Roster
 from omaha_mirror.catalog.walk import Walk
+from omaha_mirror.clock import Clock
 from omaha_mirror.upstream.errors import BadAnswer, Forbidden, TooLarge, UpstreamError
 
 AT_ONCE = 4
@@ -73,13 +74,20 @@ class Follower:
     def restore(self, kept: Iterable[KeptChannel]) -> None:
         """Take up what was known, before anything is asked; the channels used last if there are too many."""
         for item in sorted(kept, key=lambda item: item.asked, reverse=True):
-            followed = self._roster.add(item.key, item.asked)
+            followed = self._roster.add(item.key, -math.inf)
             if followed is not None:
                 followed.channel, followed.asked = item.channel, item.asked
+                followed.heard = self._clock.boottime() - self._clock.age(item.asked)
 
     def change(self, plan: Following) -> None:
         """Follow by another plan from now on; intervals that have begun end as they were meant to."""
         self._roster.plan = plan
+
+    def rebase(self, now: float) -> None:
+        """Take what lies in the future for now, in seconds since the epoch."""
+        for followed in self._roster:
+            followed.channel = rebased(followed.channel, now)
+            followed.asked = min(followed.asked, now)
 
     async def close(self) -> None:
         """Stop asking; what a walk has learnt so far counts."""
@@ -118,7 +126,7 @@ class Follower:
         """Why a channel offers nothing, as a reason and its detail."""
         followed = self._roster.get(key)
         if followed is None:
-            if self._roster.room(key, self._clock.time()):
+            if self._roster.room(key, self._clock.boottime()):
                 return Reason.WARMING, ""
             return Reason.TOO_MANY_TRACKS, f"{MAX_LEARNT} others are followed"
         if followed.channel.policy is None and followed.trouble is not None:
@@ -139,10 +147,10 @@ class Follower:
     def _demand(self, key: ChannelKey) -> Followed | None:
         if self._closed:
             return None
-        now = self._clock.time()
+        now = self._clock.boottime()
         followed = self._roster.get(key) or self._roster.add(key, now)
         if followed is not None:
-            followed.asked, followed.wanted = now, True
+            followed.asked, followed.heard, followed.wanted = self._clock.stamp(), now, True
             if not followed.active:
                 followed.rested.clear()
                 followed.task = asyncio.create_task(self._run(followed))
@@ -195,11 +203,11 @@ class Follower:
                 break
             followed.whole_due = 0.0
         if walk.known is None and walk.ended:
-            followed.whole_due = self._clock.monotonic() + DAY
+            followed.whole_due = self._clock.boottime() + DAY
 
     def _next(self, followed: Followed) -> Walk:
         """The walk that was cut short, unless that is long ago, or a new one."""
-        now = self._clock.monotonic()
+        now = self._clock.boottime()
         if followed.walk is None or followed.walk.ended or now >= followed.stale:
             offered = followed.channel.offered
             poll = bool(offered) and now < followed.whole_due
@@ -215,13 +223,13 @@ class Follower:
             key.app_id,
             key.board,
             allowed=self._roster.plan.allowed,
-            now=self._clock.time(),
+            now=self._clock.stamp(),
         )
 
     # What came of it
 
     def _take_in(self, followed: Followed, walks: Iterable[Walk]) -> None:
-        now = self._clock.time()
+        now = self._clock.stamp()
         old = followed.channel
         new = reduce(lambda channel, walk: merged(channel, walk, now), walks, old)
         followed.channel = new

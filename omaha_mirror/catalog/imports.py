@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
+from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, rebased
 from omaha_mirror.catalog.model import Release, Step
 from omaha_mirror.catalog.read import Policy
 from omaha_mirror.omaha import Version
@@ -39,6 +39,13 @@ class Imports:
     def restore(self, kept: Iterable[KeptChannel]) -> None:
         """Take up what was kept."""
         self._kept = {item.key: item for item in kept}
+
+    def rebase(self, now: float) -> None:
+        """Take what lies in the future for now, in seconds since the epoch."""
+        self._kept = {
+            key: KeptChannel(key, rebased(kept.channel, now), min(kept.asked, now))
+            for key, kept in self._kept.items()
+        }
 
     def kept(self) -> list[KeptChannel]:
         """All that bundles brought."""

@@ -147,6 +147,11 @@ def needed_packages(rule: Rule, oem: str) -> frozenset[str]:
     return frozenset({*(rule.packages if isinstance(rule, Pin) else ()), *own})
 
 
+def began(release: Release, now: float) -> Release:
+    """The same, learnt now where that lies in the future."""
+    return release if release.learnt <= now else replace(release, learnt=now)
+
+
 def extensions(releases: Iterable[Release], app_id: str, board: str) -> frozenset[str]:
     """The names of all system extensions that any of these releases has for an application and board."""
     return frozenset(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from omaha_mirror.catalog.model import Known, Release
+from omaha_mirror.catalog.model import Known, Release, began
 from omaha_mirror.catalog.reasons import Reason
 
 FRESH = 3600.0
@@ -48,6 +48,11 @@ class Question:
             wished = self.names.union(machine)
         if len(wished) <= MAX_NAMES:
             self.names = wished
+
+    def rebase(self, now: float) -> None:
+        """Take what lies in the future for now, in seconds since the epoch."""
+        if self.known is not None and self.known.release is not None:
+            self.known = replace(self.known, release=began(self.known.release, now))
 
     def due(self, needed: frozenset[str], now: float) -> bool:
         """Whether to ask now: the last answer is old, or did not cover a name that is wanted."""

@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import math
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ from pathlib import Path
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.read import Policy, Told, Unusable, read_told
 from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.clock import Clock
 from omaha_mirror.files import replace_file, restore
 from omaha_mirror.omaha import AppRequest, Request, Response
 from omaha_mirror.upstream.errors import UpstreamError
@@ -98,7 +98,7 @@ class Relay:
         allowed: raises Forbidden for an address that packages may not come from.
         machines: that are remembered; the one that asked longest ago is forgotten first.
         failed: told each time that upstream cannot say (UNREACHABLE), or says what cannot be used (REFUSED).
-        clock: seconds that only grow.
+        clock: tells the time.
     """
 
     def __init__(
@@ -109,14 +109,15 @@ class Relay:
         *,
         machines: int = MACHINES,
         failed: Callable[[Reason], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
     ) -> None:
         self._ask = ask
         self._path = path
         self._allowed = allowed
         self._machines = machines
         self._failed = failed
-        self._breaker = _Breaker(clock)
+        self._clock = clock or Clock()
+        self._breaker = _Breaker(self._clock.boottime)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._told: OrderedDict[str, str] = OrderedDict()
         self._outages = self._refused = 0
@@ -173,10 +174,10 @@ class Relay:
             return self._remembered(machine, Reason.UNREACHABLE, detail)
         except _Resting as rest:
             return self._remembered(machine, Reason.UNREACHABLE, str(rest))
-        self._answered = time.time()
+        self._answered = self._clock.time()
         try:
             told = read_told(
-                response, app.app_id, app.board, allowed=self._allowed, now=self._answered
+                response, app.app_id, app.board, allowed=self._allowed, now=self._clock.stamp()
             )
         except Unusable as error:
             return self._remembered(machine, Reason.REFUSED, str(error), delivered=True)

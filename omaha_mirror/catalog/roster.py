@@ -31,11 +31,12 @@ class Followed:
         key: which one.
         channel: what is known of it.
         asked: when a machine last asked, in seconds since the epoch.
+        heard: the same by the clock's `boottime`.
         wanted: whether one did since upstream last answered.
         trouble: why upstream's last answer could not be had or used, as a reason and its detail.
         failures: how many in a row there were of those.
         walk: the last one; it goes on if it was cut short.
-        whole_due: when to walk from the beginning again, in monotonic seconds.
+        whole_due: when to walk from the beginning again, by `boottime`.
         stale: when not to go on with the walk any more, likewise.
         task: asks, and sleeps in between.
         turn: held while upstream is asked.
@@ -45,6 +46,7 @@ class Followed:
     key: ChannelKey
     channel: Channel = field(default_factory=Channel)
     asked: float = 0.0
+    heard: float = 0.0
     wanted: bool = False
     trouble: tuple[Reason, str] | None = None
     failures: int = 0
@@ -89,7 +91,7 @@ class Roster:
         return self._followed.get(key)
 
     def add(self, key: ChannelKey, now: float) -> Followed | None:
-        """One more, or None if there is no room at `now`, in seconds since the epoch."""
+        """One more, or None if there is no room at `now`, by `boottime`."""
         if not self.room(key, now):
             return None
         if not (self.configured(key) or self._free()):
@@ -116,9 +118,9 @@ class Roster:
         idle = (
             followed
             for followed in self
-            if not self.configured(followed.key) and followed.asked < now - UNUSED
+            if not self.configured(followed.key) and followed.heard < now - UNUSED
         )
-        return min(idle, key=lambda followed: followed.asked, default=None)
+        return min(idle, key=lambda followed: followed.heard, default=None)
 
     def _forget(self, followed: Followed | None) -> None:
         if followed is not None:

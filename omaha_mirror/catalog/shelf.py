@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from itertools import pairwise
 
-from omaha_mirror.catalog.clock import Clock
-from omaha_mirror.catalog.model import Known, PackageFile, Release
+from omaha_mirror.catalog.model import Known, PackageFile, Release, began
 from omaha_mirror.catalog.state import Kept, ReleaseKey
+from omaha_mirror.clock import Clock
 
 RETENTION = 7 * 24 * 3600.0
 """Seconds that a release stays servable after its last use."""
@@ -52,7 +52,7 @@ class Shelf:
         Returns:
             The versions of which nothing is offered any more.
         """
-        now = self._clock.time()
+        now, oldest = self._clock.stamp(), self._clock.at_least() - RETENTION
         for item in self._kept.values():
             if item.key == key:
                 item.current = False
@@ -64,7 +64,7 @@ class Shelf:
         let_go = [
             item
             for item in self._kept.values()
-            if item.last_used < now - RETENTION
+            if item.last_used < oldest
             and not (item.current and (item.key == key or item.key in leading))
         ]
         for item in let_go:
@@ -74,7 +74,7 @@ class Shelf:
     def use(self, release: Release) -> None:
         """Note that a release was used."""
         if (kept := self._kept.get(release.id)) is not None:
-            kept.last_used = self._clock.time()
+            kept.last_used = self._clock.stamp()
 
     def imported(self, release_id: str) -> bool:
         """Whether a release came in a bundle."""
@@ -83,7 +83,7 @@ class Shelf:
 
     def current(self, staying: Collection[ReleaseKey] = ()) -> list[Release]:
         """The releases that machines are offered now: those used lately, and the versions that stay whether or not."""
-        oldest = self._clock.time() - RETENTION
+        oldest = self._clock.at_least() - RETENTION
         return [
             item.release
             for item in self._kept.values()
@@ -111,9 +111,15 @@ class Shelf:
         """Whether a release server's path got another digest within a day."""
         found = [(r, f) for r in self._releases(board, version) if (f := r.file(name)) is not None]
         return any(
-            new.sha256 != old.sha256 and release.learnt > self._clock.time() - CHANGED_RECENTLY
+            new.sha256 != old.sha256 and self._clock.age(release.learnt) < CHANGED_RECENTLY
             for (release, new), (_, old) in pairwise(found)
         )
+
+    def rebase(self, now: float) -> None:
+        """Take what lies in the future for now, in seconds since the epoch."""
+        for item in self._kept.values():
+            item.last_used = min(item.last_used, now)
+            item.release = began(item.release, now)
 
     def _releases(self, board: str, version: str) -> list[Release]:
         """Newest first."""

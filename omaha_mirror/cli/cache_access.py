@@ -14,13 +14,14 @@ from typing import Protocol
 from omaha_mirror.cache import Cache, DiskStore, Ledger, Upkeep
 from omaha_mirror.cache.errors import InUse
 from omaha_mirror.cache.lock import DirectoryLock, in_use
-from omaha_mirror.catalog.clock import Clock
 from omaha_mirror.catalog.shelf import Shelf
 from omaha_mirror.catalog.state import load
 from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
+from omaha_mirror.clock import Clock
 from omaha_mirror.config import Config
 from omaha_mirror.expect import expected
 from omaha_mirror.files import Damaged
+from omaha_mirror.timekeeper import Timekeeper
 
 
 class CacheAccess(Protocol):
@@ -61,8 +62,10 @@ async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheA
             yield _Running(mirror)
         return
     ledger = Ledger(config.cache.max_size, config.cache.min_free)
-    offered = _offered(config.state_directory / "catalog.json")
-    cache = Cache(store, ledger, keep=lambda key: key in offered)
+    clock = Clock()
+    await Timekeeper(clock, config.state_directory / "clock.json").start()
+    offered = _offered(config.state_directory / "catalog.json", clock)
+    cache = Cache(store, ledger, keep=lambda key: key in offered, clock=clock)
     stopped = _Stopped(cache, Upkeep(cache, store))
     if only_look:
         for stored in store.stored():
@@ -74,9 +77,9 @@ async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheA
         yield stopped
 
 
-def _offered(catalog: Path) -> set[str]:
+def _offered(catalog: Path, clock: Clock) -> set[str]:
     """The keys of all blobs that a stopped mirror will offer again. Raises Refused."""
-    shelf = Shelf(Clock())
+    shelf = Shelf(clock)
     try:
         shelf.restore(load(catalog).releases)
     except Damaged as error:

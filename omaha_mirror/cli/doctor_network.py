@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import time
 from collections.abc import Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -20,6 +19,7 @@ from omaha_mirror.catalog import BOARDS
 from omaha_mirror.cli.doctor_host import get
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
+from omaha_mirror.clock import SET_IT, SKEW, Clock
 from omaha_mirror.config import Config, Follow, Pin, Relay
 from omaha_mirror.config.urls import without_password
 from omaha_mirror.omaha import AppStatus
@@ -29,13 +29,12 @@ from omaha_mirror.upstream.fetcher import seconds
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.omaha import OmahaServer, question
 from omaha_mirror.upstream.releases import ReleaseServer
+from omaha_mirror.upstream.translated import untimely
 
 NEWEST = "9999.0.0"
 """Above every release, so that no question opens a grant."""
 MACHINE = uuid5(NAMESPACE_URL, "omaha-mirror doctor").hex
 """The same from everywhere, so that the questions add one machine to upstream's books."""
-SKEW = 300.0
-"""Seconds that the clock may be wrong."""
 
 unreachable = partial(fail, exit_=Exit.UPSTREAM_UNREACHABLE)
 
@@ -51,7 +50,8 @@ async def examine_network(config: Config) -> list[Found]:
         proxy=up.proxy,
     )
     try:
-        fetcher = HttpFetcher(settings)
+        here = Clock()
+        fetcher = HttpFetcher(settings, here)
     except ValueError as error:
         return [fail("upstream", str(error))]
     looks: list[Coroutine[Any, Any, Iterable[Found]]] = [
@@ -60,7 +60,7 @@ async def examine_network(config: Config) -> list[Found]:
         omaha(config, fetcher),
         released(config, fetcher),
         redirected(config, fetcher),
-        clock(config),
+        clock(config, here),
         public_url(config.public_url),
     ]
     try:
@@ -217,22 +217,28 @@ async def _file(server: ReleaseServer, board: str, version: str, name: str) -> F
     return ok("release", f"{url} is there, {decimal(package.size)}")
 
 
-async def clock(config: Config) -> list[Found]:
+async def clock(config: Config, here: Clock) -> list[Found]:
     """Whether the release server answers, and this host's clock is about the server's."""
     url = f"{config.upstream.release_url}/"
     try:
         date = seconds(await _date(config, url))
     except (aiohttp.ClientError, OSError, ValueError) as error:
         words = f"{url} does not answer: {why(error)}"
+        if untimely(error) and (trouble := here.trouble()):
+            words += f"; {trouble}: {SET_IT}"
         return [unreachable("upstream", f"{words}; see upstream.release_url, ca_file and proxy")]
     reached = ok("upstream", f"{url} answers")
     if date is None:
-        return [reached, warn("clock", f"{url} tells no time to compare with")]
-    skew = time.time() - date
-    if abs(skew) > SKEW:
-        side = "ahead of" if skew > 0 else "behind"
-        words = f"this host is {abs(skew):.0f} s {side} {url}: certificates and delays go wrong"
-        return [reached, fail("clock", f"{words}; set the clock (timedatectl set-ntp true)")]
+        if not (trouble := here.trouble()):
+            return [reached, ok("clock", "the kernel says that it is right")]
+        return [reached, warn("clock", f"{url} tells no time to compare with; {trouble}")]
+    here.told(date)
+    if here.apart is not None:
+        side = "ahead of" if here.apart > 0 else "behind"
+        words = (
+            f"this host is {abs(here.apart):.0f} s {side} {url}: certificates and delays go wrong"
+        )
+        return [reached, fail("clock", f"{words}; {SET_IT}")]
     return [reached, ok("clock", f"within {SKEW:.0f} s of {url}")]
 
 

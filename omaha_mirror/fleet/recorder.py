@@ -11,15 +11,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from sqlalchemy.exc import DataError, IntegrityError
 
+from omaha_mirror.clock import Clock
 from omaha_mirror.fleet.backlog import Backlog, Waiting
 from omaha_mirror.fleet.database import Database
 from omaha_mirror.fleet.model import Item, tidy
-from omaha_mirror.fleet.store import upkeep, write
+from omaha_mirror.fleet.store import bound, redate, upkeep, write
 
 LOG = logging.getLogger(__name__)
 BATCH = 200
@@ -39,7 +39,7 @@ class FleetRecorder:
         interval: seconds in which news gathers to a batch, where it is no whole one before.
         retry: seconds between attempts while the database fails.
         backlog: what waits, with its bounds.
-        clock: seconds since the epoch.
+        clock: tells the time; nothing is purged before it is sure.
 
     Attributes:
         trouble: why nothing can be written at the moment; None when all is well.
@@ -53,7 +53,7 @@ class FleetRecorder:
         interval: float = 0.25,
         retry: float = 2.0,
         backlog: Backlog | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Clock | None = None,
     ) -> None:
         self.trouble: str | None = None
         self._database = database
@@ -61,7 +61,8 @@ class FleetRecorder:
         self._interval = interval
         self._retry = retry
         self._backlog = Backlog() if backlog is None else backlog
-        self._clock = clock
+        self._clock = clock or Clock()
+        self._turns = 0
         self._migrated = False
         self._kept_up = float("-inf")
         self._news = asyncio.Event()
@@ -136,10 +137,21 @@ class FleetRecorder:
                 break  # what came meanwhile is too little: a batch costs as much as eighty items
         if not self._backlog:
             self._written.set()
-        if time.monotonic() >= self._kept_up + UPKEEP:
-            await upkeep(self._database, self._clock(), self._retention)
-            self._kept_up = time.monotonic()
+        await self._keep_up()
         self._recovered()
+
+    async def _keep_up(self) -> None:
+        """Sweep when it is time, and when the clock became sure."""
+        sure, turns = self._clock.sure, self._clock.turns
+        if sure and turns != self._turns:
+            await redate(self._database, self._clock.time())
+            self._turns = turns
+        elif self._clock.boottime() < self._kept_up + UPKEEP:
+            return
+        if sure:
+            await upkeep(self._database, self._clock.time(), self._retention)
+        await bound(self._database)
+        self._kept_up = self._clock.boottime()
 
     async def _write(self, batch: Sequence[Waiting]) -> None:
         try:

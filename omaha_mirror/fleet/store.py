@@ -7,9 +7,21 @@ from functools import cache, partial
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Dialect, Table, delete, func, insert, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Dialect,
+    Table,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
+from omaha_mirror.clock import BUILT, SKEW
 from omaha_mirror.fleet.database import Database
 from omaha_mirror.fleet.fold import DAY, Row, fold, keyed
 from omaha_mirror.fleet.model import Item
@@ -37,6 +49,37 @@ async def upkeep(database: Database, now: float, retention: float) -> None:
         _sweep(connection, now - retention)
 
     await database.transact(work)
+
+
+async def bound(database: Database) -> None:
+    """Forget the machines that are beyond what is kept."""
+    await database.transact(_bound)
+
+
+async def redate(database: Database, now: float) -> None:
+    """Put down as now what was noted by a wrong clock: what lies in the future, or before there was such a program."""
+
+    def work(connection: Connection) -> None:
+        for table, names in _TIMES.items():
+            for column in (table.c[name] for name in names):
+                wrong = (column > now + SKEW) | (column < BUILT)
+                connection.execute(update(table).where(wrong).values({column: now}))
+        connection.execute(delete(census).where(census.c.hour > now))
+        days = connection.execute(
+            delete(transfers).where(transfers.c.day > now).returning(*transfers.c)
+        )
+        today = int(now // DAY) * DAY
+        for row in days.mappings().all():
+            _put(connection, transfers, [{**row, "day": today}])
+
+    await database.transact(work)
+
+
+_TIMES = {
+    machines: ("first_seen", "last_seen", "since"),
+    checkins: ("first", "last"),
+    events: ("time",),
+}
 
 
 def _take_in(connection: Connection, items: Sequence[Item]) -> None:
@@ -93,6 +136,17 @@ def _count(connection: Connection, now: float) -> None:
 
 
 def _sweep(connection: Connection, oldest: float) -> None:
+    _forget(connection, machines.c.last_seen < oldest)
+    for table, condition in (
+        (checkins, checkins.c.last < oldest),
+        (events, events.c.time < oldest),
+        (transfers, transfers.c.day < oldest - DAY),
+        (census, census.c.hour < oldest),
+    ):
+        connection.execute(delete(table).where(condition))
+
+
+def _bound(connection: Connection) -> None:
     surplus = (
         select(machines.c.last_seen)
         .order_by(machines.c.last_seen.desc())
@@ -100,17 +154,16 @@ def _sweep(connection: Connection, oldest: float) -> None:
         .limit(1)
     )
     last_of_surplus = connection.execute(surplus).scalar()
-    gone = machines.c.last_seen < oldest
     if last_of_surplus is not None:
-        gone |= machines.c.last_seen <= last_of_surplus
+        _forget(connection, machines.c.last_seen <= last_of_surplus)
+
+
+def _forget(connection: Connection, gone: ColumnElement[bool]) -> None:
+    """Forget machines and all that is known of them."""
     ids = select(machines.c.id).where(gone)
     for table, condition in (
         (checkins, checkins.c.machine.in_(ids)),
         (events, events.c.machine.in_(ids)),
         (machines, gone),
-        (checkins, checkins.c.last < oldest),
-        (events, events.c.time < oldest),
-        (transfers, transfers.c.day < oldest - DAY),
-        (census, census.c.hour < oldest),
     ):
         connection.execute(delete(table).where(condition))

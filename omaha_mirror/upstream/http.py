@@ -2,8 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import getproxies, proxy_bypass
@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from omaha_mirror import __version__
+from omaha_mirror.clock import Clock
 from omaha_mirror.upstream import resume
 from omaha_mirror.upstream.allowed import AllowList, as_it_came
 from omaha_mirror.upstream.connector import LenientConnector
@@ -19,19 +20,21 @@ from omaha_mirror.upstream.errors import (
     BadAnswer,
     Dropped,
     Forbidden,
-    Stalled,
     TooLarge,
-    Unreachable,
 )
-from omaha_mirror.upstream.fetcher import Body, Head, Validator
+from omaha_mirror.upstream.fetcher import Body, Head, Validator, seconds
 from omaha_mirror.upstream.head import MAX_HEAD
 from omaha_mirror.upstream.refusals import Refusals
+from omaha_mirror.upstream.translated import translated
 
 MAX_REDIRECTS = 10
 """As many as a machine follows (update_engine/libcurl_http_fetcher.cc)."""
 _NO_REDIRECT = 304
 _REPEATED = (307, 308)
 """The redirects that leave method and body as they are (RFC 9110, sections 15.4.8 and 15.4.9)."""
+
+MAX_AGE = 9
+"""Digits of an Age that is believed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,10 @@ class HttpSettings:
 class HttpFetcher:
     """A `Fetcher` over HTTP/1.1; see the port for what its methods promise.
 
+    Args:
+        settings: how to reach upstream servers.
+        clock: told what time it is there, and asked where a certificate is not valid now.
+
     Attributes:
         refusals: Redirects that were not followed.
 
@@ -66,9 +73,10 @@ class HttpFetcher:
         ValueError: `ca_file` cannot be read or holds no certificate.
     """
 
-    def __init__(self, settings: HttpSettings) -> None:
+    def __init__(self, settings: HttpSettings, clock: Clock | None = None) -> None:
         self.refusals = Refusals()
         self._settings = settings
+        self._clock = clock or Clock()
         self._tls = _tls(settings.ca_file)
         self._session: aiohttp.ClientSession | None = None
 
@@ -80,13 +88,13 @@ class HttpFetcher:
 
     async def small(self, url: str, *, limit: int, deadline: float, judged: bool = False) -> bytes:
         """A whole small file of at most `limit` bytes, within `deadline` seconds."""
-        with _translated(url, f"no whole answer within {deadline:g} s"):
+        with self._translated(url, f"no whole answer within {deadline:g} s"):
             async with asyncio.timeout(deadline), self._answer("GET", url, {}) as response:
                 return await _whole(url, response, limit, judged=judged)
 
     async def post(self, url: str, body: bytes, *, limit: int, deadline: float) -> bytes:
         """Send XML; the whole answer of at most `limit` bytes, within `deadline` seconds."""
-        with _translated(url, f"no whole answer within {deadline:g} s"):
+        with self._translated(url, f"no whole answer within {deadline:g} s"):
             async with (
                 asyncio.timeout(deadline),
                 self._new_session(reuse=False) as session,
@@ -96,7 +104,7 @@ class HttpFetcher:
 
     async def head(self, url: str, *, deadline: float) -> Head:
         """What the server says about a file, within `deadline` seconds."""
-        with _translated(url, f"no answer within {deadline:g} s"):
+        with self._translated(url, f"no answer within {deadline:g} s"):
             async with asyncio.timeout(deadline), self._answer("HEAD", url, {}) as response:
                 resume.require(url, response.status, response.headers, (200,))
                 return Head(
@@ -109,7 +117,7 @@ class HttpFetcher:
     async def told_size(self, url: str, *, first_byte: bool, deadline: float) -> int | None:
         """A file's size in bytes as the head of a GET tells, None if it does not, within `deadline` seconds."""
         headers = resume.request_headers(0, 1 if first_byte else None, None)
-        with _translated(url, f"no answer within {deadline:g} s"):
+        with self._translated(url, f"no answer within {deadline:g} s"):
             async with asyncio.timeout(deadline), self._answer("GET", url, headers) as response:
                 return resume.told_size(url, response.status, response.headers)
 
@@ -119,7 +127,7 @@ class HttpFetcher:
         async with self._answer("GET", url, {}) as response:
             resume.require(url, response.status, response.headers, resume.WHOLE, judged=True)
             while True:
-                with _translated(url, silence):
+                with self._translated(url, silence):
                     async with asyncio.timeout(self._settings.head_timeout):
                         chunk = await response.content.readany()
                 if not chunk:
@@ -139,7 +147,7 @@ class HttpFetcher:
     ) -> AsyncIterator[Body]:
         """A file from byte `start` on, up to (not including) `stop` or its end."""
         headers = resume.request_headers(start, stop, validator)
-        with _translated(url, f"no response head within {self._settings.head_timeout:g} s"):
+        with self._translated(url, f"no response head within {self._settings.head_timeout:g} s"):
             async with asyncio.timeout(self._settings.head_timeout):
                 response = await self._open("GET", url, headers)
         try:
@@ -183,7 +191,7 @@ class HttpFetcher:
         """The head of the answer, redirects followed within the allow-list; the caller closes it."""
         target = self._settings.allowed.check(url)
         for _ in range(MAX_REDIRECTS + 1):
-            with _translated(str(target), "no answer"):
+            with self._translated(str(target), "no answer"):
                 response = await (session or self._kept_session()).request(
                     method,
                     target,
@@ -192,6 +200,7 @@ class HttpFetcher:
                     allow_redirects=False,
                     proxy=self._proxy(target),
                 )
+            self._note_time(response.headers)
             location = response.headers.get("Location", "")
             if not 300 <= response.status < 400 or response.status == _NO_REDIRECT:
                 self.refusals.answered(url)
@@ -205,6 +214,15 @@ class HttpFetcher:
                 )
             target = self._redirected(url, target, location)
         raise BadAnswer(f"more than {MAX_REDIRECTS} redirects", url)
+
+    def _note_time(self, headers: Mapping[str, str]) -> None:
+        """Tell the clock what an answer says of the time; one out of a cache has aged there (RFC 9111, section 5.1)."""
+        date, age = seconds(headers.get("Date")), headers.get("Age", "0")
+        if date is not None and age.isascii() and age.isdecimal() and len(age) <= MAX_AGE:
+            self._clock.told(date + int(age))
+
+    def _translated(self, url: str, silence: str) -> AbstractContextManager[None]:
+        return translated(url, silence, self._clock.trouble)
 
     def _redirected(self, url: str, source: URL, location: str) -> URL:
         try:
@@ -283,7 +301,7 @@ class _HttpBody:
 
     async def _read(self) -> bytes:
         silence = f"no byte for {self._stall_timeout:g} s at byte {self._at}"
-        with _translated(self.url, silence):
+        with translated(self.url, silence, str):
             async with asyncio.timeout(self._stall_timeout):
                 return await self._content.readany()
 
@@ -309,22 +327,3 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
         except OSError as error:  # ssl.SSLError is one
             raise ValueError(f"ca_file {ca_file}: no usable certificate: {error}") from error
     return context
-
-
-@contextmanager
-def _translated(url: str, silence: str) -> Iterator[None]:
-    """Turn what aiohttp raises into what happened; `silence` words a time-out."""
-    try:
-        yield
-    except aiohttp.ClientHttpProxyError as error:
-        raise Unreachable(f"the proxy refused with status {error.status}", url) from error
-    except aiohttp.ConnectionTimeoutError as error:
-        raise Unreachable("no connection within the connect time-out", url) from error
-    except (aiohttp.ClientConnectorError, aiohttp.ClientSSLError) as error:
-        raise Unreachable(f"no connection: {error}", url) from error
-    except TimeoutError as error:
-        raise Stalled(silence, url) from error
-    except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
-        raise BadAnswer(f"not an HTTP answer that can be read: {error}", url) from error
-    except (aiohttp.ClientError, OSError) as error:
-        raise Dropped(f"the connection died: {error!r}", url) from error

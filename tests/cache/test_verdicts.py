@@ -1,27 +1,14 @@
 """What is remembered of wrong bytes, and for how long."""
 
-import time
-
 import pytest
 
 from omaha_mirror.cache.verdicts import CONDEMNED_SECONDS, ROUNDS, TAINTED_SECONDS, Verdicts
-
-
-class Clock:
-    """Wall-clock time as a test says."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support.clock import StoppedClock
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(time, "time", clock)
-    return clock
+def clock() -> StoppedClock:
+    return StoppedClock()
 
 
 def wrong(verdicts: Verdicts, times: int = 1, *, leaked: bool = False) -> None:
@@ -29,8 +16,10 @@ def wrong(verdicts: Verdicts, times: int = 1, *, leaked: bool = False) -> None:
         verdicts.wrong("a", f"reason {i}", leaked=leaked)
 
 
-def test_a_blob_is_condemned_after_some_wrong_rounds_with_the_last_reason(clock: Clock) -> None:
-    verdicts = Verdicts()
+def test_a_blob_is_condemned_after_some_wrong_rounds_with_the_last_reason(
+    clock: StoppedClock,
+) -> None:
+    verdicts = Verdicts(clock)
     wrong(verdicts, ROUNDS - 1)
     assert verdicts.condemned("a") is None
     verdicts.wrong("a", "the last", leaked=False)
@@ -38,8 +27,8 @@ def test_a_blob_is_condemned_after_some_wrong_rounds_with_the_last_reason(clock:
     assert verdicts.condemned("b") is None
 
 
-def test_a_condemned_blob_gets_as_many_rounds_again_later(clock: Clock) -> None:
-    verdicts = Verdicts()
+def test_a_condemned_blob_gets_as_many_rounds_again_later(clock: StoppedClock) -> None:
+    verdicts = Verdicts(clock)
     wrong(verdicts, ROUNDS)
     clock.now += CONDEMNED_SECONDS - 1
     assert verdicts.condemned("a")
@@ -51,8 +40,8 @@ def test_a_condemned_blob_gets_as_many_rounds_again_later(clock: Clock) -> None:
     assert verdicts.condemned("a")
 
 
-def test_a_right_round_forgets_the_wrong_ones(clock: Clock) -> None:
-    verdicts = Verdicts()
+def test_a_right_round_forgets_the_wrong_ones(clock: StoppedClock) -> None:
+    verdicts = Verdicts(clock)
     wrong(verdicts, ROUNDS - 1)
     verdicts.right("a")
     wrong(verdicts, ROUNDS - 1)
@@ -60,17 +49,17 @@ def test_a_right_round_forgets_the_wrong_ones(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize("leaked", [False, True])
-def test_a_blob_is_tainted_only_where_wrong_bytes_left(clock: Clock, leaked: bool) -> None:
-    verdicts = Verdicts()
+def test_a_blob_is_tainted_only_where_wrong_bytes_left(clock: StoppedClock, leaked: bool) -> None:
+    verdicts = Verdicts(clock)
     wrong(verdicts, leaked=leaked)
     wrong(verdicts, leaked=False)
     assert verdicts.tainted("a") is leaked
     assert not verdicts.tainted("b")
 
 
-def test_a_right_round_does_not_lift_the_taint_but_time_does(clock: Clock) -> None:
+def test_a_right_round_does_not_lift_the_taint_but_time_does(clock: StoppedClock) -> None:
     """A client still has the head of the wrong one."""
-    verdicts = Verdicts()
+    verdicts = Verdicts(clock)
     wrong(verdicts, leaked=True)
     verdicts.right("a")
     clock.now += TAINTED_SECONDS - 1
@@ -79,8 +68,8 @@ def test_a_right_round_does_not_lift_the_taint_but_time_does(clock: Clock) -> No
     assert not verdicts.tainted("a")
 
 
-def test_what_leaked_before_a_restart_taints_for_the_rest_of_its_time(clock: Clock) -> None:
-    verdicts = Verdicts()
+def test_what_leaked_before_a_restart_taints_for_the_rest_of_its_time(clock: StoppedClock) -> None:
+    verdicts = Verdicts(clock)
     verdicts.load({"a": clock.now - TAINTED_SECONDS + 1, "b": clock.now - TAINTED_SECONDS - 1}, {})
     assert (verdicts.tainted("a"), verdicts.tainted("b")) == (True, False)
     assert verdicts.condemned("a") is None
@@ -88,8 +77,8 @@ def test_what_leaked_before_a_restart_taints_for_the_rest_of_its_time(clock: Clo
     assert not verdicts.tainted("a")
 
 
-def test_what_is_over_is_forgotten(clock: Clock) -> None:
-    verdicts = Verdicts()
+def test_what_is_over_is_forgotten(clock: StoppedClock) -> None:
+    verdicts = Verdicts(clock)
     wrong(verdicts, leaked=True)
     verdicts.wrong("still counted", "why", leaked=False)
     verdicts.right("a")

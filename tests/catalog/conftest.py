@@ -5,19 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.catalog.scene import Clock, Site
+from tests.catalog.scene import Site
+from tests.support.clock import SetClock
 from tests.support.upstream import Upstream
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("omaha_mirror.catalog.clock.time", clock)
-    return clock
+def clock() -> SetClock:
+    return SetClock(synchronised=True)
 
 
 @pytest.fixture
-async def site(upstream: Upstream, tmp_path: Path, clock: Clock) -> AsyncIterator[Site]:
+async def site(upstream: Upstream, tmp_path: Path, clock: SetClock) -> AsyncIterator[Site]:
     site = Site(upstream, tmp_path / "catalog.json", clock)
     yield site
     for catalog in list(site.open):

@@ -32,6 +32,7 @@ from omaha_mirror.omaha import (
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
+from tests.support.clock import SetClock
 from tests.support.upstream import Upstream
 
 APP = "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
@@ -82,23 +83,10 @@ def with_manifest(old: Release, manifest: Manifest) -> Release:
     return replace(old, check=replace(old.check, manifests=(manifest,)))
 
 
-class Clock:
-    """Takes the place of the module `time`."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def time(self) -> float:
-        return time.time() + self.ahead
-
-    def monotonic(self) -> float:
-        return time.monotonic() + self.ahead
-
-
 class Site:
     """One catalog file and the release server behind it; catalogs are opened and closed over it."""
 
-    def __init__(self, upstream: Upstream, path: Path, clock: Clock) -> None:
+    def __init__(self, upstream: Upstream, path: Path, clock: SetClock) -> None:
         self.upstream = upstream
         self.path = path
         self.clock = clock
@@ -109,7 +97,7 @@ class Site:
         self._server = ReleaseServer(self.fetcher, upstream.origin)
 
     async def start(self) -> Catalog:
-        catalog = Catalog(self.learn, self.path, PAYLOAD)
+        catalog = Catalog(self.learn, self.path, PAYLOAD, clock=self.clock)
         await catalog.start()
         self.open.append(catalog)
         return catalog

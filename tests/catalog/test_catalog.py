@@ -15,7 +15,6 @@ from tests.catalog.scene import (
     PAYLOAD,
     PIN,
     VERSION,
-    Clock,
     Site,
     ask,
     names,
@@ -24,6 +23,7 @@ from tests.catalog.scene import (
     quiet,
     reason,
 )
+from tests.support.clock import SetClock
 from tests.support.upstream import Status, Upstream
 
 # Asking
@@ -106,7 +106,7 @@ async def test_a_release_is_on_disk_before_anybody_can_be_offered_it(
         save(path, state)
         before.append(opened.known(APP, BOARD, VERSION))
 
-    monkeypatch.setattr("omaha_mirror.catalog.catalog.save", watched)
+    monkeypatch.setattr("omaha_mirror.catalog.writer.save", watched)
     release = await offered(opened)
     assert before == [None, None]
     assert [item.release for item in load(site.path).releases] == [release]
@@ -153,7 +153,7 @@ async def test_the_release_does_not_depend_on_who_asked_first(site: Site, tmp_pa
 
 
 async def test_a_package_that_one_track_misses_holds_up_that_track_only(
-    site: Site, clock: Clock
+    site: Site, clock: SetClock
 ) -> None:
     site.publish()
     named = Pin(VERSION, ("flatcar-podman.gz",))
@@ -161,7 +161,7 @@ async def test_a_package_that_one_track_misses_holds_up_that_track_only(
     for _ in range(2):
         assert reason(await ask(catalog, rule=named), rule=named) is Reason.INCOMPLETE
         assert reason(await ask(catalog)) is Reason.OFFERED
-        clock.ahead += FRESH
+        clock.later += FRESH
     site.publish(["flatcar-podman.gz"])
     await ask(catalog, rule=named)
     await quiet(catalog)
@@ -172,13 +172,13 @@ async def test_a_package_that_one_track_misses_holds_up_that_track_only(
 
 
 async def test_an_outage_withdraws_nothing_and_is_not_asked_into_in_a_loop(
-    upstream: Upstream, site: Site, clock: Clock
+    upstream: Upstream, site: Site, clock: SetClock
 ) -> None:
     site.publish(["oem-azure.gz"])
     catalog = await site.start()
     release = await offered(catalog, "azure")
     await site.line_down()
-    clock.ahead += FRESH
+    clock.later += FRESH
     for _ in range(3):
         assert (await offered(catalog, "azure")) == release
         await quiet(catalog)
@@ -186,19 +186,19 @@ async def test_an_outage_withdraws_nothing_and_is_not_asked_into_in_a_loop(
     for _ in range(3):
         assert reason(await ask(catalog, "ami"), "ami") is Reason.WARMING
     assert len(site.asked) == 3
-    clock.ahead += RETRY
+    clock.later += RETRY
     await ask(catalog, "ami")
     assert len(site.asked) == 4
 
 
 async def test_trouble_with_one_package_does_not_shrink_the_release(
-    upstream: Upstream, site: Site, clock: Clock
+    upstream: Upstream, site: Site, clock: SetClock
 ) -> None:
     site.publish(["oem-azure.gz", "oem-ami.gz"])
     catalog = await site.start()
     old = await offered(catalog, "azure")
     upstream.fault(path_of("oem-azure.gz"), Status(503))
-    clock.ahead += FRESH
+    clock.later += FRESH
     await ask(catalog, "azure")
     await quiet(catalog)
     assert await offered(catalog, "azure") == old
@@ -207,23 +207,23 @@ async def test_trouble_with_one_package_does_not_shrink_the_release(
 
 
 async def test_what_upstream_has_not_is_believed_for_an_hour(
-    upstream: Upstream, site: Site, clock: Clock
+    upstream: Upstream, site: Site, clock: SetClock
 ) -> None:
     catalog = await site.start()
     assert reason(await ask(catalog)) is Reason.NOT_RELEASED
     site.publish()
-    clock.ahead = HOUR - 60
+    clock.later = HOUR - 60
     assert reason(await ask(catalog)) is Reason.NOT_RELEASED
     await quiet(catalog)
     assert len(site.asked) == 1
-    clock.ahead = HOUR + 1
+    clock.later = HOUR + 1
     await ask(catalog)
     await quiet(catalog)
     assert reason(await ask(catalog)) is Reason.OFFERED
 
 
 async def test_after_an_outage_upstream_is_asked_again_soon(
-    upstream: Upstream, site: Site, clock: Clock
+    upstream: Upstream, site: Site, clock: SetClock
 ) -> None:
     site.publish()
     await site.line_down()
@@ -232,20 +232,20 @@ async def test_after_an_outage_upstream_is_asked_again_soon(
     await upstream.listen()
     assert reason(await ask(catalog)) is Reason.UNREACHABLE
     assert len(site.asked) == 1
-    clock.ahead = RETRY + 1
+    clock.later = RETRY + 1
     await ask(catalog)
     await quiet(catalog)
     assert reason(await ask(catalog)) is Reason.OFFERED
 
 
 async def test_a_withdrawn_release_is_offered_no_more_and_stays_servable(
-    upstream: Upstream, site: Site, clock: Clock
+    upstream: Upstream, site: Site, clock: SetClock
 ) -> None:
     site.publish()
     catalog = await site.start()
     release = await offered(catalog)
     upstream.remove(path_of(PAYLOAD))
-    clock.ahead += FRESH
+    clock.later += FRESH
     await ask(catalog)
     await quiet(catalog)
     assert reason(await ask(catalog)) is Reason.NOT_RELEASED
@@ -256,7 +256,7 @@ async def test_a_withdrawn_release_is_offered_no_more_and_stays_servable(
 
 
 async def test_made_up_oems_cost_a_bounded_number_of_names_and_keep_nobody_out_for_ever(
-    upstream: Upstream, site: Site, clock: Clock
+    upstream: Upstream, site: Site, clock: SetClock
 ) -> None:
     site.publish(["oem-azure.gz", "oem-ami.gz"])
     catalog = await site.start()
@@ -271,14 +271,14 @@ async def test_made_up_oems_cost_a_bounded_number_of_names_and_keep_nobody_out_f
     assert reason(await ask(catalog, "ami"), "ami") is Reason.WARMING
     assert len(site.asked) == count
     assert reason(await ask(catalog, "azure"), "azure") is Reason.OFFERED
-    clock.ahead += FRESH
+    clock.later += FRESH
     assert reason(await ask(catalog, "ami"), "ami") is Reason.OFFERED
     assert reason(await ask(catalog, "azure"), "azure") is Reason.OFFERED
     assert max(len(wanted.extras) for wanted in site.asked) <= MAX_NAMES
 
 
 async def test_a_defect_in_learning_is_logged_and_tried_again_later(
-    site: Site, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    site: Site, clock: SetClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
 
@@ -294,6 +294,6 @@ async def test_a_defect_in_learning_is_logged_and_tried_again_later(
             assert reason(await ask(catalog)) is Reason.WARMING
     assert calls == 1
     assert "a defect" in caplog.text
-    clock.ahead = RETRY
+    clock.later = RETRY
     await ask(catalog)
     assert calls == 2

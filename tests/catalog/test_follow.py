@@ -11,7 +11,6 @@ from structlog.testing import capture_logs
 
 from omaha_mirror.catalog import Policy, Reason, Release
 from omaha_mirror.catalog.channel import ChannelKey, KeptChannel
-from omaha_mirror.catalog.clock import Clock
 from omaha_mirror.catalog.follow import AT_ONCE, FIRST_RETRY, Follower
 from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
 from omaha_mirror.catalog.news import Failed, FollowEvent, Learnt, NothingOffered, Recovered
@@ -19,6 +18,7 @@ from omaha_mirror.catalog.roster import MAX_LEARNT, MAX_TRACK
 from omaha_mirror.omaha import AppResponse, AppStatus, Response, UpdateCheck, UpdateStatus, Version
 from omaha_mirror.upstream.errors import BadAnswer, Unreachable
 from tests.catalog.scene import APP, BOARD, DAY, HOUR, release
+from tests.support.clock import StoppedClock
 
 POLL = 900.0
 STABLE = ChannelKey(APP, BOARD, "stable")
@@ -31,18 +31,12 @@ async def until(true: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-class Moments(Clock):
+class Moments(StoppedClock):
     """Time passes when it is told to."""
 
     def __init__(self) -> None:
-        self.now = 1_000_000.0
+        super().__init__()
         self._sleepers: list[tuple[float, asyncio.Event]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
 
     async def sleep(self, seconds: float) -> None:
         sleeper = self.now + seconds, asyncio.Event()

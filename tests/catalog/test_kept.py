@@ -16,7 +16,6 @@ from tests.catalog.scene import (
     PAYLOAD,
     PIN,
     VERSION,
-    Clock,
     Site,
     ask,
     offered,
@@ -25,6 +24,7 @@ from tests.catalog.scene import (
     reason,
     sha256,
 )
+from tests.support.clock import SetClock
 from tests.support.upstream import Status, Upstream
 
 # Restarts and the disk
@@ -48,13 +48,13 @@ async def test_a_restart_with_the_line_down_serves_what_was_known(
 
 
 async def test_what_is_known_outlasts_any_time_without_a_line(
-    upstream: Upstream, site: Site, clock: Clock
+    upstream: Upstream, site: Site, clock: SetClock
 ) -> None:
     site.publish()
     catalog = await site.start()
     release = await offered(catalog)
     await site.line_down()
-    clock.ahead = 30 * DAY
+    clock.later = 30 * DAY
     for _ in range(2):
         catalog = await site.restart(catalog)
     assert await offered(catalog) == release
@@ -84,12 +84,12 @@ async def test_a_damaged_file_is_put_aside_and_all_is_learnt_anew(
     assert [item.release for item in load(site.path).releases] == [release]
 
 
-async def test_uses_are_kept_over_a_restart_and_cost_no_write(site: Site, clock: Clock) -> None:
+async def test_uses_are_kept_over_a_restart_and_cost_no_write(site: Site, clock: SetClock) -> None:
     site.publish()
     catalog = await site.start()
     release = await offered(catalog)
     written = site.path.stat()
-    clock.ahead = 0.9 * FRESH
+    clock.later = 0.9 * FRESH
     for _ in range(1000):
         assert (await offered(catalog)) == release
         catalog.offered(release)
@@ -105,7 +105,7 @@ async def test_uses_are_kept_over_a_restart_and_cost_no_write(site: Site, clock:
 
 
 async def test_a_full_disk_stops_no_update_and_is_tried_again(
-    site: Site, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    site: Site, clock: SetClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -113,18 +113,18 @@ async def test_a_full_disk_stops_no_update_and_is_tried_again(
     site.publish()
     opened = await site.start()
     with monkeypatch.context() as disk:
-        disk.setattr("omaha_mirror.catalog.catalog.save", full)
+        disk.setattr("omaha_mirror.catalog.writer.save", full)
         release = await offered(opened)
     assert "No space left on device" in caplog.text
     assert load(site.path).releases == ()
-    clock.ahead += FRESH
+    clock.later += FRESH
     await ask(opened)
     await quiet(opened)
     assert [item.release for item in load(site.path).releases] == [release]
 
 
 async def test_another_address_of_the_same_release_counts_at_once(
-    upstream: Upstream, site: Site, clock: Clock
+    upstream: Upstream, site: Site, clock: SetClock
 ) -> None:
     site.publish()
     catalog = await site.start()
@@ -182,16 +182,16 @@ async def test_an_unknown_path_is_nothing(site: Site) -> None:
 
 
 async def test_what_was_replaced_stays_for_a_week_after_its_last_use(
-    site: Site, clock: Clock
+    site: Site, clock: SetClock
 ) -> None:
     site.publish(["oem-azure.gz"])
     catalog = await site.start()
     old = await offered(catalog)
     await offered(catalog, "azure")
-    clock.ahead = 6 * DAY
+    clock.later = 6 * DAY
     assert catalog.package(old.id, PAYLOAD) is not None
     for day in (12, 14):
-        clock.ahead = day * DAY
+        clock.later = day * DAY
         await ask(catalog)
         await quiet(catalog)
         kept = [item.release.id for item in load(site.path).releases]
@@ -200,14 +200,14 @@ async def test_what_was_replaced_stays_for_a_week_after_its_last_use(
 
 
 async def test_a_version_that_no_machine_asks_about_any_more_is_let_go(
-    site: Site, clock: Clock
+    site: Site, clock: SetClock
 ) -> None:
     for version in (VERSION, "3815.2.2", "3815.2.3"):
         site.publish(version=version)
     catalog = await site.start()
     idle = await offered(catalog)
     lively = await offered(catalog, rule=Pin("3815.2.2"))
-    clock.ahead = 8 * DAY
+    clock.later = 8 * DAY
     assert catalog.known(APP, BOARD, "3815.2.2") is not None
     assert catalog.current() == [lively]
     newest = await offered(catalog, rule=Pin("3815.2.3"))
@@ -217,7 +217,7 @@ async def test_a_version_that_no_machine_asks_about_any_more_is_let_go(
 
 
 async def test_a_layout_path_is_the_newest_release_that_has_the_file(
-    upstream: Upstream, site: Site, clock: Clock
+    upstream: Upstream, site: Site, clock: SetClock
 ) -> None:
     site.publish(["oem-azure.gz"])
     catalog = await site.start()
@@ -226,7 +226,7 @@ async def test_a_layout_path_is_the_newest_release_that_has_the_file(
 
     async def publish(body: bytes) -> None:
         upstream.put(path_of(PAYLOAD), body)
-        clock.ahead += FRESH
+        clock.later += FRESH
         await ask(catalog, "azure")
         await quiet(catalog)
         file = catalog.layout_file(BOARD, VERSION, PAYLOAD)
@@ -243,7 +243,7 @@ async def test_a_layout_path_is_the_newest_release_that_has_the_file(
 
 
 async def test_a_layout_path_that_got_other_bytes_is_known_as_changed_for_a_day(
-    upstream: Upstream, site: Site, clock: Clock
+    upstream: Upstream, site: Site, clock: SetClock
 ) -> None:
     site.publish(["oem-azure.gz"])
     catalog = await site.start()
@@ -251,12 +251,12 @@ async def test_a_layout_path_that_got_other_bytes_is_known_as_changed_for_a_day(
     await offered(catalog, "azure")
     assert not catalog.changed_recently(BOARD, VERSION, PAYLOAD)
     upstream.put(path_of(PAYLOAD), b"other bytes")
-    clock.ahead += FRESH
+    clock.later += FRESH
     await ask(catalog)
     await quiet(catalog)
     assert catalog.changed_recently(BOARD, VERSION, PAYLOAD)
     assert not catalog.changed_recently(BOARD, VERSION, "oem-azure.gz")
-    clock.ahead += DAY - 60
+    clock.later += DAY - 60
     assert catalog.changed_recently(BOARD, VERSION, PAYLOAD)
-    clock.ahead += 120
+    clock.later += 120
     assert not catalog.changed_recently(BOARD, VERSION, PAYLOAD)

@@ -27,6 +27,7 @@ from omaha_mirror.omaha import (
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.omaha import OmahaServer
+from tests.support.clock import StoppedClock
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.upstream import Drop, Hangup, Redirect, Status, Upstream
 
@@ -42,16 +43,6 @@ def machine(name: object = MACHINE, **attributes: Any) -> AppRequest:
     return replace(ASKED.apps[0], machineid=str(name), **attributes)
 
 
-class Clock:
-    """Seconds that pass when told."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @dataclass(slots=True)
 class Site:
     """A relay, and a Nebraska with one group behind it."""
@@ -60,7 +51,7 @@ class Site:
     nebraska: Nebraska
     fetcher: HttpFetcher
     path: Path
-    clock: Clock
+    clock: StoppedClock
 
     @asynccontextmanager
     async def relay(self, *, machines: int = 1000) -> AsyncIterator[Relay]:
@@ -88,7 +79,7 @@ async def site(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Site]:
     nebraska.publish(VERSION, {"update.gz": b"payload", "oem-azure.gz": b"azure"})
     nebraska.group("stable", VERSION)
     fetcher = HttpFetcher(HttpSettings(AllowList(upstream.origin)))
-    yield Site(upstream, nebraska, fetcher, tmp_path / "relay.json", Clock())
+    yield Site(upstream, nebraska, fetcher, tmp_path / "relay.json", StoppedClock())
     await fetcher.close()
 
 

@@ -29,7 +29,8 @@ from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.identity import lasting_id
 from omaha_mirror.upstream.omaha import OmahaServer, question
-from tests.catalog.scene import APP, AZURE, BOARD, BODY, DAY, PAYLOAD, Clock, Site, names, release
+from tests.catalog.scene import APP, AZURE, BOARD, BODY, DAY, PAYLOAD, Site, names, release
+from tests.support.clock import SetClock
 from tests.support.nebraska import PATH, Nebraska
 
 FOLLOW = Follow()
@@ -57,7 +58,9 @@ class Mirror:
 
         allowed = AllowList(self.site.upstream.origin)
         following = Following([APP], ask, allowed.check, ["stable"])
-        self.catalog = Catalog(self.site.learn, self.site.path, PAYLOAD, following)
+        self.catalog = Catalog(
+            self.site.learn, self.site.path, PAYLOAD, following, clock=self.site.clock
+        )
         await self.catalog.start()
 
     async def restart(self) -> None:
@@ -91,7 +94,7 @@ class Mirror:
         """Wait for all that is being looked up and written."""
         while tasks := [
             task
-            for task in (*self.catalog._asking.values(), *self.catalog._saving)
+            for task in (*self.catalog._asking.values(), *self.catalog._writer._tasks)
             if not task.done()
         ]:
             await asyncio.wait(tasks)
@@ -151,7 +154,7 @@ async def test_an_offer_is_of_the_told_manifest_and_its_packages_are_here(mirror
 
 
 async def test_what_upstream_withdraws_is_offered_no_more_and_stays_servable_for_a_week(
-    mirror: Mirror, clock: Clock
+    mirror: Mirror, clock: SetClock
 ) -> None:
     told = (await mirror.tell(MIDDLE)).release
     assert told is not None
@@ -162,18 +165,18 @@ async def test_what_upstream_withdraws_is_offered_no_more_and_stays_servable_for
     answer = await mirror.tell(MIDDLE)
     assert answer.reason is Reason.WITHDRAWN
     assert "error-updatesDisabled" in answer.detail
-    clock.ahead += 6 * DAY
+    clock.later += 6 * DAY
     await mirror.restart()
     assert (await mirror.tell(MIDDLE)).reason is Reason.WITHDRAWN
     assert mirror.catalog.package(told.id, PAYLOAD) is not None
 
 
 async def test_a_version_that_a_track_leads_to_is_remembered_although_no_machine_needs_it(
-    mirror: Mirror, clock: Clock
+    mirror: Mirror, clock: SetClock
 ) -> None:
     await mirror.tell(TARGET)
     await mirror.settled()
-    clock.ahead += 30 * DAY
+    clock.later += 30 * DAY
     mirror.group.version = NEXT
     await mirror.catalog.sync()
     await mirror.settled()
@@ -186,10 +189,10 @@ async def test_a_version_that_a_track_leads_to_is_remembered_although_no_machine
     assert mirror.catalog.package(told.release.id, PAYLOAD) is not None
 
 
-async def test_a_target_that_all_machines_have_is_in_use(mirror: Mirror, clock: Clock) -> None:
+async def test_a_target_that_all_machines_have_is_in_use(mirror: Mirror, clock: SetClock) -> None:
     await mirror.tell(TARGET)
     await mirror.settled()
-    clock.ahead += 30 * DAY
+    clock.later += 30 * DAY
     await mirror.tell(TARGET)
     assert [r.version for r in mirror.catalog.current()] == [TARGET]
 
@@ -231,11 +234,11 @@ async def test_closing_ends_a_walk(mirror: Mirror) -> None:
 
 
 async def test_a_pin_uses_what_was_once_told_of_its_version_and_floors_come_first(
-    mirror: Mirror, clock: Clock
+    mirror: Mirror, clock: SetClock
 ) -> None:
     await mirror.tell(TARGET)
     await mirror.settled()
-    clock.ahead += 30 * DAY
+    clock.later += 30 * DAY
     mirror.group.version = NEXT
     await mirror.catalog.sync()
     await mirror.settled()
@@ -262,7 +265,7 @@ async def test_what_upstream_told_one_machine_is_settled_like_all_else(mirror: M
     assert mirror.catalog.step(APP, BOARD, NEXT).known == Known()
 
 
-async def test_a_release_told_again_after_long_is_servable(mirror: Mirror, clock: Clock) -> None:
+async def test_a_release_told_again_after_long_is_servable(mirror: Mirror, clock: SetClock) -> None:
     mirror.site.publish()
     url = mirror.site.upstream.url(f"/{BOARD}/{TARGET}/{PAYLOAD}")
     told = replace(release(), urls={PAYLOAD: url})
@@ -271,7 +274,7 @@ async def test_a_release_told_again_after_long_is_servable(mirror: Mirror, clock
         mirror.catalog.told(again)
         await mirror.settled()
         assert mirror.catalog.step(APP, BOARD, TARGET).known.release == again
-        clock.ahead += 8 * DAY
+        clock.later += 8 * DAY
     assert mirror.catalog.package(told.id, PAYLOAD) is not None
 
 

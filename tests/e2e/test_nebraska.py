@@ -1,6 +1,5 @@
 """Boards, applications, distributions and the rules of a track, each through a whole mirror."""
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from omaha_mirror.catalog import Reason
 from omaha_mirror.omaha import FLATCAR_APP_ID, Offer, serialise_request
 from tests.e2e.site import FLOORS, OLD, TARGET, Box, body, count, following, three_steps, until
+from tests.support.clock import SetClock
 from tests.support.mirror import PAYLOAD, mirror_in_process
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.upstream import Upstream
@@ -24,26 +24,6 @@ def nebraska(upstream: Upstream) -> Nebraska:
     nebraska = Nebraska(upstream)
     three_steps(nebraska)
     return nebraska
-
-
-class Later:
-    """The module `time`, put forward."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def time(self) -> float:
-        return time.time() + self.ahead
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Later:
-    later = Later()
-    monkeypatch.setattr("omaha_mirror.desk.time", later)
-    return later
 
 
 # Who asks
@@ -126,29 +106,27 @@ async def test_a_pinned_coreos_release_is_fetched_first_and_offered_when_its_dig
 
 
 async def test_a_delay_holds_a_release_back_and_asks_machines_to_come_in_time(
-    tmp_path: Path, nebraska: Nebraska, later: Later
+    tmp_path: Path, nebraska: Nebraska
 ) -> None:
-    tracks = {"stable": {"mode": "follow", "delay": "48h"}}
-    async with following(tmp_path, nebraska, tracks=tracks) as mirror:
+    tracks, clock = {"stable": {"mode": "follow", "delay": "48h"}}, SetClock()
+    async with following(tmp_path, nebraska, clock=clock, tracks=tracks) as mirror:
         box = Box(mirror)
         assert (await box.nothing()).poll_interval == 4 * HOUR
         assert count(mirror, "checks_total", decision="noupdate", reason=Reason.DELAYED.value) == 1
-        later.ahead = 47 * HOUR
+        clock.later = 47 * HOUR
         poll = (await box.nothing()).poll_interval
         assert poll is not None
         assert HOUR - 60 < poll <= HOUR + 1
-        later.ahead = 48 * HOUR + 1
+        clock.later = 48 * HOUR + 1
         assert (await box.offer()).version == FLOORS[0]
 
 
-async def test_a_ramp_spreads_a_release_over_the_site(
-    tmp_path: Path, nebraska: Nebraska, later: Later
-) -> None:
-    tracks = {"stable": {"mode": "follow", "ramp": "24h"}}
-    async with following(tmp_path, nebraska, tracks=tracks) as mirror:
+async def test_a_ramp_spreads_a_release_over_the_site(tmp_path: Path, nebraska: Nebraska) -> None:
+    tracks, clock = {"stable": {"mode": "follow", "ramp": "24h"}}, SetClock()
+    async with following(tmp_path, nebraska, clock=clock, tracks=tracks) as mirror:
         reached: list[set[int]] = []
         for hours in (0, 12, 12, 24):
-            later.ahead = hours * HOUR + 1
+            clock.later = hours * HOUR + 1
             told = [(n, await Box(mirror, number=n).check()) for n in range(40)]
             reached.append({n for n, answer in told if isinstance(answer, Offer)})
         none, half, same, everybody = reached

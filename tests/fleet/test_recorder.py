@@ -12,10 +12,12 @@ import pytest
 from sqlalchemy import event as hooks
 from sqlalchemy import text
 
+from omaha_mirror.clock import Clock
 from omaha_mirror.fleet import Backlog, Database, FleetReader, FleetRecorder, MachineQuery
 from omaha_mirror.fleet.model import Item
 from omaha_mirror.fleet.recorder import BATCH, LOG
 from tests.fleet.scene import ASK, GOT, OFFERED, event, machine
+from tests.support.clock import StoppedClock
 
 PATIENCE = 20.0
 
@@ -115,10 +117,12 @@ async def test_news_gathers_to_a_batch(database: Database) -> None:
     """The interval outlasts the test: only closing ends it."""
     upkeep = asyncio.Event()
 
-    def clock() -> float:
+    def wall() -> float:
         upkeep.set()
         return ASK.time
 
+    clock = Clock(wall=wall, boottime=lambda: 0.0, synchronised=lambda: True)
+    upkeep.clear()
     recorder = FleetRecorder(database, interval=3600, clock=clock)
     recorder.start()
     async with asyncio.timeout(PATIENCE):
@@ -196,7 +200,7 @@ async def test_trouble_that_lasts_is_logged_once(
             loop.call_soon_threadsafe(thrice.set)
 
     hooks.listen(database.writer, "rollback", failed)
-    recorder = FleetRecorder(database, interval=0, retry=0.01)
+    recorder = FleetRecorder(database, interval=0, retry=0.01, clock=StoppedClock(ASK.time))
     recorder.put(ASK)
     recorder.start()
     async with asyncio.timeout(PATIENCE):
@@ -347,7 +351,7 @@ async def test_a_closing_that_is_cancelled_leaves_no_task(database: Database) ->
 
 
 async def test_upkeep_happens_without_news(database: Database) -> None:
-    recorder = FleetRecorder(database, interval=0, clock=lambda: ASK.time)
+    recorder = FleetRecorder(database, interval=0, clock=StoppedClock(ASK.time))
     recorder.put(ASK)
     recorder.start()
     await recorder.close()

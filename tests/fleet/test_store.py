@@ -171,6 +171,7 @@ async def test_of_too_many_machines_the_longest_silent_go(
     news = [replace(machine(n), time=NOW + n) for n in range(5)]
     await site.write(*news, *(event(13, 1, asked=asked) for asked in news))
     await store.upkeep(site.database, NOW, retention=DAY)
+    await store.bound(site.database)
     assert await rows(site) == {
         "machines": 3,
         "checkins": 3,

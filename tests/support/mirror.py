@@ -13,11 +13,13 @@ import yaml
 from aiohttp import web
 
 from omaha_mirror.cache import events
+from omaha_mirror.clock import Clock
 from omaha_mirror.config import Address, Config
 from omaha_mirror.omaha import Response, parse_response
 from omaha_mirror.service import Service
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
+from tests.support.clock import SetClock
 from tests.support.talk import PATIENCE, Answer, ask
 
 DATA = Path(__file__).parent.parent / "data"
@@ -103,9 +105,11 @@ class Site:
 class WatchedService(Service):
     """Tells a test what its cache tells the log."""
 
-    def __init__(self, config: Config, tell: Callable[[events.Event], None]) -> None:
+    def __init__(
+        self, config: Config, tell: Callable[[events.Event], None], clock: Clock | None
+    ) -> None:
         self._tell = tell
-        super().__init__(config)
+        super().__init__(config, clock)
 
     def _happened(self, event: events.Event) -> None:
         super()._happened(event)
@@ -115,10 +119,10 @@ class WatchedService(Service):
 class Mirror(Site):
     """A mirror in this process, with books: requests under way, and what its cache did."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.active = 0
         self.events: list[events.Event] = []
-        self.service = WatchedService(config, self._note)
+        self.service = WatchedService(config, self._note, clock)
         self._listener = Listener(self._handle)
         self._app = PublicApp(self.service)
         self._addresses = config.listen
@@ -168,8 +172,9 @@ class Mirror(Site):
 async def mirror_in_process(
     directory: Path, release_url: str, **changes: Any
 ) -> AsyncIterator[Mirror]:
-    """A running mirror; see `settings` for the arguments."""
-    mirror = Mirror(Config.model_validate(settings(directory, release_url, **changes)))
+    """A running mirror, by a clock that is right or the `clock` given; see `settings` for the other arguments."""
+    clock = changes.pop("clock", None) or SetClock(synchronised=True)
+    mirror = Mirror(Config.model_validate(settings(directory, release_url, **changes)), clock)
     await mirror.start()
     try:
         yield mirror

@@ -92,3 +92,17 @@ def test_the_socket_is_the_public_one_where_the_config_would_listen() -> None:
 
 def test_a_bad_config_is_not_tried_again() -> None:
     assert values("omaha-mirror.service", "RestartPreventExitStatus") == [str(int(Exit.BAD_CONFIG))]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_no_unit_waits_for_the_time(name: str) -> None:
+    """Where systemd-time-wait-sync is enabled and no NTP server answers, it would never start."""
+    assert "time-sync" not in (SYSTEMD / name).read_text()
+
+
+def test_the_service_may_ask_whether_the_clock_is_synchronised() -> None:
+    """ProtectClock= takes away the system calls that ask, with those that set."""
+    text = (SYSTEMD / "omaha-mirror.service").read_text()
+    assert "ProtectClock=" not in text
+    assert text.index("SystemCallFilter=adjtimex") > text.index("SystemCallFilter=~@privileged")
+    assert "CapabilityBoundingSet=\n" in text

@@ -1,0 +1,56 @@
+"""Writes the catalog's file, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from omaha_mirror.catalog.state import State, recover, save
+
+LOG = logging.getLogger(__name__)
+
+
+class Writer:
+    """One thread: what is saved later is written later, also when whoever waited was cancelled.
+
+    Args:
+        path: of the file.
+        state: gives what it is to hold.
+    """
+
+    def __init__(self, path: Path, state: Callable[[], State]) -> None:
+        self._path = path
+        self._state = state
+        self._disk = ThreadPoolExecutor(1, "catalog")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def read(self) -> State:
+        """What the file holds. A damaged one is put aside, and said."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, recover, self._path)
+
+    async def write(self) -> None:
+        """Write the file. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._disk, save, self._path, self._state())
+
+    async def save(self) -> None:
+        """Write the file. A full disk stops no update: it is said, and tried again with the next answer."""
+        try:
+            await self.write()
+        except OSError as error:
+            LOG.error("what is offered will not survive a restart: %s", error)
+
+    def save_behind(self) -> None:
+        """Begin to write the file; nobody waits."""
+        task = asyncio.create_task(self.save())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Write it a last time."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.save()
+        self._disk.shutdown()
