@@ -29,6 +29,8 @@ FRESH = 1.0
 """Seconds in which nothing is examined again, however often somebody asks."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """A disk that says this is read as ever, so all that is here is served."""
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+"""What says nothing about a disk."""
 NAMED = 3
 """How many of many things are named."""
 
@@ -146,6 +148,9 @@ def writable(name: str, directory: Path) -> Finding:
             os.fsync(file.fileno())
         synced = try_sync_folder(directory)
     except OSError as error:
+        if error.errno in NO_DESCRIPTOR:
+            words = f"{directory} cannot be tried now: {error.strerror}"
+            return Finding(name, State.DEGRADED, words)
         words = (
             f"cannot write to {directory}: {error.strerror}; nothing new is kept:"
             " look at its owner, its mount and the disk"
@@ -259,6 +264,21 @@ def redirects(refused: Iterable[str]) -> Iterator[Finding]:
     """
     if named := "; ".join(list(refused)[:NAMED]):
         yield Finding("redirects", State.DEGRADED, named)
+
+
+def accepting(name: str, short: str) -> Iterator[Finding]:
+    """Whether connections can be accepted.
+
+    Args:
+        name: of the listener.
+        short: what is short; empty: nothing.
+    """
+    if short:
+        words = (
+            f"no connection can be accepted for now: {short}; raise LimitNOFILE of the unit, or see what has"
+            " so many files open"
+        )
+        yield Finding(name, State.DEGRADED, words)
 
 
 def signatures(untrusted: Mapping[str, str]) -> Iterator[Finding]:

@@ -27,14 +27,17 @@ from omaha_mirror.config import Address, Config, load
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
 from omaha_mirror.telemetry import set_up_logging
+from omaha_mirror.web.accepting import Place
 from omaha_mirror.web.admin import AdminApp, admin_routes
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.public import PublicApp
-from omaha_mirror.web.server import Listener, Place
+from omaha_mirror.web.server import Listener
 
 LOG = structlog.get_logger(__name__)
 GARBAGE = 10_000
 """New objects between two looks for garbage."""
+ADMIN_CONNECTIONS = 64
+"""At once, to the admin listener: they are out of what connections of machines leave."""
 PUBLIC, ADMIN = "omaha", "admin"
 """Names that sockets from systemd have: they take the place of `listen` and `admin.listen`."""
 
@@ -100,8 +103,9 @@ async def _public(
     service: Service, edge: Edge, config: Config, sockets: Sequence[socket.socket]
 ) -> AsyncIterator[list[Address]]:
     """The listener for machines, with TLS besides where there is a certificate. Raises OSError."""
-    listener = Listener(PublicApp(service, edge))
+    listener = Listener(PublicApp(service, edge), edge.trusts)
     service.listens("public", lambda: listener.connections)
+    service.examined_by(lambda: health.accepting("public listener", listener.short))
     async with _listening(listener, sockets or config.listen) as addresses:
         _say("http", addresses)
         if edge.certificate is not None:
@@ -131,8 +135,9 @@ async def _admin(
         LOG.error("no token", why=token.trouble)
     app = AdminApp(admin_routes(service), token.value, addresses, token.trouble)
     service.examined_by(lambda: health.token(token.trouble))
-    listener = Listener(app)
+    listener = Listener(app, limit=ADMIN_CONNECTIONS)
     service.listens("admin", lambda: listener.connections)
+    service.examined_by(lambda: health.accepting("admin listener", listener.short))
     async with _listening(listener, sockets or addresses) as taken:
         service.reached_at(taken[0])
         yield

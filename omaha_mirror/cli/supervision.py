@@ -16,6 +16,7 @@ from rich.filesize import decimal
 from omaha_mirror.config import Address
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier
+from omaha_mirror.web.accepting import SHORT
 
 LOG = structlog.get_logger(__name__)
 STATUS_EVERY = 10.0
@@ -73,7 +74,7 @@ async def answers(address: Address, deadline: float) -> bool:
     """Whether a new connection is heard within so many seconds.
 
     One that is closed without a word was heard too: that is what becomes of one connection too many, and a restart
-    would cut all the others.
+    would cut all the others. Where there is no descriptor left to ask with, that is no sign of a dead loop either.
     """
     here = address.from_here
     try:
@@ -84,10 +85,10 @@ async def answers(address: Address, deadline: float) -> bool:
                 answer = await reader.read(64)
             finally:
                 writer.close()
-    except ConnectionResetError:
-        return True
-    except (OSError, TimeoutError):
+    except TimeoutError:
         return False
+    except OSError as error:
+        return isinstance(error, ConnectionResetError) or error.errno in SHORT
     return not answer or answer.startswith(b"HTTP/1.1 200 ")
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from omaha_mirror.config import Config
 from omaha_mirror.web.auth import BasicAuth, read_auth
-from omaha_mirror.web.remote import Network
+from omaha_mirror.web.remote import Network, trusts
 from omaha_mirror.web.tls import Certificate
 
 
@@ -32,6 +32,10 @@ class Edge:
         edge = cls(certificate=Certificate(tls.certificate, tls.key) if tls.certificate else None)
         edge.change(config)
         return edge
+
+    def trusts(self, address: str) -> bool:
+        """Whether an address is that of a trusted proxy."""
+        return bool(self.trusted) and trusts(address, self.trusted)
 
     def change(self, config: Config) -> None:
         """Take over what another config says, and what its files hold now; TLS stays on, or off.

@@ -15,6 +15,7 @@ from omaha_mirror.semantics.ranges import ByteRange
 from omaha_mirror.semantics.validators import select
 from omaha_mirror.telemetry import printable
 from omaha_mirror.web.base_url import base_url
+from omaha_mirror.web.connection import counts_for
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import BadRequest, plain, reply_to
 from omaha_mirror.web.mirror import Mirror
@@ -76,7 +77,10 @@ class PublicApp:
         try:
             if not request.raw_path.startswith("/"):
                 raise BadRequest("this is no proxy: ask for a path")
-            request = unproxied(request, self._edge.trusted)
+            told = unproxied(request, self._edge.trusted)
+            if told is not request:
+                request = told
+                counts_for(request)
             return await self._route(request)
         except ConnectionError:
             raise

@@ -35,6 +35,12 @@ def unproxied(request: web.BaseRequest, trusted: Sequence[Network]) -> web.BaseR
     )
 
 
+def trusts(address: str, trusted: Sequence[Network]) -> bool:
+    """Whether an address is that of a trusted proxy."""
+    peer = _address(address)
+    return peer is not None and _among(peer, trusted)
+
+
 def client_address(peer: IPAddress, forwarded: Iterable[str], trusted: Sequence[Network]) -> str:
     """The nearest address that is no trusted proxy; where all are, the farthest.
 

@@ -1,7 +1,8 @@
-"""Listening: connections, their deadlines and their end.
+"""Listening: connections, how many there may be, their deadlines and their end.
 
-aiohttp's low-level server does HTTP; this adds what it leaves open: a deadline for the first request of a connection,
-and the kernel's help against peers that are gone (sendfile has no deadline of its own).
+aiohttp's low-level server does HTTP; this adds what it leaves open: a count of all that was accepted, TLS handshakes
+included, shares of it where there are too many, a deadline for the first request of a connection, and the kernel's help
+against peers that are gone (sendfile has no deadline of its own).
 """
 
 from __future__ import annotations
@@ -13,61 +14,48 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
+from typing import Any, cast
 
 from aiohttp import web
 
 from omaha_mirror.config import Address
-from omaha_mirror.telemetry import printable
-from omaha_mirror.web.errors import plain
-from omaha_mirror.web.sparing import Sparing
+from omaha_mirror.web import pace
+from omaha_mirror.web.accepting import Acceptor, Place, open_sockets
+from omaha_mirror.web.connection import Connection, Room
+from omaha_mirror.web.shares import share_of
+from omaha_mirror.web.sparing import MANY, Sparing
+from omaha_mirror.web.tls import Secure
 
 FIRST_REQUEST = 10.0
+"""Seconds for the handshake of TLS, and again for the first request."""
 KEEP_ALIVE = 30.0
 USER_TIMEOUT_MS = 120_000
-BACKLOG = 1024
 SECURE_BUFFER = 64 * 1024
 """Bytes that wait, encrypted or not yet, for one client that reads slowly."""
+RECEIVED = 16 * 1024
+"""Bytes that are read at a time from one client."""
 MAX_CONNECTIONS = 20_000
 RESERVED = 256
 """File descriptors that connections leave to the rest of the process."""
+SPARE = 32
+"""Of those, for addresses with few connections until it is known who is slow."""
+MADE_FREE = 8
+"""Connections that are given up when descriptors have run out, for each time that they have."""
+TIME_TO_ASK = 2.0
+"""Seconds that a connection must have been idle to be one of them: who came just now is about to ask."""
 GRACE = 10.0
 """Seconds that responses under way get when the mirror stops."""
-TURNS = 3
-"""What the loop takes from accepting a connection to `connection_made`; closing the server earlier drops it unheard."""
 LAST_WORDS = 1.0
 """Seconds that connections which were taken just before get to send their first request."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Place = Address | socket.socket
-"""Where to listen: an address, or a socket that listens already."""
-
-
-class _Connection(web.RequestHandler):
-    """Answers what is no HTTP with one line, and logs one."""
-
-    __slots__ = ("log",)
-    log: Sparing
-
-    def handle_error(
-        self,
-        request: web.BaseRequest,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if message is None or request.writer.output_size > 0:
-            raise ConnectionAbortedError("nothing that can be answered") from exc
-        why = printable(message.partition("\n")[0].rstrip(": "))
-        self.log.tell("bad HTTP", request.remote or "", status, why=why)
-        response = plain(status, why)
-        response.force_close()
-        return response
 
 
 class _Server(web.Server):
     """One listener's connections."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, limit: int, exempt: Callable[[str], bool]) -> None:
         super().__init__(
             self._first_come,
             handler_cancellation=True,
@@ -75,48 +63,110 @@ class _Server(web.Server):
             auto_decompress=False,
             keepalive_timeout=KEEP_ALIVE,
         )
-        self._handler = handler
+        self.room = Room()
+        self.short = ""
+        self._handler, self._limit, self._exempt = handler, limit, exempt
         self._deadlines: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+        self._arriving: set[asyncio.Task[None]] = set()
         self._all_heard = asyncio.Event()
         self._all_heard.set()
-        self._limit = most_connections()
         self._log = Sparing()
-
-    def __call__(self) -> web.RequestHandler:
-        connection = _Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)
-        connection.log = self._log
-        return connection
 
     async def _first_come(self, request: web.BaseRequest) -> web.StreamResponse:
         self._forget(request.protocol)
+        cast(Connection, request.protocol).begins(request)
         return await self._handler(request)
+
+    # Who is let in
+
+    def arrived(self, context: ssl.SSLContext | None, sock: socket.socket, address: str) -> None:
+        """Take a connection that was accepted, if there is room."""
+        exempt = self._exempt(address)
+        key = None if exempt else share_of(address)
+        if not self._has_room(self.room.count(key)):
+            sock.close()
+            return
+        connection = Connection(self, self.room, exempt=exempt, log=self._log, **self._kwargs)
+        self.room.enter(connection, key)
+        self.room.idle(connection)
+        self._hear(connection)
+        protocol = connection if context is None else Secure(connection, context, FIRST_REQUEST)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(self._connect(connection, sock, protocol))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+
+    def _has_room(self, count: int) -> bool:
+        """Whether an address that has so many connections may have one more; it may take the place of another one."""
+        if len(self.room) < self._limit:
+            return True
+        most, given_up = self.room.most(), self.room.yields(count)
+        if given_up is not None:
+            given_up.give_up()
+            self._tell("too many connections: one that is idle or slow makes room", most=most)
+            return True
+        if not count and len(self.room) < self._limit + SPARE:
+            return True
+        self._tell("too many connections: one is turned away", most=most)
+        return False
+
+    def _tell(self, event: str, **details: object) -> None:
+        self._log.tell(event, MANY, 0, level="warning", limit=self._limit, **details)
+
+    async def _connect(
+        self, connection: Connection, sock: socket.socket, protocol: asyncio.BaseProtocol
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            if sock.family in (socket.AF_INET, socket.AF_INET6):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+            raw, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
+        except OSError as error:  # it has ended before it began
+            sock.close()
+            connection.connection_lost(error)
+            return
+        # Else each read makes room for 256 KiB.
+        cast(Any, raw).max_size = RECEIVED
+
+    def lacks(self, what: str) -> None:
+        """Told what is short, so that no connection can be accepted; "" when it goes on."""
+        self.short = what
+        if what:
+            self._tell("no connection can be accepted for now", why=what)
+            self._give_up(MADE_FREE, 0, TIME_TO_ASK)
+
+    def _give_up(self, count: int, more_than: int, seconds: float = 0.0) -> None:
+        for _ in range(count):
+            given_up = self.room.yields(more_than, seconds)
+            if given_up is None:
+                break
+            given_up.give_up()
+
+    def looked(self) -> None:
+        """Told when it is known who is slow."""
+        self._give_up(len(self.room) - self._limit, 1)
+
+    # Who is heard
 
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        connection = transport.get_extra_info("socket")
-        if connection.family in (socket.AF_INET, socket.AF_INET6):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         if transport.get_extra_info("sslcontext") is not None:
             transport.set_write_buffer_limits(SECURE_BUFFER)
-        if len(self.connections) > self._limit:
-            self._log.tell(
-                "too many connections: one is turned away",
-                "many addresses",
-                0,
-                level="warning",
-                limit=self._limit,
-            )
-            handler.force_close()
-            return
-        loop = asyncio.get_running_loop()
-        self._deadlines[handler] = loop.call_later(FIRST_REQUEST, handler.force_close)
-        self._all_heard.clear()
+            self._hear(handler)
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
     ) -> None:
         self._forget(handler)
+        self.room.leave(cast(Connection, handler))
         super().connection_lost(handler, exc)
+
+    def _hear(self, handler: web.RequestHandler) -> None:
+        """Wait for a handshake, or for the first request."""
+        self._forget(handler)
+        end = cast(Connection, handler).give_up
+        self._deadlines[handler] = asyncio.get_running_loop().call_later(FIRST_REQUEST, end)
+        self._all_heard.clear()
 
     def _forget(self, handler: web.RequestHandler) -> None:
         deadline = self._deadlines.pop(handler, None)
@@ -137,17 +187,30 @@ class Listener:
 
     Args:
         handler: answers every request; a ConnectionError that it raises ends the connection without a word.
+        exempt: whether an address is that of a proxy, whose connections count for those that it names.
+        limit: most connections at once; None: as many as descriptors allow.
     """
 
-    def __init__(self, handler: Handler) -> None:
-        self._server = _Server(handler)
+    def __init__(
+        self,
+        handler: Handler,
+        exempt: Callable[[str], bool] = lambda _: False,
+        limit: int | None = None,
+    ) -> None:
+        self._server = _Server(handler, limit or most_connections(), exempt)
         self._runner = web.ServerRunner(self._server, shutdown_timeout=GRACE)
-        self._servers: list[asyncio.Server] = []
+        self._acceptors: list[Acceptor] = []
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def connections(self) -> int:
-        """How many there are now."""
-        return len(self._server.connections)
+        """How many there are now, whether or not they have sent anything."""
+        return len(self._server.room)
+
+    @property
+    def short(self) -> str:
+        """What is short, while no connection can be accepted; else empty."""
+        return self._server.short
 
     async def start(
         self, places: Iterable[Place], context: ssl.SSLContext | None = None
@@ -165,49 +228,33 @@ class Listener:
         """
         if self._runner.server is None:
             await self._runner.setup()
+            room = self._server.room
+            self._watching = asyncio.create_task(pace.watch(room, self._server.looked))
         taken: list[Address] = []
         for place in places:
             try:
-                server = await self._open(place, context)
+                taken += await self._open(place, context)
             except OSError as error:
                 await self.stop()
                 raise OSError(f"cannot listen on {place}: {_reason(error)}") from None
-            self._servers.append(server)
-            taken += [Address(*sock.getsockname()[:2]) for sock in server.sockets]
         return taken
 
-    async def _open(self, place: Place, context: ssl.SSLContext | None) -> asyncio.Server:
-        loop = asyncio.get_running_loop()
-        handshake = None if context is None else FIRST_REQUEST
-        if isinstance(place, socket.socket):
-            return await loop.create_server(
-                self._server,
-                sock=place,
-                backlog=BACKLOG,
-                ssl=context,
-                ssl_handshake_timeout=handshake,
-            )
-        return await loop.create_server(
-            self._server,
-            place.host,
-            place.port,
-            backlog=BACKLOG,
-            reuse_address=True,
-            ssl=context,
-            ssl_handshake_timeout=handshake,
-        )
+    async def _open(self, place: Place, context: ssl.SSLContext | None) -> list[Address]:
+        arrived = partial(self._server.arrived, context)
+        sockets = await open_sockets(place)
+        acceptors = [Acceptor(sock, arrived, self._server.lacks) for sock in sockets]
+        self._acceptors += acceptors
+        for acceptor in acceptors:
+            acceptor.start()
+        return [Address(*sock.getsockname()[:2]) for sock in sockets]
 
     async def stop(self) -> None:
         """Stop listening; who was let in is still heard, and responses under way get a moment to end."""
-        loop = asyncio.get_running_loop()
-        for server in self._servers:
-            for sock in server.sockets:
-                loop.remove_reader(sock.fileno())
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
         await self._server.hear_out()
+        if self._watching is not None:
+            self._watching.cancel()
         await self._runner.cleanup()
 
 

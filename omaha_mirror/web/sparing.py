@@ -9,6 +9,8 @@ import structlog
 LOG = structlog.get_logger(__name__)
 MINUTE = 60.0
 REMEMBERED = 1000
+MANY = "many addresses"
+"""Told where there are too many to tell each."""
 
 Kind = tuple[str, str, int]
 
@@ -33,7 +35,7 @@ class Sparing:
         """
         kind = event, remote, status
         if kind not in self._more and len(self._more) >= REMEMBERED:
-            kind = event, "many addresses", status
+            kind = event, MANY, status
         if kind in self._more:
             self._more[kind] += 1
             return 1 + self._more[kind]

@@ -2,10 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from asyncio.sslproto import SSLProtocol
 from pathlib import Path
 
 from omaha_mirror.config.certificate import server_context
+from omaha_mirror.web.connection import Connection
+
+RECORD = 16 * 1024
+"""Bytes that are read at a time, as many as a record has: asyncio's default is a buffer of 256 KiB a connection."""
+FAREWELL = 5.0
+"""Seconds that a client gets to say good-bye, too."""
+
+
+class Secure(SSLProtocol):
+    """The TLS of one connection, which is a protocol over the plain one: what was accepted is counted before any of it.
+
+    Args:
+        connection: what speaks inside; told of what is below, too.
+        context: for it.
+        handshake: seconds that the handshake may take.
+    """
+
+    max_size = RECORD
+
+    def __init__(self, connection: Connection, context: ssl.SSLContext, handshake: float) -> None:
+        super().__init__(
+            asyncio.get_running_loop(),
+            connection,
+            context,
+            None,  # type: ignore[arg-type]  # nobody waits for the handshake
+            server_side=True,
+            ssl_handshake_timeout=handshake,  # type: ignore[arg-type]  # it may be a fraction
+            ssl_shutdown_timeout=FAREWELL,
+        )
+        self._connection = connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The handshake can begin."""
+        self._connection.accepted(transport)
+        super().connection_made(transport)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Bytes came from the network."""
+        self._connection.shakes(nbytes)
+        super().buffer_updated(nbytes)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The end, which asyncio tells the connection of only if the handshake was ever over."""
+        super().connection_lost(exc)
+        self._connection.connection_lost(exc)
 
 
 class Certificate:

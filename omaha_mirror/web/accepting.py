@@ -1,0 +1,101 @@
+"""Taking connections from sockets that listen: counted from here on, and with a pause where descriptors run out."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable
+
+from omaha_mirror.config import Address
+
+BACKLOG = 1024
+AT_A_TIME = 64
+"""Connections that are taken before the loop does something else."""
+PAUSE = 0.1
+"""Seconds until accepting is tried again when something is short."""
+SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What may be short, of descriptors and of memory, in this process or on this machine."""
+
+Place = Address | socket.socket
+"""Where to listen: an address, or a socket that listens already."""
+
+
+async def open_sockets(place: Place) -> list[socket.socket]:
+    """The sockets to listen on, which are the caller's. Raises OSError."""
+    if isinstance(place, socket.socket):
+        place.setblocking(False)
+        return [place]
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(
+        asyncio.Protocol, place.host, place.port, reuse_address=True, start_serving=False
+    )
+    try:
+        return [socket.socket(fileno=os.dup(sock.fileno())) for sock in server.sockets]
+    finally:
+        server.close()
+
+
+class Acceptor:
+    """Accepts on one socket, which it closes at the end.
+
+    Args:
+        sock: bound, and not blocking.
+        arrived: given each connection and the address that it comes from; it must not wait.
+        short: told what is short, each time that accepting pauses, and "" when it goes on.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        arrived: Callable[[socket.socket, str], None],
+        short: Callable[[str], None],
+    ) -> None:
+        self.sock = sock
+        self._arrived, self._short = arrived, short
+        self._pausing: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to accept. Raises OSError."""
+        self.sock.listen(BACKLOG)
+        self._go_on()
+
+    def stop(self) -> None:
+        """Accept no more; connections wait in the socket from now on, where another process has it too."""
+        if self._pausing is not None:
+            self._pausing.cancel()
+            self._short("")
+        if self.sock.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self.sock)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.stop()
+        self.sock.close()
+
+    def _go_on(self) -> None:
+        self._pausing = None
+        asyncio.get_running_loop().add_reader(self.sock, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(AT_A_TIME):
+            try:
+                connection, peer = self.sock.accept()
+            except (BlockingIOError, InterruptedError):
+                self._short("")
+                return
+            except OSError as error:
+                if error.errno in SHORT:
+                    self._pause(error)
+                # All other errors are of the one connection, which is gone (accept(2)).
+                return
+            connection.setblocking(False)
+            self._arrived(connection, peer[0] if isinstance(peer, tuple) else "")
+
+    def _pause(self, error: OSError) -> None:
+        """The socket would be ready again and again."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.sock)
+        self._pausing = loop.call_later(PAUSE, self._go_on)
+        self._short(os.strerror(error.errno or 0))

@@ -1,0 +1,173 @@
+"""One connection of a client, from the moment it was accepted: what it waits for, and how it is given up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
+
+from aiohttp import web
+
+from omaha_mirror.telemetry import printable
+from omaha_mirror.web.errors import plain
+from omaha_mirror.web.shares import Shares, share_of
+from omaha_mirror.web.sparing import MANY, Sparing
+
+if TYPE_CHECKING:
+    from omaha_mirror.web.pace import Sample
+
+Room = Shares["Connection"]
+HELD = 64 * 1024 * 1024
+"""Bytes of requests that have not arrived whole, and of answers that are not read, for all clients together."""
+AT_ONCE = struct.pack("ii", 1, 0)
+"""SO_LINGER: what was not delivered is thrown away when the socket is closed."""
+
+
+class Connection(web.RequestHandler):
+    """Speaks HTTP, answers what is none with one line, and keeps the books of who waits for whom.
+
+    A client is waited for from the beginning to the end of its request, body included, and again from the end of the
+    answer on. The handshake of TLS comes before: there is no `transport` until it is over.
+
+    Args:
+        manager: the server.
+        room: where it is counted; it is in there already.
+        exempt: of a trusted proxy: only what it names counts.
+        log: for what clients can make happen as often as they like.
+        more: for aiohttp.
+
+    Attributes:
+        raw: the connection below TLS.
+        sample: what was delivered when that was looked at last.
+    """
+
+    __slots__ = ("_answering", "_log", "_room", "exempt", "raw", "sample")
+
+    def __init__(
+        self, manager: web.Server, room: Room, *, exempt: bool, log: Sparing, **more: Any
+    ) -> None:
+        super().__init__(manager, loop=asyncio.get_running_loop(), **more)
+        self.exempt = exempt
+        self.raw: asyncio.Transport | None = None
+        self.sample: Sample | None = None
+        self._answering = False
+        self._room = room
+        self._log = log
+
+    # What it waits for
+
+    def accepted(self, raw: asyncio.BaseTransport) -> None:
+        """The connection is here; with TLS, the handshake begins."""
+        self.raw = cast(asyncio.Transport, raw)
+        if self not in self._room:
+            self.raw.abort()
+
+    def shakes(self, count: int) -> None:
+        """So many bytes came for TLS; those of the handshake are kept until it is over."""
+        if self.transport is None:
+            self._take(count)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client can ask now."""
+        if self.raw is None:
+            self.accepted(transport)
+        self._room.free(self)
+        self._room.idle(self)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of requests came."""
+        self._take(len(data))
+        super().data_received(data)
+
+    def _take(self, count: int) -> None:
+        self._room.take(self, count)
+        if self._room.held > HELD:
+            self._log.tell("too much is held for slow clients: they are cut", MANY, 0, limit=HELD)
+            for connection in self._room.too_much(HELD // 4 * 3):
+                connection.give_up()
+
+    def begins(self, request: web.BaseRequest) -> None:
+        """The head of a request is here."""
+        self._answering = True
+        self._room.idle(self)
+        request.content.on_eof(self._is_asked)
+
+    def _is_asked(self) -> None:
+        if self._answering:
+            self._room.busy(self)
+
+    def serves(self, request: web.BaseRequest) -> None:
+        """A proxy named the client of this request: until it is answered, the connection is that one's."""
+        if self.exempt and request.remote is not None:
+            self._room.enter(self, share_of(request.remote))
+            if not request.content.is_eof():
+                self._room.idle(self)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send what is left of the answer; then it is the client's turn again."""
+        try:
+            sent = await super().finish_response(request, resp, start_time)
+            if self.writing_paused and self.raw is not None:
+                self._room.idle(self)
+                self._take(self.raw.get_write_buffer_size())
+                await self._drain_helper()
+            return sent
+        finally:
+            self._answering = False
+            self.sample = None
+            if not self._messages:  # else more was sent ahead, of which the size is not known
+                self._room.free(self)
+            if self.exempt and self in self._room:
+                self._room.enter(self, None)
+            self._room.idle(self)
+
+    # How it is given up
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is here that is not answered yet."""
+        return self._answering
+
+    def give_up(self) -> None:
+        """End it now, and throw away what is not delivered.
+
+        Where a file may be on its way the socket is shut down, and the task that sends it ends the connection: aborting
+        would break the loop.
+        """
+        self._room.leave(self)
+        if self.raw is None:  # accepted just now: see there
+            return
+        if self._answering:
+            connection: socket.socket = self.raw.get_extra_info("socket")
+            with suppress(OSError):
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+                connection.shutdown(socket.SHUT_RDWR)
+        else:
+            self.raw.abort()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP with one line, and log one."""
+        if message is None or request.writer.output_size > 0:
+            raise ConnectionAbortedError("nothing that can be answered") from exc
+        why = printable(message.partition("\n")[0].rstrip(": "))
+        self._log.tell("bad HTTP", request.remote or "", status, why=why)
+        response = plain(status, why)
+        response.force_close()
+        return response
+
+
+def counts_for(request: web.BaseRequest) -> None:
+    """Tell the connection of a request whose it is, where a proxy named another client than itself."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.serves(request)

@@ -1,0 +1,314 @@
+"""As many connections as there can be: who gets in, and who makes room."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from omaha_mirror.config import Address
+from omaha_mirror.web import connection, pace, server
+from omaha_mirror.web.edge import Edge
+from omaha_mirror.web.public import PublicApp
+from omaha_mirror.web.server import Listener
+from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, omaha
+from tests.support.talk import PATIENCE, Talk, dial, request
+from tests.support.upstream import Upstream
+from tests.web.conftest import BODY
+from tests.web.secure import ask_tls, edge, listening
+
+GREEDY, OTHER, THIRD = "127.0.0.2", "127.0.0.3", "127.0.0.4"
+LIMIT = 4
+HEALTH = request("GET", "/healthz")
+LARGE = bytes(12 * 1024 * 1024)
+"""More than the kernel holds for a client that does not read."""
+LARGE_PART = 256 * 1024
+
+
+@pytest.fixture(autouse=True)
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few connections, none to spare, and all are looked at often."""
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", LIMIT)
+    monkeypatch.setattr(server, "SPARE", 0)
+    monkeypatch.setattr(pace, "ROUND", 0.05)
+
+
+@pytest.fixture
+async def mirror(release: Upstream, tmp_path: Path) -> AsyncIterator[Mirror]:
+    async with mirror_in_process(tmp_path, release.origin) as mirror:
+        yield mirror
+
+
+@asynccontextmanager
+async def serving(
+    mirror: Mirror, edge: Edge | None = None, limit: int = LIMIT
+) -> AsyncIterator[Address]:
+    """The mirror at another listener of its own."""
+    edge = edge or Edge()
+    listener = Listener(PublicApp(mirror.service, edge), edge.trusts, limit)
+    [address] = await listener.start([Address("127.0.0.1", 0)])
+    try:
+        yield address
+    finally:
+        await listener.stop()
+
+
+@asynccontextmanager
+async def dialled(
+    address: Address, source: str, count: int = LIMIT, buffer: int | None = None
+) -> AsyncIterator[list[Talk]]:
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(dial(address, source=source, buffer=buffer))
+            for _ in range(count)
+        ]
+
+
+async def heard(talk: Talk, sent: bytes = HEALTH) -> bool:
+    """Whether a request is answered, rather than the connection closed."""
+    try:
+        await talk.send(sent)
+        return (await talk.answer()).status == 200
+    except (ConnectionError, AssertionError):
+        return False
+
+
+async def ended(talk: Talk) -> bool:
+    """Waits for the end of a connection on which nothing more comes."""
+    try:
+        return await talk.rest() == b""
+    except ConnectionError:
+        return True
+
+
+async def gets_in(address: Address, source: str) -> None:
+    """Try until a request is answered."""
+    async with asyncio.timeout(PATIENCE):
+        while not await asks(address, source):  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+
+
+async def asks(address: Address, source: str) -> bool:
+    """Whether one request on a connection of its own is answered."""
+    async with dial(address, source=source) as talk:
+        return await heard(talk)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+
+
+async def test_one_address_may_have_them_all_until_another_asks(mirror: Mirror) -> None:
+    async with dialled(mirror.address, GREEDY) as greedy:
+        for talk in greedy:
+            assert await heard(talk)
+        assert await heard(greedy[0])
+        async with dial(mirror.address, source=OTHER) as first:
+            assert await heard(first)
+            assert await ended(greedy[1])  # the one that was not used for longest
+            async with dial(mirror.address, source=OTHER) as second:
+                assert await heard(second)
+                assert await ended(greedy[2])
+                # Now it has as many itself.
+                async with dial(mirror.address, source=OTHER) as third:
+                    assert not await heard(third)
+                assert [await heard(talk) for talk in (greedy[0], greedy[3])] == [True, True]
+                # And of equals one makes room for an address that has none.
+                async with dial(mirror.address, source=THIRD) as newcomer:
+                    assert await heard(newcomer)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        HEALTH[:-2],
+        request("POST", "/v1/update/", {"Content-Length": "1000"}),
+        request("POST", "/v1/update/", {"Content-Length": "1000"}, omaha("request_check_first")),
+        request(
+            "POST", "/v1/update/", {"Transfer-Encoding": "chunked", "Content-Length": ""}
+        ).replace(b"Content-Length: \r\n", b"")
+        + b"1\r\n<\r\n",
+    ],
+    ids=["nothing", "half a head", "no body", "half a body", "a chunk"],
+)
+async def test_a_request_that_does_not_come_makes_room(mirror: Mirror, sent: bytes) -> None:
+    async with dialled(mirror.address, GREEDY) as greedy:
+        for talk in greedy:
+            await talk.send(sent)
+        async with dial(mirror.address, source=OTHER) as other:
+            assert await heard(other)
+            assert await ended(greedy[0])
+
+
+async def test_a_handshake_counts_and_makes_room(mirror: Mirror) -> None:
+    async with listening(mirror, edge()) as (address, listener):
+        async with dialled(address, GREEDY):
+            await until(lambda: listener.connections == LIMIT)
+            assert (await ask_tls(address, "GET", "/healthz")).status == 200
+        await until(lambda: listener.connections == 0)
+
+
+async def test_a_handshake_that_does_not_end_is_not_waited_for(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "FIRST_REQUEST", 0.1)
+    async with listening(mirror, edge()) as (address, listener), dialled(address, GREEDY) as talks:
+        for talk in talks:
+            assert await ended(talk)
+        assert listener.connections == 0
+
+
+async def test_who_waits_for_the_mirror_is_never_cut(mirror: Mirror, release: Upstream) -> None:
+    path = await mirror.payload()
+    gate = release.hold(PAYLOAD_PATH, at=0)
+    async with dialled(mirror.address, GREEDY) as talks:
+        for talk in talks:
+            await talk.send(request("GET", path))
+        await mirror.until(lambda: mirror.active == LIMIT)
+        for _ in range(3):
+            async with dial(mirror.address, source=OTHER) as other:
+                assert not await heard(other)
+        gate.open()
+        assert [(await talk.answer()).body for talk in talks] == [BODY] * LIMIT
+
+
+async def test_who_does_not_read_is_cut_and_who_reads_is_not(
+    mirror: Mirror, release: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "WINDOW", 1.5)
+    release.put(PAYLOAD_PATH, LARGE)
+    path = await mirror.payload()
+    assert len((await mirror.get(path)).body) == len(LARGE)
+    cut = asyncio.Event()
+    async with (
+        dial(mirror.address, source=GREEDY, buffer=LARGE_PART) as reads,
+        dialled(mirror.address, GREEDY, LIMIT - 1, buffer=4096) as talks,
+    ):
+        for talk in (reads, *talks):
+            await talk.send(request("GET", path))
+            await talk.head()
+
+        async def read_on() -> int:
+            """With time for all else, until somebody else was cut."""
+            count = 0
+            while not cut.is_set():
+                count += len(await reads.read(LARGE_PART // 16))
+                await asyncio.sleep(0.01)
+            return count + len(await reads.read(len(LARGE) - count))
+
+        reading = asyncio.create_task(read_on())
+        await gets_in(mirror.address, OTHER)
+        cut.set()
+        assert await reading == len(LARGE)
+        await mirror.until(lambda: mirror.active == LIMIT - 2)
+
+
+async def test_an_address_without_any_may_have_a_spare_one_until_it_is_known_who_is_slow(
+    mirror: Mirror, release: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SPARE", 1)
+    gate = release.hold(PAYLOAD_PATH, at=0)
+    path = await mirror.payload()
+    async with dialled(mirror.address, GREEDY) as talks:
+        for talk in talks:
+            await talk.send(request("GET", path))
+        await mirror.until(lambda: mirror.active == LIMIT)
+        async with dial(mirror.address, source=OTHER) as other:
+            assert await heard(other)
+            async with dial(mirror.address, source=GREEDY) as one_more:
+                assert not await heard(one_more)
+        gate.open()
+        assert [(await talk.answer()).body for talk in talks] == [BODY] * LIMIT
+
+
+async def test_behind_a_proxy_the_client_that_it_names_counts(
+    mirror: Mirror, release: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "WINDOW", 0.5)
+    release.put(PAYLOAD_PATH, LARGE)
+    path = await mirror.payload()
+    assert len((await mirror.get(path)).body) == len(LARGE)
+    slow = request("GET", path, {"X-Forwarded-For": "192.0.2.1"})
+    quick = request("GET", "/healthz", {"X-Forwarded-For": "192.0.2.9"})
+    async with (
+        serving(mirror, Edge(trusted=(ip_network(f"{GREEDY}/32"),))) as address,
+        dialled(address, GREEDY, 1) as [idle],
+        dialled(address, GREEDY, LIMIT - 1, buffer=4096) as talks,
+    ):
+        assert await heard(idle, quick)
+        for talk in talks:
+            await talk.send(slow)
+            await talk.head()
+        await gets_in(address, OTHER)
+        # None of the proxy's was closed but one that serves the slow client.
+        assert await heard(idle, quick)
+
+
+async def test_a_flood_is_told_in_two_lines(mirror: Mirror) -> None:
+    with capture_logs() as logs:
+        async with dialled(mirror.address, GREEDY, 100) as talks:
+            for talk in talks[LIMIT:]:
+                assert await ended(talk)
+            for _ in range(20):
+                async with dial(mirror.address, source=OTHER) as other:
+                    assert await heard(other)
+    assert sorted(line["event"] for line in logs) == [
+        "too many connections: one is turned away",
+        "too many connections: one that is idle or slow makes room",
+    ]
+
+
+# Bytes that are held for slow clients
+
+
+async def test_half_sent_bodies_are_bounded_in_all(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HELD", 1_000_000)
+    body = omaha("request_check_first")
+    head = request("POST", "/v1/update/", {"Content-Length": "60000"})
+    async with (
+        serving(mirror, limit=1000) as address,
+        dial(address, source=OTHER) as mine,
+        dialled(address, GREEDY, 50) as talks,
+    ):
+        whole = request("POST", "/v1/update/", {"Content-Length": str(len(body))}, body)
+        await mine.send(whole[:-9])
+        for talk in talks:
+            with suppress(ConnectionError):
+                await talk.send(head + bytes(50_000))
+        # Who holds most is cut, the oldest first; who holds little is not.
+        assert await ended(talks[0])
+        await mine.send(whole[-9:])
+        assert (await mine.answer()).status == 200
+
+
+async def test_answers_that_are_not_read_are_bounded_in_all(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "HELD", 30_000_000)
+
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=LARGE)
+
+    listener = Listener(answer)
+    [address] = await listener.start([Address("127.0.0.1", 0)])
+    try:
+        async with (
+            dial(address, source=OTHER) as mine,
+            dialled(address, GREEDY, 8, buffer=4096) as talks,
+        ):
+            for talk in talks:
+                await talk.send(HEALTH)
+            await until(lambda: listener.connections < 8)
+            await mine.send(HEALTH)
+            assert (await mine.answer()).body == LARGE
+    finally:
+        await listener.stop()
