@@ -17,9 +17,9 @@ from typing import TypeVar
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 UNSUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
-"""What fsync of a folder says where the file system has no such thing: some of FUSE, some of the network."""
+"""What fsync says, mostly of folders, where the file system has no such thing: some of FUSE, some of the network."""
 _said: set[int] = set()
-"""The file systems, by device, of which the log says already that they sync no folders."""
+"""The file systems, by device, of which the log says already that they do not sync."""
 
 
 class Damaged(Exception):
@@ -114,40 +114,51 @@ def replace_file(path: Path, content: bytes) -> None:
     with os.fdopen(fd, "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     if path.is_dir():
         LOG.error("%s is a folder where a file should be: %s", path, put_aside(path))
     draft.replace(path)
     sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the file system can. Raises OSError where the disk fails."""
-    if not try_sync_folder(folder):
-        device = folder.stat().st_dev
-        if device not in _said:
-            _said.add(device)
-            LOG.warning("%s: %s", folder, NOT_SYNCED)
-
-
-NOT_SYNCED = (
-    "its file system syncs no folders: all goes on, but a power cut may cost the files that were"
-    " written last"
-)
-
-
-def try_sync_folder(folder: Path) -> bool:
-    """The same; whether the file system can. Raises OSError where the disk fails."""
+def sync_folder(folder: Path) -> bool:
+    """Make the names in a folder survive a power cut; see `sync`."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        return sync(fd)
+    finally:
+        os.close(fd)
+
+
+def sync(fd: int, *, data_only: bool = False) -> bool:
+    """Make what was written survive a power cut; where the file system has no such thing, that is said once.
+
+    Args:
+        fd: of a file or a folder.
+        data_only: leave out times and the like.
+
+    Returns:
+        Whether the file system can.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    try:
+        (os.fdatasync if data_only else os.fsync)(fd)
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
+        device = os.fstat(fd).st_dev
+        if device not in _said:
+            _said.add(device)
+            LOG.warning("%s: %s", Path(f"/proc/self/fd/{fd}").readlink(), NOT_SYNCED)
         return False
-    finally:
-        os.close(fd)
     return True
+
+
+NOT_SYNCED = (
+    "its file system does not sync it: all goes on, but a power cut may cost what was written last"
+)
 
 
 def _reason(error: Exception) -> str:

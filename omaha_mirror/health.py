@@ -21,7 +21,7 @@ from pathlib import Path
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.clock import SET_IT, Clock
-from omaha_mirror.files import NOT_SYNCED, try_sync_folder
+from omaha_mirror.files import NOT_SYNCED, sync, sync_folder
 
 DEADLINE = 5.0
 """Seconds that a disk gets to answer."""
@@ -145,8 +145,7 @@ def writable(name: str, directory: Path) -> Finding:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"ok")
             file.flush()
-            os.fsync(file.fileno())
-        synced = try_sync_folder(directory)
+            synced = sync(file.fileno()) & sync_folder(directory)
     except OSError as error:
         if error.errno in NO_DESCRIPTOR:
             words = f"{directory} cannot be tried now: {error.strerror}"

@@ -1,7 +1,9 @@
 """Health is examined, not assumed; what hangs is found out, and a flood of questions costs one look."""
 
 import asyncio
+import errno
 import json
+import os
 import resource
 import threading
 import time
@@ -31,6 +33,7 @@ from omaha_mirror.metrics import Metrics
 from omaha_mirror.web.admin.app import AdminApp
 from omaha_mirror.web.admin.health_api import HealthApi
 from omaha_mirror.web.server import Listener
+from tests.support.disks import small_disk
 from tests.support.talk import PATIENCE, ask
 
 FINE = Finding("disk", State.OK, "there is room")
@@ -85,6 +88,40 @@ def test_a_disk_that_takes_no_byte_fails_although_files_can_be_opened(tmp_path: 
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert found.state is State.FAILED
     assert "File too large" in found.words
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_full_disk_degrades_as_all_that_is_there_is_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", failing(number))
+    found = writable("state", tmp_path)
+    assert found.state is State.DEGRADED
+    assert str(tmp_path) in found.words
+
+
+def test_a_file_system_that_does_not_sync_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", failing(errno.EINVAL))
+    found = writable("state", tmp_path)
+    assert found.state is State.OK
+    assert "power cut" in found.words
+
+
+def failing(number: int) -> Callable[[int], None]:
+    def fsync(fd: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    return fsync
+
+
+def test_a_disk_without_inodes_degrades(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", files=1) as disk:
+        found = Room(disk, lambda: 0)()
+        assert (found.state, "inode" in found.words) == (State.DEGRADED, True)
+        found = writable("cache", disk)
+        assert found.state is State.DEGRADED
 
 
 def test_what_must_stay_free_is_asked_anew_each_time(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "instruments": {"cache", "catalog", "config", "doubts", "health", "metrics"},
     "packages": {"cache", "catalog", "clock", "expect", "omaha", "upstream", "upstream_source"},
     "ahead": {"cache", "catalog", "expect", "structlog"},
-    "bundle": {"ahead", "cache", "catalog", "expect", "omaha", "packages"},
+    "bundle": {"ahead", "cache", "catalog", "expect", "files", "omaha", "packages"},
     "override_files": {"config", "files", "pydantic"},
     "overrides": {"cache", "clock", "config", "health", "override_files"},
     "preview": {"catalog", "fleet", "omaha", "upstream"},

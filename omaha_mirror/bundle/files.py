@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
 from omaha_mirror.cache.finish import in_worker
-from omaha_mirror.cache.naming import sync_folder
+from omaha_mirror.files import sync, sync_folder
 
 STEP = 1024 * 1024
 
@@ -104,7 +104,7 @@ class Parts:
         """Give it its name, so that it survives a power cut: the stick is pulled out next. Raises OSError."""
         for file in self.files:
             with file.open("rb") as opened:
-                os.fsync(opened.fileno())
+                sync(opened.fileno())
         if not self.is_whole:
             named = [part_name(self._path, number) for number in range(len(self.files))]
             named = named if self._split is not None else [self._path]

@@ -183,6 +183,11 @@ class DiskStore:
             written = self.path(key).lstat().st_mtime_ns
             os.utime(self.path(key), ns=(int(now * 1e9), written), follow_symlinks=False)
 
+    def files(self) -> int | None:
+        """See `Store.files`."""
+        status = os.statvfs(self.directory)
+        return status.f_favail if status.f_files else None
+
     def free(self) -> int:
         """See `Store.free`."""
         status = os.statvfs(self.directory)

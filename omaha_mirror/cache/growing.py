@@ -12,11 +12,12 @@ from typing import BinaryIO, Protocol
 from omaha_mirror.cache import journal
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.intervals import Intervals
-from omaha_mirror.cache.naming import give_name, sync_folder
+from omaha_mirror.cache.naming import give_name
 from omaha_mirror.cache.prover import Span
 from omaha_mirror.cache.residency import READ
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Identity, Place, identity
+from omaha_mirror.files import sync, sync_folder
 
 MAX_BUFFERS = 512
 
@@ -85,7 +86,7 @@ class DiskDraft:
         with self._lock:
             self._log.truncate(0)
             self._log.write(journal.header(self.expected.size, self.expected.source, validator))
-            os.fsync(self._log.fileno())
+            sync(self._log.fileno())
         sync_folder(self._home.partial)
         self.validator = validator
 
@@ -117,7 +118,7 @@ class DiskDraft:
         """See `Draft.leak`."""
         with self._lock:
             self._log.write(journal.leaked())
-            os.fdatasync(self._log.fileno())
+            sync(self._log.fileno(), data_only=True)
         self.leaked = True
 
     def drop(self, start: int, stop: int, *, leaked: bool) -> None:
@@ -130,14 +131,14 @@ class DiskDraft:
 
     def record(self) -> None:
         """See `Draft.record`."""
-        os.fdatasync(self.file.fileno())
-        os.fdatasync(self._log.fileno())
+        sync(self.file.fileno(), data_only=True)
+        sync(self._log.fileno(), data_only=True)
 
     def commit(self, proof: Proof) -> str:
         """See `Draft.commit`."""
         unnamed = proof.proven_by == "size-and-validator"
         key = proof.sha256.hex() if unnamed else self.expected.key
-        os.fsync(self.file.fileno())
+        sync(self.file.fileno())
         target = self._home.path(key)
         give_name(self._data, target, proof, self.expected.source, self.validator or {})
         self._journal.unlink(missing_ok=True)

@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from omaha_mirror.cache.blob import Proof
-from omaha_mirror.cache.naming import give_name, sync
+from omaha_mirror.cache.naming import give_name
+from omaha_mirror.files import sync
 
 
 class IncomingFile:
@@ -26,7 +27,7 @@ class IncomingFile:
 
     def finish(self) -> None:
         """See `store.Incoming`."""
-        sync(self._file)
+        sync(self._file.fileno())
         self._file.close()
 
     def commit(self, proof: Proof) -> None:

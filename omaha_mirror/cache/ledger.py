@@ -7,6 +7,11 @@ from dataclasses import dataclass
 
 from omaha_mirror.cache.errors import NeverFits, NoRoomNow
 
+FILES = 4
+"""Files that a fill makes at most: its data, its journal, a sidecar, a folder."""
+FREED = 2
+"""Files that go with a blob: its data and its sidecar."""
+
 
 @dataclass(slots=True)
 class Entry:
@@ -45,7 +50,13 @@ class Ledger:
         return proven + sum(room.size for room in self.reserved.values())
 
     def victims(
-        self, size: int, *, free: int, keep: Callable[[str], bool], written: int = 0
+        self,
+        size: int,
+        *,
+        free: int,
+        keep: Callable[[str], bool],
+        written: int = 0,
+        files: int | None = None,
     ) -> list[str]:
         """Which blobs must go so that `size` more bytes fit, least recently used first.
 
@@ -54,6 +65,7 @@ class Ledger:
             written: how many of them are on disk already.
             free: bytes that the file system has left now.
             keep: whether a blob must stay (in use, pinned, now offered).
+            files: that the file system can still take, whatever their size; None where it does not say.
 
         Raises:
             NeverFits: larger than the whole cache may be.
@@ -66,21 +78,25 @@ class Ledger:
         promised = sum(max(0, room.size - room.written) for room in self.reserved.values())
         over = self.used + size - self.max_size
         short = max(0, size - written) + promised + self.min_free - free
+        few = 0 if files is None else FILES * (len(self.reserved) + bool(size)) - files
         gone: list[str] = []
         for key, entry in sorted(self.entries.items(), key=lambda item: item[1].last_used):
-            if over <= 0 and short <= 0:
+            if over <= 0 and short <= 0 and few <= 0:
                 break
             if keep(key):
                 continue
             gone.append(key)
             over -= entry.size
             short -= entry.size
+            few -= FREED
         if over > 0:
             raise NoRoomNow(
                 f"{over} bytes over max_size, and all other blobs are in use or offered"
             )
         if short > 0:
             raise NoRoomNow(f"the disk is {short} bytes short of keeping min_free free")
+        if few > 0:
+            raise NoRoomNow(f"the file system of the disk can take {files} more files (inodes)")
         return gone
 
     def reserve(self, key: str, size: int, written: int = 0) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import BinaryIO
 
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.source import Validator
+from omaha_mirror.files import sync, sync_folder
 
 
 def give_name(data: Path, target: Path, proof: Proof, source: str, validator: Validator) -> None:
@@ -34,23 +33,9 @@ def give_name(data: Path, target: Path, proof: Proof, source: str, validator: Va
     draft = target.with_suffix(".tmp")
     with draft.open("wb") as file:
         file.write(json.dumps(description, indent=1).encode() + b"\n")
-        sync(file)
+        file.flush()
+        sync(file.fileno())
     draft.rename(target.with_suffix(".json"))
     data.rename(target)
     for folder in (target.parent, target.parent.parent, data.parent):
         sync_folder(folder)
-
-
-def sync(file: BinaryIO) -> None:
-    """Make what was written survive a power cut. Raises OSError."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut. Raises OSError."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

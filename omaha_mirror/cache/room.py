@@ -61,14 +61,20 @@ class Room:
             await self._book(key, size, 0)
 
     async def _book(self, key: str, size: int, written: int) -> None:
-        free = await in_worker(self._store.free)
-        victims = self._ledger.victims(size, free=free, keep=self._must_stay, written=written)
+        free, files = await in_worker(self._left)
+        victims = self._ledger.victims(
+            size, free=free, keep=self._must_stay, written=written, files=files
+        )
         self._ledger.reserve(key, size, written)
         try:
             await self._evict(victims)
         except BaseException:
             self._ledger.release(key)
             raise
+
+    def _left(self) -> tuple[int, int | None]:
+        """Bytes and files that the disk can still take. Raises OSError."""
+        return self._store.free(), self._store.files()
 
     async def reopen(self, key: str) -> None:
         """Make a blob that is out of the books a growing one again. Raises OSError."""
@@ -79,8 +85,8 @@ class Room:
         """The disk is fuller than it was: free what is booked and not written; whether anything was freed."""
         async with self._busy:
             try:
-                free = await in_worker(self._store.free)
-                victims = self._ledger.victims(0, free=free, keep=self._must_stay)
+                free, files = await in_worker(self._left)
+                victims = self._ledger.victims(0, free=free, keep=self._must_stay, files=files)
                 await self._evict(victims)
             except (NoRoom, OSError):
                 return False

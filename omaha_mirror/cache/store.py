@@ -181,6 +181,9 @@ class Store(Protocol):
     def touch(self, key: str, now: float) -> None:
         """Keep the time of last use across restarts, if that can be. Quick enough for the event loop."""
 
+    def files(self) -> int | None:
+        """How many more files can be made; None where nobody knows. Raises OSError."""
+
     def free(self) -> int:
         """Bytes left on the file system. Raises OSError."""
 

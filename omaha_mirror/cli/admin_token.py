@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omaha_mirror.config import Config
-from omaha_mirror.files import Damaged, read_file, replace_file, restore
+from omaha_mirror.files import Damaged, read_file, replace_file, restore, sync
 
 LIMIT = 4096
 CREDENTIAL = "admin-token"
@@ -87,7 +87,7 @@ def _read_or_make(path: Path) -> str:
         with os.fdopen(fd, "wb") as file:
             file.write(f"{_new()}\n".encode())
             file.flush()
-            os.fsync(fd)
+            sync(fd)
     return read(path)
 
 

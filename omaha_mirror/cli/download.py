@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -20,6 +19,7 @@ from omaha_mirror.cache.write_behind import WriteBehind
 from omaha_mirror.cli.connections import ConnectionFailed, exchange, read
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.watch import Downloaded, Watch
+from omaha_mirror.files import sync, sync_folder
 from omaha_mirror.omaha import Digest, ErrorCode
 
 TRIES = 20
@@ -248,13 +248,9 @@ class _PartFile:
 
     def _give_name(self) -> None:
         with _disk_errors(self.path):
-            os.fsync(self._file.fileno())
+            sync(self._file.fileno())
             _temporary(self.path).rename(self.path)
-            folder = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.path.parent)
 
 
 def _temporary(path: Path) -> Path:

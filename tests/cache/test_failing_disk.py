@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import stat
 
 import pytest
 
@@ -65,6 +66,27 @@ async def test_written_bytes_that_vanish_are_told_to_the_readers(
     hold.open()
     with pytest.raises(CacheError, match="are missing at 0"):
         await reading
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EOPNOTSUPP, errno.EBADF])
+async def test_a_file_system_that_syncs_no_folder_keeps_packages(
+    make_site: MakeSite, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(number, os.strerror(number))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    site = await make_site()
+    for _ in range(3):
+        assert await site.read(source) == source.data
+        await site.told(FillEnded)
+    assert source.sent == SIZE
+    assert site.all(NotKept) == []
+    assert site.cache.holds(source.expected.key)
 
 
 async def test_a_disk_that_cannot_sync_hinders_nothing(

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
 from omaha_mirror.cache.events import Evicted, FillEnded, NotKept, Opened
+from omaha_mirror.cache.ledger import FILES
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
 from tests.cache.source import ScriptedSource
+from tests.support.disks import small_disk
 
 SIZE = 1024 * 1024
 
@@ -114,3 +117,38 @@ async def test_what_a_fill_has_written_is_not_counted_twice(make_site: MakeSite)
     assert await site.read(second) == second.data
     gate.open()
     await site.told(FillEnded, 2)
+
+
+async def test_where_no_more_files_can_be_made_the_oldest_blobs_go(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes are free all the while."""
+    site = await make_site()
+    blobs = [source_of() for _ in range(4)]
+    for used, blob in enumerate(blobs):
+        await have(site, blob, float(used))
+    left = FILES - 3
+    monkeypatch.setattr(site.store, "files", lambda: left)
+    new = source_of()
+    assert await site.read(new) == new.data
+    await site.told(FillEnded, 5)
+    assert [e.key for e in site.all(Evicted)] == [blob.expected.key for blob in blobs[:2]]
+    assert site.cache.holds(new.expected.key)
+
+
+async def test_a_disk_without_inodes_keeps_what_it_can_by_letting_others_go(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "disk", size=64 * SIZE, files=290) as disk:
+        site = await Site(disk / "cache").start()
+        for number in range(256):  # they stay when their blobs go
+            (disk / "cache" / "blobs" / f"{number:02x}").mkdir()
+        blobs = [source_of(1000) for _ in range(30)]
+        for blob in blobs:
+            assert await site.read(blob) == blob.data
+            assert await site.read(blob) == blob.data
+        await site.told(FillEnded, len(blobs))
+        assert site.all(NotKept) == []
+        assert [blob.sent for blob in blobs] == [1000] * len(blobs)
+        assert site.all(Evicted) != []
+        await site.cache.close()

@@ -1,6 +1,8 @@
 """Blobs at rest: what rotted is found, its readers are cut, and it is fetched again."""
 
 import asyncio
+import errno
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -16,7 +18,7 @@ from omaha_mirror.cache import DiskStore, Expected, Scrubber, Upkeep, Verdict
 from omaha_mirror.cache.errors import GenerationEnded, InUse, Spoilt
 from omaha_mirror.cache.events import Opened, Rotten
 from omaha_mirror.cache.inventory import Removed
-from omaha_mirror.cache.lock import DirectoryInUse, DirectoryLock, Holder
+from omaha_mirror.cache.lock import NAME, DirectoryInUse, DirectoryLock, Holder, NoLock, in_use
 from omaha_mirror.cache.reader import WINDOW
 from omaha_mirror.cache.upkeep import Outcome, verify
 from tests.cache.conftest import MakeSite
@@ -434,3 +436,60 @@ def test_a_lock_that_says_nothing_readable_still_locks(tmp_path: Path) -> None:
         DirectoryLock(tmp_path)
     assert caught.value.holder is None
     lock.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(fd: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    for attempt in (DirectoryLock, in_use):
+        with pytest.raises(NoLock, match=f"cannot lock {tmp_path / NAME}: .*local disk"):
+            attempt(tmp_path)
+        (tmp_path / NAME).touch()
+
+
+def test_a_file_that_cannot_be_given_to_its_owner_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fchown(fd: int, user: int, group: int) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", fchown)
+    DirectoryLock(tmp_path).close()
+    real = os.fstat
+    fields = 10
+    monkeypatch.setattr(
+        os, "fstat", lambda fd: os.stat_result([*real(fd)[:4], 12345, *real(fd)[5:fields]])
+    )
+    with pytest.raises(NoLock, match=f"cannot give {tmp_path / NAME} to the user"):
+        DirectoryLock(tmp_path)
+
+
+def test_a_folder_in_the_locks_place_is_put_aside(tmp_path: Path) -> None:
+    (tmp_path / NAME / "mine").mkdir(parents=True)
+    DirectoryLock(tmp_path).close()
+    assert (tmp_path / NAME).is_file()
+
+
+def test_several_directories_are_held_together_or_not_at_all(tmp_path: Path) -> None:
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.mkdir()
+    second.mkdir()
+    (tmp_path / "link").symlink_to(first)
+    lock = DirectoryLock(first, tmp_path / "link")
+    with pytest.raises(DirectoryInUse, match=str(first)):
+        DirectoryLock(second, first)
+    assert in_use(second) is None
+    lock.close()
+    both = DirectoryLock(second, first)
+    both.tell("127.0.0.1:5")
+    for directory in (first, second):
+        found = in_use(directory)
+        assert found is not None
+        assert found.holder == Holder(os.getpid(), "127.0.0.1:5")
+    both.close()

@@ -82,3 +82,42 @@ def test_a_cache_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     assert code == FAILURE
     assert len(lines) == 1
     assert "/proc/cache" in lines[0]
+
+
+WITHOUT = """
+import errno, os, sys
+import {module}
+
+def {name}(*_):
+    raise OSError(errno.{code}, os.strerror(errno.{code}))
+
+{module}.{name} = {name}
+from omaha_mirror.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "code", "said"),
+    [
+        ("fcntl", "flock", "ENOLCK", "cannot lock {directory}/cache/.lock: No locks available; "),
+        ("fcntl", "flock", "ENOSYS", "cannot lock {directory}/cache/.lock: "),
+    ],
+)
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, module: str, name: str, code: str, said: str
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(GOOD.format(port=0, directory=tmp_path))
+    script = WITHOUT.format(module=module, name=name, code=code)
+    done = subprocess.run(
+        [sys.executable, "-c", script, "serve", "--config", str(config)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == FAILURE
+    [line] = done.stderr.splitlines()
+    assert line.startswith("omaha-mirror: " + said.format(directory=tmp_path))
+    assert "local disk" in line

@@ -5,7 +5,9 @@ import random
 import shutil
 from pathlib import Path
 
-from tests.support.mirror import PAYLOAD_PATH, mirror_in_process, real_payload
+from omaha_mirror.health import State
+from tests.support.disks import fill_up, small_disk
+from tests.support.mirror import PAYLOAD_PATH, VERSION, mirror_in_process, real_payload
 from tests.support.upstream import Corrupt, Upstream
 
 CLIENTS = 5
@@ -60,3 +62,25 @@ async def test_a_cache_directory_that_vanished_stops_no_update(
         shutil.rmtree(tmp_path / "cache")
         assert (await mirror.get(path)).body == payload
         assert (await mirror.get(path)).body == payload
+
+
+async def test_full_disks_stop_neither_a_start_nor_an_update(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    payload = real_payload()
+    upstream.put(PAYLOAD_PATH, payload)
+    with small_disk(tmp_path / "state") as state, small_disk(tmp_path / "cache") as cache:
+        async with mirror_in_process(tmp_path, upstream.origin) as mirror:
+            assert (await mirror.get(await mirror.payload())).body == payload
+        fill_up(state)
+        fill_up(cache)
+        async with mirror_in_process(
+            tmp_path, upstream.origin, tracks={"stable": VERSION, "edge": "follow"}
+        ) as mirror:
+            sent = upstream.bytes_sent(PAYLOAD_PATH)
+            assert (await mirror.get(await mirror.payload())).body == payload
+            assert upstream.bytes_sent(PAYLOAD_PATH) == sent, "it was kept"
+            health = await mirror.service.examine()
+            assert (health.ready, health.state) == (True, State.DEGRADED)
+            degraded = {f.name for f in health.findings if f.state is State.DEGRADED}
+            assert {"cache", "state"} <= degraded
