@@ -280,6 +280,23 @@ def accepting(name: str, short: str) -> Iterator[Finding]:
         yield Finding(name, State.DEGRADED, words)
 
 
+def log(trouble: str, lost: int) -> Iterator[Finding]:
+    """Whether what is logged gets out. Nothing here keeps the mirror from serving.
+
+    Args:
+        trouble: of standard error now, in words; empty where there is none.
+        lost: lines since the start.
+    """
+    if trouble:
+        words = (
+            f"{trouble}; {lost} lines of the log were lost since the start, and machines are served on:"
+            " see who reads the log, and whether its disk is full"
+        )
+        yield Finding("log", State.DEGRADED, words)
+    else:
+        yield Finding("log", State.OK, "standard error takes what is logged")
+
+
 def signatures(untrusted: Mapping[str, str]) -> Iterator[Finding]:
     """Whether packages have the signature that is asked for.
 

@@ -10,6 +10,7 @@ from omaha_mirror.catalog import Reason
 from omaha_mirror.config import Config
 from omaha_mirror.doubts import Doubts
 from omaha_mirror.metrics import Metrics, Queue, readings
+from omaha_mirror.standard_error import WRITER
 
 
 def fit(
@@ -37,6 +38,7 @@ def fit(
             lambda: health.packages(doubts.packages().get(Reason.PAYLOAD_WRONG, {})),
             lambda: health.signatures(doubts.packages().get(Reason.UNTRUSTED, {})),
             lambda: health.redirects(redirects()),
+            lambda: health.log(WRITER.trouble(), sum(WRITER.dropped.values())),
             also,
         ),
     )
@@ -49,6 +51,7 @@ def fit(
             channels=doubts.channels,
             connections=connections,
             queues=queues,
+            lost_lines=WRITER.dropped,
         )
     )
     return examine

@@ -49,6 +49,7 @@ from omaha_mirror.proof import PayloadProvers, keys_in
 from omaha_mirror.register import Register
 from omaha_mirror.reports import Heard, Sent
 from omaha_mirror.steward import Steward
+from omaha_mirror.telemetry import tell
 from omaha_mirror.timekeeper import Timekeeper
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
@@ -319,7 +320,7 @@ class Service:
         return [rule for rule in rules if isinstance(rule, Pin) and rule.version == version]
 
     def _happened(self, event: events.Event) -> None:
-        self.books.happened(event)
+        tell(self.books.happened, event)
 
     # Keys
 

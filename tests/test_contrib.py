@@ -49,6 +49,7 @@ def exposed() -> dict[str, Labels]:
             channels=lambda: [status],
             connections=lambda: {"public": 1},
             queues=lambda: {"outbox": OutboxStats(1, 1, 1, 1)},
+            lost_lines={"queue-full": 1},
         )
     )
     metrics.decided(Decision(Reason.HELD))

@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from omaha_mirror import __version__
 from omaha_mirror.cli.exits import Exit
+from omaha_mirror.standard_error import take_over
 
 COMMANDS = {
     "serve": ("omaha_mirror.cli.serve:serve", "Run the mirror."),
@@ -126,4 +127,5 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command that the process was started with, and exit."""
+    take_over()
     cli(prog_name="omaha-mirror")

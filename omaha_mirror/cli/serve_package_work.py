@@ -15,13 +15,14 @@ from omaha_mirror.config import Address
 from omaha_mirror.config.units import bracketed
 from omaha_mirror.local import LocalMirror
 from omaha_mirror.omaha import BadVersion, Version
-from omaha_mirror.telemetry import set_up_logging
+from omaha_mirror.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 
 
 def run(path: Path, version: str, listen: str, log_level: str) -> None:
     """Serve until SIGTERM or SIGINT."""
+    begin_to_queue()
     version, address = _version(version), _address(listen)
     set_up_logging("auto", log_level)
     try:

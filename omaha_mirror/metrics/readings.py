@@ -48,6 +48,7 @@ def readings(
     channels: Callable[[], Iterable[ChannelStatus]],
     connections: Callable[[], Mapping[str, int]],
     queues: Callable[[], Mapping[str, Queue]],
+    lost_lines: Mapping[str, int],
 ) -> list[Reading]:
     """All that is looked up. No callable may wait.
 
@@ -59,6 +60,7 @@ def readings(
         channels: that upstream is asked about.
         connections: how many there are now, by listener.
         queues: by their names.
+        lost_lines: of the log, by why; a view that goes on.
     """
     return [
         gauge(
@@ -103,6 +105,12 @@ def readings(
             "queue",
             "outcome",
             read=lambda: _ended(queues()),
+        ),
+        counter(
+            "log_lines_dropped",
+            "Lines of the log that were lost: too much waited (queue-full), or standard error took none (write-failed).",
+            "reason",
+            read=lambda: _by_name(lost_lines),
         ),
     ]
 

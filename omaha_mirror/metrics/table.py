@@ -25,6 +25,7 @@ def declared() -> list[Declared]:
             channels=tuple,
             connections=dict,
             queues=dict,
+            lost_lines={},
         )
     )
     return metrics.declared

@@ -6,13 +6,18 @@ a machine's polling down for hours (update_engine/update_check_scheduler.cc:95).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+import structlog
 from aiohttp import web
 
 from omaha_mirror.cache import errors as cache
 from omaha_mirror.omaha import OmahaError
+from omaha_mirror.telemetry import printable
+
+LOG = structlog.get_logger(__name__)
 
 
 class BadRequest(Exception):
@@ -76,3 +81,43 @@ def reply_to(error: BaseException) -> Reply:
 def plain(status: int, line: str, headers: Mapping[str, str] | None = None) -> web.Response:
     """One plain line."""
     return web.Response(status=status, text=line.rstrip("\n") + "\n", headers=headers)
+
+
+async def answered(
+    request: web.BaseRequest,
+    answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    say: Callable[[int, str], web.StreamResponse],
+) -> web.StreamResponse:
+    """The answer to a request, whatever happens on the way to it, in the handling of another error as well.
+
+    Args:
+        request: the client's.
+        answer: makes it.
+        say: makes an answer of a status and a line.
+
+    Raises:
+        ConnectionError: the client left.
+        CancelledError: the same, or the mirror stops. One that somebody else's work was ended with is an error like others.
+    """
+    try:
+        return await answer(request)
+    except ConnectionError as error:
+        if request.transport is None or request.transport.is_closing():
+            raise
+        return _unexpected(request, error, say)
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return _unexpected(request, error, say)
+    except Exception as error:
+        return _unexpected(request, error, say)
+
+
+def _unexpected(
+    request: web.BaseRequest, error: BaseException, say: Callable[[int, str], web.StreamResponse]
+) -> web.StreamResponse:
+    LOG.error("unexpected", remote=request.remote, path=printable(request.raw_path), exc_info=error)
+    if request.writer.output_size > 0:
+        request.protocol.force_close()  # a second head must not land in a body
+    return say(reply_to(error).status, "something went wrong here; the log says what")

@@ -19,6 +19,7 @@ from omaha_mirror.catalog import PackageFile
 from omaha_mirror.reports import Sent
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select
+from omaha_mirror.telemetry import tell
 from omaha_mirror.web.errors import plain, reply_to
 from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.sending import send_window
@@ -96,7 +97,7 @@ async def _send(
     except (CacheError, OSError) as error:
         reply, why = reply_to(error), str(error)
         level = reply.level
-        mirror.failed(reply.label)
+        tell(mirror.failed, reply.label)
         # Trouble that may pass must not end the attempt of a client that resumes: it is closed without an answer.
         if response.prepared or (start > 0 and reply.status >= 500):
             request.protocol.force_close()
@@ -114,7 +115,7 @@ async def _send(
             seconds=time.monotonic() - began,
         )
         if response.prepared:
-            mirror.sent(told)
+            tell(mirror.sent, told)
         _log(level, told, outcome, why)
 
 
@@ -165,6 +166,6 @@ async def _send_window(
                 reader.broken(str(error))
         raise
     reader.advance(sent)
-    mirror.served(sent, reader.status)
+    tell(mirror.served, sent, reader.status)
     if sent < window.count:
         reader.broken(f"{window.count - sent} bytes are missing on disk")

@@ -13,11 +13,11 @@ from omaha_mirror.catalog import BOARDS
 from omaha_mirror.omaha import OmahaError
 from omaha_mirror.semantics.ranges import ByteRange
 from omaha_mirror.semantics.validators import select
-from omaha_mirror.telemetry import printable
+from omaha_mirror.telemetry import printable, tell
 from omaha_mirror.web.base_url import base_url
 from omaha_mirror.web.connection import counts_for
 from omaha_mirror.web.edge import Edge
-from omaha_mirror.web.errors import BadRequest, plain, reply_to
+from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
 from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.package import send_package
 from omaha_mirror.web.remote import host_of, unproxied
@@ -74,6 +74,9 @@ class PublicApp:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Route, answer, and turn every error into its reply."""
+        return await answered(request, self._answer, plain)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             if not request.raw_path.startswith("/"):
                 raise BadRequest("this is no proxy: ask for a path")
@@ -82,10 +85,8 @@ class PublicApp:
                 request = told
                 counts_for(request)
             return await self._route(request)
-        except ConnectionError:
-            raise
         except BadRequest as error:
-            self._mirror.refused(reply_to(error).label)
+            tell(self._mirror.refused, reply_to(error).label)
             times = self._log.tell(
                 "refused",
                 request.remote or "",
@@ -99,14 +100,9 @@ class PublicApp:
             return plain(error.status, str(error), error.headers)
         except OmahaError as error:
             reply = reply_to(error)
-            self._mirror.refused(reply.label)
+            tell(self._mirror.refused, reply.label)
             LOG.debug("bad request", remote=request.remote, error=reply.label, why=str(error))
             return plain(reply.status, str(error))
-        except Exception as error:
-            LOG.exception("unexpected", remote=request.remote, path=printable(request.raw_path))
-            if request.writer.output_size > 0:
-                request.protocol.force_close()  # a second head must not land in a body
-            return plain(reply_to(error).status, "something went wrong here; the log says what")
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]

@@ -23,7 +23,7 @@ from omaha_mirror.omaha import (
     serialise_response,
 )
 from omaha_mirror.reports import Heard
-from omaha_mirror.telemetry import printable
+from omaha_mirror.telemetry import printable, tell
 from omaha_mirror.web.base_url import base_url
 from omaha_mirror.web.body import read_body
 from omaha_mirror.web.mirror import Mirror
@@ -60,7 +60,7 @@ class UpdateEndpoint:
         remote = request.remote or ""
         for app, decision in told:
             heard = Heard(asked, app, decision, remote)
-            self._mirror.heard(heard)
+            tell(self._mirror.heard, heard)
             _log(heard, time.monotonic() - began)
         return answer
 

@@ -43,6 +43,7 @@ def watched() -> tuple[Metrics, Parts]:
             channels=lambda: parts.channels,
             connections=lambda: parts.connections,
             queues=lambda: parts.queues,
+            lost_lines={},
         )
     )
     return metrics, parts

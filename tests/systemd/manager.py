@@ -19,6 +19,8 @@ START = """
 import os, sys
 for i, passed in enumerate(map(int, sys.argv[1].split(","))):
     os.dup2(passed, 3 + i)
+if sys.argv[3] == "closed":
+    os.close(2)
 os.environ["LISTEN_PID"] = str(os.getpid())
 os.execv(sys.executable, [sys.executable, "-m", "omaha_mirror", "serve", "--config", sys.argv[2]])
 """
@@ -85,6 +87,7 @@ class SocketUnit(Site):
         release_url: of the upstream.
         sockets: that the mirror gets, by name; the first is the public one.
         environ: that the mirror gets besides ours.
+        log: the least that is logged.
     """
 
     def __init__(
@@ -93,11 +96,13 @@ class SocketUnit(Site):
         release_url: str,
         sockets: Mapping[str, socket.socket],
         environ: Mapping[str, str] | None = None,
+        *,
+        log: str = "warning",
     ) -> None:
         self._sockets = sockets
         self._environ = environ or {}
         self._config = directory / "config.yaml"
-        config = settings(directory, release_url, log={"level": "warning"})
+        config = settings(directory, release_url, log={"level": log})
         self._config.write_text(yaml.safe_dump(config))
         self.address = address_of(next(iter(sockets.values())))
         self.process: asyncio.subprocess.Process | None = None
@@ -110,12 +115,14 @@ class SocketUnit(Site):
             self.process.kill()
             await self.process.communicate()
 
-    async def start(self) -> None:
+    async def start(self, stderr: int | None = asyncio.subprocess.PIPE) -> None:
+        """Start one; where `stderr` is None, it has none."""
         descriptors = [sock.fileno() for sock in self._sockets.values()]
         self.process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", START, ",".join(map(str, descriptors)), str(self._config)),
+            "closed" if stderr is None else "open",
             pass_fds=descriptors,
-            stderr=asyncio.subprocess.PIPE,
+            stderr=stderr,
             env={
                 **os.environ,
                 "LISTEN_FDS": str(len(descriptors)),

@@ -21,7 +21,7 @@ from aiohttp import web
 from omaha_mirror.config import Address
 from omaha_mirror.telemetry import printable
 from omaha_mirror.web.admin.answers import READ, Form, Route, read_form, refuse
-from omaha_mirror.web.errors import BadRequest, reply_to
+from omaha_mirror.web.errors import BadRequest, answered, reply_to
 
 LOG = structlog.get_logger(__name__)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -54,6 +54,9 @@ class AdminApp:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Route, answer, and turn every error into its reply."""
+        return await answered(request, self._answer, refuse)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
             return await self._route(request)
         except ConnectionError:
@@ -63,11 +66,6 @@ class AdminApp:
         except OSError as error:
             LOG.warning("admin", path=printable(request.raw_path), why=str(error))
             return refuse(reply_to(error).status, str(error))
-        except Exception as error:
-            LOG.exception("unexpected", path=printable(request.raw_path))
-            if request.writer.output_size > 0:
-                request.protocol.force_close()  # a second head must not land in a body
-            return refuse(reply_to(error).status, "something went wrong here; the log says what")
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         if not self._is_ours(request.headers.get("Host", "")):

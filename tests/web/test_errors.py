@@ -1,0 +1,115 @@
+"""What goes wrong in the mirror itself: it is logged with its traceback, answered with a plain line, and ends nothing else."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from structlog.testing import capture_logs
+
+from omaha_mirror.config import Address
+from omaha_mirror.web.errors import answered, plain
+from omaha_mirror.web.server import Listener
+from tests.support.mirror import PAYLOAD_PATH, Mirror, omaha
+from tests.support.talk import Talk, dial, request
+from tests.web.asking import api_of
+from tests.web.conftest import BODY
+
+CHECK = request("POST", "/v1/update/", body=omaha("request_check_first"))
+SECRET = "what it says is not for machines"
+
+
+def fail(*_: object, **__: object) -> Any:
+    raise RuntimeError(SECRET)
+
+
+def cancelled(*_: object, **__: object) -> Any:
+    """As where the work that somebody waits for is ended by somebody else."""
+    raise asyncio.CancelledError
+
+
+def refused(*_: object, **__: object) -> Any:
+    """As a driver does, whose server is gone."""
+    raise ConnectionRefusedError(SECRET)
+
+
+async def said(talk: Talk, asked: bytes) -> tuple[int, bytes]:
+    await talk.send(asked)
+    answer = await talk.answer()
+    return answer.status, answer.body
+
+
+@pytest.mark.parametrize("trouble", [fail, cancelled, refused])
+async def test_a_check_that_fails_here_is_answered_and_the_connection_goes_on(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, trouble: Callable[..., Any]
+) -> None:
+    async with dial(mirror.address) as talk:
+        with monkeypatch.context() as patch, capture_logs() as logs:
+            patch.setattr(mirror.service, "decide", trouble)
+            status, body = await said(talk, CHECK)
+        assert status == 502
+        assert body == b"something went wrong here; the log says what\n"
+        [line] = [line for line in logs if line["event"] == "unexpected"]
+        assert line["exc_info"].__traceback__ is not None
+        assert (await said(talk, CHECK))[0] == 200
+
+
+@pytest.mark.parametrize("name", ["heard", "refused", "failed", "sent", "served"])
+async def test_what_cannot_be_counted_or_recorded_is_answered_all_the_same(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(mirror.service, name, fail)
+    async with dial(mirror.address) as talk:
+        assert (await said(talk, CHECK))[0] == 200
+        assert await said(talk, request("GET", await mirror.payload())) == (200, BODY)
+        assert (await said(talk, request("GET", "/nothing")))[0] == 404
+        assert (await said(talk, request("POST", "/v1/update/", body=b"<no")))[0] == 400
+
+
+async def test_a_fill_goes_on_though_what_happens_cannot_be_told(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror.service.books, "happened", fail)
+    answer = await mirror.get(PAYLOAD_PATH)
+    assert (answer.status, answer.body) == (200, BODY)
+
+
+async def test_an_error_while_an_error_is_answered_ends_no_other_request(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with dial(mirror.address) as talk, dial(mirror.address) as other:
+        monkeypatch.setattr("omaha_mirror.web.sparing.Sparing.tell", fail)
+        assert (await said(talk, request("GET", "/nothing")))[0] == 502
+        assert (await said(talk, CHECK))[0] == 200
+        assert (await said(other, CHECK))[0] == 200
+
+
+async def test_the_admin_listener_answers_in_json(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api_of(mirror) as api:
+        monkeypatch.setattr(mirror.service.doubts, "channels", fail)
+        answer = await api.ask("GET", "/api/v1/tracks")
+        assert answer.status == 502
+        assert SECRET not in json.loads(answer.body)["error"]
+
+
+async def test_a_body_that_breaks_off_ends_in_a_closed_connection() -> None:
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": "10"})
+        await response.prepare(request)
+        await response.write(b"half")
+        raise RuntimeError(SECRET)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        return await answered(request, answer, plain)
+
+    listener = Listener(handle)
+    [address] = await listener.start([Address("127.0.0.1", 0)])
+    async with dial(address) as talk:
+        await talk.send(request("GET", "/"))
+        assert (await talk.head()).status == 200
+        assert await talk.rest() == b"half"
+    await listener.stop()
