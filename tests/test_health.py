@@ -17,6 +17,7 @@ import pytest
 from omaha_mirror import health
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus, StepStatus
+from omaha_mirror.clock import DAY
 from omaha_mirror.config import Address
 from omaha_mirror.health import (
     Examiner,
@@ -24,6 +25,7 @@ from omaha_mirror.health import (
     Health,
     Room,
     State,
+    clock,
     packages,
     signatures,
     tracks,
@@ -33,6 +35,7 @@ from omaha_mirror.metrics import Metrics
 from omaha_mirror.web.admin.app import AdminApp
 from omaha_mirror.web.admin.health_api import HealthApi
 from omaha_mirror.web.server import Listener
+from tests.support.clock import SetClock
 from tests.support.disks import small_disk
 from tests.support.talk import PATIENCE, ask
 
@@ -305,3 +308,25 @@ async def test_a_scrape_examines_first(tmp_path: Path) -> None:
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert b"\nomaha_mirror_pings_total 0.0\n" in answer.body
     assert room.free is not None
+
+
+@pytest.mark.parametrize(
+    ("told", "state", "words"),
+    [
+        (SetClock(synchronised=True), State.OK, "is right"),
+        (SetClock(), State.OK, "nothing has confirmed it yet: until the time is known no delay"),
+        (SetClock(-56 * 365 * DAY), State.OK, "before this program was made"),
+    ],
+)
+def test_a_clock_that_is_not_sure_is_a_note(told: SetClock, state: State, words: str) -> None:
+    [found] = clock(told)
+    assert (found.name, found.state) == ("clock", state)
+    assert words in found.words
+
+
+def test_a_clock_that_upstream_contradicts_degrades() -> None:
+    told = SetClock(9 * 365 * DAY)
+    told.told(told.right())
+    [found] = clock(told)
+    assert found.state is State.DEGRADED
+    assert "3285 days, 0:00:00 ahead of upstream's" in found.words

@@ -6,19 +6,23 @@ from pathlib import Path
 
 from cryptography import x509
 
+from omaha_mirror.clock import kernel_synchronised
+
 
 def check_certificate(path: Path) -> None:
     """Look at the first certificate of a PEM file: the mirror's own.
 
+    On a clock that is not known to be right its time is not looked at: a wrong one must not stop the start.
+
     Raises:
         OSError: it cannot be read.
-        ValueError: there is none, or its time is over; the message says so.
+        ValueError: there is none, or its time is surely over; the message says so.
     """
     try:
         mine = x509.load_pem_x509_certificates(path.read_bytes())[0]
     except ValueError:
         raise ValueError(f"{path} holds no PEM certificate") from None
-    if mine.not_valid_after_utc < datetime.now(UTC):
+    if mine.not_valid_after_utc < datetime.now(UTC) and kernel_synchronised():
         raise ValueError(
             f"the certificate in {path} ended on {mine.not_valid_after_utc:%Y-%m-%d}: put a new one there"
         )

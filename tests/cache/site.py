@@ -19,6 +19,7 @@ from omaha_mirror.cache import (
     Reader,
     Validator,
 )
+from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.events import Event
 from omaha_mirror.cache.growing import DiskDraft
 from omaha_mirror.cache.prover import HoldBacks, Provers
@@ -51,8 +52,8 @@ class Hold:
 class ScriptedStore(DiskStore):
     """The real store; steps named in `holds` wait, steps named in `failures` raise, and all are noted in `steps`."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, clock: Clock | None = None) -> None:
+        super().__init__(directory, clock)
         self.holds: dict[str, Hold] = {}
         self.failures: dict[str, BaseException] = {}
         self.steps: list[str] = []
@@ -139,9 +140,10 @@ class Site:
     keep: Callable[[str], bool] = lambda _key: False
     provers: Provers = field(default_factory=HoldBacks)
     events: list[Event] = field(default_factory=list)
+    clock: Clock = field(default_factory=MachineClock)
 
     def __post_init__(self) -> None:
-        self.store = ScriptedStore(self.directory)
+        self.store = ScriptedStore(self.directory, self.clock)
         self.ledger = Ledger(self.max_size, 0)
         self.cache = Cache(
             self.store,
@@ -153,6 +155,7 @@ class Site:
             when_abandoned=self.when_abandoned,
             hook=self._hook,
             keep=self.keep,
+            clock=self.clock,
         )
         self._told = asyncio.Event()
 

@@ -24,6 +24,7 @@ from omaha_mirror.cache.upkeep import Outcome, verify
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
 from tests.cache.source import ScriptedSource
+from tests.support.clock import SetClock
 
 SIZE = WINDOW + 3 * 1024 * 1024
 DAY = 86400.0
@@ -493,3 +494,46 @@ def test_several_directories_are_held_together_or_not_at_all(tmp_path: Path) -> 
         assert found is not None
         assert found.holder == Holder(os.getpid(), "127.0.0.1:5")
     both.close()
+
+
+@pytest.mark.parametrize("ahead", [9 * 365 * DAY, -30 * 365 * DAY])
+async def test_nothing_is_swept_by_a_clock_that_is_not_sure(
+    make_site: MakeSite, ahead: float
+) -> None:
+    clock = SetClock(ahead)
+    site = await make_site(clock=clock)
+    paths = {name: site.store.quarantine / f"{name}.1" for name in ("aa11aa", "bb22bb", "cc33cc")}
+    ages = {"aa11aa": 8 * DAY, "bb22bb": 6 * DAY, "cc33cc": -9 * 365 * DAY}
+    for name, path in paths.items():
+        path.write_bytes(b"x")
+        os.utime(path, (clock.right() - ages[name],) * 2)
+    assert (await site.cache.gc(dry_run=False)).removed == ()
+    clock.ahead = 0.0
+    clock.told(clock.right())
+    swept = await site.cache.gc(dry_run=False)
+    assert [removed.key for removed in swept.removed] == ["aa11aa"]
+    clock.later += 8 * DAY
+    swept = await site.cache.gc(dry_run=False)
+    assert {removed.key for removed in swept.removed} == {"bb22bb", "cc33cc"}
+
+
+@pytest.mark.parametrize("ahead", [9 * 365 * DAY, -30 * 365 * DAY])
+async def test_a_blob_is_due_again_in_spite_of_a_wrong_clock(
+    make_site: MakeSite, ahead: float
+) -> None:
+    """One that was verified in the future would not be looked at until then."""
+    clock = SetClock(ahead)
+    site = await make_site(clock=clock)
+    key = await have(site, ScriptedSource(os.urandom(1000)))
+    upkeep = Upkeep(site.cache, site.store)
+    scrubber = Scrubber(upkeep, site.cache, lambda _: None)
+    sidecar = site.store.path(key).with_suffix(".json")
+    os.utime(sidecar, (clock.right() + 9 * 365 * DAY,) * 2)
+    [blob] = (await site.cache.contents()).blobs
+    assert scrubber._due_in(blob) > 0
+    clock.ahead = 0.0
+    clock.told(clock.right())
+    assert scrubber._due_in(blob) <= 0
+    await upkeep.verify(key)
+    [blob] = (await site.cache.contents()).blobs
+    assert 0 < scrubber._due_in(blob) <= 7 * DAY

@@ -1,9 +1,13 @@
 """What is remembered of wrong bytes, and for how long."""
 
+from pathlib import Path
+
 import pytest
 
+from omaha_mirror.cache import DiskStore
 from omaha_mirror.cache.verdicts import CONDEMNED_SECONDS, ROUNDS, TAINTED_SECONDS, Verdicts
-from tests.support.clock import StoppedClock
+from omaha_mirror.clock import DAY
+from tests.support.clock import SetClock, StoppedClock
 
 
 @pytest.fixture
@@ -86,3 +90,39 @@ def test_what_is_over_is_forgotten(clock: StoppedClock) -> None:
     clock.now += TAINTED_SECONDS + 1
     verdicts.right("another")
     assert set(verdicts._records) == {"still counted"}
+
+
+@pytest.mark.parametrize("ahead", [9 * 365 * DAY, -30 * 365 * DAY, 3600.0, -3600.0])
+def test_setting_the_clock_neither_opens_nor_lengthens_a_window(ahead: float) -> None:
+    clock = SetClock()
+    verdicts = Verdicts(clock)
+    wrong(verdicts, ROUNDS, leaked=True)
+    clock.ahead = ahead
+    clock.later += TAINTED_SECONDS - 60
+    assert verdicts.tainted("a")
+    assert verdicts.condemned("a")
+    clock.later += 120
+    assert not verdicts.tainted("a")
+    clock.later += CONDEMNED_SECONDS - TAINTED_SECONDS
+    assert verdicts.condemned("a") is None
+
+
+@pytest.mark.parametrize("ahead", [9 * 365 * DAY, -30 * 365 * DAY])
+@pytest.mark.parametrize("wrong_first", [False, True])
+def test_a_mark_holds_over_a_restart_on_a_clock_that_is_not_sure(
+    tmp_path: Path, ahead: float, wrong_first: bool
+) -> None:
+    """Noted by a right clock and read by a wrong one, or the other way round."""
+    right, other = SetClock(synchronised=True), SetClock(ahead)
+    first, second = (other, right) if wrong_first else (right, other)
+    store = DiskStore(tmp_path, first)
+    store.load()
+    store.mark("a")
+    verdicts = Verdicts(second)
+    verdicts.load(DiskStore(tmp_path, second).marks(), {})
+    assert verdicts.tainted("a")
+    second.later += TAINTED_SECONDS + 60
+    assert not verdicts.tainted("a")
+    if wrong_first:
+        [when] = DiskStore(tmp_path, second).marks().values()
+        assert when < second.right(), "it was put down as of when it was first read"

@@ -195,3 +195,23 @@ async def test_the_longest_texts_fit_into_every_index(site: Site) -> None:
     await site.write(replace(ASK, machineid=machineid, alias=alias, address=address), got)
     assert (await site.history(machineid)).machine.alias == alias[:200]
     assert (await rows(site))["transfers"] == 1
+
+
+async def test_what_a_wrong_clock_noted_is_put_down_as_now(site: Site) -> None:
+    """Nine years ahead, or in 1970: the machines, what they were told, what they reported, and what was sent."""
+    later, never = NOW + 9 * 365 * DAY, 60.0
+    asked = [replace(machine(1), time=later), replace(machine(2), time=never)]
+    told = [replace(machine(3), time=NOW - 50 * DAY)]
+    await site.write(*asked, *told, *(event(13, 1, asked=each) for each in (*asked, *told)))
+    await site.write(replace(GOT, time=later), replace(GOT, time=NOW))
+    await store.upkeep(site.database, later, retention=90 * 365 * DAY)
+    await store.redate(site.database, NOW)
+    await store.upkeep(site.database, NOW, retention=60 * DAY)
+    for number, when in ((1, NOW), (2, NOW), (3, NOW - 50 * DAY)):
+        history = await site.history(machine(number).machineid)
+        assert history.machine.last_seen == when
+        assert [stretch.last for stretch in history.stretches] == [when]
+    assert (await rows(site))["transfers"] == 1
+    assert (await rows(site))["census"] == 2
+    await store.upkeep(site.database, NOW + 61 * DAY, retention=60 * DAY)
+    assert (await rows(site))["machines"] == 0

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from omaha_mirror.clock import DAY
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import Forbidden, Unreachable
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from tests.support.clock import SetClock
 from tests.support.upstream import Upstream
+from tests.web.secure import make_certificate
 
 CERTIFICATES = Path(__file__).parent.parent / "data" / "tls"
 
@@ -56,6 +59,39 @@ async def test_a_redirect_from_https_to_http_is_refused(secure: str, upstream: U
     with pytest.raises(Forbidden, match="from https to http"):
         await fetcher.small(f"{secure}/down", limit=10, deadline=10)
     assert upstream.log == []
+    await fetcher.close()
+
+
+@pytest.mark.parametrize(("since", "until"), [(-30, -1), (1, 30)], ids=["over", "not yet"])
+@pytest.mark.parametrize("ahead", [9 * 365 * DAY, -56 * 365 * DAY])
+async def test_a_certificate_that_is_not_valid_now_says_that_the_clock_may_be_wrong(
+    tmp_path: Path, since: int, until: int, ahead: float
+) -> None:
+    path = tmp_path / "mine.pem"
+    make_certificate(path, days=until, since=since)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    async with await asyncio.start_server(_never, "127.0.0.1", 0, ssl=context) as server:
+        origin = f"https://localhost:{server.sockets[0].getsockname()[1]}"
+        settings = HttpSettings(AllowList(origin), ca_file=path)
+        for clock, wrong in ((SetClock(ahead), True), (SetClock(synchronised=True), False)):
+            fetcher = HttpFetcher(settings, clock)
+            with pytest.raises(Unreachable, match="certificate") as failed:
+                await fetcher.small(f"{origin}/x", limit=10, deadline=10)
+            assert ("this machine's clock says" in str(failed.value)) is wrong
+            assert ("timedatectl" in str(failed.value)) is wrong
+            await fetcher.close()
+
+
+async def _never(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def test_another_fault_of_a_certificate_is_not_the_clocks(secure: str) -> None:
+    fetcher = HttpFetcher(HttpSettings(AllowList(secure)), SetClock(-56 * 365 * DAY))
+    with pytest.raises(Unreachable, match="certificate") as failed:
+        await fetcher.small(f"{secure}/x", limit=10, deadline=10)
+    assert "clock" not in str(failed.value)
     await fetcher.close()
 
 

@@ -106,8 +106,8 @@ def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
-def make_certificate(path: Path, kind: str = "ec", days: int = 1) -> int:
-    """Write a key and a certificate for localhost that vouches for itself; its serial number."""
+def make_certificate(path: Path, kind: str = "ec", days: int = 1, since: int = -30) -> int:
+    """Write a key and a certificate for localhost that vouches for itself, from `since` days to `days` days from now; its serial number."""
     key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey = (
         ec.generate_private_key(ec.SECP256R1())
         if kind == "ec"
@@ -116,7 +116,7 @@ def make_certificate(path: Path, kind: str = "ec", days: int = 1) -> int:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     made = (
         x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - timedelta(days=30))
+        .not_valid_before(datetime.now(UTC) + timedelta(days=since))
         .not_valid_after(datetime.now(UTC) + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .sign(key, hashes.SHA256())

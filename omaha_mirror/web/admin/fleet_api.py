@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Literal
@@ -132,7 +131,9 @@ class FleetApi:
         with fleet_is_there():
             history = await find(self._reader, unquote(name), asked.app_id)
         override = self._service.overrides.get(history.machine.track)
-        why = explain(history.machine, history.stretches, history.events, time.time())
+        why = explain(
+            history.machine, history.stretches, history.events, self._service.clock.time()
+        )
         found = MachineHistory(
             machine_info(history.machine),
             tuple(why if override is None else [*why, override.words]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from dataclasses import asdict, dataclass
 
 from aiohttp import web
@@ -89,7 +88,7 @@ class OverviewApi:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._started = time.time()
+        self._started = self._service.clock.time()
 
     def routes(self) -> tuple[Route, ...]:
         """What it answers."""
@@ -101,7 +100,7 @@ class OverviewApi:
     async def _status(self, _: web.BaseRequest) -> web.StreamResponse:
         """How the mirror is, what it serves and what it saves."""
         health = await self._service.examine()
-        reader, now = self._service.register.reader, time.time()
+        reader, now = self._service.register.reader, self._service.clock.time()
         states: dict[str, int] | None = None
         saved: tuple[Saving, ...] | None = None
         trouble = ""

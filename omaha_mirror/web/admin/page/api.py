@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import time
 from urllib.parse import unquote
 
 from aiohttp import web
@@ -87,7 +86,7 @@ class PageApi:
     async def _machines(self, request: web.BaseRequest) -> web.StreamResponse:
         query = machines.query_of(request.query)
         page = await self._reader.machines(query)
-        now = time.time()
+        now = self._service.clock.time()
         last = max(1, -(-page.total // query.per_page))
         return _page(
             request,
@@ -106,7 +105,7 @@ class PageApi:
         history = await self._reader.machine(unquote(name), request.query.get("app"))
         if history is None:
             raise BadRequest("This mirror knows no such machine.", 404)
-        view = machines.machine(history, time.time())
+        view = machines.machine(history, self._service.clock.time())
         return _page(request, "machine.html", machine=view, here=request.path_qs)
 
     async def _fragment(self, request: web.BaseRequest, name: str) -> web.StreamResponse:

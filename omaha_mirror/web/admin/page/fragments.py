@@ -6,12 +6,12 @@ What cannot be told at the moment, because the database or the disk does not ans
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from omaha_mirror.clock import Clock
 from omaha_mirror.fleet import FleetUnavailable, MachineQuery
 from omaha_mirror.fleet.listing import Trait
 from omaha_mirror.service import Service
@@ -71,7 +71,7 @@ class Fragments:
         }
         late = _unavailable(f"there was no answer within {PATIENCE:.0f} seconds")
         self._shared = {
-            name: Shared(partial(_rendered, name, values), FRESH, PATIENCE, late)
+            name: Shared(partial(_rendered, name, values, service.clock), FRESH, PATIENCE, late)
             for name, values in gather.items()
         }
 
@@ -165,9 +165,9 @@ class Fragments:
         return {"troubles": machines.troubles(reported, self._service.books.ended, now, ERRORS)}
 
 
-async def _rendered(name: str, gather: Callable[[float], Awaitable[Values]]) -> str:
+async def _rendered(name: str, gather: Callable[[float], Awaitable[Values]], clock: Clock) -> str:
     try:
-        values = await gather(time.time())
+        values = await gather(clock.time())
     except (FleetUnavailable, OSError) as error:
         return _unavailable(str(error))
     return render(f"parts/{name}.html", **values)
