@@ -10,8 +10,8 @@ from pathlib import Path
 from omaha_mirror.config.certificate import server_context
 from omaha_mirror.web.connection import Connection
 
-RECORD = 16 * 1024
-"""Bytes that are read at a time, as many as a record has: asyncio's default is a buffer of 256 KiB a connection."""
+RECORD = 4 * 1024
+"""Bytes that are read at a time, which is more than a request has: asyncio's default is a buffer of 256 KiB a connection."""
 FAREWELL = 5.0
 """Seconds that a client gets to say good-bye, too."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import structlog
 from aiohttp import web
 
-from omaha_mirror.catalog import Decision, Release, answer
+from omaha_mirror.catalog import Decision, answer
 from omaha_mirror.omaha import (
     AppRequest,
     AppResponse,
@@ -24,6 +24,7 @@ from omaha_mirror.omaha import (
 )
 from omaha_mirror.reports import Heard
 from omaha_mirror.telemetry import printable, tell
+from omaha_mirror.web.answers import Answers
 from omaha_mirror.web.base_url import base_url
 from omaha_mirror.web.body import read_body
 from omaha_mirror.web.mirror import Mirror
@@ -31,7 +32,7 @@ from omaha_mirror.web.remote import host_of
 
 LOG = structlog.get_logger(__name__)
 REMEMBERED = 1000
-"""Addresses whose broken requests were logged: each is logged once. And answers that are kept."""
+"""Addresses whose broken requests were logged: each is logged once."""
 
 Told = Sequence[tuple[AppRequest, Decision | None]]
 
@@ -42,7 +43,7 @@ class UpdateEndpoint:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._complained: set[str] = set()
-        self._answers: dict[tuple[object, ...], tuple[Release | None, bytes]] = {}
+        self._answers = Answers()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer each app of the request, in order; events and pings need nothing but this."""
@@ -69,14 +70,17 @@ class UpdateEndpoint:
         if len(told) != 1:
             return serialise_response(self._answer(told, base))
         [(app, decision)] = told
-        shape = (base, self._mirror.fallback, *_shape(app, decision))
-        known = self._answers.get(shape)
-        if known is None:
-            if len(self._answers) >= REMEMBERED:
-                self._answers.clear()
-            release = decision.release if decision is not None else None
-            known = self._answers[shape] = release, serialise_response(self._answer(told, base))
-        return known[1]
+        shape = (self._mirror.fallback, *_shape(app, decision))
+        known = self._answers.find(shape, base)
+        if known is not None:
+            return known
+        return self._answers.make(
+            shape,
+            base,
+            lambda base: serialise_response(self._answer(told, base)),
+            told=len(app.app_id),
+            owner=decision.release if decision is not None else None,
+        )
 
     async def _decide(self, asked: Request, app: AppRequest) -> Decision | None:
         return await self._mirror.decide(asked, app) if app.update_check is not None else None
