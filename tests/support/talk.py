@@ -53,8 +53,12 @@ class Talk:
         sock.setblocking(False)
         if buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        sock.bind((source, 0))
-        await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
+        try:
+            sock.bind((source, 0))
+            await asyncio.get_running_loop().sock_connect(sock, (address.host, address.port))
+        except BaseException:
+            sock.close()
+            raise
         return cls(sock)
 
     def close(self, *, reset: bool = False) -> None:

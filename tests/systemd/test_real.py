@@ -108,6 +108,8 @@ async def release(_network: None) -> AsyncIterator[Upstream]:
 @pytest.fixture
 async def mirror(machine: Machine, release: Upstream) -> Mirror:
     first: dict[str, object] = {
+        "cache": {"directory": "/var/cache/omaha-mirror"},
+        "state_directory": "/var/lib/omaha-mirror",
         "default_track": "hold",
         "tracks": {"stable": VERSION},
         "upstream": {"omaha_url": None, "release_url": release.origin},
@@ -251,14 +253,15 @@ async def test_the_operators_token_is_a_credential(machine: Machine, mirror: Mir
     assert (await mirror.ask_admin("POST", hold)).status == 401
     assert (await mirror.ask_admin("POST", hold, "another")).status == 401
     assert (await mirror.ask_admin("POST", hold, "a-token-of-the-operator")).status == 200
-    machine.run("omaha-mirror", "fetch", VERSION)
+    await machine.run_beside("omaha-mirror", "fetch", VERSION)
     assert token.read_text() == "a-token-of-the-operator\n"
 
 
 async def test_the_timer_fetches_ahead_of_machines(
     machine: Machine, mirror: Mirror, release: Upstream
 ) -> None:
-    machine.run("omaha-mirror", "cache", "rm", "--yes", PAYLOAD)
+    machine.try_("omaha-mirror", "cache", "rm", PAYLOAD)
+    assert PAYLOAD not in machine.run("omaha-mirror", "cache", "ls")
     machine.run("systemctl", "enable", "--now", "omaha-mirror-fetch@stable.timer")
     assert "omaha-mirror-fetch@stable" in machine.run("systemctl", "list-timers", "--no-pager")
     await machine.run_beside("systemctl", "start", "omaha-mirror-fetch@stable.service")
