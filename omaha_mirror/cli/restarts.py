@@ -44,7 +44,7 @@ class Starts:
         now, starts = time.clock_gettime(time.CLOCK_BOOTTIME), self._read(self._path)
         kept = [start for start in starts if now - WINDOW < start <= now]
         with suppress(OSError):
-            self._path.write_text("".join(f"{start:.3f}\n" for start in (*kept, now)))
+            self._path.write_text("".join(f"{start}\n" for start in (*kept, now)))
         return pause(kept, now)
 
     def end(self) -> None:
