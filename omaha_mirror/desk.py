@@ -104,8 +104,8 @@ class Desk:
         self._forward = forward
         self._clock = clock
 
-    async def decide(self, request: Request, app: AppRequest) -> Decision:
-        """What to tell a machine; asks upstream first where nothing is known yet."""
+    async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
+        """What to tell a machine at an address; asks upstream first where nothing is known yet."""
         rule = self._rule(app.track)
         until = time.monotonic() + FIRST_ANSWER
         decision = self._decide(app, rule)
@@ -114,11 +114,13 @@ class Desk:
                 self._send(_reports(request, app))
             return decision
         if isinstance(rule, Relay):
-            return await self._relayed(request, app, rule)
+            return await self._relayed(request, app, client, rule)
         if isinstance(rule, Follow) and self._upstream is not None:
-            await self._catalog.follow(app.app_id, app.board, app.track, FIRST_ANSWER)
+            await self._catalog.follow(app.app_id, app.board, app.track, FIRST_ANSWER, client)
             decision = self._decide(app, rule)
-        return await self._looked_up(app, rule, decision, until, lambda: self._decide(app, rule))
+        return await self._looked_up(
+            app, client, rule, decision, until, lambda: self._decide(app, rule)
+        )
 
     def preview(self, app: AppRequest) -> Decision | None:
         """What a machine would be told by what is known now; None where upstream itself would answer it.
@@ -152,6 +154,7 @@ class Desk:
     async def _looked_up(
         self,
         app: AppRequest,
+        client: str,
         rule: Rule,
         decision: Decision,
         until: float,
@@ -164,12 +167,16 @@ class Desk:
         if decision.version is None:
             return decision
         wait = until - time.monotonic() if decision.reason is Reason.WARMING else 0.0
-        await self._catalog.look_up(app.app_id, app.board, decision.version, rule, app.oem, wait)
+        await self._catalog.look_up(
+            app.app_id, app.board, decision.version, rule, app.oem, wait, client
+        )
         return decision if decision.release is not None else again()
 
     # Relay
 
-    async def _relayed(self, request: Request, app: AppRequest, rule: Relay) -> Decision:
+    async def _relayed(
+        self, request: Request, app: AppRequest, client: str, rule: Relay
+    ) -> Decision:
         if self._upstream is None:
             return Decision(Reason.NO_UPDATE_UPSTREAM, detail=NO_UPSTREAM)
         try:
@@ -186,7 +193,7 @@ class Desk:
             return self._told(app, rule, self._step(app, relayed), (relayed.reason, relayed.detail))
 
         until = time.monotonic() + FIRST_ANSWER
-        return await self._looked_up(app, rule, again(), until, again)
+        return await self._looked_up(app, client, rule, again(), until, again)
 
     def _step(self, app: AppRequest, relayed: Relayed) -> tuple[Step, ...]:
         """What upstream offers the machine, as far as it is looked up, with the attributes that it was told with."""

@@ -61,7 +61,7 @@ class LocalMirror:
         """Close the file."""
         self._blob.close()
 
-    async def decide(self, request: Request, app: AppRequest) -> Decision:  # noqa: ARG002 (the port's)
+    async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:  # noqa: ARG002 (the port's)
         """Offer the package to a machine, unless its own version is as new, or cannot be read."""
         rule = Pin(self.release.version)
         known = Known(self.release, looked_up=needed_packages(rule, app.oem))
@@ -72,7 +72,13 @@ class LocalMirror:
         """The package by the path that the offer named."""
         return self.release.file(name) if release == self.release.id else None
 
-    async def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:  # noqa: ARG002 (the port's)
+    async def layout_file(
+        self,
+        board: str,  # noqa: ARG002 (the port's)
+        version: str,  # noqa: ARG002
+        name: str,  # noqa: ARG002
+        client: str = "",  # noqa: ARG002
+    ) -> PackageFile | None:
         """There is no release server here."""
         return None
 

@@ -22,6 +22,16 @@ from omaha_mirror.upstream.identity import lasting_id, pseudonym, site_secret
 from omaha_mirror.upstream.omaha import OmahaServer, question
 from omaha_mirror.upstream.outbox import Outbox
 
+CHANNELS = (
+    "alpha",
+    "beta",
+    "edge",
+    "lts",
+    "stable",
+    *(f"lts-{year}" for year in range(2021, 2041)),
+)
+"""Tracks of Flatcar: a machine that names one of them has not made it up."""
+
 
 class Outward:
     """Asks and tells, where there is a server to ask.
@@ -89,7 +99,7 @@ class Outward:
             ask=partial(self._ask, self._server),
             allowed=self._allowed.check,
             app_ids=config.upstream.app_ids,
-            tracks=tuple(config.tracks),
+            tracks=(*config.tracks, *CHANNELS),
             poll_interval=config.upstream.poll_interval,
             hook=self._hook,
         )

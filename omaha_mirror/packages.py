@@ -6,6 +6,7 @@ import os
 import random
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from hashlib import sha256
 
 from omaha_mirror.cache import Cache, Expected, Reader
@@ -122,8 +123,15 @@ class Packages:
             brought = at_hand(wanted, wanted.told, self.holds)
             if brought.release is not None and not brought.lacking:
                 return brought
-        found = await learn(wanted, releases, self.prove, self._clock.stamp(), self.measure)
-        return found if brought is None or found.release is not None else brought
+        found = await learn(
+            wanted, releases, self.prove, self._clock.stamp(), self.measure, self.holds
+        )
+        if brought is None:
+            return found
+        if found.release is None:
+            return brought
+        lacking = {name: brought.lacking.get(name, why) for name, why in found.lacking.items()}
+        return replace(found, lacking=lacking, doubt="")
 
     def _source(self, file: PackageFile) -> UpstreamSource:
         known = (file.sha256 or file.sha1) is not None

@@ -55,9 +55,6 @@ from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.releases import ReleaseServer
 
-FIRST_FILE = 20.0
-"""Seconds that somebody who asks for a release by its version waits for it to be looked up."""
-
 
 class Service:
     """Everything behind the listeners."""
@@ -244,9 +241,9 @@ class Service:
         """See `web.Mirror`."""
         return self.config.upstream.fallback_to_upstream
 
-    async def decide(self, request: Request, app: AppRequest) -> Decision:
+    async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
         """See `web.Mirror`."""
-        return await self._desk.decide(request, app)
+        return await self._desk.decide(request, app, client)
 
     def heard(self, heard: Heard) -> None:
         """See `web.Mirror`."""
@@ -301,23 +298,18 @@ class Service:
         """See `web.Mirror`."""
         self.metrics.refused(error)
 
-    async def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:
+    async def layout_file(
+        self, board: str, version: str, name: str, client: str = ""
+    ) -> PackageFile | None:
         """A package by its path on the release server; learns a pinned release on the first demand."""
         if self.config.release_layout == "off":
             return None
-        found = self.catalog.layout_file(board, version, name)
-        if found is not None:
-            return found
-        oem = name.removeprefix("oem-").removesuffix(".gz") if name.startswith("oem-") else ""
-        for rule in self._pins(version):
-            for app_id in self.config.upstream.app_ids:
-                await self.catalog.look_up(app_id, board, version, rule, oem, FIRST_FILE)
-        return self.catalog.layout_file(board, version, name)
+        pins, app_ids = self._pins(version), self.config.upstream.app_ids
+        return await self.catalog.demanded(board, version, name, pins, app_ids, client)
 
     def _pins(self, version: str) -> list[Pin]:
-        overridden = (override.track for override in self.overrides.all())
-        rules = map(self.rule, (*self.config.tracks, *overridden, ""))
-        return [rule for rule in rules if isinstance(rule, Pin) and rule.version == version]
+        tracks = (*self.config.tracks, *(override.track for override in self.overrides.all()), "")
+        return [r for r in map(self.rule, tracks) if isinstance(r, Pin) and r.version == version]
 
     def _happened(self, event: events.Event) -> None:
         tell(self.books.happened, event)

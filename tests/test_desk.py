@@ -70,7 +70,7 @@ async def test_what_following_takes_of_a_wait_is_not_there_for_the_look_up(
         look_up = mirror.service.catalog.look_up
 
         async def noted(*args: Any) -> None:
-            waits.append(args[-1])
+            waits.append(args[5])
             await look_up(*args)
 
         monkeypatch.setattr(mirror.service.catalog, "look_up", noted)

@@ -6,9 +6,8 @@ A release is settled and on disk before its first offer; another package set is 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,9 @@ from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.following import NOBODY, Following
 from omaha_mirror.catalog.imports import Brought, Imports
 from omaha_mirror.catalog.learn import Wanted
+from omaha_mirror.catalog.lookup import Learn, Lookups
 from omaha_mirror.catalog.model import (
+    OEM_PACKAGES,
     Known,
     PackageFile,
     Release,
@@ -27,7 +28,6 @@ from omaha_mirror.catalog.model import (
     extensions,
     needed_packages,
 )
-from omaha_mirror.catalog.question import RETRY, Question, lasts, settled
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.rules import Follow, Pin, Rule
 from omaha_mirror.catalog.shelf import Shelf
@@ -37,9 +37,10 @@ from omaha_mirror.clock import Clock
 
 MAX_TOLD = 256
 """Releases that upstream once told, and that no track leads to any more: a pin may name one."""
-LOG = logging.getLogger(__name__)
-
-Learn = Callable[[Wanted], Awaitable[Known]]
+FIRST_FILE = 20.0
+"""Seconds that somebody who asks for a release by its version waits for it to be looked up."""
+CONFIRMED = 10.0
+"""Seconds that an operator who asks for news waits for packages to be confirmed."""
 
 
 class Catalog:
@@ -64,15 +65,13 @@ class Catalog:
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
-        self._learn = learn
         self._payload = payload
         self._clock = clock or Clock()
         self._shelf = Shelf(self._clock)
         self._follower = Follower(following, self._learnt, self._clock, rng or random.Random())
         self._imports = Imports()
         self._told: dict[ReleaseKey, Release] = {}
-        self._questions: dict[ReleaseKey, Question] = {}
-        self._asking: dict[ReleaseKey, asyncio.Task[None]] = {}
+        self._lookups = Lookups(learn, self._wanted, self._settle, self._leads, self._clock)
         self._turns = 0
         self._closed = False
         self._writer = Writer(path, self._state)
@@ -84,10 +83,11 @@ class Catalog:
         self._told = {key_of(release): release for release in state.told}
         for item in state.releases:
             if item.current:
-                known = Known(item.release, looked_up=item.looked_up)
+                told = item.key in self._told
+                known = Known(item.release, looked_up=item.looked_up, complete=told)
                 # Nobody would confirm a package that was imported, and has gone: who asks waits for a look.
                 known_now = None if item.imported else known
-                self._questions[item.key] = Question(known_now, set(item.looked_up))
+                self._lookups.restore(item.key, known_now, item.looked_up)
         self._imports.restore(state.imported)
         self._follower.restore(state.channels)
 
@@ -95,9 +95,7 @@ class Catalog:
         """Stop asking upstream, and keep the times of last use."""
         self._closed = True
         await self._follower.close()
-        for task in self._asking.values():
-            task.cancel()
-        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        await self._lookups.close()
         await self._writer.close()
 
     def change(self, following: Following) -> None:
@@ -135,12 +133,10 @@ class Catalog:
 
     def known(self, app_id: str, board: str, version: str) -> Known | None:
         """What is known of a version now, without asking anyone upstream. It counts as a use of its release."""
-        question = self._questions.get(ReleaseKey(app_id, board, version))
-        if question is None or question.known is None:
-            return None
-        if question.known.release is not None:
-            self.offered(question.known.release)
-        return question.known
+        known = self._lookups.known(ReleaseKey(app_id, board, version))
+        if known is not None and known.release is not None:
+            self.offered(known.release)
+        return known
 
     def channels(self) -> list[ChannelStatus]:
         """What upstream said of all that machines asked about, for operators."""
@@ -148,13 +144,12 @@ class Catalog:
         nothing, trouble, now = self._follower.nothing, self._follower.trouble, self._clock.time()
         return [
             status(k, partial(self._known, *k.key[:2]), nothing(k.key), trouble(k.key), now)
-            for k in sorted(self._kept(), key=lambda kept: kept.key)
+            for k in sorted(self._imports.added(self._follower.shown()), key=lambda k: k.key)
         ]
 
     def looked_up(self, release: Release) -> frozenset[str]:
         """The names of extra packages of a release that machines here need."""
-        question = self._questions.get(key_of(release))
-        return frozenset(question.names if question is not None else ())
+        return self._lookups.names(key_of(release))
 
     def _rebase(self) -> None:
         """When the clock became sure, or another one: what was noted before and lies in the future begins now."""
@@ -162,44 +157,50 @@ class Catalog:
         if turns == self._turns:
             return
         self._turns = turns
-        rest = (question.rebase for question in self._questions.values())
-        for rebase in (self._shelf.rebase, self._follower.rebase, self._imports.rebase, *rest):
-            rebase(now)
+        for part in (self._shelf, self._follower, self._imports, self._lookups):
+            part.rebase(now)
         self._told = {key: began(release, now) for key, release in self._told.items()}
         self._writer.save_behind()
 
     def _known(self, app_id: str, board: str, step: Step) -> Known:
-        question = self._questions.get(ReleaseKey(app_id, board, step.version))
-        return (question and question.known) or Known()
+        return self._lookups.known(ReleaseKey(app_id, board, step.version)) or Known()
 
     def _kept(self) -> list[KeptChannel]:
         return self._imports.added(self._follower.kept())
 
     # Asking
 
-    async def follow(self, app_id: str, board: str, track: str, wait: float) -> None:
+    async def follow(
+        self, app_id: str, board: str, track: str, wait: float, client: str = ""
+    ) -> None:
         """Note that a machine asks on a track that is followed; do so at each check.
 
-        Waits, `wait` seconds at most, only while upstream has never answered; learning goes on after that.
+        Waits, `wait` seconds at most, only while upstream has never answered; learning goes on after that. `client` is
+        the address it asks from.
         """
-        await self._follower.follow(ChannelKey(app_id, board, track), wait)
+        await self._follower.follow(ChannelKey(app_id, board, track), wait, client)
 
     async def sync(self, track: str | None = None) -> list[ChannelStatus]:
-        """Ask upstream now for all that is known, or for one track; gives what is known then of what was asked."""
+        """Ask upstream now for all that is known, or for one track; gives what is known then of what was asked.
+
+        Versions with which there was trouble are looked up again.
+        """
         await self._follower.sync(track)
+        asked = [item for item in self._kept() if track in (None, item.key.track)]
+        if tasks := self._lookups.retry(versions(asked)):
+            await asyncio.wait(tasks, timeout=CONFIRMED)
         return [status for status in self.channels() if track in (None, status.track)]
 
     def told(self, *releases: Release) -> None:
         """Remember releases as an Omaha server told them, and begin to settle them."""
         for release in releases:
             key = key_of(release)
-            question = self._questions.setdefault(key, Question())
             if self._told.get(key) != release:
                 self._told[key] = release
-                question.again = 0.0
-            wished = self._in_use(release.app_id, release.board)
-            question.want((), wished, self._clock.boottime())
-            self._begin(key, question, wished)
+                self._lookups.told_anew(key)
+            in_use = self._lookups.in_use(release.app_id, release.board)
+            self._lookups.question(key).want((), in_use)
+            self._lookups.begin(key)
         leading = versions(self._kept())
         spare = sorted((r.learnt, key) for key, r in self._told.items() if key not in leading)
         for _, key in spare[:-MAX_TOLD]:
@@ -215,36 +216,42 @@ class Catalog:
         for item in brought:
             version = key_of(item.release)
             if version not in led:
-                known = Known(replace(item.release, learnt=now), looked_up=item.extras)
-                self._questions[version] = Question(known, set(item.extras))
+                release = replace(item.release, learnt=now)
+                known = Known(release, looked_up=item.extras, complete=True)
+                self._lookups.restore(version, known, item.extras)
                 self._shelf.put(version, known, versions(self._kept()), imported=True)
                 self.told(item.release)
         await self._writer.write()
         return leads
 
     async def look_up(
-        self, app_id: str, board: str, version: str, rule: Rule, oem: str, wait: float
+        self,
+        app_id: str,
+        board: str,
+        version: str,
+        rule: Rule,
+        oem: str,
+        wait: float,
+        client: str = "",
     ) -> None:
         """Learn what a machine needs of a version and is not known or not fresh; one question at a time for all who ask.
 
         Waits only while nothing can be decided, `wait` seconds at most; learning goes on after that. It counts as a
-        use of the release.
+        use of the release. `client` is the address that a machine asks from: it may make its OEM up.
         """
         key = ReleaseKey(app_id, board, version)
-        question = self._questions.setdefault(key, Question())
-        if question.known is not None and question.known.release is not None:
-            self.offered(question.known.release)
+        self.known(app_id, board, version)
         needed = needed_packages(rule, oem)
         own = rule.packages if isinstance(rule, Pin) else ()
-        known = () if key in self._told else self._told.values()
-        wished = needed | extensions(known, app_id, board)
-        question.want(own, wished, self._clock.boottime())
-        deadline = self._clock.boottime() + wait
-        while (task := self._begin(key, question, wished)) is not None:
-            left = deadline - self._clock.boottime()
-            if not question.undecided(needed) or left <= 0:
-                return
-            await asyncio.wait([task], timeout=left)
+        told, now = self._told.get(key), self._clock.boottime()
+        question = self._lookups.question(key)
+        if told is not None:
+            question.want(own, {name for name in needed if told.file(name) is not None})
+        else:
+            sure = extensions(self._told.values(), app_id, board) | (needed & OEM_PACKAGES)
+            in_use = self._lookups.in_use(app_id, board)
+            question.want(own, sure | in_use, needed, client=client, now=now)
+        await self._lookups.wait(key, needed, own, wait, client)
 
     def _learnt(self, releases: tuple[Release, ...]) -> None:
         """A channel leads elsewhere or was walked: its releases are settled before a machine asks for one."""
@@ -252,68 +259,24 @@ class Catalog:
             self.told(*releases)
             self._writer.save_behind()
 
-    def _in_use(self, app_id: str, board: str) -> frozenset[str]:
-        """Extra packages that machines here needed of other versions."""
-        return frozenset(
-            name
-            for key, question in self._questions.items()
-            if key[:2] == (app_id, board) and question.known is not None
-            for name in question.names
-            if (release := question.known.release) is not None and release.file(name) is not None
-        )
+    def _leads(self, key: ReleaseKey) -> bool:
+        return key in versions(self._kept())
 
-    def _begin(
-        self, key: ReleaseKey, question: Question, needed: frozenset[str]
-    ) -> asyncio.Task[None] | None:
-        """The question under way; a new one if that is due; else None."""
-        if self._closed:
-            return None
-        task = self._asking.get(key)
-        if task is not None and not task.done():
-            return task
-        if not question.due(needed, self._clock.boottime()):
-            return None
-        task = self._asking[key] = asyncio.create_task(self._ask(key, question))
-        return task
-
-    async def _ask(self, key: ReleaseKey, question: Question) -> None:
-        question.asked = frozenset(question.names)
-        question.again = self._clock.boottime() + RETRY
-        before = question.known.release if question.known is not None else None
+    def _wanted(self, key: ReleaseKey) -> Wanted:
         told = self._told.get(key)
-        wanted = Wanted(
-            *key,
-            payload=self._payload,
-            extras=tuple(sorted(question.asked)),
-            before=before,
-            told=told,
-            own=frozenset(question.own),
-            imported=told is not None and self._shelf.imported(told.id),
-        )
-        try:
-            found = await self._learn(wanted)
-        except Exception:
-            LOG.exception("looking up %s %s failed; it is tried again", key.board, key.version)
-            return
-        if found.release is None:
-            LOG.warning("%s %s: %s: %s", key.board, key.version, found.reason, found.detail)
-        for name, why in found.lacking.items():
-            LOG.warning("%s %s: %s cannot be had: %s", key.board, key.version, name, why)
-        known = settled(question.known, found)
-        if known.release is not before:
-            for gone in self._shelf.put(key, known, versions(self._kept())):
-                self._questions.pop(gone, None)
-            await self._writer.save()
-        question.known = known
-        question.again = self._clock.boottime() + lasts(found)
-        if self._told.get(key) is not told:
-            await self._ask(key, question)
+        imported = told is not None and self._shelf.imported(told.id)
+        return Wanted(*key, payload=self._payload, told=told, imported=imported)
+
+    async def _settle(self, key: ReleaseKey, known: Known) -> None:
+        for gone in self._shelf.put(key, known, versions(self._kept())):
+            self._lookups.forget(gone)
+        await self._writer.save()
 
     def _state(self) -> State:
         return State(
             tuple(self._shelf.kept()),
             tuple(self._told.values()),
-            tuple(self._follower.kept()),
+            tuple(self._follower.lasting()),
             tuple(self._imports.kept()),
         )
 
@@ -334,6 +297,25 @@ class Catalog:
     def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:
         """A package by its path on the release server: of the newest release that has it."""
         return self._shelf.layout_file(board, version, name)
+
+    async def demanded(
+        self,
+        board: str,
+        version: str,
+        name: str,
+        pins: Sequence[Pin],
+        app_ids: Iterable[str],
+        client: str,
+    ) -> PackageFile | None:
+        """The same; where it is not known, a version that these pins name is looked up for a client at an address."""
+        found = self.layout_file(board, version, name)
+        if found is not None or not pins:
+            return found
+        oem = name.removeprefix("oem-").removesuffix(".gz") if name.startswith("oem-") else ""
+        for app_id in app_ids:
+            for pin in pins:
+                await self.look_up(app_id, board, version, pin, oem, FIRST_FILE, client)
+        return self.layout_file(board, version, name)
 
     def changed_recently(self, board: str, version: str, name: str) -> bool:
         """Whether a release server's path got another digest within a day."""

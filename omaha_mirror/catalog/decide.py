@@ -152,10 +152,11 @@ def _availability(app: AppRequest, rule: Rule, known: Known) -> Decision:
     if known.release is None:
         return _no(known.reason, known.detail)
     needed = needed_packages(rule, app.oem)
-    if unasked := needed - known.looked_up:
+    own = rule.packages if isinstance(rule, Pin) else ()
+    if unasked := known.unasked(needed, own):
         return _no(Reason.WARMING, ", ".join(sorted(unasked)))
     lacking = {name: known.lacking[name] for name in needed if name in known.lacking}
-    for name in rule.packages if isinstance(rule, Pin) else ():
+    for name in own:
         if known.release.file(name) is None:
             lacking.setdefault(name, "upstream has no such file")
     if lacking:

@@ -4,14 +4,14 @@
   one after each poll that found something: what is a floor can change. Polls in between ask as the newest version.
 - A channel that no machine asked about since upstream last answered is not polled, unless upstream waits for us to
   reach something; the next machine starts that again, and is answered from what is known.
-- One question at a time for a channel, few at once over all, about few channels: machines can name any track.
+- One question at a time for a channel, few at once over all, about few channels: machines can name any track. Of those
+  that upstream is not known to have few are asked about, and none keeps another waiting for long.
 - An outage is asked into again soon and then ever less often. What was cut short goes on where it was.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -30,19 +30,20 @@ from omaha_mirror.catalog.news import (
     Recovered,
     log,
 )
-from omaha_mirror.catalog.read import Policy, Told, Unusable, read_told
+from omaha_mirror.catalog.read import Told, Unusable, read_told
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.roster import MAX_LEARNT, Followed, Roster
+from omaha_mirror.catalog.turns import Turns
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.clock import Clock
 from omaha_mirror.upstream.errors import BadAnswer, Forbidden, TooLarge, UpstreamError
 
 AT_ONCE = 4
 """Questions under way over all channels."""
-HOUR = 3600.0
-"""Seconds that "there is nothing" is believed of a track that is not configured."""
-DAY = 24 * HOUR
+DAY = 24 * 3600.0
 FIRST_RETRY = 30.0
+SHOWN = 16
+"""Channels that operators see although upstream never led anywhere on them and the config does not name them."""
 _NOT_TRUSTED = (Unusable, BadAnswer, TooLarge, Forbidden)
 
 
@@ -68,16 +69,14 @@ class Follower:
         self._clock = clock
         self._rng = rng
         self._line = asyncio.Semaphore(AT_ONCE)
+        self._turns = Turns(clock)
         self._syncing: set[asyncio.Task[float]] = set()
         self._closed = False
 
     def restore(self, kept: Iterable[KeptChannel]) -> None:
         """Take up what was known, before anything is asked; the channels used last if there are too many."""
-        for item in sorted(kept, key=lambda item: item.asked, reverse=True):
-            followed = self._roster.add(item.key, -math.inf)
-            if followed is not None:
-                followed.channel, followed.asked = item.channel, item.asked
-                followed.heard = self._clock.boottime() - self._clock.age(item.asked)
+        now, age = self._clock.boottime(), self._clock.age
+        self._roster.restore(kept, lambda then: now - age(then))
 
     def change(self, plan: Following) -> None:
         """Follow by another plan from now on; intervals that have begun end as they were meant to."""
@@ -96,11 +95,17 @@ class Follower:
         for task in (*tasks, *self._syncing):
             task.cancel()
         await asyncio.gather(*tasks, *self._syncing, return_exceptions=True)
+        await self._turns.close()
 
-    async def follow(self, key: ChannelKey, wait: float) -> None:
-        """Note that a machine asks. Waits, `wait` seconds at most, only while upstream has never answered."""
-        followed = self._demand(key)
-        if followed is not None and followed.channel.policy is None:
+    async def follow(self, key: ChannelKey, wait: float, client: str = "") -> None:
+        """Note that a machine asks, from an address.
+
+        Waits, `wait` seconds at most, only while upstream has never answered, and not for one of many made-up tracks.
+        """
+        followed = self._demand(key, client)
+        if followed is None or (self._turns.scarce and self._roster.crowded(followed)):
+            return
+        if followed.channel.policy is None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await followed.rested.wait()
@@ -142,13 +147,23 @@ class Follower:
         """All that were asked about."""
         return [KeptChannel(f.key, f.channel, f.asked) for f in self._roster]
 
+    def shown(self) -> list[KeptChannel]:
+        """Those that operators see: all while those that machines may have made up are few, else without these."""
+        lasting, kept = self.lasting(), self.kept()
+        return kept if len(kept) - len(lasting) <= SHOWN else lasting
+
+    def lasting(self) -> list[KeptChannel]:
+        """Those of them that are worth remembering: not what machines may have made up."""
+        lasts = self._roster.lasts
+        return [KeptChannel(f.key, f.channel, f.asked) for f in self._roster if lasts(f)]
+
     # Asking
 
-    def _demand(self, key: ChannelKey) -> Followed | None:
+    def _demand(self, key: ChannelKey, client: str) -> Followed | None:
         if self._closed:
             return None
         now = self._clock.boottime()
-        followed = self._roster.get(key) or self._roster.add(key, now)
+        followed = self._roster.get(key) or self._roster.add(key, now, client)
         if followed is not None:
             followed.asked, followed.heard, followed.wanted = self._clock.stamp(), now, True
             if not followed.active:
@@ -159,6 +174,8 @@ class Follower:
     async def _run(self, followed: Followed) -> None:
         while followed.wanted or followed.pending:
             followed.wanted = False
+            if not self._roster.lasts(followed):
+                await self._turns.take(followed.client)
             pause = await self._sit(followed)
             followed.wanted |= followed.unreachable
             await self._clock.sleep(pause)
@@ -233,6 +250,7 @@ class Follower:
         old = followed.channel
         new = reduce(lambda channel, walk: merged(channel, walk, now), walks, old)
         followed.channel = new
+        self._roster.grown(followed, self._clock.boottime())
         releases = tuple(offered.release for walk in walks for offered in walk.given)
         if releases or replace(new, answered=old.answered, walked=old.walked) != old:
             self._learnt(releases)
@@ -266,8 +284,4 @@ class Follower:
         if followed.unreachable:
             longer = FIRST_RETRY * 2.0 ** min(followed.failures - 1, 16)
             return min(longer, interval) * self._rng.uniform(0.8, 1.2)
-        channel = followed.channel
-        negative = not channel.offered and channel.policy is not Policy.BUSY
-        if negative and not self._roster.configured(followed.key):
-            interval = max(interval, HOUR)
         return interval * self._rng.uniform(0.9, 1.1)

@@ -5,7 +5,7 @@ Sizes are from HEAD, digests from the manifest, or from sidecars.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from omaha_mirror.catalog.model import Known, PackageFile, Release
@@ -16,10 +16,14 @@ from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
 
 Prove = Callable[[RemotePackage], Awaitable[Digest]]
 """Fetches a package of which no digest is known, and gives its SHA-256. Raises `CannotProve`."""
-
-
 Measure = Callable[[RemotePackage], Awaitable[int]]
 """Fetches a package of which its server tells no size, and gives it in bytes. Raises `CannotProve`, `UpstreamError`."""
+Holds = Callable[[PackageFile], bool]
+"""Whether a package is here, proven."""
+
+
+def _nothing(_: PackageFile) -> bool:
+    return False
 
 
 class CannotProve(Exception):
@@ -46,6 +50,8 @@ class Wanted:
         told: the release as an Omaha server told it.
         own: those of the extras that the operator adds to what upstream told.
         imported: whether the told release came in a bundle.
+        known: what is known of the version already, so that nothing but the extras is asked about; None to ask about
+            all of it.
     """
 
     app_id: str
@@ -57,9 +63,10 @@ class Wanted:
     told: Release | None = None
     own: frozenset[str] = frozenset()
     imported: bool = False
+    known: Known | None = None
 
 
-def at_hand(wanted: Wanted, told: Release, holds: Callable[[PackageFile], bool]) -> Known:
+def at_hand(wanted: Wanted, told: Release, holds: Holds) -> Known:
     """What can be offered of a release that came in a bundle, without asking anyone: what is here, and was proven.
 
     Args:
@@ -70,10 +77,13 @@ def at_hand(wanted: Wanted, told: Release, holds: Callable[[PackageFile], bool])
     if not holds(told.payload):
         why = f"{told.payload.name} is not here any more: import the release again"
         return Known(reason=Reason.INCOMPLETE, detail=why)
-    files = [file for name in wanted.extras if (file := told.file(name)) is not None]
+    before = wanted.known.looked_up if wanted.known is not None else frozenset()
+    names = before.union(wanted.extras)
+    files = [file for name in names if (file := told.file(name)) is not None]
     return Known(
         told,
-        looked_up=frozenset(wanted.extras),
+        looked_up=names,
+        complete=True,
         lacking={file.name: "it did not come in the bundle" for file in files if not holds(file)},
     )
 
@@ -84,80 +94,145 @@ async def learn(
     prove: Prove,
     now: float,
     measure: Measure = cannot_measure,
+    holds: Holds = _nothing,
 ) -> Known:
     """Ask the servers of the packages for everything that an offer needs. Never raises for what upstream does.
 
     An extra package that a manifest does not name is not looked for: a machine gets it as it would without a mirror
-    (flatcar-postinst:150).
+    (flatcar-postinst:150). What is here and proven is not taken back by what a server says of it, or does not.
+
+    Args:
+        wanted: what to learn.
+        server: that has the packages.
+        prove: see there.
+        now: in seconds since the epoch.
+        measure: see there.
+        holds: whether a package is here, proven.
     """
-    fetch = _Fetch(prove, measure)
-    try:
-        release = await _base(wanted, server, fetch, now)
-    except Gone as error:
-        return Known(reason=Reason.NOT_RELEASED, detail=str(error))
-    except Changed as error:
-        return Known(reason=Reason.SIDECAR_DISAGREES, detail=str(error))
-    except (UpstreamError, CannotProve) as error:
-        return Known(reason=Reason.UNREACHABLE, detail=str(error))
-    extras: list[RemotePackage] = []
-    lacking: dict[str, str] = {}
-    wrong: set[str] = set()
-    for name in wanted.extras:
-        named = release.file(name)
-        try:
-            if named is not None:
-                await server.confirm(named.url, named.size, named.sha256)
-            elif wanted.told is None or name in wanted.own:
-                extras.append(await _describe(server, fetch, wanted, name))
-        except (Gone, Changed) as error:
-            if named is not None:
-                lacking[name] = str(error)
-                wrong.add(name)
-        except (UpstreamError, CannotProve) as error:
-            lacking[name] = str(error)
-    return Known(
-        _with(release, extras),
-        looked_up=frozenset(wanted.extras),
-        lacking=lacking,
-        wrong=frozenset(wrong),
-    )
+    return await _Learning(wanted, server, now, _Cache(prove, measure, holds)).run()
 
 
 @dataclass(frozen=True, slots=True)
-class _Fetch:
-    """What is told by nobody, and has to be fetched for."""
+class _Cache:
+    """What is here, and what is told by nobody and has to be fetched for."""
 
-    digest: Prove
-    size: Measure
-
-
-async def _base(wanted: Wanted, server: ReleaseServer, fetch: _Fetch, now: float) -> Release:
-    """The release as told, or of the payload alone."""
-    if wanted.told is None:
-        return _made(wanted, await _describe(server, fetch, wanted, wanted.payload), now)
-    payload = wanted.told.payload
-    await server.confirm(payload.url, payload.size, payload.sha256)
-    return wanted.told
+    prove: Prove
+    measure: Measure
+    holds: Holds
 
 
-async def _describe(
-    server: ReleaseServer, fetch: _Fetch, wanted: Wanted, name: str
-) -> RemotePackage:
-    found = await server.describe(wanted.board, wanted.version, name)
-    old = wanted.before.file(found.name) if wanted.before is not None else None
-    if found.size is None:
-        same = old is not None and old.url == found.url and old.sha256 == found.sha256
-        size = old.size if old is not None and same else await fetch.size(found)
-        found = replace(found, size=size)
-    if found.sha256 is None:
-        found = replace(found, sha256=_proven_before(old, found) or await fetch.digest(found))
-    return found
+class _Learning:
+    """One look-up; see `learn`."""
+
+    def __init__(self, wanted: Wanted, server: ReleaseServer, now: float, cache: _Cache) -> None:
+        self._wanted = wanted
+        self._server = server
+        self._now = now
+        self._cache = cache
+        self._doubts: list[str] = []
+
+    async def run(self) -> Known:
+        known = self._wanted.known
+        try:
+            release = await self._base() if known is None else known.release
+        except Gone as error:
+            return Known(reason=Reason.NOT_RELEASED, detail=str(error))
+        except Changed as error:
+            return Known(reason=Reason.SIDECAR_DISAGREES, detail=str(error))
+        except (UpstreamError, CannotProve) as error:
+            return Known(reason=Reason.UNREACHABLE, detail=str(error))
+        if release is None:
+            raise ValueError("names are looked up of a release that is known, and of no other")
+        return await self._with_extras(known or Known(), release)
+
+    async def _with_extras(self, known: Known, release: Release) -> Known:
+        extras: list[RemotePackage] = []
+        lacking: dict[str, str] = {}
+        wrong: set[str] = set()
+        wanted = self._wanted
+        for name in wanted.extras:
+            named = release.file(name)
+            try:
+                if named is not None:
+                    await self._confirm(named)
+                elif wanted.told is None or name in wanted.own:
+                    extras.append(await self._describe(name))
+            except (Gone, Changed) as error:
+                if named is not None:
+                    lacking[name] = str(error)
+                    wrong.add(name)
+            except (UpstreamError, CannotProve) as error:
+                lacking[name] = str(error)
+        asked = frozenset(wanted.extras)
+        return Known(
+            self._with(release, extras),
+            looked_up=known.looked_up | asked,
+            lacking={**_without(known.lacking, asked), **lacking},
+            wrong=known.wrong - asked | wrong,
+            complete=wanted.told is not None,
+            doubt="; ".join(self._doubts) or known.doubt,
+        )
+
+    def _with(self, release: Release, extras: Sequence[RemotePackage]) -> Release:
+        """The release with more packages: behind those that it was told with, else all of them by name."""
+        packages = [_package(extra, required=False) for extra in extras]
+        more = release.with_packages(packages, {extra.name: extra.url for extra in extras})
+        if self._wanted.told is not None or not extras:
+            return more
+        payload, *rest = more.manifest.packages
+        ordered = (payload, *sorted(rest, key=lambda package: package.name))
+        manifest = replace(more.manifest, packages=ordered)
+        return replace(more, check=replace(more.check, manifests=(manifest,)))
+
+    async def _base(self) -> Release:
+        """The release as told, or of the payload alone."""
+        told = self._wanted.told
+        if told is None:
+            return _made(self._wanted, await self._describe(self._wanted.payload), self._now)
+        await self._confirm(told.payload)
+        return told
+
+    async def _confirm(self, file: PackageFile) -> None:
+        """Ask for a file that a manifest names; of one that is here it is only noted that it could not be confirmed."""
+        try:
+            await self._server.confirm(file.url, file.size, file.sha256)
+        except UpstreamError as error:
+            if not self._cache.holds(file):
+                raise
+            self._doubts.append(str(error))
+
+    async def _describe(self, name: str) -> RemotePackage:
+        """A file as the release server describes it; one that is here stays what it is unless a sidecar names another."""
+        wanted = self._wanted
+        old = wanted.before.file(name) if wanted.before is not None else None
+        held = old if old is not None and old.sha256 and self._cache.holds(old) else None
+        try:
+            found = await self._server.describe(wanted.board, wanted.version, name)
+        except UpstreamError as error:
+            if held is None:
+                raise
+            return self._as_before(held, str(error))
+        if held is not None and found.sha256 in (None, held.sha256) and found.size != held.size:
+            return self._as_before(held, f"another length ({found.url})" if found.size else "")
+        if found.size is None:
+            same = old is not None and (old.url, old.sha256) == (found.url, found.sha256)
+            size = old.size if old is not None and same else await self._cache.measure(found)
+            found = replace(found, size=size)
+        if found.sha256 is None:
+            same = old is not None and (old.url, old.size) == (found.url, found.size)
+            # Nothing but address and size could tell that a file is another one than was fetched before.
+            digest = old.sha256 if old is not None and same else None
+            found = replace(found, sha256=digest or await self._cache.prove(found))
+        return found
+
+    def _as_before(self, held: PackageFile, why: str) -> RemotePackage:
+        if why:
+            self._doubts.append(why)
+        return RemotePackage(held.name, held.url, held.size, held.sha256)
 
 
-def _proven_before(old: PackageFile | None, found: RemotePackage) -> Digest | None:
-    """The digest that an earlier fetch gave: nothing but address and size could tell that a file is another one."""
-    same = old is not None and (old.url, old.size) == (found.url, found.size)
-    return old.sha256 if old is not None and same else None
+def _without(lacking: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
+    return {name: why for name, why in lacking.items() if name not in names}
 
 
 def _made(wanted: Wanted, payload: RemotePackage, now: float) -> Release:
@@ -177,11 +252,6 @@ def _made(wanted: Wanted, payload: RemotePackage, now: float) -> Release:
         urls={payload.name: payload.url},
         learnt=now,
     )
-
-
-def _with(release: Release, extras: Sequence[RemotePackage]) -> Release:
-    packages = [_package(extra, required=False) for extra in extras]
-    return release.with_packages(packages, {extra.name: extra.url for extra in extras})
 
 
 def _package(found: RemotePackage, *, required: bool) -> Package:

@@ -15,6 +15,16 @@ from omaha_mirror.omaha import Digest, Manifest, Package, UpdateCheck
 BOARDS = ("amd64-usr", "arm64-usr")
 OEM = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)
 
+OEM_PACKAGES = frozenset(
+    f"oem-{oem}.gz"
+    for oem in (
+        *("akamai", "ami", "azure", "brightbox", "cloudsigma", "cloudstack", "digitalocean"),
+        *("exoscale", "gce", "hetzner", "hyperv", "kubevirt", "nutanix", "openstack", "packet"),
+        *("proxmoxve", "qemu", "scaleway", "stackit", "vagrant", "virtualbox", "vmware"),
+    )
+)
+"""Packages of Flatcar's own OEM ids: a machine that names one of them has not made it up."""
+
 
 @dataclass(frozen=True, slots=True)
 class PackageFile:
@@ -111,6 +121,8 @@ class Known:
         looked_up: names of extra packages that upstream was asked about, whether it has them or not.
         lacking: those of them that cannot be had though they belong to it, or of which upstream could not say, and why.
         wrong: those of the lacking that upstream says are gone, or other than the manifest has them.
+        complete: whether the manifest is upstream's own, which names all that there is.
+        doubt: why upstream could not confirm what is here and proven, and stays offered; empty if it could.
     """
 
     release: Release | None = None
@@ -119,6 +131,21 @@ class Known:
     looked_up: frozenset[str] = frozenset()
     lacking: Mapping[str, str] = field(default_factory=dict)
     wrong: frozenset[str] = frozenset()
+    complete: bool = field(default=False, compare=False)
+    doubt: str = ""
+
+    def unasked(self, needed: Iterable[str], own: Iterable[str] = ()) -> frozenset[str]:
+        """Those of the packages of which it is not known whether there are any.
+
+        Args:
+            needed: names.
+            own: those of them that an operator adds to a manifest.
+        """
+        unasked = {*needed} - self.looked_up
+        if self.complete and self.release is not None:
+            of_it = {file.name for file in self.release.files}
+            unasked &= {*own, *of_it}
+        return frozenset(unasked)
 
 
 @dataclass(frozen=True, slots=True)

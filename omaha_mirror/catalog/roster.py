@@ -1,22 +1,26 @@
 """Which channels are followed: machines can name any track, so those that are not configured are bounded.
 
-When there is no room, one that no machine asked about for an hour makes it.
+A channel counts as known when upstream led somewhere on it once. Those of which it never did are held apart from those,
+and take nobody's place: one more puts the oldest aside, of the client that named most. A known one makes room when no
+machine asked about it for an hour, or when it is one of many that one client brought.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from omaha_mirror.catalog.channel import Channel, ChannelKey
+from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.following import Following
 from omaha_mirror.catalog.model import BOARDS
 from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.catalog.turns import FEW, surplus
 from omaha_mirror.catalog.walk import Walk
 
 MAX_LEARNT = 64
-"""Channels that are followed although their track is not configured."""
+"""Channels that are followed although their track is not configured: so many known ones, and as many others."""
 MAX_TRACK = 128
 """Characters in the name of a track."""
 UNUSED = 3600.0
@@ -29,6 +33,7 @@ class Followed:
 
     Attributes:
         key: which one.
+        client: the address that named it first.
         channel: what is known of it.
         asked: when a machine last asked, in seconds since the epoch.
         heard: the same by the clock's `boottime`.
@@ -44,6 +49,7 @@ class Followed:
     """
 
     key: ChannelKey
+    client: str = ""
     channel: Channel = field(default_factory=Channel)
     asked: float = 0.0
     heard: float = 0.0
@@ -64,6 +70,11 @@ class Followed:
     def active(self) -> bool:
         """Whether it is asked about again without a machine."""
         return self.task is not None and not self.task.done()
+
+    @property
+    def known(self) -> bool:
+        """Whether upstream leads somewhere on it, or did."""
+        return bool(self.channel.steps) or (self.walk is not None and bool(self.walk.given))
 
     @property
     def pending(self) -> bool:
@@ -90,40 +101,91 @@ class Roster:
         """One that is followed already."""
         return self._followed.get(key)
 
-    def add(self, key: ChannelKey, now: float) -> Followed | None:
+    def restore(self, kept: Iterable[KeptChannel], heard: Callable[[float], float]) -> None:
+        """Take up what is worth it of what was known: configured channels, and the known ones used last.
+
+        Args:
+            kept: what was known.
+            heard: gives a time since the epoch by `boottime`.
+        """
+        room = MAX_LEARNT
+        for item in sorted(kept, key=lambda item: item.asked, reverse=True):
+            followed = Followed(item.key, channel=item.channel, asked=item.asked)
+            followed.heard = heard(item.asked)
+            if not self._possible(item.key):
+                continue
+            if not self.configured(item.key):
+                if not followed.known or not room:
+                    continue
+                room -= 1
+            self._followed[item.key] = followed
+
+    def add(self, key: ChannelKey, now: float, client: str = "") -> Followed | None:
         """One more, or None if there is no room at `now`, by `boottime`."""
-        if not self.room(key, now):
+        if not self.room(key, now, client):
             return None
-        if not (self.configured(key) or self._free()):
-            self._forget(self._idlest(now))
-        followed = self._followed[key] = Followed(key)
+        if not self.configured(key):
+            unknown = [followed for followed in self._learnt() if not followed.known]
+            if len(unknown) >= MAX_LEARNT:
+                self._forget(_surplus(unknown))
+        followed = self._followed[key] = Followed(key, client)
         return followed
 
-    def room(self, key: ChannelKey, now: float) -> bool:
+    def room(self, key: ChannelKey, now: float, client: str = "") -> bool:
         """Whether one more can be followed."""
-        known = key.app_id in self.plan.app_ids and key.board in BOARDS
-        if not known or len(key.track) > MAX_TRACK:
+        if not self._possible(key):
             return False
-        return self.configured(key) or self._free() or self._idlest(now) is not None
+        return self.configured(key) or self._may_go(now, client) is not None or self._free() > 0
+
+    def grown(self, followed: Followed, now: float) -> None:
+        """Told when one may have become known: where those are too many, another makes room."""
+        if not self.configured(followed.key) and followed.known and self._free() < 0:
+            self._forget(self._may_go(now, followed.client, but=followed))
 
     def configured(self, key: ChannelKey) -> bool:
         """Whether its track is named in the config."""
         return key.track in self.plan.tracks
 
-    def _free(self) -> bool:
-        return sum(not self.configured(key) for key in self._followed) < MAX_LEARNT
+    def lasts(self, followed: Followed) -> bool:
+        """Whether it is worth remembering, and showing where names are bounded."""
+        return followed.known or self.configured(followed.key)
 
-    def _idlest(self, now: float) -> Followed | None:
-        """The one that was unused longest of those that may make room."""
-        idle = (
-            followed
-            for followed in self
-            if not self.configured(followed.key) and followed.heard < now - UNUSED
-        )
-        return min(idle, key=lambda followed: followed.heard, default=None)
+    def crowded(self, followed: Followed) -> bool:
+        """Whether it is one of many of which upstream knows nothing, and that one client named."""
+        alike = (f for f in self if f.client == followed.client and not self.lasts(f))
+        return not self.lasts(followed) and sum(1 for _ in alike) > FEW
+
+    def _possible(self, key: ChannelKey) -> bool:
+        known = key.app_id in self.plan.app_ids and key.board in BOARDS
+        return known and len(key.track) <= MAX_TRACK
+
+    def _learnt(self) -> list[Followed]:
+        return [followed for followed in self if not self.configured(followed.key)]
+
+    def _free(self) -> int:
+        return MAX_LEARNT - sum(followed.known for followed in self._learnt())
+
+    def _may_go(self, now: float, client: str, but: Followed | None = None) -> Followed | None:
+        """Which known one makes room for one more of a client, or for `but`."""
+        known = [followed for followed in self._learnt() if followed.known and followed is not but]
+        known.sort(key=lambda followed: followed.heard)
+        if known and known[0].heard < now - UNUSED:
+            return known[0]
+        held = Counter(followed.client for followed in known)
+        most = _surplus(known) if known else None
+        if most is None or held[most.client] <= 1:
+            return None
+        if most.client == client or held[most.client] > held[client] + 1:
+            return most
+        return None
 
     def _forget(self, followed: Followed | None) -> None:
         if followed is not None:
             del self._followed[followed.key]
             if followed.task is not None:
                 followed.task.cancel()
+            followed.rested.set()
+
+
+def _surplus(channels: Iterable[Followed]) -> Followed:
+    return surplus({followed: followed.client for followed in channels})

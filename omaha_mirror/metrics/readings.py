@@ -1,6 +1,6 @@
 """What is looked up when somebody asks for the metrics: each is declared here with what it says, and nowhere else.
 
-There is a series for each track that the catalog keeps: those of the config, and a bounded number of learnt ones.
+There is a series for each track that the catalog shows: those of the config, and a bounded number of learnt ones.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ class Mirror(Protocol):
     def fallback(self) -> bool:
         """Whether machines are told upstream's own address as well."""
 
-    async def decide(self, request: Request, app: AppRequest) -> Decision:
-        """What to tell a machine. Never raises for what a machine or an upstream says."""
+    async def decide(self, request: Request, app: AppRequest, client: str) -> Decision:
+        """What to tell a machine that asks from an address. Never raises for what a machine or an upstream says."""
 
     def heard(self, heard: Heard) -> None:
         """Told of each application of each request, once it can be answered; waits for nothing."""
@@ -32,8 +32,10 @@ class Mirror(Protocol):
     def package(self, release: str, name: str) -> PackageFile | None:
         """A package by the path that an offer named."""
 
-    async def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:
-        """A package by its path on the release server."""
+    async def layout_file(
+        self, board: str, version: str, name: str, client: str
+    ) -> PackageFile | None:
+        """A package by its path on the release server, for a client at an address."""
 
     def changed_recently(self, board: str, version: str, name: str) -> bool:
         """Whether such a path got other bytes within a day."""

@@ -21,6 +21,7 @@ from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
 from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.package import send_package
 from omaha_mirror.web.remote import host_of, unproxied
+from omaha_mirror.web.shares import share_of
 from omaha_mirror.web.sparing import Sparing
 from omaha_mirror.web.update import UpdateEndpoint
 
@@ -145,7 +146,8 @@ class PublicApp:
         self, request: web.BaseRequest, board: str, version: str, name: str
     ) -> web.StreamResponse:
         self._admit(request)
-        file = await self._mirror.layout_file(board, version, name.removesuffix(SIDECAR))
+        client = share_of(request.remote or "")
+        file = await self._mirror.layout_file(board, version, name.removesuffix(SIDECAR), client)
         if file is None or (name.endswith(SIDECAR) and file.sha256 is None):
             raise BadRequest(f"{board}/{version}/{name} is not offered here", 404)
         if name.endswith(SIDECAR) and file.sha256 is not None:

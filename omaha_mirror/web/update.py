@@ -29,6 +29,7 @@ from omaha_mirror.web.base_url import base_url
 from omaha_mirror.web.body import read_body
 from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.remote import host_of
+from omaha_mirror.web.shares import share_of
 
 LOG = structlog.get_logger(__name__)
 REMEMBERED = 1000
@@ -55,10 +56,11 @@ class UpdateEndpoint:
         except OmahaError as error:
             self._complain(request.remote or "", str(error))
             raise
-        decisions = await asyncio.gather(*(self._decide(asked, app) for app in asked.apps))
+        remote = request.remote or ""
+        client = share_of(remote)
+        decisions = await asyncio.gather(*(self._decide(asked, app, client) for app in asked.apps))
         told = list(zip(asked.apps, decisions, strict=True))
         answer = web.Response(body=self._serialised(told, base), content_type="text/xml")
-        remote = request.remote or ""
         for app, decision in told:
             heard = Heard(asked, app, decision, remote)
             tell(self._mirror.heard, heard)
@@ -82,8 +84,10 @@ class UpdateEndpoint:
             owner=decision.release if decision is not None else None,
         )
 
-    async def _decide(self, asked: Request, app: AppRequest) -> Decision | None:
-        return await self._mirror.decide(asked, app) if app.update_check is not None else None
+    async def _decide(self, asked: Request, app: AppRequest, client: str) -> Decision | None:
+        if app.update_check is None:
+            return None
+        return await self._mirror.decide(asked, app, client)
 
     def _answer(self, told: Told, base: str) -> Response:
         releases = {

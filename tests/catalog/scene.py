@@ -1,6 +1,5 @@
 """A catalog before a scripted release server, and a clock that can be put forward."""
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from omaha_mirror.catalog import (
     CannotProve,
     Catalog,
     Known,
+    PackageFile,
     Pin,
     Reason,
     Release,
@@ -92,6 +92,7 @@ class Site:
         self.clock = clock
         self.asked: list[Wanted] = []
         self.proven: list[str] = []
+        self.held: set[Digest | None] = set()
         self.open: list[Catalog] = []
         self.fetcher = HttpFetcher(HttpSettings(AllowList(upstream.origin)))
         self._server = ReleaseServer(self.fetcher, upstream.origin)
@@ -112,7 +113,10 @@ class Site:
 
     async def learn(self, wanted: Wanted) -> Known:
         self.asked.append(wanted)
-        return await learn(wanted, self._server, self.prove, self.clock.time())
+        return await learn(wanted, self._server, self.prove, self.clock.time(), holds=self.holds)
+
+    def holds(self, file: PackageFile) -> bool:
+        return file.sha256 in self.held
 
     async def prove(self, package: RemotePackage) -> Digest:
         self.proven.append(package.name)
@@ -151,7 +155,7 @@ async def offered(catalog: Catalog, oem: str = "", rule: Pin = PIN) -> Release:
 
 async def quiet(catalog: Catalog) -> None:
     """Wait for the questions under way; a look-up does so only while nothing can be decided."""
-    await asyncio.gather(*catalog._asking.values())
+    await catalog._lookups.quiet()
 
 
 def reason(known: Known | None, oem: str = "", rule: Pin = PIN) -> Reason:

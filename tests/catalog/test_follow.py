@@ -15,6 +15,7 @@ from omaha_mirror.catalog.follow import AT_ONCE, FIRST_RETRY, Follower
 from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
 from omaha_mirror.catalog.news import Failed, FollowEvent, Learnt, NothingOffered, Recovered
 from omaha_mirror.catalog.roster import MAX_LEARNT, MAX_TRACK
+from omaha_mirror.catalog.turns import EVERY
 from omaha_mirror.omaha import AppResponse, AppStatus, Response, UpdateCheck, UpdateStatus, Version
 from omaha_mirror.upstream.errors import BadAnswer, Unreachable
 from tests.catalog.scene import APP, BOARD, DAY, HOUR, release
@@ -139,9 +140,11 @@ class Scene:
     def another(self) -> Follower:
         return Follower(self.plan, self.learnt.append, self.clock, random.Random(1))
 
-    async def ask(self, key: ChannelKey = STABLE, wait: float = 30.0) -> tuple[str, ...]:
+    async def ask(
+        self, key: ChannelKey = STABLE, wait: float = 30.0, client: str = ""
+    ) -> tuple[str, ...]:
         """A machine asks; the steps that are offered then."""
-        await self.follower.follow(key, wait)
+        await self.follower.follow(key, wait, client)
         return self.steps(key)
 
     def steps(self, key: ChannelKey = STABLE) -> tuple[str, ...]:
@@ -156,6 +159,11 @@ class Scene:
     async def quiet(self) -> None:
         """Until all who follow are asleep or have ended."""
         await until(lambda: self.clock.asleep == sum(f.active for f in self.follower._roster))
+
+    async def quiet_but_for_turns(self) -> None:
+        """Until all are asleep, have ended, or wait for a turn that comes with time."""
+        for _ in range(1000):
+            await asyncio.sleep(0)
 
     async def later(self, seconds: float) -> list[str]:
         """Let time pass; the versions that upstream was asked as."""
@@ -398,7 +406,7 @@ async def test_a_refused_answer_changes_nothing_is_counted_and_said_once(
         (None, Reason.REFUSED),
     ],
 )
-async def test_that_there_is_nothing_is_believed_for_an_hour_or_an_interval_where_configured(
+async def test_that_there_is_nothing_is_believed_for_an_interval(
     scene: Scene, name: str, status: AppStatus | None, reason: Reason
 ) -> None:
     key = track(name)
@@ -410,12 +418,11 @@ async def test_that_there_is_nothing_is_believed_for_an_hour_or_an_interval_wher
     assert await scene.ask(key) == ()
     assert scene.reason(key) is reason
     scene.server.took()
-    believed = POLL if name == "stable" else HOUR
-    assert await scene.later_asked(0.89 * believed, key) == []
+    assert await scene.later_asked(0.89 * POLL, key) == []
     scene.server.steps[name] = ["1.0"]
     scene.server.status.clear()
     scene.server.trouble = None
-    assert await scene.later_asked(0.22 * believed, key) == ["0.0.0", "1.0", "1.0"]
+    assert await scene.later_asked(0.22 * POLL, key) == ["0.0.0", "1.0", "1.0"]
     assert scene.steps(key) == ("1.0",)
 
 
@@ -505,30 +512,62 @@ async def test_what_cannot_be_is_never_asked_about(scene: Scene, key: ChannelKey
 
 async def test_made_up_tracks_are_bounded_and_keep_out_no_configured_one(scene: Scene) -> None:
     for i in range(1000):
-        await scene.ask(track(i))
+        await scene.ask(track(i), 0.0)
+    await scene.quiet_but_for_turns()
     assert len(scene.follower.kept()) == MAX_LEARNT
-    assert scene.reason(track(0)) is Reason.NO_UPDATE_UPSTREAM
-    assert scene.reason(track(999)) is Reason.TOO_MANY_TRACKS
-    assert {name for name, _ in scene.server.asked} == {str(i) for i in range(MAX_LEARNT)}
+    assert scene.follower.lasting() == []
+    assert len({name for name, _ in scene.server.asked}) <= MAX_LEARNT
     assert await scene.ask() == ("1.0", "2.0", "3.0")
 
 
-async def test_the_track_unused_longest_makes_room_after_an_hour(scene: Scene) -> None:
+@pytest.mark.parametrize("client", ["10.0.0.1", "10.6.6.6"])
+async def test_a_track_that_upstream_knows_has_its_place_whatever_was_made_up(
+    scene: Scene, client: str
+) -> None:
     scene.server.steps["late"] = ["1.0"]
+    for i in range(2 * MAX_LEARNT):
+        await scene.ask(track(i), 0.0, "10.6.6.6")
+    await scene.quiet_but_for_turns()
+    await scene.ask(track("late"), 0.0, client)
+    await scene.quiet_but_for_turns()
+    scene.clock.advance(EVERY)
+    await until(lambda: scene.steps(track("late")) == ("1.0",))
+    for i in range(2 * MAX_LEARNT):
+        await scene.ask(track(f"more{i}"), 0.0, "10.6.6.6")
+    await scene.quiet_but_for_turns()
+    assert scene.steps(track("late")) == ("1.0",)
+
+
+async def test_of_many_known_tracks_the_one_unused_longest_makes_room_after_an_hour(
+    scene: Scene,
+) -> None:
+    for i in range(MAX_LEARNT + 1):
+        scene.server.steps[str(i)] = ["1.0"]
     for i in range(MAX_LEARNT):
-        await scene.ask(track(i))
+        await scene.ask(track(i), client=f"10.0.0.{i}")
         scene.clock.advance(1)
+    late = track(MAX_LEARNT)
+    assert await scene.ask(late, client="10.1.0.1") == ()
+    assert scene.reason(late) is Reason.TOO_MANY_TRACKS
+    scene.clock.advance(HOUR)
+    assert scene.reason(late) is Reason.WARMING
+    assert await scene.ask(late, client="10.1.0.1") == ("1.0",)
+    kept = [item.key for item in scene.follower.kept()]
+    assert track(0) not in kept
+    assert len(kept) == MAX_LEARNT
+
+
+async def test_who_brought_many_known_tracks_makes_room_for_others(scene: Scene) -> None:
+    for i in range(MAX_LEARNT + 1):
+        scene.server.steps[str(i)] = ["1.0"]
     for i in range(MAX_LEARNT):
-        if i not in (5, 6):
-            await scene.ask(track(i))
-    scene.clock.advance(HOUR - MAX_LEARNT + 3)
-    assert await scene.ask(track("late")) == ()
-    assert scene.reason(track("late")) is Reason.TOO_MANY_TRACKS
-    scene.clock.advance(5)
-    assert scene.reason(track("late")) is Reason.WARMING
-    assert await scene.ask(track("late")) == ("1.0",)
-    assert track(5) not in [item.key for item in scene.follower.kept()]
+        await scene.ask(track(i), client="10.6.6.6")
+        scene.clock.advance(1)
+    late = track(MAX_LEARNT)
+    assert await scene.ask(late, client="10.0.0.1") == ("1.0",)
     assert len(scene.follower.kept()) == MAX_LEARNT
+    assert await scene.ask(track(0), client="10.6.6.6") == ("1.0",)
+    assert scene.steps(late) == ("1.0",)
 
 
 async def test_few_questions_are_under_way_at_once(scene: Scene) -> None:

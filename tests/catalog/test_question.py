@@ -3,7 +3,14 @@
 from dataclasses import replace
 
 from omaha_mirror.catalog import Known, Reason
-from omaha_mirror.catalog.question import FRESH, MAX_NAMES, RETRY, Question, lasts, settled
+from omaha_mirror.catalog.question import (
+    FRESH,
+    LONGEST_RETRY,
+    MAX_NAMES,
+    RETRY,
+    Question,
+    settled,
+)
 from tests.catalog.scene import AZURE as AZURE_BODY
 from tests.catalog.scene import BODY, package, release, with_manifest
 
@@ -13,40 +20,73 @@ DOWN = Known(reason=Reason.UNREACHABLE)
 GONE = Known(reason=Reason.NOT_RELEASED)
 
 
-def test_names_of_machines_are_bounded_and_the_operators_are_not() -> None:
-    question = Question(again=FRESH)
+OLD = Known(release())
+
+
+def test_names_of_machines_are_bounded_and_others_are_not() -> None:
+    question = Question(OLD, again=FRESH)
     for i in range(2 * MAX_NAMES):
-        question.want([], [f"oem-{i}.gz"], now=0.0)
-    assert len(question.names) == MAX_NAMES
-    question.want([AZURE], [AZURE], now=0.0)
-    assert question.names >= {AZURE, "oem-0.gz"}
+        question.want([], [], [f"oem-{i}.gz"], client="10.6.6.6")
+    assert len(question.pending) == MAX_NAMES
+    question.want([AZURE], [AMI])
+    assert question.names == BOTH
     assert question.own == {AZURE}
 
 
-def test_what_the_operator_wants_is_never_left_out() -> None:
-    junk = {f"oem-{i}.gz" for i in range(MAX_NAMES)}
-    question = Question(Known(release()), set(junk))
-    question.want([AZURE], [], now=0.0)
-    question.want([], [AMI], now=0.0)
-    assert question.names == BOTH
+def test_who_sent_most_names_gives_one_up_and_waits() -> None:
+    question = Question(OLD, again=FRESH)
+    question.want([], [], [AZURE], client="10.0.0.1")
+    for i in range(2 * MAX_NAMES):
+        question.want([], [], [f"oem-{i}.gz"], client="10.6.6.6")
+    assert question.next == AZURE
 
 
-def test_made_up_names_make_room_when_it_is_time_to_ask_again() -> None:
-    junk = {f"oem-{i}.gz" for i in range(MAX_NAMES - 2)}
-    known = Known(release(AMI), looked_up=frozenset(junk | BOTH), lacking={AZURE: "503"})
-    question = Question(known, junk | BOTH, again=FRESH)
-    question.want([], ["oem-qemu.gz"], now=FRESH - 1)
-    assert "oem-qemu.gz" not in question.names
-    question.want([], ["oem-qemu.gz"], now=FRESH)
-    assert question.names >= BOTH | {"oem-qemu.gz"}
-    assert not question.names & junk
+def test_of_names_of_one_client_the_newest_comes_first() -> None:
+    question = Question(OLD, again=FRESH)
+    for i in range(2 * MAX_NAMES):
+        question.want([], [], [f"oem-{i}.gz"])
+    question.want([], [], [AZURE])
+    assert question.next == AZURE
 
 
-def test_a_name_without_room_is_no_reason_to_ask() -> None:
-    names = frozenset(f"oem-{i}.gz" for i in range(MAX_NAMES))
-    question = Question(Known(release(), looked_up=names), set(names), names, again=FRESH)
-    question.want([], [AZURE], now=0.0)
-    assert not question.due(frozenset({AZURE}), now=0.0)
+def test_a_name_that_upstream_has_not_is_asked_about_again_after_minutes() -> None:
+    question = Question(OLD, again=FRESH)
+    question.want([], [], [AZURE])
+    found = Known(release(), looked_up=frozenset({AZURE}))
+    question.told(question.after(found), found, [AZURE], 0.0, anew=False)
+    assert not question.due(LONGEST_RETRY - 1)
+    question.want([], [], [AZURE], now=LONGEST_RETRY - 1)
+    assert not question.pending
+    question.want([], [], [AZURE], now=LONGEST_RETRY)
+    assert question.due(LONGEST_RETRY)
+    assert not question.undecided(frozenset({AZURE}))
+
+
+def test_names_that_upstream_has_not_are_bounded_by_who_sent_most() -> None:
+    question = Question(OLD, again=FRESH)
+    for i in range(2 * MAX_NAMES):
+        name = AZURE if i == 0 else f"oem-{i}.gz"
+        question.want([], [], [name], client="10.0.0.1" if i == 0 else "10.6.6.6")
+        assert question.known is not None
+        found = replace(question.known, looked_up=question.known.looked_up | {name})
+        question.told(question.after(found), found, [name], 0.0, anew=False)
+    assert question.known is not None
+    assert question.absent.keys() == question.known.looked_up
+    assert len(question.absent) == MAX_NAMES
+    assert AZURE in question.absent
+
+
+def test_an_answer_is_believed_for_an_hour_and_trouble_for_half_a_minute_and_then_longer() -> None:
+    question = Question()
+    for found, again in [
+        (GONE, RETRY),
+        (GONE, 2 * RETRY),
+        (DOWN, 4 * RETRY),
+        (OLD, FRESH),
+        (replace(OLD, doubt="a page"), RETRY),
+    ]:
+        question.told(question.after(found), found, [], 0.0, anew=True)
+        assert question.again == again
 
 
 def test_trouble_takes_nothing_away() -> None:
@@ -57,7 +97,6 @@ def test_trouble_takes_nothing_away() -> None:
     assert found.release is not None
     assert found.release.id == release(AMI, AZURE).id
     assert found == replace(old, release=found.release)
-    assert lasts(smaller) < FRESH
 
 
 def test_trouble_with_one_package_does_not_keep_another_out() -> None:
@@ -84,7 +123,6 @@ def test_trouble_with_a_package_that_a_manifest_names_does_not_hide_what_was_con
     found = Known(told, looked_up=BOTH, lacking={AMI: "503", AZURE: "503"})
     assert settled(old, found) == replace(found, lacking={AZURE: "503"})
     assert settled(found, found) == found
-    assert lasts(found) == RETRY
 
 
 def test_a_package_that_a_manifest_names_and_upstream_has_not_is_lacking_at_once() -> None:
@@ -92,7 +130,6 @@ def test_a_package_that_a_manifest_names_and_upstream_has_not_is_lacking_at_once
     old = Known(told, looked_up=BOTH)
     found = Known(told, looked_up=BOTH, lacking={AMI: "404"}, wrong=frozenset({AMI}))
     assert settled(old, found) == found
-    assert lasts(found) == FRESH
 
 
 def test_another_package_of_the_same_name_is_not_confirmed_by_the_old_one() -> None:

@@ -92,12 +92,10 @@ class Mirror:
 
     async def settled(self) -> None:
         """Wait for all that is being looked up and written."""
-        while tasks := [
-            task
-            for task in (*self.catalog._asking.values(), *self.catalog._writer._tasks)
-            if not task.done()
-        ]:
+        await self.catalog._lookups.quiet()
+        while tasks := [task for task in self.catalog._writer._tasks if not task.done()]:
             await asyncio.wait(tasks)
+            await self.catalog._lookups.quiet()
 
 
 @pytest.fixture

@@ -1,0 +1,236 @@
+"""Looking versions up: what is known of each, who waits for it, and when upstream is asked again.
+
+One question at a time for a version, for all who ask. What upstream could not say, or has not yet, is asked again by
+itself for as long as the version is in use: a machine that comes later finds it known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
+
+from omaha_mirror.catalog.learn import Wanted
+from omaha_mirror.catalog.model import Known
+from omaha_mirror.catalog.question import FRESH, Question
+from omaha_mirror.catalog.state import ReleaseKey
+from omaha_mirror.catalog.turns import Turns
+from omaha_mirror.clock import Clock
+
+TOGETHER = 4
+"""Names that machines sent, and that are looked up with a version where nobody waits for a turn."""
+LOG = logging.getLogger(__name__)
+
+Learn = Callable[[Wanted], Awaitable[Known]]
+Settle = Callable[[ReleaseKey, Known], Awaitable[None]]
+
+
+class Lookups:
+    """What is known of versions.
+
+    Args:
+        learn: settles a version.
+        wanted: what is to be learnt of a version, but for what `Question` knows.
+        settle: told before another release of a version is known, so that it is on disk before its first offer.
+        leads: whether a track leads to a version: it is in use then although no machine asks.
+        clock: tells the time.
+    """
+
+    def __init__(
+        self,
+        learn: Learn,
+        wanted: Callable[[ReleaseKey], Wanted],
+        settle: Settle,
+        leads: Callable[[ReleaseKey], bool],
+        clock: Clock,
+    ) -> None:
+        self._learn = learn
+        self._wanted = wanted
+        self._settle = settle
+        self._leads = leads
+        self._clock = clock
+        self._turns = Turns(clock)
+        self._questions: dict[ReleaseKey, Question] = {}
+        self._asking: dict[ReleaseKey, asyncio.Task[None]] = {}
+        self._pauses: dict[ReleaseKey, asyncio.Task[None]] = {}
+        self._closed = False
+
+    async def close(self) -> None:
+        """Ask no more."""
+        self._closed = True
+        tasks = [*self._asking.values(), *self._pauses.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._turns.close()
+
+    def restore(self, key: ReleaseKey, known: Known | None, looked_up: Iterable[str]) -> None:
+        """Take up what was known of a version; upstream is asked anew when somebody asks for it."""
+        question = self._questions[key] = Question()
+        question.restored(known, looked_up)
+
+    def known(self, key: ReleaseKey) -> Known | None:
+        """What is known of a version; None before the first answer."""
+        question = self._questions.get(key)
+        return None if question is None else question.known
+
+    def names(self, key: ReleaseKey) -> frozenset[str]:
+        """The extra packages that are looked up with a version."""
+        question = self._questions.get(key)
+        return frozenset(() if question is None else question.names)
+
+    def in_use(self, app_id: str, board: str) -> frozenset[str]:
+        """Extra packages that machines here needed of any version, and that there were."""
+        return frozenset(
+            name
+            for key, question in self._questions.items()
+            if key[:2] == (app_id, board) and question.known is not None
+            for name in question.names
+            if (release := question.known.release) is not None and release.file(name) is not None
+        )
+
+    def forget(self, key: ReleaseKey) -> None:
+        """Let a version go."""
+        self._questions.pop(key, None)
+
+    def told_anew(self, key: ReleaseKey) -> None:
+        """Upstream told of another release of a version: what was learnt before is old."""
+        self.question(key).again = 0.0
+
+    def question(self, key: ReleaseKey) -> Question:
+        """What is asked about a version."""
+        return self._questions.setdefault(key, Question())
+
+    def rebase(self, now: float) -> None:
+        """Take what lies in the future for now, in seconds since the epoch."""
+        for question in self._questions.values():
+            question.rebase(now)
+
+    def retry(self, keys: Iterable[ReleaseKey]) -> set[asyncio.Task[None]]:
+        """Ask at once about those of the versions with which there was trouble; the questions under way."""
+        begun = set()
+        for key in keys:
+            question = self._questions.get(key)
+            if question is not None and question.failures:
+                question.again = 0.0
+                begun.add(self.begin(key))
+        return {task for task in begun if task is not None}
+
+    async def wait(
+        self,
+        key: ReleaseKey,
+        needed: frozenset[str],
+        own: Iterable[str],
+        wait: float,
+        client: str = "",
+    ) -> None:
+        """Ask what is due, and wait while a machine that needs these packages cannot be answered, `wait` seconds at most.
+
+        While turns are scarce nobody waits for one of many made-up names.
+        """
+        question = self.question(key)
+        question.used = self._clock.boottime()
+        deadline = question.used + wait
+        while (task := self.begin(key)) is not None:
+            left = deadline - self._clock.boottime()
+            if not question.undecided(needed, own) or left <= 0:
+                return
+            if self._turns.scarce and question.waits(needed) and question.crowded(client):
+                return
+            await asyncio.wait([task], timeout=left)
+
+    def begin(self, key: ReleaseKey) -> asyncio.Task[None] | None:
+        """The question under way; a new one if that is due; else None."""
+        if self._closed:
+            return None
+        task = self._asking.get(key)
+        if task is not None and not task.done():
+            return task
+        question = self.question(key)
+        if not question.due(self._clock.boottime()):
+            return None
+        task = self._asking[key] = asyncio.create_task(self._ask(key, question))
+        task.add_done_callback(lambda _: self.begin(key))
+        return task
+
+    @property
+    def asking(self) -> list[asyncio.Task[None]]:
+        """The questions under way."""
+        return [task for task in self._asking.values() if not task.done()]
+
+    async def quiet(self) -> None:
+        """Wait until nothing is being asked."""
+        while tasks := self.asking:
+            await asyncio.wait(tasks)
+
+    # Asking
+
+    async def _ask(self, key: ReleaseKey, question: Question) -> None:
+        """One round: the version and all that is looked up with it, or names that are new."""
+        anew = self._clock.boottime() >= question.again
+        if anew:
+            question.again = self._clock.boottime() + question.pause
+        names = await self._names(question, anew=anew)
+        wanted = replace(
+            self._wanted(key),
+            extras=tuple(sorted(names)),
+            before=question.known.release if question.known is not None else None,
+            own=frozenset(question.own),
+            known=None if anew else question.known,
+        )
+        try:
+            found = await self._learn(wanted)
+        except Exception:
+            LOG.exception("looking up %s %s failed; it is tried again", key.board, key.version)
+            question.asked |= names
+            for name in names:
+                question.pending.pop(name, None)
+            return
+        _say(key, found, names)
+        known = question.after(found)
+        if anew or known != question.known:
+            await self._settle(key, known)
+        now = self._clock.boottime()
+        question.told(known, found, names, now, anew=anew)
+        if self._wanted(key).told is not wanted.told:
+            question.again = 0.0
+        if question.again < now + FRESH / 2 and key not in self._pauses:
+            pause = self._pauses[key] = asyncio.create_task(self._pause(key, question))
+            pause.add_done_callback(lambda _: self._pauses.pop(key, None))
+
+    async def _names(self, question: Question, *, anew: bool) -> frozenset[str]:
+        """What to look up in a round: names that may be made up take turns."""
+        names = question.names if anew else question.new
+        if names and not anew:
+            return frozenset(names)
+        first = set()
+        if not anew:
+            await self._turns.take(question.pending[question.next])
+            first = {question.next}
+        more = [name for name in reversed(question.pending) if name not in first]
+        together = {name for name in more[: TOGETHER - len(first)] if self._turns.free()}
+        return frozenset({*names, *first, *together})
+
+    async def _pause(self, key: ReleaseKey, question: Question) -> None:
+        """Ask again after trouble, for as long as somebody may need the answer."""
+        await self._clock.sleep(max(0.0, question.again - self._clock.boottime()))
+        if self._leads(key) or self._clock.boottime() - question.used < FRESH:
+            self.begin(key)
+
+
+def _say(key: ReleaseKey, found: Known, names: Iterable[str]) -> None:
+    """What an operator should know of an answer."""
+    if found.release is None:
+        LOG.warning("%s %s: %s: %s", key.board, key.version, found.reason, found.detail)
+    if found.doubt:
+        LOG.warning(
+            "%s %s: what is here stays offered, but cannot be confirmed now: %s",
+            key.board,
+            key.version,
+            found.doubt,
+        )
+    for name in sorted(found.lacking.keys() & names):
+        LOG.warning(
+            "%s %s: %s cannot be had: %s", key.board, key.version, name, found.lacking[name]
+        )
