@@ -5,27 +5,35 @@
 * An operation that is too large to wait for is released as it comes, short of the held-back end, and taken back where
   it turns out wrong. Small packages are often one operation: what proves them before their end is nothing.
 * Header and manifest have no digest of their own. They are released as soon as they can be read, and fetched once more
-  where they look like those of a payload and cannot. The signatures are not released before the whole is right; where
+  where they look like those of a payload and cannot. Where the payload was proven before, they are known: held against
+  that first, and fetched once more where they are others. The signatures are not released before the whole is right; where
   it is not, though each operation is, it is they that are fetched once more.
 * The last byte is never released. So nobody completes a package whose manifest is right in itself and not the expected
   one.
 * A file that is no payload is released as it comes, short of the held-back end.
+* A range that ends before the end of the file is completed by its client, whatever the whole turns out to be, and a
+  client that resumes does not hash the metadata again (update_engine/payload_processor.cc:484). So such a range gets no
+  byte of header, manifest, signatures, or a file that is no payload, before the whole is proven or they are known.
 * With keys, a package must be signed by one of them as update_engine demands, and be a full one: Flatcar's machines say
   that deltas are not for them (update_engine/omaha_request_params.cc:65).
 """
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from omaha_mirror.cache import Expected
+from omaha_mirror.cache.blob import Head
 from omaha_mirror.cache.errors import Untrusted
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.prover import HoldBack, Prover, Read, Ruling, Span
 from omaha_mirror.payload import (
     Key,
     Manifest,
+    MetadataDigest,
     OperationProver,
     PayloadError,
     Signed,
@@ -33,7 +41,7 @@ from omaha_mirror.payload import (
     Verdicts,
     read_key,
 )
-from omaha_mirror.payload.header import MAGIC
+from omaha_mirror.payload.header import HEADER_SIZE, MAGIC
 from omaha_mirror.payload.reading import exactly
 from omaha_mirror.payload.signature import CLIENT_VERSION
 
@@ -69,14 +77,25 @@ class PayloadProvers:
         """The ids of the keys."""
         return _terms(self._keys())
 
+    def head_size(self, size: int, read: Read) -> int:
+        """See `Provers`."""
+        return _measured(size, read).size or 0
+
+    def head(self, size: int, read: Read) -> Head | None:
+        """See `Provers`."""
+        metadata = _measured(size, read)
+        for at in range(HEADER_SIZE, metadata.size or 0, LARGE):
+            metadata.take(exactly(read, at, min(LARGE, (metadata.size or 0) - at)))
+        return _head(metadata)
+
     def accepts(self, signed_by: str) -> bool:
         """Whether that is one of the keys, or there is none."""
         keys = self._keys()
         return not keys or signed_by in {key.id for key in keys}
 
-    def __call__(self, expected: Expected, hold_back: int) -> Prover:
+    def __call__(self, expected: Expected, hold_back: int, head: Head | None = None) -> Prover:
         """See `Provers`."""
-        return PayloadProver(expected.size, hold_back, self._keys)
+        return PayloadProver(expected.size, hold_back, self._keys, head)
 
 
 class PayloadProver:
@@ -86,10 +105,14 @@ class PayloadProver:
         size: in bytes.
         hold_back: bytes at the end that wait for the whole, where no operation is there to prove them.
         keys: those that count.
+        head: its metadata, where they are known.
     """
 
-    def __init__(self, size: int, hold_back: int, keys: Keys) -> None:
+    def __init__(self, size: int, hold_back: int, keys: Keys, head: Head | None = None) -> None:
         self._size = size
+        self._known = head
+        self._is_known_right = False
+        self._metadata = MetadataDigest(size)
         self._plain = HoldBack(size, hold_back)
         self._keys = keys
         self._operations = OperationProver(size)
@@ -104,7 +127,9 @@ class PayloadProver:
     def examine(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:
         """See `Prover`."""
         if self._is_plain:
-            return self._plain.examine(filled, read, capacity)
+            return self._plainly(filled, read, capacity)
+        if (early := self._held_against_known(filled, read, capacity)) is not None:
+            return early
         found = self._operations.examine(filled, read)
         if self._operations.manifest is not None:
             self._layout = self._layout or _Layout(self._operations.manifest)
@@ -118,7 +143,32 @@ class PayloadProver:
             self._head_again = True
             return Ruling(NOTHING, NOTHING, NOTHING, wrong=((0, min(ready, HEAD)),))
         self._is_plain = True
-        return self._plain.examine(filled, read, capacity)
+        return self._plainly(filled, read, capacity)
+
+    def _plainly(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:
+        """Of a file that is no payload nothing speaks for any byte."""
+        return replace(self._plain.examine(filled, read, capacity), spoken=NOTHING)
+
+    def _held_against_known(
+        self, filled: Intervals, read: Read, capacity: int | None
+    ) -> Ruling | None:
+        """What is ruled before the metadata are here and those that are known; None: nothing."""
+        known = self._known
+        if known is None or self._is_known_right:
+            return None
+        if capacity is not None and known.size > capacity // SHARE:
+            self._known = None
+            return None
+        if filled.run_end(0) < known.size:
+            return Ruling(NOTHING, NOTHING, NOTHING)
+        if hashlib.sha256(exactly(read, 0, known.size)).digest() == known.sha256:
+            self._is_known_right = True
+            return None
+        if self._head_again:  # twice: it may be the note that is wrong, and the whole will tell
+            self._known = None
+            return None
+        self._head_again = True
+        return Ruling(NOTHING, NOTHING, NOTHING, wrong=((0, known.size),))
 
     def _ruling(
         self, layout: _Layout, found: Verdicts, filled: Intervals, capacity: int | None
@@ -140,6 +190,8 @@ class PayloadProver:
             ripe=ripe,
             wrong=found.wrong,
             more=found.more,
+            spoken=Intervals([(0 if self._is_known_right else layout.head, layout.tail)]),
+            proven=Intervals((*head, *self._good)) if self._is_known_right else NOTHING,
         )
 
     def needs(self, start: int, stop: int) -> Iterable[Span]:
@@ -154,20 +206,27 @@ class PayloadProver:
         """See `Prover`."""
         if start == 0:
             self._operations = OperationProver(self._size)
+            self._is_known_right = False
         elif self._layout is not None and start < self._layout.tail:
             self._operations.again((start, stop))
         if start < self._taken:
             self._prefix = SignedPrefix(self._size) if self._prefix is not None else None
+            self._metadata = MetadataDigest(self._size)
             self._defect, self._taken = None, 0
 
     def take(self, data: bytes) -> None:
         """See `Prover`."""
         self._taken += len(data)
+        self._metadata.take(data)
         if self._prefix is not None and self._defect is None:
             try:
                 self._prefix.update(data)
             except PayloadError as error:
                 self._defect = error
+
+    def head(self) -> Head | None:
+        """The metadata."""
+        return _head(self._metadata)
 
     def suspects(self) -> tuple[Span, ...]:
         """The signatures, once."""
@@ -236,6 +295,18 @@ class _Layout:
             if offset < stop <= start + LARGE:
                 return start, stop
         return offset, offset + 1
+
+
+def _measured(size: int, read: Read) -> MetadataDigest:
+    """Of a file of this size, after its first bytes."""
+    metadata = MetadataDigest(size)
+    metadata.take(exactly(read, 0, min(HEADER_SIZE, size)))
+    return metadata
+
+
+def _head(metadata: MetadataDigest) -> Head | None:
+    size, sha256 = metadata.size, metadata.sha256
+    return Head(size, sha256) if size and sha256 is not None else None
 
 
 def _terms(keys: Sequence[Key]) -> str:

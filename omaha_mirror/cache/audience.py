@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from omaha_mirror.cache.errors import CacheError, GenerationEnded, NotInTime
+from omaha_mirror.cache.errors import CacheError, GenerationEnded, NoRoomNow, NotInTime
 from omaha_mirror.cache.follower import Follower
 
 if TYPE_CHECKING:
@@ -33,13 +33,51 @@ class Audience:
         """Seconds until somebody who waits since `since` has waited in vain for too long."""
         return max(since, self._fill.heard) + self._fill.limits.patience - time.monotonic()
 
-    def can_wait(self, follower: Follower) -> bool:
+    def _patience_of(self, follower: Follower) -> float:
+        """The same of one reader; that others get bytes does not help who is held up."""
+        if self.holds_up(follower):
+            return follower.since + self._fill.limits.patience - time.monotonic()
+        return self.patience_left(follower.since)
+
+    def _can_wait(self, follower: Follower) -> bool:
         """Whether a client that lacks only the end of its range can still be kept waiting for the proof.
 
         Not where bytes pass through memory: it would hold up the others, and the proof with them.
         """
         fill = self._fill
         return not fill.in_order and time.monotonic() < follower.since + fill.limits.proof_seconds
+
+    def edge(self, follower: Follower) -> int:
+        """Where the bytes that the follower may have end; its own offset where it may have none."""
+        if self.holds_up(follower) or self._fill.passed(follower.offset):
+            return follower.offset
+        released = self._fill.proving.released.run_end(follower.offset)
+        return max(follower.offset, min(released, self._last(follower)))
+
+    def holds_up(self, follower: Follower) -> bool:
+        """Whether a range gets nothing before the whole is proven.
+
+        It ends before the blob does, so that its client takes it for complete, and nothing but the whole speaks for
+        some of its bytes: the head of a payload, which a client that resumes does not hash, or a file that is none.
+        """
+        fill = self._fill
+        if fill.proof is not None or follower.stop >= fill.size:
+            return False
+        return fill.proving.spoken.run_end(follower.start) < follower.stop
+
+    def _last(self, follower: Follower) -> int:
+        """Where its bytes end at the latest, as things stand.
+
+        The last byte of a range waits for the proof of the whole, as long as its client can wait, and then for all that
+        can be known of it alone: nobody is to end with unproven bytes who need not.
+        """
+        fill = self._fill
+        if fill.proof is not None:
+            return fill.size
+        if follower.stop - 1 in fill.proving.proven:
+            return follower.stop
+        certain = follower.stop - 1 in fill.proving.settled
+        return follower.stop - (self._can_wait(follower) or not certain)
 
     def leave(self, follower: Follower) -> None:
         """Forget a reader."""
@@ -54,25 +92,28 @@ class Audience:
         last byte.
 
         Raises:
-            NotInTime: the source gave nothing for as long as a client can be kept waiting.
-            GenerationEnded: it has wrong bytes.
+            NotInTime: there was nothing to give for as long as a client can be kept waiting.
+            GenerationEnded: it has wrong bytes, or its bytes have passed while it was held up.
+            NoRoomNow: they have passed, and will pass as before.
             CacheError: the fill failed.
         """
         fill = self._fill
-        while (edge := fill.edge(follower)) <= follower.offset:
+        while (edge := self.edge(follower)) <= follower.offset:
+            if fill.proof is not None and fill.passed(follower.offset):
+                raise _passed(fill)
             if fill.ended:
                 failure = fill.failure or CacheError(f"no byte {follower.offset} of {fill.size}")
                 raise failure.with_traceback(None)
             if follower.is_cut:
                 raise GenerationEnded("some of the bytes sent so far were wrong")
-            patience = self.patience_left(follower.since)
+            patience = self._patience_of(follower)
             if patience <= 0:
-                raise NotInTime(self._silence()) from fill.trouble
+                raise NotInTime(self._silence(follower)) from fill.trouble
             hunger = follower.fed + fill.limits.trickle_seconds - time.monotonic()
             if hunger <= 0 and (crumb := self._crumb(follower)) > follower.offset:
                 return crumb
             pause = hunger if hunger > 0 else fill.limits.trickle_seconds
-            if self.can_wait(follower):
+            if self._can_wait(follower):
                 pause = min(pause, follower.since + fill.limits.proof_seconds - time.monotonic())
             await self._woken(follower, min(patience, pause))
         return edge
@@ -90,24 +131,29 @@ class Audience:
 
     def _crumb(self, follower: Follower) -> int:
         fill = self._fill
+        if self.holds_up(follower):
+            return follower.offset
         return min(
             fill.filled.run_end(follower.offset),
             follower.offset + fill.limits.trickle_bytes,
             fill.size - 1,
-            fill.last(follower),
+            self._last(follower),
         )
 
-    def _silence(self) -> str:
+    def _silence(self, follower: Follower) -> str:
         fill = self._fill
         why = f": {fill.trouble}" if fill.trouble is not None else ""
+        if self.holds_up(follower):
+            waited = f"{fill.limits.patience:.0f} s"
+            return f"{fill.source.name} was not proven in {waited}, and this part of it waits for that{why}"
         return f"nothing from {fill.source.name} for {fill.limits.patience:.0f} s{why}"
 
     def wake(self) -> None:
         """Wake those who can go on."""
         fill = self._fill
         for woken, follower in self._waiting.items():
-            ready = fill.ended or follower.is_cut or fill.edge(follower) > follower.offset
-            if ready and not woken.done():
+            over = fill.ended or fill.proof is not None or follower.is_cut
+            if (over or self.edge(follower) > follower.offset) and not woken.done():
                 woken.set_result(None)
 
     # Passing through a spool
@@ -118,8 +164,8 @@ class Audience:
 
     @property
     def entitled(self) -> set[Follower]:
-        """Those whose bytes must not be pushed out."""
-        return self.followers - self._late
+        """Those whose bytes must not be pushed out. The proof that some wait for comes only when all has passed."""
+        return {f for f in self.followers - self._late if not self.holds_up(f)}
 
     async def room(self, offset: int) -> None:
         """Return when nobody needs bytes before `offset`; who holds up the others for too long is cut."""
@@ -141,3 +187,10 @@ class Audience:
             if follower.offset < offset:
                 self._late.add(follower)
                 follower.cut()
+
+
+def _passed(fill: Fill) -> CacheError:
+    """Of a proven blob that was not kept: with its head known, another round gives who was held up its bytes at once."""
+    if fill.proof is not None and fill.proof.head is not None:
+        return GenerationEnded("the bytes have passed")
+    return NoRoomNow(f"a part of {fill.source.name} cannot be had: there is no room to keep it")

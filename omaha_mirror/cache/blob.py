@@ -43,6 +43,14 @@ class Expected:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """The first bytes of a blob, where nothing in it speaks for them: their number, and their SHA-256 (32 raw bytes)."""
+
+    size: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Proof:
     """What a complete blob was found to be.
 
@@ -52,6 +60,7 @@ class Proof:
         sha1: 20 raw bytes, or None where nobody expected one.
         proven_by: what it was held against.
         signed_by: who signed it, or "" where nobody wanted to know.
+        head: its first bytes, where those are ones that nothing in it speaks for.
     """
 
     size: int
@@ -59,6 +68,7 @@ class Proof:
     sha1: bytes | None
     proven_by: ProvenBy
     signed_by: str = ""
+    head: Head | None = None
 
 
 class Hasher:

@@ -28,6 +28,7 @@ from omaha_mirror.cache.errors import (
 )
 from omaha_mirror.cache.fill import Fill
 from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.intake import Intake
 from omaha_mirror.cache.inventory import Refusal, Removed, Swept
 from omaha_mirror.cache.ledger import Ledger
@@ -87,6 +88,7 @@ class Cache:
         self._room = Room(store, ledger, hook, self._must_stay, self.clock)
         self._shelf = Shelf(store, ledger, self._provers, self._damaged, self.clock)
         self._verdicts = Verdicts(self.clock)
+        self._heads = Heads(store)
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
         self._places = Places(ledger, self._room, self._shelf, hook)
@@ -98,6 +100,7 @@ class Cache:
     async def start(self) -> None:
         """Rebuild the index from the files. Raises OSError."""
         await self._shelf.load()
+        await self._heads.load()
         marks = await in_worker(self._store.marks)
         self._verdicts.load(marks, await in_worker(self._store.refusals))
 
@@ -183,7 +186,7 @@ class Cache:
     def intake(self) -> Intake:
         """Takes in blobs that come from elsewhere than a source; enter it."""
         store, ledger, room = self._store, self._ledger, self._room
-        return Intake(store, ledger, room, self._shelf, self._provers, self._verdicts)
+        return Intake(store, ledger, room, self._shelf, self._provers, self._verdicts, self._heads)
 
     def _find(
         self, expected: Expected, source: Source, start: int, offset: int
@@ -207,7 +210,7 @@ class Cache:
         self._shelf.touch(key)
         self.line.look_again()
         fill = self._fills.get(key)
-        wanted = fill is None or fill.followers or fill.proof or self._fetchers[key]
+        wanted = fill is None or fill.followers or fill.owed or fill.proof or self._fetchers[key]
         if fill is not None and not wanted and self._when_abandoned == "stop":
             self._tasks[fill].cancel()
 
@@ -230,9 +233,10 @@ class Cache:
         """Whether there is something by the name of a blob, be it right or not."""
         return self._shelf.lists(key)
 
-    def verified(self, key: str, found: Identity | None) -> None:
+    async def verified(self, key: str, found: Identity | None) -> None:
         """Note that the bytes of a blob were found right, as this file."""
         self._shelf.verified(key, found)
+        await self._heads.learn(key, self._provers)
 
     def _damaged(self, key: str, reason: str) -> None:
         self._hook(events.Rotten(key, reason))
@@ -281,9 +285,11 @@ class Cache:
             make_room=self._places.make_room,
             wrong=lambda error, leaked: self._ended_wrong(key, error, leaked=leaked),
             tainted=lambda: self._verdicts.taint(key),
+            proven=lambda proof: self._heads.proven(expected, proof),
             damaged=lambda reason: self._shelf.give_up(key, reason, fill.identity),
         )
-        fill = Fill(expected, source, self._provers(expected, self._hold_back), setting)
+        prover = self._provers(expected, self._hold_back, self._heads.get(key))
+        fill = Fill(expected, source, prover, setting)
         self._fills[key] = fill
         self._tasks[fill] = asyncio.create_task(self._run(fill))
         self._tasks[fill].add_done_callback(_retrieve)
@@ -308,6 +314,7 @@ class Cache:
                 self._shelf.put(named, fill.size, proof.signed_by, fill.identity)
             self._verdicts.right(key)
             outcome = events.Outcome.PROVEN
+            await self._heads.write()
             return proof
         except Untrusted as error:
             outcome, reason = events.Outcome.UNTRUSTED, str(error)

@@ -4,6 +4,7 @@
     blobs/ab/<key>.json     what it is and how it was proven; its modification time is when the bytes were last found right
     partial/<key>.data      a growing blob (sparse)
     partial/<key>.json      its journal
+    heads/<key>             the size and SHA-256 of a blob's head; stays when the blob goes
     incoming/<key>          a blob on its way in from elsewhere; swept at the start
     quarantine/<key>.<n>    bytes that turned out wrong, for a look; the oldest go
     quarantine/<key>.left   a mark: some bytes that turned out wrong had left by then
@@ -33,11 +34,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
-from omaha_mirror.cache import inventory, journal
-from omaha_mirror.cache.blob import Expected
+from omaha_mirror.cache import head_notes, inventory, journal
+from omaha_mirror.cache.blob import Expected, Head
 from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.errors import Damaged, is_unreadable
 from omaha_mirror.cache.growing import DiskDraft, crc_of
+from omaha_mirror.cache.heads import HEADS
 from omaha_mirror.cache.incoming import IncomingFile
 from omaha_mirror.cache.inventory import Facts, Leftover, Refusal
 from omaha_mirror.cache.store import Identity, Stored
@@ -66,10 +68,11 @@ class DiskStore:
         self.partial = directory / "partial"
         self.quarantine = directory / "quarantine"
         self.arriving = directory / "incoming"
+        self.known = directory / "heads"
 
     def load(self) -> list[Stored]:
         """See `Store.load`."""
-        for folder in (self.blobs, self.partial, self.quarantine, self.arriving):
+        for folder in (self.blobs, self.partial, self.quarantine, self.arriving, self.known):
             folder.mkdir(parents=True, exist_ok=True)
         for file in self.arriving.iterdir():
             file.unlink()
@@ -91,6 +94,14 @@ class DiskStore:
                 is_file, size = stat.S_ISREG(status.st_mode), status.st_size
                 is_whole = is_file and facts.size in (None, size)
                 yield Stored(file.name, size, status.st_atime, facts.signed_by, is_whole)
+
+    def heads(self) -> dict[str, Head]:
+        """See `Store.heads`."""
+        return head_notes.load(self.known, KEY)
+
+    def keep_head(self, key: str, head: Head) -> None:
+        """See `Store.keep_head`."""
+        head_notes.keep(self.known, key, head, HEADS)
 
     def marks(self) -> dict[str, float]:
         """See `Store.marks`."""

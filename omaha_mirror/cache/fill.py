@@ -68,6 +68,7 @@ class Fill:
         self.hook = setting.hook
         self.ended = False
         self.leaked = False
+        self.owed = False
         self.heard = time.monotonic()
         self._setting = setting
         self._draft: Draft | None = None
@@ -75,7 +76,7 @@ class Fill:
         self._fetching = False
         self._forgotten = 0
         self._changed = asyncio.Event()
-        self._proving = Proving(self, prover, self._changed.set)
+        self.proving = Proving(self, prover, self._changed.set)
         self._audience = Audience(self)
         self._crew = Crew(self, self._changed)
         self._recorder = Recorder(setting.limits)
@@ -105,26 +106,18 @@ class Fill:
         self._audience.followers.add(follower)
 
     def detach(self, follower: Follower) -> None:
-        """Count a reader out; the last one out of an ended fill closes the file."""
+        """Count a reader out; the last one out of an ended fill closes the file.
+
+        One that got nothing because the proof is not there comes again for it: the fill goes on to the proof.
+        """
+        self.owed = self.owed or self._audience.holds_up(follower)
         self._audience.leave(follower)
         self._crew.look_again()
         self._let_go()
 
     def edge(self, follower: Follower) -> int:
         """Where the bytes that the follower may have end; its own offset where it may have none."""
-        released = self._proving.released.run_end(follower.offset)
-        return max(follower.offset, min(released, self.last(follower)))
-
-    def last(self, follower: Follower) -> int:
-        """Where its bytes end at the latest, as things stand.
-
-        The last byte of a range waits for the proof of the whole, as long as its client can wait, and then for all that
-        can be known of it alone: nobody is to end with unproven bytes who need not.
-        """
-        if self.proof is not None:
-            return self.size
-        certain = follower.stop - 1 in self._proving.settled
-        return follower.stop - (self._audience.can_wait(follower) or not certain)
+        return self._audience.edge(follower)
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie; read only what may leave."""
@@ -134,7 +127,7 @@ class Fill:
         """Note that [start, stop) is about to be sent on."""
         self.gave()
         if self.proof is None:
-            await self._proving.leave(start, stop)
+            await self.proving.leave(start, stop)
 
     def gave(self) -> None:
         """Note that a reader sends bytes on, or did."""
@@ -151,14 +144,12 @@ class Fill:
             raise CacheError(reason)
         if self.failure is None:
             self.failure = Lost(reason)
-            self._proving.released = Intervals()
+            self.proving.released = Intervals()
             self._setting.damaged(reason)
 
     def joinable(self, offset: int) -> bool:
         """Whether a reader that begins at `offset` can still have its first bytes."""
-        if self.ended:
-            return False
-        return not self.in_order or self._passing(offset) >= self._forgotten
+        return not self.ended and not self.passed(offset)
 
     def want(self, offset: int) -> None:
         """Somebody waits for the byte at `offset`."""
@@ -168,7 +159,7 @@ class Fill:
 
     def needs(self, start: int, stop: int) -> Iterable[Span]:
         """What must be filled so that [start, stop) can leave."""
-        return self._proving.needs(start, stop)
+        return self.proving.needs(start, stop)
 
     # What its connections use
 
@@ -196,7 +187,7 @@ class Fill:
         self.rate.add(stop - start)
         self.heard = time.monotonic()
         self._recorder.note(stop - start)
-        self._proving.grown.set()
+        self.proving.grown.set()
         self._crew.look_again()
 
     async def room(self, stop: int) -> None:
@@ -208,10 +199,14 @@ class Fill:
 
     def needed_from(self) -> int:
         """The first byte in passing that is still needed: to be hashed, or by a reader."""
-        hashed = self._proving.hashed
+        hashed = self.proving.hashed
         top = self.filled.run_end(hashed)
         readers = (f.offset for f in self._audience.entitled if f.offset < top)
         return min(map(self._passing, [hashed, *readers]))
+
+    def passed(self, offset: int) -> bool:
+        """Whether the byte at `offset` came and was forgotten."""
+        return self.in_order and self._passing(offset) < self._forgotten
 
     def _passing(self, offset: int) -> int:
         """The first byte from `offset` on that does not lie on the disk."""
@@ -240,7 +235,7 @@ class Fill:
     @property
     def dropped(self) -> Intervals:
         """What was taken back: nobody need ask for it to be fetched again."""
-        return self._proving.dropped
+        return self.proving.dropped
 
     def take_back(self, start: int, stop: int, *, leaked: bool) -> None:
         """[start, stop) is wrong. Where some of it has left, who got it is cut, and nobody goes on with it."""
@@ -269,7 +264,8 @@ class Fill:
             async with self.line.fill(self, self.priority):
                 await finish(self._begin())
                 proof = self.proof = await self._fetch_and_prove()
-                self._proving.released = Intervals([(0, self.size)])
+                self._setting.proven(proof)
+                self.proving.released = Intervals([(0, self.size)])
                 self._audience.wake()
                 named = await in_worker(self.draft.commit, proof)
                 self.identity = self.draft.identity
@@ -293,16 +289,16 @@ class Fill:
         draft = self._draft = await self._setting.open_draft(self)
         self.filled, self.generation = draft.filled, draft.validator
         self.leaked = bool(draft.filled)
-        self._proving.begin(draft)
+        self.proving.begin(draft)
         self.hook(
             events.FillStarted(self.expected.key, self.source.name, self.size, self.filled.total)
         )
 
     async def _fetch_and_prove(self) -> Proof:
-        proving = asyncio.create_task(self._proving.run())
+        proving = asyncio.create_task(self.proving.run())
         proving.add_done_callback(lambda _: self._changed.set())
         recording = asyncio.create_task(self._recorder.run(self._record))
-        self._proving.grown.set()
+        self.proving.grown.set()
         self._fetching = True
         try:
             while not proving.done():
@@ -326,7 +322,7 @@ class Fill:
         self.leaked = self.leaked and not isinstance(self.failure, Untrusted)  # no byte was wrong
         if isinstance(self.failure, GenerationEnded):
             self._setting.wrong(self.failure, self.leaked)
-            self._proving.released = Intervals()
+            self.proving.released = Intervals()
             for follower in list(self.followers):
                 follower.cut()
         try:

@@ -9,6 +9,7 @@ from typing import Self
 from omaha_mirror.cache.blob import Expected, Hasher, Proof
 from omaha_mirror.cache.errors import DigestMismatch, InUse
 from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.prover import Prover, Provers
 from omaha_mirror.cache.room import Room
@@ -30,6 +31,7 @@ class Intake:
         shelf: the proven blobs.
         provers: say what a blob must be besides its digest.
         verdicts: on blobs that were wrong before.
+        heads: of blobs that were proven.
 
     Raises:
         InUse: when it is entered while another one is open.
@@ -43,6 +45,7 @@ class Intake:
         shelf: Shelf,
         provers: Provers,
         verdicts: Verdicts,
+        heads: Heads,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -50,6 +53,7 @@ class Intake:
         self._shelf = shelf
         self._provers = provers
         self._verdicts = verdicts
+        self._heads = heads
         self._written = 0
         self._proven: list[tuple[Expected, Incoming, Proof]] = []
 
@@ -89,7 +93,8 @@ class Intake:
             judged = hasher.judge()
             if isinstance(judged, str):
                 raise DigestMismatch(judged)
-            proof = replace(judged, signed_by=await in_worker(prover.conclude, None))
+            signed_by = await in_worker(prover.conclude, None)
+            proof = replace(judged, signed_by=signed_by, head=prover.head())
         except BaseException:
             await in_worker(incoming.discard)
             raise
@@ -106,6 +111,8 @@ class Intake:
             found = await in_worker(self._store.identity, expected.key)
             self._shelf.put(expected.key, expected.size, proof.signed_by, found)
             self._verdicts.right(expected.key)
+            self._heads.proven(expected, proof)
+            await self._heads.write()
 
 
 def _write(incoming: Incoming, hasher: Hasher, prover: Prover, chunk: bytes) -> None:

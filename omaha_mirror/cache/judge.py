@@ -64,7 +64,7 @@ class Judge:
         verdict, is_all_there = self._hasher.judge(), draft.capacity is None
         if isinstance(verdict, Proof):
             signed_by = self._prover.conclude(draft.read if is_all_there else None)
-            self.proof = replace(verdict, signed_by=signed_by)
+            self.proof = replace(verdict, signed_by=signed_by, head=self._prover.head())
             return ruling
         suspects = self._prover.suspects() if is_all_there else ()
         if not suspects:

@@ -11,13 +11,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from omaha_mirror.cache.blob import Expected
+from omaha_mirror.cache.blob import Expected, Head
 from omaha_mirror.cache.intervals import Intervals
 
 Span = tuple[int, int]
 """Bytes [start, stop)."""
 Read = Callable[[int, int], bytes]
 """Gives up to `count` bytes at `offset`. Raises OSError."""
+
+
+NOTHING = Intervals()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Ruling:
         ripe: the whole digest may swallow them. Where some are wrong all the same, it begins anew.
         wrong: must be fetched again.
         more: whether there is more to examine already.
+        spoken: where a range may lie that ends before the blob does, to get any byte before the whole is proven.
+        proven: right whatever the rest turns out to be: a range may end with them at once.
     """
 
     released: Intervals
@@ -37,6 +42,8 @@ class Ruling:
     ripe: Intervals
     wrong: tuple[Span, ...] = ()
     more: bool = False
+    spoken: Intervals = NOTHING
+    proven: Intervals = NOTHING
 
 
 class Prover(Protocol):
@@ -64,6 +71,9 @@ class Prover(Protocol):
     def take(self, data: bytes) -> None:
         """The ripe bytes, in order, as the whole digest swallows them."""
 
+    def head(self) -> Head | None:
+        """All was taken: the first bytes, where those are ones that nothing in the blob speaks for."""
+
     def suspects(self) -> tuple[Span, ...]:
         """The whole digest is wrong: what may be, that nothing else speaks for, and will be dropped.
 
@@ -89,24 +99,40 @@ class Provers(Protocol):
     def terms(self) -> str:
         """What is asked of a blob besides its digest: another text whenever that changes."""
 
+    def head_size(self, size: int, read: Read) -> int:
+        """How many bytes the head of a blob of this size has; 0 where it has none. Raises OSError."""
+
+    def head(self, size: int, read: Read) -> Head | None:
+        """The head of a blob that is all right. Raises OSError."""
+
     def accepts(self, signed_by: str) -> bool:
         """Whether a blob that was proven to be signed by this one is right under the terms."""
 
-    def __call__(self, expected: Expected, hold_back: int) -> Prover:
-        """A prover; `hold_back` bytes at the end wait for the proof of the whole where nothing earlier proves them."""
+    def __call__(self, expected: Expected, hold_back: int, head: Head | None = None) -> Prover:
+        """A prover.
+
+        Args:
+            expected: what the blob must become.
+            hold_back: bytes at the end that wait for the proof of the whole where nothing earlier proves them.
+            head: its first bytes, as they were proven once.
+        """
 
 
 class HoldBack:
-    """Releases all but the end, so that nobody completes a blob whose digest is not yet known to be right."""
+    """Releases all but the end, so that nobody completes a blob whose digest is not yet known to be right.
+
+    A range that ends before the blob does gets its bytes: whoever asks for one judges them, or can wait for the whole.
+    """
 
     def __init__(self, size: int, hold_back: int) -> None:
         if hold_back < 1:
             raise ValueError("at least the last byte must be held back")
         self.edge = max(0, size - hold_back)
+        self._all = Intervals([(0, size)])
 
     def examine(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:  # noqa: ARG002 - no byte tells
         """All that was filled before the held-back end."""
-        return Ruling(filled.clip(0, self.edge), filled, filled)
+        return Ruling(filled.clip(0, self.edge), filled, filled, spoken=self._all)
 
     def needs(self, start: int, stop: int) -> Iterable[Span]:
         """Nothing else."""
@@ -117,6 +143,10 @@ class HoldBack:
 
     def take(self, data: bytes) -> None:
         """The digest is all there is."""
+
+    def head(self) -> Head | None:
+        """Nobody wants to know."""
+        return None
 
     def suspects(self) -> tuple[Span, ...]:
         """Any byte may be wrong."""
@@ -132,10 +162,18 @@ class HoldBacks:
 
     terms = ""
 
+    def head_size(self, size: int, read: Read) -> int:  # noqa: ARG002
+        """Nobody wants to know."""
+        return 0
+
+    def head(self, size: int, read: Read) -> Head | None:  # noqa: ARG002
+        """Nobody wants to know."""
+        return None
+
     def accepts(self, signed_by: str) -> bool:  # noqa: ARG002 - nobody wants to know
         """Always."""
         return True
 
-    def __call__(self, expected: Expected, hold_back: int) -> Prover:
+    def __call__(self, expected: Expected, hold_back: int, head: Head | None = None) -> Prover:  # noqa: ARG002
         """See `Provers`."""
         return HoldBack(expected.size, hold_back)

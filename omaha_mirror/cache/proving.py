@@ -38,6 +38,8 @@ class Proving:
     Attributes:
         released: bytes that may leave.
         settled: bytes that a range may end with before the whole is proven.
+        spoken: where a range may lie that ends before the blob does.
+        proven: bytes that a range may end with at once.
         dropped: what was ever taken back.
 
     Args:
@@ -49,6 +51,8 @@ class Proving:
     def __init__(self, fill: Fill, prover: Prover, changed: Callable[[], None]) -> None:
         self.released = Intervals()
         self.settled = Intervals()
+        self.spoken = Intervals()
+        self.proven = Intervals()
         self.dropped = Intervals()
         self.grown = asyncio.Event()
         self.needs = prover.needs
@@ -103,6 +107,7 @@ class Proving:
         ruling = await in_worker(self._judge.step, fill.draft, fill.filled)
         has_begun = bool(self.settled)
         self.released, self.settled = ruling.released, ruling.settled
+        self.spoken, self.proven = ruling.spoken, ruling.proven
         leaked = [self._take_back(start, stop) for start, stop in ruling.wrong]
         for (start, stop), left in zip(ruling.wrong, leaked, strict=True):
             with contextlib.suppress(OSError):  # after a restart they are found wrong once more
@@ -126,6 +131,7 @@ class Proving:
         self._left = self._left.remove(start, stop)
         self.released = self.released.remove(start, stop)
         self.settled = self.settled.remove(start, stop)
+        self.proven = self.proven.remove(start, stop)
         self.dropped = self.dropped.add(start, stop)
         fill.take_back(start, stop, leaked=leaked)
         return leaked

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from omaha_mirror.cache import events
+from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.errors import GenerationEnded
 from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.line import Line
@@ -28,6 +29,7 @@ class Setting:
         make_room: frees room on a disk that is fuller than it was; whether anything was freed.
         wrong: told first when the generation ended: why, and whether bytes of it have left.
         tainted: told that wrong bytes left, though the generation goes on.
+        proven: told first that all of it is right.
         damaged: told that a blob that it proved cannot be read any more, and why.
     """
 
@@ -38,4 +40,5 @@ class Setting:
     make_room: Callable[[], Awaitable[bool]]
     wrong: Callable[[GenerationEnded, bool], None]
     tainted: Callable[[], None]
+    proven: Callable[[Proof], None]
     damaged: Callable[[str], None]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
 
-from omaha_mirror.cache.blob import Expected, Proof
+from omaha_mirror.cache.blob import Expected, Head, Proof
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.inventory import Facts, Leftover, Refusal
 from omaha_mirror.cache.source import Validator
@@ -147,6 +147,12 @@ class Store(Protocol):
 
     def refuse(self, key: str, refusal: Refusal) -> None:
         """Keep in mind that a blob is not to be served, if that can be."""
+
+    def heads(self) -> dict[str, Head]:
+        """The heads that were kept, by the key of their blob, oldest first."""
+
+    def keep_head(self, key: str, head: Head) -> None:
+        """Keep the head of a blob, whatever becomes of the blob. Raises OSError."""
 
     def load(self) -> list[Stored]:
         """List the proven blobs and sweep leftovers. Called once, before anything else."""

@@ -135,7 +135,7 @@ class Upkeep:
                 case Outcome.WRONG:
                     await self._cache.rot(key, verdict.reason)
                 case Outcome.RIGHT:
-                    self._cache.verified(key, found)
+                    await self._cache.verified(key, found)
                     await in_worker(self._store.verified, key, self._clock.time())
             return verdict
 

@@ -20,6 +20,7 @@ from omaha_mirror.payload.manifest import (
     read_metadata,
     read_metadata_if_ready,
 )
+from omaha_mirror.payload.metadata import MetadataDigest
 from omaha_mirror.payload.prover import OperationProver, Verdicts
 from omaha_mirror.payload.signature import Signature, Signed, SignedPrefix
 from omaha_mirror.payload.verify import Report, verify
@@ -29,6 +30,7 @@ __all__ = [
     "Info",
     "Key",
     "Manifest",
+    "MetadataDigest",
     "NotAPayload",
     "Operation",
     "OperationProver",

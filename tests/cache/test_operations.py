@@ -168,8 +168,8 @@ async def test_a_range_ends_with_its_operations_where_its_client_cannot_wait_for
     site = await make_site(provers=PayloadProvers(), limits=NO_WAIT_FOR_PROOF)
     gate = source.gate(OPERATIONS[9][1] - 1)
     for start, stop in (
-        (0, 100),
-        (5, OPERATIONS[3][0] + 1),
+        (HEAD, HEAD + 1),
+        (OPERATIONS[1][0] + 5, OPERATIONS[3][0] + 1),
         (OPERATIONS[8][0] + 7, OPERATIONS[8][1]),
     ):
         assert await site.read(source, start, stop) == PAYLOAD[start:stop]

@@ -1,0 +1,77 @@
+"""The heads of blobs that were proven once: kept when the blob is evicted, or was never kept, for its next fill.
+
+A client that resumes takes the head of a blob without hashing it. Where it is known, it can leave before the rest is
+there. It follows from the blob's digest, so what is written down can never become wrong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from omaha_mirror.cache.blob import Expected, Head, Proof
+from omaha_mirror.cache.errors import CacheError
+from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.prover import Provers
+from omaha_mirror.cache.store import Store
+
+HEADS = 1000
+"""How many are kept: the newest."""
+
+
+class Heads:
+    """By the key of the blob.
+
+    Args:
+        store: where they are written down.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._heads: dict[str, Head] = {}
+        self._unwritten: set[str] = set()
+
+    async def load(self) -> None:
+        """Take over what was written down, oldest first. Raises OSError."""
+        self._heads = await in_worker(self._store.heads)
+
+    def get(self, key: str) -> Head | None:
+        """The head of a blob, where it is known."""
+        return self._heads.get(key)
+
+    def proven(self, expected: Expected, proof: Proof) -> None:
+        """A blob was proven. Where no digest names it, its head says nothing of what comes next."""
+        if proof.head is not None and expected.proven_by != "size-and-validator":
+            self._note(expected.key, proof.head)
+
+    async def learn(self, key: str, provers: Provers) -> None:
+        """A blob that is here was found right: look at its head, where it is not known, and write it down."""
+        if self.get(key) is None:
+            with contextlib.suppress(OSError, CacheError):
+                head = await in_worker(self._read, key, provers)
+                if head is not None:
+                    self._note(key, head)
+                    await self.write()
+
+    def _read(self, key: str, provers: Provers) -> Head | None:
+        with self._store.open(key) as file:
+            fd = file.fileno()
+            size = os.fstat(fd).st_size
+            return provers.head(size, lambda offset, count: os.pread(fd, count, offset))
+
+    def _note(self, key: str, head: Head) -> None:
+        if self.get(key) == head:
+            return
+        self._heads.pop(key, None)
+        self._heads[key] = head
+        self._unwritten.add(key)
+        for old in list(self._heads)[:-HEADS]:
+            del self._heads[old]
+
+    async def write(self) -> None:
+        """Write down what is new; a full disk costs that and nothing else."""
+        while self._unwritten:
+            key = self._unwritten.pop()
+            if (head := self.get(key)) is not None:
+                with contextlib.suppress(OSError):
+                    await in_worker(self._store.keep_head, key, head)
