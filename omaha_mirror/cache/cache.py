@@ -19,6 +19,7 @@ from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.contents import Contents, Progress, look
 from omaha_mirror.cache.errors import (
     Condemned,
+    DigestMismatch,
     Distrusted,
     GenerationEnded,
     InUse,
@@ -95,6 +96,7 @@ class Cache:
         self._fetchers: Counter[str] = Counter()
         self._readers: Counter[str] = Counter()
         self._busy: set[str] = set()
+        self._mixed: set[str] = set()
         self._stopping = False
 
     async def start(self) -> None:
@@ -283,10 +285,11 @@ class Cache:
             hook=self._hook,
             open_draft=self._places.open,
             make_room=self._places.make_room,
-            wrong=lambda error, leaked: self._ended_wrong(key, error, leaked=leaked),
+            wrong=lambda error, leaked: self._ended_wrong(fill, error, leaked=leaked),
             tainted=lambda: self._verdicts.taint(key),
             proven=lambda proof: self._heads.proven(expected, proof),
             damaged=lambda reason: self._shelf.give_up(key, reason, fill.identity),
+            picky=key in self._mixed,
         )
         prover = self._provers(expected, self._hold_back, self._heads.get(key))
         fill = Fill(expected, source, prover, setting)
@@ -298,7 +301,12 @@ class Cache:
     def _must_stay(self, key: str) -> bool:
         return self._readers[key] > 0 or key in self._busy or self._keep(key)
 
-    def _ended_wrong(self, key: str, error: GenerationEnded, *, leaked: bool) -> None:
+    def _ended_wrong(self, fill: Fill, error: GenerationEnded, *, leaked: bool) -> None:
+        key = fill.expected.key
+        if isinstance(error, DigestMismatch) and fill.nodes.mixed:
+            self._mixed.add(key)
+        else:
+            self._mixed.discard(key)
         if isinstance(error, Untrusted):
             self._verdicts.refuse(key, Refusal(str(error), error.terms))
         else:
@@ -313,6 +321,7 @@ class Cache:
             if named:
                 self._shelf.put(named, fill.size, proof.signed_by, fill.identity)
             self._verdicts.right(key)
+            self._mixed.discard(key)
             outcome = events.Outcome.PROVEN
             await self._heads.write()
             return proof

@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, ParamSpec
 
 from omaha_mirror.cache.cursors import Span
-from omaha_mirror.cache.errors import SourceFailed, SourceStalled
+from omaha_mirror.cache.errors import SourceChanged, SourceFailed, SourceStalled
 from omaha_mirror.cache.events import Connected, Trouble
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.flow import Flow, race
-from omaha_mirror.cache.source import Body
+from omaha_mirror.cache.nodes import TRIES
+from omaha_mirror.cache.source import Body, Validator
 from omaha_mirror.cache.spool import Overflowed
 from omaha_mirror.cache.write_behind import WriteBehind
 
@@ -31,6 +32,8 @@ class Connection:
         self._fill = fill
         self._draft = fill.draft
         self._behind = WriteBehind(self._write, fill.limits.pending)
+        self._from: Validator = {}
+        self._strangers = 0
 
     @property
     def span(self) -> Span:
@@ -57,6 +60,18 @@ class Connection:
             except SourceFailed as failure:
                 failures = 1 if self.position > before else failures + 1
                 await self._pause(failures, failure)
+            except SourceChanged as change:
+                await self._pause(self._another(change), SourceFailed(str(change)))
+
+    def _another(self, change: SourceChanged) -> int:
+        """How often in a row another generation answered than the one that all must come from, where a digest is known.
+
+        The next node asked may have that one. Raises `change` where there is nothing to hope for.
+        """
+        self._strangers += 1
+        if not self._fill.picky or self._strangers > TRIES:
+            raise change
+        return self._strangers
 
     def _bound(self) -> int:
         return self._fill.bound(self.position, self.stop)
@@ -81,6 +96,8 @@ class Connection:
                     flow, chunk = await self._race(flow, stall)
                 if chunk is None:
                     raise SourceFailed(f"{fill.source.name} ended early")
+                self._from, self._strangers = flow.validator, 0
+                fill.nodes.require(fill.source.name, self._from)
                 if not (chunk := chunk[: max(0, self._lacks())]):
                     break
                 await fill.room(self.position + behind.pending + len(chunk))
@@ -119,9 +136,9 @@ class Connection:
     async def _connect(self, stack: AsyncExitStack) -> Body:
         fill, stop = self._fill, self._bound()
         fill.hook(Connected(fill.expected.key, fill.source.name, self.position, stop))
-        body = await stack.enter_async_context(
-            fill.source.open(self.position, stop, fill.generation)
-        )
+        held = fill.generation if fill.one_generation else None
+        body = await stack.enter_async_context(fill.source.open(self.position, stop, held))
+        fill.nodes.require(fill.source.name, body.validator)
         if body.start != self.position:
             raise SourceFailed(f"{fill.source.name} began at {body.start}, not at {self.position}")
         return body
@@ -129,6 +146,7 @@ class Connection:
     async def _write(self, batch: list[bytes]) -> None:
         await self._on_draft(self._draft.write, self.position, batch)
         start, self.position = self.position, self.position + sum(map(len, batch))
+        self._fill.nodes.gave(self._from, start, self.position)
         self._fill.grew(start, self.position)
 
     async def _on_draft(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

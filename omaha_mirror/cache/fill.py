@@ -28,6 +28,7 @@ from omaha_mirror.cache.finish import finish, in_worker
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.line import Priority
+from omaha_mirror.cache.nodes import Nodes
 from omaha_mirror.cache.prover import Prover, Span
 from omaha_mirror.cache.proving import Proving
 from omaha_mirror.cache.rate import Rate
@@ -62,6 +63,9 @@ class Fill:
         self.proof: Proof | None = None
         self.identity: Identity | None = None
         self.generation: Validator | None = None
+        self.nodes = Nodes()
+        self.picky = setting.picky
+        self.one_generation = setting.picky or expected.proven_by == "size-and-validator"
         self.agreeing = asyncio.Lock()
         self.limits = setting.limits
         self.line = setting.line
@@ -288,6 +292,8 @@ class Fill:
     async def _begin(self) -> None:
         draft = self._draft = await self._setting.open_draft(self)
         self.filled, self.generation = draft.filled, draft.validator
+        for start, stop in draft.filled:
+            self.nodes.gave(draft.validator or {}, start, stop)
         self.leaked = bool(draft.filled)
         self.proving.begin(draft)
         self.hook(

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from omaha_mirror.cache.errors import SourceFailed, SourceStalled
-from omaha_mirror.cache.source import Body
+from omaha_mirror.cache.source import Body, Validator
 
 Connect = Callable[[AsyncExitStack], Awaitable[Body]]
 
@@ -24,6 +24,11 @@ class Flow:
         self._stack = AsyncExitStack()
         self._body: Body | None = None
         self._chunks: AsyncGenerator[bytes] | None = None
+
+    @property
+    def validator(self) -> Validator:
+        """Of the generation that the chunks belong to; nothing before the first."""
+        return self._body.validator if self._body is not None else {}
 
     async def next(self) -> bytes | None:
         """The next chunk; None at the end.

@@ -123,6 +123,8 @@ class Proving:
         """Nobody gets them any more; whether somebody has some of them."""
         fill = self._fill
         self._wrong[start, stop] += 1
+        if self._wrong[start, stop] > 1:
+            fill.nodes.leave(start, stop)
         if self._wrong[start, stop] >= TRIES:
             raise DigestMismatch(
                 f"{fill.source.name}: bytes {start} to {stop} were wrong {TRIES} times"

@@ -31,6 +31,8 @@ class Setting:
         tainted: told that wrong bytes left, though the generation goes on.
         proven: told first that all of it is right.
         damaged: told that a blob that it proved cannot be read any more, and why.
+        picky: whether all bytes must be of one generation although a digest is known: those of several were wrong together,
+            and nothing said which.
     """
 
     limits: Limits
@@ -42,3 +44,4 @@ class Setting:
     tainted: Callable[[], None]
     proven: Callable[[Proof], None]
     damaged: Callable[[str], None]
+    picky: bool = False

@@ -37,7 +37,7 @@ class Source(Protocol):
     def open(
         self, start: int, stop: int, validator: Validator | None
     ) -> AbstractAsyncContextManager[Body]:
-        """Ask for [start, stop) of the generation `validator` (None: whichever there is).
+        """Ask for [start, stop) of the generation `validator` (None: whichever there is, as a digest will judge the bytes).
 
         Entering raises `SourceFailed`, `SourceGone`, `SourceRefused` or `SourceChanged`; leaving closes the connection.
         """

@@ -3,7 +3,7 @@
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ from tests.faults.table import (
     COUNTS,
     ELSEWHERE,
     KINDS,
+    SIGNATURE,
     SIZE,
     Kind,
     Ran,
@@ -23,7 +24,7 @@ from tests.faults.table import (
     State,
     payload,
 )
-from tests.support.faults import Gate
+from tests.support.faults import Fault, Gate
 from tests.support.mirror import PAYLOAD, MirrorProcess
 from tests.support.upstream import Upstream
 
@@ -81,23 +82,33 @@ class Lab:
         """Put a file on the upstream."""
         self.upstream.put(path, body)
         self.upstream.put(ELSEWHERE + path, body)
+        self.upstream.put(f"{ELSEWHERE}{path}?{SIGNATURE}", body, sidecar=False)
 
     def withdraw(self, cell: Cell) -> None:
         """Take the file of a cell from the upstream: hundreds of them are too much to keep in memory."""
         self.upstream.remove(cell.path)
         self.upstream.remove(ELSEWHERE + cell.path)
+        self.upstream.remove(f"{ELSEWHERE}{cell.path}?{SIGNATURE}")
 
-    async def new(self, kind: Kind = "whole", count: int = 1, size: int = SIZE) -> Cell:
-        """A release that the mirror knows of and has no byte of."""
+    async def new(
+        self,
+        kind: Kind = "whole",
+        count: int = 1,
+        size: int = SIZE,
+        early: Iterable[Fault] = (),
+    ) -> Cell:
+        """A release that the mirror knows of and has no byte of; it learnt of it with `early` faults."""
         path, body = released(self.releases, size)
         self.releases += 1
         self.publish(path, body)
+        for fault in early:
+            self.upstream.fault(path, fault)
         assert (await self.mirror.get(f"{path}.sha256")).status == 200
         return Cell(kind, count, path, body)
 
     async def run(self, row: Row, state: State) -> list[Ran]:
         """Run the cells of a row in one state, side by side."""
-        cells = [await self._prepared(kind, n, state) for kind in KINDS for n in COUNTS]
+        cells = [await self._prepared(row, kind, n, state) for kind in KINDS for n in COUNTS]
         before = [self._books(cell) if state == "full" else (0, 0) for cell in cells]
         since = time.monotonic()
         for cell in cells:
@@ -121,14 +132,14 @@ class Lab:
             self.withdraw(cell)
         return ran
 
-    async def _prepared(self, kind: Kind, count: int, state: State) -> Cell:
+    async def _prepared(self, row: Row, kind: Kind, count: int, state: State) -> Cell:
         if state == "full":
             if self._full is None:
                 self._full = await self.new()
                 full = await self.machine(self._full.path, self._full.body).whole()
                 assert full.word == "ok", full
             return Cell(kind, count, self._full.path, self._full.body)
-        cell = await self.new(kind, count)
+        cell = await self.new(kind, count, early=row.early)
         if state == "filling":
             cell.gate = self.upstream.hold(cell.path, HALF)
             leader = self.machine(cell.path, cell.body).whole()
@@ -195,7 +206,7 @@ class Lab:
 
     def _books(self, cell: Cell) -> tuple[int, int]:
         """Bytes and GETs of the file at the upstream so far."""
-        paths = cell.path, ELSEWHERE + cell.path
+        paths = cell.path, ELSEWHERE + cell.path, f"{ELSEWHERE}{cell.path}?{SIGNATURE}"
         fetched = sum(self.upstream.bytes_sent(path) for path in paths)
         return fetched, len(self.upstream.requests(cell.path, "GET"))
 

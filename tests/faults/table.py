@@ -16,9 +16,11 @@ from tests.support.faults import (
     Fin,
     Hangup,
     LongRange,
+    Nodes,
     NoLength,
     NoRange,
     NoValidator,
+    RawHead,
     Redirect,
     Stall,
     Status,
@@ -37,6 +39,8 @@ SLACK = 1024 * 1024
 """Bytes that may be on their way when a connection ends."""
 ELSEWHERE = "/elsewhere"
 """Where each file can be had too."""
+SIGNATURE = "acl=%2Fa%2F%2A~hmac&sig=a%2Fb%3Ac%27%7Ed%40e+%20%25"
+"""Of an address that is served as it was signed, and in no other way of writing it."""
 
 
 def payload(rng: Random, size: int = SIZE) -> bytes:
@@ -81,6 +85,7 @@ class Row:
     Attributes:
         name: for people.
         faults: what the upstream is told.
+        early: what it is told before the mirror learns of the release.
         peers: outcomes with nginx proxy_cache, nginx slice, varnish, squid and apt-cacher-ng.
         invisible: whether every client must be well.
         destroys: how often the whole file's bytes may have to be fetched again.
@@ -94,6 +99,7 @@ class Row:
 
     name: str
     faults: Callable[[Scene], list[Fault]] = lambda _: []
+    early: tuple[Fault, ...] = ()
     peers: tuple[str, str, str, str, str] = ("", "", "", "", "")
     invisible: bool = True
     destroys: int = 0
@@ -239,13 +245,39 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="validator left out, and a drop",
         faults=_after_a_drop(NoValidator()),
-        invisible=False,
-        destroys=1,
+        gets=2,
+    ),
+    Row(
+        name="two validators, and five drops",
+        faults=lambda scene: [*_five_drops(scene), Nodes()],
+        gets=6,
     ),
     Row(
         name="labelled Content-Encoding: gzip",
-        faults=_then(Encoding(times=1, method="GET")),
-        destroys=1,
+        faults=lambda scene: [*scene.again(), Encoding(method="GET")],
+        gets=2,
+    ),
+    Row(
+        name="labelled Content-Encoding: x-gzip, no length",
+        faults=lambda scene: [*scene.again(), Encoding(name="x-gzip"), NoLength()],
+        gets=2,
+    ),
+    Row(
+        name="HEAD refused, and a drop",
+        faults=lambda scene: [scene.drop()],
+        early=(Status(code=500, method="HEAD"),),
+        gets=3,
+    ),
+    Row(
+        name="HEAD with length 0",
+        early=(WrongLength(by=-SIZE, method="HEAD"),),
+        gets=2,
+    ),
+    Row(
+        name="no length anywhere, until it closes",
+        faults=lambda scene: [*scene.again(), RawHead(head=b"HTTP/1.0 200 OK\r\n\r\n")],
+        early=(RawHead(head=b"HTTP/1.0 200 OK\r\n\r\n", method="HEAD"),),
+        destroys=4,
     ),
     Row(
         name="replaced",
@@ -289,6 +321,13 @@ ROWS: tuple[Row, ...] = (
         name="redirected",
         faults=lambda scene: [*scene.again(), Redirect(location=ELSEWHERE + scene.path)],
         peers=("302 passed on", "ok", "302 passed on", "302 passed on", "ok"),
+    ),
+    Row(
+        name="redirected to a signed address",
+        faults=lambda scene: [
+            *scene.again(),
+            Redirect(location=f"{ELSEWHERE}{scene.path}?{SIGNATURE}"),
+        ],
     ),
     Row(
         name="redirected to a stranger",

@@ -125,6 +125,13 @@ class NoValidator(Fault):
 
 
 @dataclass(frozen=True, slots=True)
+class Nodes(Fault):
+    """Several servers answer in turn, each with a validator of its own."""
+
+    count: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding(Fault):
     """Label the body with a Content-Encoding that it does not have."""
 

@@ -36,6 +36,7 @@ from tests.support.faults import (
     Gate,
     Hangup,
     LongRange,
+    Nodes,
     NoLength,
     NoRange,
     NoValidator,
@@ -63,6 +64,7 @@ __all__ = [
     "NoLength",
     "NoRange",
     "NoValidator",
+    "Nodes",
     "RawHead",
     "Redirect",
     "Request",
@@ -268,6 +270,9 @@ class Upstream:
         take = partial(self._script.take, request.path, request.method)
         size = len(file.body)
         headers = {"Content-Type": "application/octet-stream"}
+        if nodes := take(Nodes):
+            number = len(self.requests(request.path)) % nodes.count
+            file = File(file.body, f'"node-{number}"', None)
         if take(NoValidator):
             file = File(file.body, None, None)
         if file.etag is not None:

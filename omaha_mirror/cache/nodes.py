@@ -1,0 +1,70 @@
+"""Which server gave which bytes of a fill, where a digest will judge them.
+
+The nodes of one CDN have the same file under different validators, and a line that drops meets now one, now another.
+Where an operation says which bytes are wrong, and says it twice of the same ones, the node that gave them is left.
+"""
+
+from __future__ import annotations
+
+from omaha_mirror.cache.errors import SourceChanged, SourceFailed
+from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.source import Validator
+
+TRIES = 4
+"""How often another node is asked for in a row, while one that was left answers."""
+
+Node = tuple[tuple[str, str], ...]
+
+
+def node_of(validator: Validator) -> Node:
+    """What tells one node from another: all that it says of the file but the time of its answer."""
+    return tuple(sorted((name, text) for name, text in validator.items() if name != "date"))
+
+
+class Nodes:
+    """Of one fill."""
+
+    def __init__(self) -> None:
+        self._gave: dict[Node, Intervals] = {}
+        self._left: set[Node] = set()
+        self._refused = 0
+
+    @property
+    def mixed(self) -> bool:
+        """Whether bytes came from more than one."""
+        return len(self._gave) > 1
+
+    def gave(self, validator: Validator, start: int, stop: int) -> None:
+        """Note that [start, stop) came from a node."""
+        node = node_of(validator)
+        if node not in self._gave:
+            self._gave[node] = Intervals()
+        if self.mixed:
+            self._gave = {n: given.remove(start, stop) for n, given in self._gave.items()}
+        self._gave[node] = self._gave[node].add(start, stop)
+
+    def leave(self, start: int, stop: int) -> None:
+        """[start, stop) was wrong again: ask whoever gave it no more, if there is anybody else."""
+        blamed = {node for node, given in self._gave.items() if given.clip(start, stop)}
+        if blamed < set(self._gave):
+            self._left |= blamed
+
+    def has_left(self, validator: Validator) -> bool:
+        """Whether a node is not to be gone on with."""
+        return bool(self._left) and node_of(validator) in self._left
+
+    def require(self, name: str, validator: Validator) -> None:
+        """Raise what it means that this node answers: where no other does, the file was replaced.
+
+        Raises:
+            SourceFailed: ask again.
+            SourceChanged: that was done often enough.
+        """
+        if not self.has_left(validator):
+            self._refused = 0
+            return
+        self._refused += 1
+        words = f"{name}: a node answers whose bytes were wrong twice"
+        if self._refused > TRIES:
+            raise SourceChanged(f"{words}, and no other one does")
+        raise SourceFailed(words)
