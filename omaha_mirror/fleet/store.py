@@ -11,8 +11,11 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Dialect,
+    Select,
     Table,
+    case,
     delete,
+    exists,
     func,
     insert,
     literal,
@@ -26,6 +29,7 @@ from omaha_mirror.fleet.database import Database
 from omaha_mirror.fleet.fold import DAY, Row, fold, keyed
 from omaha_mirror.fleet.model import Item
 from omaha_mirror.fleet.schema import census, checkins, events, machines, transfers
+from omaha_mirror.omaha import EventType
 
 HOUR = 3600
 ACTIVE = DAY
@@ -33,7 +37,7 @@ ACTIVE = DAY
 MAX_VALUES = 30
 """Versions that an hour's census tells apart: machines can claim any."""
 MAX_MACHINES = 200_000
-"""Rows in `machines`: whoever can send requests can invent machines. The ones longest silent go first."""
+"""Rows in `machines`: whoever can send requests can invent machines."""
 
 
 async def write(database: Database, items: Sequence[Item]) -> None:
@@ -136,7 +140,7 @@ def _count(connection: Connection, now: float) -> None:
 
 
 def _sweep(connection: Connection, oldest: float) -> None:
-    _forget(connection, machines.c.last_seen < oldest)
+    _forget(connection, select(machines.c.id).where(machines.c.last_seen < oldest))
     for table, condition in (
         (checkins, checkins.c.last < oldest),
         (events, events.c.time < oldest),
@@ -147,23 +151,34 @@ def _sweep(connection: Connection, oldest: float) -> None:
 
 
 def _bound(connection: Connection) -> None:
-    surplus = (
-        select(machines.c.last_seen)
-        .order_by(machines.c.last_seen.desc())
-        .offset(MAX_MACHINES)
-        .limit(1)
+    """Forget what is beyond `MAX_MACHINES`, by `_standing`, the ones longest silent first."""
+    surplus = (connection.execute(select(func.count(machines.c.id))).scalar() or 0) - MAX_MACHINES
+    if surplus > 0:
+        order = _standing(), machines.c.last_seen, machines.c.id
+        _forget(connection, select(machines.c.id).order_by(*order).limit(surplus))
+
+
+def _standing() -> ColumnElement[int]:
+    """How sure it is that a row is of a machine: 2 if it has been there for a day, 0 if it was seen once.
+
+    Whoever can send requests invents machines by the thousand; to keep one up for a day costs more. One that reported a
+    download has at least as much behind it as one that came back.
+    """
+    life = machines.c.last_seen - machines.c.first_seen
+    downloaded = exists().where(
+        events.c.machine == machines.c.id, events.c.eventtype.in_(_DOWNLOADED)
     )
-    last_of_surplus = connection.execute(surplus).scalar()
-    if last_of_surplus is not None:
-        _forget(connection, machines.c.last_seen <= last_of_surplus)
+    return case((life >= DAY, 2), ((life > 0) | downloaded, 1), else_=0)
 
 
-def _forget(connection: Connection, gone: ColumnElement[bool]) -> None:
-    """Forget machines and all that is known of them."""
-    ids = select(machines.c.id).where(gone)
-    for table, condition in (
-        (checkins, checkins.c.machine.in_(ids)),
-        (events, events.c.machine.in_(ids)),
-        (machines, gone),
+_DOWNLOADED = (EventType.UPDATE_DOWNLOAD_STARTED.value, EventType.UPDATE_DOWNLOAD_FINISHED.value)
+
+
+def _forget(connection: Connection, gone: Select[tuple[int]]) -> None:
+    """Forget machines, by their ids, and all that is known of them. What goes first makes no other one go."""
+    for table, machine in (
+        (checkins, checkins.c.machine),
+        (events, events.c.machine),
+        (machines, machines.c.id),
     ):
-        connection.execute(delete(table).where(condition))
+        connection.execute(delete(table).where(machine.in_(gone)))

@@ -215,3 +215,42 @@ async def test_what_a_wrong_clock_noted_is_put_down_as_now(site: Site) -> None:
     assert (await rows(site))["census"] == 2
     await store.upkeep(site.database, NOW + 61 * DAY, retention=60 * DAY)
     assert (await rows(site))["machines"] == 0
+
+
+async def test_made_up_machines_go_before_real_ones(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Real ones: there for days, though silent for hours; new, and back once; new, with a download under way."""
+    monkeypatch.setattr(store, "MAX_MACHINES", 1000)
+    real = {
+        "for days": [replace(machine(n), time=NOW - 5 * DAY) for n in range(100)],
+        "back": [replace(machine(n), time=NOW - 2 * HOUR) for n in range(100, 200)],
+        "downloads": [replace(machine(n), time=NOW - 2 * HOUR) for n in range(200, 300)],
+    }
+    await site.write(*real["for days"], *real["back"], *real["downloads"])
+    await site.write(*(replace(each, time=NOW - HOUR) for each in real["for days"] + real["back"]))
+    await site.write(*(event(13, 1, asked=each) for each in real["downloads"]))
+    for start in range(1000, 6000, 1000):
+        await site.write(*(replace(machine(n), time=NOW) for n in range(start, start + 1000)))
+        await store.bound(site.database)
+    assert (await rows(site))["machines"] == 1000
+    for kind, machines in real.items():
+        for each in machines:
+            assert await site.reader.machine(each.machineid) is not None, kind
+
+
+async def test_who_comes_back_soon_does_not_push_out_who_was_there_for_a_day(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests and a made-up download for each made-up machine."""
+    monkeypatch.setattr(store, "MAX_MACHINES", 300)
+    real = [replace(machine(n), time=NOW - 2 * DAY) for n in range(100)]
+    await site.write(*real)
+    await site.write(*(replace(each, time=NOW - HOUR) for each in real))
+    made_up = [replace(machine(n), time=NOW) for n in range(1000, 2000)]
+    await site.write(*made_up, *(event(14, 1, asked=each) for each in made_up))
+    await site.write(*(replace(each, time=NOW + 1) for each in made_up))
+    await store.bound(site.database)
+    assert (await rows(site))["machines"] == 300
+    for each in real:
+        assert await site.reader.machine(each.machineid) is not None
