@@ -12,7 +12,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -22,6 +21,7 @@ from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.clock import SET_IT, Clock
 from omaha_mirror.files import NOT_SYNCED, sync, sync_folder
+from omaha_mirror.workers import Workers
 
 DEADLINE = 5.0
 """Seconds that a disk gets to answer."""
@@ -76,6 +76,7 @@ class Examiner:
     Args:
         blocking: checks that wait for a disk, by the names of their findings; each runs in a worker, one at a time.
         quick: checks that do not wait.
+        where: what the blocking ones wait for, by the same names, for people.
 
     Attributes:
         last: what was found last.
@@ -85,11 +86,15 @@ class Examiner:
         self,
         blocking: Mapping[str, Callable[[], Finding]],
         quick: Iterable[Callable[[], Iterable[Finding]]],
+        where: Mapping[str, Path] | None = None,
     ) -> None:
         self.last = Health(())
-        self._probes = [_Probe(name, check) for name, check in blocking.items()]
+        self._probes = [
+            _Probe(name, check, str((where or {}).get(name, "the disk")))
+            for name, check in blocking.items()
+        ]
         self._quick = tuple(quick)
-        self._workers = ThreadPoolExecutor(max(1, len(self._probes)), "health")
+        self._workers = Workers(max(1, len(self._probes)), "the disk")
         self._task: asyncio.Task[None] | None = None
         self._fresh_until = 0.0
 
@@ -107,7 +112,7 @@ class Examiner:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._workers.shutdown()
 
     async def _examine(self) -> None:
         found = await asyncio.gather(*(probe.look(self._workers) for probe in self._probes))
@@ -119,13 +124,14 @@ class Examiner:
 class _Probe:
     """A check that may hang: it is not begun again before it has ended."""
 
-    def __init__(self, name: str, check: Callable[[], Finding]) -> None:
+    def __init__(self, name: str, check: Callable[[], Finding], where: str) -> None:
         self._name = name
+        self._where = where
         self._check = check
         self._future: asyncio.Future[Finding] | None = None
         self._since = 0.0
 
-    async def look(self, workers: ThreadPoolExecutor) -> Finding:
+    async def look(self, workers: Workers) -> Finding:
         if self._future is None:
             self._since = time.monotonic()
             self._future = asyncio.get_running_loop().run_in_executor(workers, self._check)
@@ -133,8 +139,11 @@ class _Probe:
         await asyncio.wait([self._future], timeout=max(0.0, left))
         if not self._future.done():
             age = time.monotonic() - self._since
-            words = f"the disk has not answered for {age:.0f} s: see the kernel's log (dmesg)"
-            return Finding(self._name, State.FAILED, words)
+            words = (
+                f"{self._where} has not answered for {age:.0f} s: see the kernel's log (dmesg);"
+                " what is in memory is served, the rest passes through from upstream"
+            )
+            return Finding(self._name, State.DEGRADED, words)
         future, self._future = self._future, None
         return future.result()
 

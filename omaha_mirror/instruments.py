@@ -41,6 +41,11 @@ def fit(
             lambda: health.log(WRITER.trouble(), sum(WRITER.dropped.values())),
             also,
         ),
+        where={
+            "cache": config.cache.directory,
+            "state": config.state_directory,
+            "disk": config.cache.directory,
+        },
     )
     metrics.watch(
         readings(

@@ -21,6 +21,7 @@ from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.identity import lasting_id, pseudonym, site_secret
 from omaha_mirror.upstream.omaha import OmahaServer, question
 from omaha_mirror.upstream.outbox import Outbox
+from omaha_mirror.workers import STATE
 
 CHANNELS = (
     "alpha",
@@ -72,7 +73,7 @@ class Outward:
         """Read what is on disk, and begin to send what waits."""
         if self._server is None:
             return
-        self._secret = await asyncio.to_thread(site_secret, self._state)
+        self._secret = await STATE.call(site_secret, self._state)
         relay = Relay(
             self._server.ask,
             self._state / "relay.json",

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
-from omaha_mirror.cache.finish import finish, in_worker
+from omaha_mirror.cache.finish import finish
 from omaha_mirror.clock import Clock
 from omaha_mirror.config import Hold, Pin
 from omaha_mirror.health import NAMED, Finding, State
@@ -25,6 +25,7 @@ from omaha_mirror.override_files import (
     recover,
     write,
 )
+from omaha_mirror.workers import STATE
 
 
 class Overrides:
@@ -45,7 +46,7 @@ class Overrides:
 
     async def start(self) -> None:
         """Read what was in force before; what is damaged is put aside, said, and made anew as far as it can be."""
-        self._adopt(await in_worker(recover, self._paths))
+        self._adopt(await STATE.call(recover, self._paths))
 
     def get(self, track: str) -> Override | None:
         """What is in force for a track."""
@@ -129,7 +130,7 @@ class Overrides:
         await finish(self._keep(kept(overrides.values(), unreadable, released)))
 
     async def _keep(self, file: Kept) -> None:
-        await in_worker(write, self._paths, file)
+        await STATE.call(write, self._paths, file)
         self._adopt(file)
 
     def _adopt(self, file: Kept) -> None:

@@ -6,9 +6,9 @@ import json
 import logging
 from pathlib import Path
 
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.clock import Clock
-from omaha_mirror.files import replace_file
+from omaha_mirror.files import replace_file, restore
+from omaha_mirror.workers import STATE
 
 LOOK = 60.0
 """Seconds between looks at the clock while nothing else asks."""
@@ -34,12 +34,10 @@ class Timekeeper:
 
     async def start(self) -> None:
         """Take up what was known. A file that cannot be used says nothing."""
-        try:
-            self._clock.restore(await in_worker(_load, self._path))
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-            LOG.warning("%s does not tell when the mirror last ran: %s", self._path, error)
+        loss = "when the mirror last ran is not known"
+        found = await STATE.call(restore, self._path, LIMIT, _read, loss)
+        if found is not None:
+            self._clock.restore(found)
 
     async def run(self) -> None:
         """Look at the clock until cancelled, and write down what it says while it is sure."""
@@ -57,12 +55,10 @@ class Timekeeper:
         self._turns, self._due = self._clock.turns, self._clock.boottime() + EVERY
         text = json.dumps({"time": self._clock.time()})
         try:
-            await in_worker(replace_file, self._path, text.encode())
+            await STATE.call(replace_file, self._path, text.encode())
         except OSError as error:
             LOG.info("the time cannot be written down: %s", error)
 
 
-def _load(path: Path) -> float:
-    """Raises OSError, ValueError, LookupError, TypeError."""
-    with path.open("rb") as file:
-        return float(json.loads(file.read(LIMIT))["time"])
+def _read(text: bytes) -> float:
+    return float(json.loads(text)["time"])

@@ -236,11 +236,12 @@ async def test_a_hung_disk_hangs_nobody_and_is_not_asked_twice(
     monkeypatch.setattr(health, "DEADLINE", 0.05)
     monkeypatch.setattr(health, "FRESH", 0.0)
     check = Hanging()
-    examiner = Examiner({"cache": check, "state": lambda: FINE}, [])
+    place = {"cache": Path("/srv/cache")}
+    examiner = Examiner({"cache": check, "state": lambda: FINE}, [], place)
     for _ in range(5):
         hung, fine = (await examiner()).findings
-        assert (hung.name, hung.state, fine) == ("cache", State.FAILED, FINE)
-        assert "has not answered" in hung.words
+        assert (hung.name, hung.state, fine) == ("cache", State.DEGRADED, FINE)
+        assert "/srv/cache has not answered" in hung.words
     assert check.runs == 1
     check.gate.set()
     monkeypatch.setattr(health, "DEADLINE", PATIENCE)

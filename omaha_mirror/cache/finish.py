@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
+from omaha_mirror.workers import BLOBS
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -30,5 +32,5 @@ async def finish(work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
 
 
 async def in_worker(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call `function` in a worker thread; see `finish`."""
-    return await finish(asyncio.to_thread(function, *args, **kwargs))
+    """Call `function` in a thread of those for packages' files; see `finish`."""
+    return await BLOBS.call(function, *args, **kwargs)

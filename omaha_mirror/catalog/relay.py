@@ -14,7 +14,6 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from omaha_mirror.files import replace_file, restore
 from omaha_mirror.omaha import AppRequest, Request, Response
 from omaha_mirror.upstream.errors import UpstreamError
 from omaha_mirror.upstream.outbox import is_refusal
+from omaha_mirror.workers import Workers
 
 WAIT = 20.0
 REST = 15.0
@@ -126,7 +126,7 @@ class Relay:
         self._changed = asyncio.Event()
         self._saving: asyncio.Task[None] | None = None
         # One thread: what is saved later is written later, also when whoever waited was cancelled.
-        self._disk = ThreadPoolExecutor(1, "relay")
+        self._disk = Workers(1, "the relay's file")
 
     @property
     def stats(self) -> RelayStats:
@@ -150,7 +150,7 @@ class Relay:
                 await asyncio.wait([self._saving])
                 await self._save()
         finally:
-            self._disk.shutdown(wait=False)
+            self._disk.shutdown()
 
     async def check(self, app: AppRequest, request: Request, wait: float = WAIT) -> Relayed:
         """Ask upstream what one machine asks, events and ping included, and say what the machine is told.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from omaha_mirror.catalog.state import State, recover, save
+from omaha_mirror.workers import Workers
 
 LOG = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Writer:
     def __init__(self, path: Path, state: Callable[[], State]) -> None:
         self._path = path
         self._state = state
-        self._disk = ThreadPoolExecutor(1, "catalog")
+        self._disk = Workers(1, "the catalog's file")
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def read(self) -> State:

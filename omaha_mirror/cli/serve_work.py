@@ -32,8 +32,11 @@ from omaha_mirror.web.admin import AdminApp, admin_routes
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
+from omaha_mirror.workers import STATE
 
 LOG = structlog.get_logger(__name__)
+STOP = 20.0
+"""Less than systemd waits (TimeoutStopSec of the unit)."""
 GARBAGE = 10_000
 """New objects between two looks for garbage."""
 ADMIN_CONNECTIONS = 64
@@ -96,7 +99,21 @@ async def _serve(
         ):
             await told.wait()
     finally:
-        await service.close()
+        await _close(service)
+
+
+async def _close(service: Service) -> None:
+    """Stop what goes on; a disk that hangs keeps the process no longer than `STOP` seconds."""
+    closing = asyncio.create_task(service.close())
+    await asyncio.wait([closing], timeout=STOP)
+    if not closing.done():
+        click.echo(
+            f"omaha-mirror: a disk has not answered for {STOP:.0f} s: it ends without having written all"
+            " down; see the kernel's log (dmesg)",
+            err=True,
+        )
+        os._exit(Exit.FAILURE)
+    closing.result()
 
 
 @asynccontextmanager
@@ -131,7 +148,7 @@ async def _admin(
             f"the admin socket {far} is not loopback: with it, set admin.token_file or give systemd the"
             f" credential {admin_token.CREDENTIAL}"
         )
-    token = await asyncio.to_thread(admin_token.settle, config, os.environ)
+    token = await STATE.call(admin_token.settle, config, os.environ)
     if token.value is None:
         LOG.error("no token", why=token.trouble)
     app = AdminApp(admin_routes(service), token.value, addresses, token.trouble)

@@ -12,7 +12,6 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from omaha_mirror.files import set_aside
+from omaha_mirror.workers import STATE, Workers
 
 LOG = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -81,9 +81,9 @@ class Database:
         self.where = self._url.render_as_string(hide_password=True)
         self._settled = asyncio.Event()
         self._settled.set()
-        self._thread: ThreadPoolExecutor | None = None
+        self._thread: Workers | None = None
         if is_file:
-            self._thread = ThreadPoolExecutor(1, "fleet")
+            self._thread = Workers(1, "the fleet database")
             self.writer = create_engine(
                 self._url.set(drivername="sqlite"), connect_args=self._args()
             )
@@ -101,7 +101,7 @@ class Database:
             if self._thread is not None:
                 await self._migrate_sqlite()
             else:
-                await asyncio.to_thread(asyncio.run, self._migrate_postgresql())
+                await STATE.call(asyncio.run, self._migrate_postgresql())
         finally:
             self._settled.set()
 
@@ -156,7 +156,7 @@ class Database:
     async def close(self) -> None:
         """Close all connections, when the work that has begun is done."""
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.shutdown)
+            await self._thread.call(self._thread.shutdown)
             self.writer.dispose()
         await self.engine.dispose()
 

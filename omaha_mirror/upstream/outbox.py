@@ -20,7 +20,6 @@ import os
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +34,7 @@ from omaha_mirror.upstream.errors import (
     UpstreamError,
 )
 from omaha_mirror.upstream.resume import backoff
+from omaha_mirror.workers import Workers
 
 MAX_COUNT = 10_000
 MAX_BYTES = 16 * 1024 * 1024
@@ -120,7 +120,7 @@ class Outbox:
         self._disk_refuses = False
         self._tasks: list[asyncio.Task[None]] = []
         # One thread: the segments are written by one at a time, also when whoever waited was cancelled.
-        self._disk = ThreadPoolExecutor(1, "outbox")
+        self._disk = Workers(1, "the outbox")
 
     @property
     def stats(self) -> OutboxStats:
@@ -144,7 +144,7 @@ class Outbox:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._flush()
         finally:
-            self._disk.shutdown(wait=False)
+            self._disk.shutdown()
 
     def put(self, request: bytes) -> None:
         """Take in a request, UTF-8 as `serialise_request` writes it. It never waits and knows no full disk."""

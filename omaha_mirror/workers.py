@@ -1,0 +1,177 @@
+"""Threads that wait for disks. A disk that hangs and says no error takes the threads of its own pool, and nothing else.
+
+Names are looked up in the event loop's own executor, which nothing else uses. A thread that never comes back keeps no
+process from ending, and who waits for it can stop waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+PATIENCE = 5.0
+"""Seconds after which reading, opening or looking at a file counts as hanging."""
+
+
+class Hangs(OSError):
+    """A disk does not answer.
+
+    Attributes:
+        work: what still waits for it; None where nothing was begun.
+    """
+
+    def __init__(self, what: str, work: Future[Any] | None = None) -> None:
+        super().__init__(errno.ETIMEDOUT, f"{what} does not answer")
+        self.work = work
+
+
+class _Job(Future[Any]):
+    """A call, and since when it runs, in monotonic seconds; None while it is in the queue."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__()
+        self._call = call
+        self.since: float | None = None
+
+    def run(self) -> None:
+        self.since = time.monotonic()
+        if self.set_running_or_notify_cancel():
+            try:
+                result = self._call()
+            except BaseException as error:
+                self.set_exception(error)
+            else:
+                self.set_result(result)
+
+
+class Workers(Executor):
+    """A few threads that end with the process, whatever they wait for.
+
+    Args:
+        count: how many.
+        name: of what they wait for, for people.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count = count
+        self._name = name
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._running: set[_Job] = set()
+        self._threads = 0
+        self._idle = 0
+        self._lock = threading.Lock()
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """See `Executor.submit`."""
+        job = _Job(partial(fn, *args, **kwargs))
+        self._put(job)
+        return job
+
+    def _put(self, job: _Job) -> None:
+        with self._lock:
+            self._jobs.put(job)
+            if self._idle < self._jobs.qsize() and self._threads < self._count:
+                self._threads += 1
+                name = f"{self._name} {self._threads}"
+                threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            job = self._jobs.get()
+            with self._lock:
+                self._idle -= 1
+                if job is None:
+                    self._threads -= 1
+                    return
+                self._running.add(job)
+            job.run()
+            with self._lock:
+                self._running.discard(job)
+
+    def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """Let the threads end when the queue is empty. It waits for none of them."""
+        with self._lock:
+            for _ in range(self._threads):
+                self._jobs.put(None)
+
+    def hanging(self, patience: float = PATIENCE) -> int:
+        """How many threads have waited longer than that for one thing."""
+        before = time.monotonic() - patience
+        with self._lock:
+            return sum(job.since is not None and job.since < before for job in self._running)
+
+    def are_lost(self, patience: float = PATIENCE) -> bool:
+        """Whether all of them have."""
+        return self.hanging(patience) >= self._count
+
+    async def call(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call something and wait as long as it takes. A cancellation is raised when it has ended."""
+        return await self.patiently(math.inf, fn, *args, **kwargs)
+
+    async def patiently(
+        self, patience: float, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call something that may hang; what it gives when nobody waits any longer is closed.
+
+        A cancellation is raised when the call has ended, or hangs.
+
+        Raises:
+            Hangs: it takes longer than `patience` seconds, or no thread is left to do it.
+        """
+        if self.are_lost(patience):
+            raise Hangs(self._name)
+        job = _Job(partial(fn, *args, **kwargs))
+        self._put(job)
+        ended = asyncio.ensure_future(asyncio.wrap_future(job))
+        cancelled: asyncio.CancelledError | None = None
+        while not ended.done() and not self._is_given_up(job, patience):
+            try:
+                await asyncio.wait([ended], timeout=_left(job, patience))
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if cancelled is None and ended.done() and not job.cancelled():
+            result: T = ended.result()
+            return result
+        ended.add_done_callback(lambda done: done.cancelled() or done.exception())
+        job.add_done_callback(_close)
+        if cancelled is not None:
+            raise cancelled
+        raise Hangs(self._name, job)
+
+    def _is_given_up(self, job: _Job, patience: float) -> bool:
+        if job.since is None:
+            return self.are_lost(patience) and job.cancel()
+        return time.monotonic() - job.since >= patience
+
+
+def _left(job: _Job, patience: float) -> float | None:
+    """Seconds until it is looked at again; None for never."""
+    if math.isinf(patience):
+        return None
+    since = job.since
+    return patience if since is None else max(0.0, since + patience - time.monotonic())
+
+
+def _close(job: Future[Any]) -> None:
+    if not job.cancelled() and job.exception() is None:
+        close = getattr(job.result(), "close", None)
+        if close is not None:
+            close()
+
+
+BLOBS = Workers(8, "the cache directory")
+"""For the files of packages."""
+STATE = Workers(3, "the state directory")
+"""For all other files of the mirror's own."""
