@@ -38,8 +38,9 @@ class Problem:
 
 def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     """The end of a message about a word that is not known: the nearest one that is, if any."""
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {prefix}{near[0]}?" if near else ""
+    by_case = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(word.lower(), by_case, n=1)
+    return f"; did you mean {prefix}{by_case[near[0]]}?" if near else ""
 
 
 class ConfigError(Exception):

@@ -9,6 +9,7 @@ from pydantic_core import ErrorDetails
 from omaha_mirror.config import directories, tracks, yaml_marks
 from omaha_mirror.config.errors import did_you_mean
 from omaha_mirror.config.model import Config
+from omaha_mirror.config.section import written
 from omaha_mirror.config.yaml_marks import Document, Flaw, KeyPath, Place
 
 _NOWHERE = Place((0, 0), (0, 0))
@@ -28,12 +29,13 @@ _WORDS = {
     "string_too_short": "cannot be empty",
     "string_too_long": "is too long: at most {max_length} characters",
     "too_short": "cannot be empty",
-    "greater_than": "must be more than {gt:g}",
+    "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "value_error": "{error}",
 }
 """Of each pydantic error type; the words of the others are passed on as they are."""
+_BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than_equal": "le"}
 
 
 def note(error: ValidationError, documents: Sequence[Document]) -> None:
@@ -88,14 +90,27 @@ def _words(details: ErrorDetails, place: Place, path: KeyPath) -> str:
     if kind == "literal_error":
         expected = str(context["expected"])
         return f"must be {expected}" + did_you_mean(place.text, expected.split("'")[1::2])
+    if kind in _BOUNDS:
+        context = {_BOUNDS[kind]: _with_unit(context[_BOUNDS[kind]], details["loc"])}
     return _WORDS[kind].format(**context) if kind in _WORDS else details["msg"]
 
 
+def _with_unit(bound: float, path: KeyPath) -> str:
+    field = _model_of(path).model_fields.get(str(path[-1]))
+    write = written(field) if field is not None else None
+    return write(bound) if write is not None else f"{bound:g}"
+
+
 def _keys_beside(path: KeyPath) -> list[str]:
+    return list(_model_of(path).model_fields)
+
+
+def _model_of(path: KeyPath) -> type[BaseModel]:
+    """The section that has the last key of a path."""
     model: type[BaseModel] = Config
     for key in path[:-1]:
         field = model.model_fields.get(str(key))
         kind: Any = tracks.KINDS.get(str(key)) or (field.annotation if field else None)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             model = kind
-    return list(model.model_fields)
+    return model

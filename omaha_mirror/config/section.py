@@ -1,10 +1,10 @@
 """What the sections of the config are made of."""
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, PydanticKnownError
 
 from omaha_mirror.config import units
@@ -25,6 +26,8 @@ from omaha_mirror.omaha.errors import BadVersion
 from omaha_mirror.omaha.version import Version
 
 T = TypeVar("T")
+USUAL = {"delay": "h", "ramp": "h", "retention": "d", "poll_interval": "m"}
+"""The units that people mean who write durations without one; seconds for all others."""
 
 
 def _address(value: object) -> Address:
@@ -67,6 +70,13 @@ def _version(text: str) -> str:
     return text
 
 
+def _duration(value: object, info: ValidationInfo) -> float:
+    """Of a file, text with units: a number alone is taken for hours by one person and for seconds by another."""
+    if isinstance(info.context, Path):
+        units.refuse_bare_number(value, USUAL.get(info.field_name or "", "s"))
+    return units.parse_duration(value)
+
+
 def unique(values: tuple[T, ...]) -> tuple[T, ...]:
     """The values as they are. Raises ValueError if one is there twice."""
     twice = next((value for value in values if values.count(value) > 1), None)
@@ -77,14 +87,26 @@ def unique(values: tuple[T, ...]) -> tuple[T, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _OrText:
-    """Says in the JSON Schema that a value can be written as text of a form, too."""
+    """Says in the JSON Schema that a value can be written as text of a form, too.
+
+    Attributes:
+        pattern: of the text.
+        number: the only one that can be written without text; None: any.
+    """
 
     pattern: str
+    number: int | None = None
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        return {"anyOf": [handler(schema), {"type": "string", "pattern": self.pattern}]}
+        only = {} if self.number is None else {"const": self.number}
+        return {
+            "anyOf": [
+                handler(schema) | only,
+                {"type": "string", "pattern": self.pattern},
+            ]
+        }
 
 
 _ADDRESS = r":[0-9]{1,5}$"
@@ -98,9 +120,9 @@ Size = Annotated[
 """Bytes."""
 Duration = Annotated[
     float,
-    BeforeValidator(units.parse_duration),
+    BeforeValidator(_duration),
     PlainSerializer(units.format_duration),
-    _OrText(_DURATION),
+    _OrText(_DURATION, number=0),
 ]
 """Seconds."""
 _Listen = Annotated[
@@ -153,3 +175,17 @@ def keys(section: type[Section], above: tuple[str, ...] = ()) -> Iterator[tuple[
             yield from keys(field.annotation, (*above, name))
         else:
             yield (*above, name)
+
+
+def written(field: FieldInfo) -> Callable[[Any], str] | None:
+    """What writes a value of the key with its unit; None where it has none."""
+    kinds = [*field.metadata, *_parts(field.annotation)]
+    writers = (kind.func for kind in kinds if isinstance(kind, PlainSerializer))
+    units_ = (units.format_size, units.format_duration)
+    return next((writer for writer in writers if writer in units_), None)
+
+
+def _parts(annotation: object) -> Iterator[object]:
+    for part in get_args(annotation):
+        yield part
+        yield from _parts(part)

@@ -15,6 +15,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError, core_schema
 
+from omaha_mirror.config.errors import did_you_mean
 from omaha_mirror.config.section import Duration, Release, Section, unique
 
 MODES = ("follow", "relay", "hold")
@@ -92,13 +93,21 @@ def _without_mode(value: object) -> object:
         return value
     mode = value.get("mode")
     if mode != "follow":
-        words = f"write just {mode}" if mode in MODES else 'only "mode: follow" has more to say'
+        words = (
+            f"write just {mode}"
+            if mode in MODES
+            else f'only "mode: follow" has more to say{did_you_mean(str(mode), MODES)}'
+        )
         raise ValueError(f"a track with the mode {mode!r} has no further keys: {words}")
     return {key: item for key, item in value.items() if key != "mode"}
 
 
 def _from_version(value: object) -> object:
     if isinstance(value, str):
+        if near := did_you_mean(value, MODES):
+            raise ValueError(
+                f"cannot read the version {value!r}; write follow, relay, hold or a release{near}"
+            )
         return {"version": value}
     if not isinstance(value, dict | Pin):
         raise PydanticKnownError("string_type")

@@ -1,6 +1,7 @@
 """Sizes, durations and listening addresses: how people write them, and how they are written back."""
 
 import ipaddress
+import math
 import re
 from dataclasses import dataclass
 
@@ -54,6 +55,23 @@ def format_size(size: int) -> str:
     return f"{size // _SIZES[unit]}{unit}"
 
 
+def refuse_bare_number(value: object, usual: str = "s") -> None:
+    """Raises ValueError for a number that has no unit, 0 excepted; the message names it with the unit `usual`."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if value and math.isfinite(value):
+            raise ValueError(_no_duration(value, f"{value}{usual}"))
+    elif isinstance(value, str) and re.fullmatch(r"\s*[0-9]{1,9}\s*", value, re.ASCII):
+        raise ValueError(_no_duration(value, f"{value.strip()}{usual}"))
+
+
+def _no_duration(value: object, meant: str = "30s") -> str:
+    meant = meant if _DURATION.fullmatch(meant) else "30s"
+    return (
+        f"{value!r} is not a duration: write whole numbers with d, h, m, s or ms, "
+        f"longest first, such as {meant} or 1h30m"
+    )
+
+
 def parse_duration(value: object) -> float:
     """Seconds of a duration such as `30s`, `1h30m`, `90d` or `500ms`; a plain number is seconds.
 
@@ -65,10 +83,7 @@ def parse_duration(value: object) -> float:
     text = value.strip() if isinstance(value, str) else ""
     match = _DURATION.fullmatch(text)
     if not text or match is None:
-        raise ValueError(
-            f"{value!r} is not a duration: write whole numbers with d, h, m, s or ms, "
-            "longest first, such as 30s or 1h30m"
-        )
+        raise ValueError(_no_duration(value))
     counts = zip(match.groups(default="0"), _DURATIONS.values(), strict=True)
     return sum(int(count) * factor for count, factor in counts) / 1000
 

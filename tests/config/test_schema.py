@@ -40,7 +40,7 @@ GOOD = [
     "state_directory: state",
     "release_layout: off",
     "upstream: {omaha_url: null, rate_limit: null, poll_interval: 1h30m}",
-    "upstream: {connect_timeout: 1.5, stall_timeout: 500ms, max_connections: 16}",
+    "upstream: {connect_timeout: 1500ms, stall_timeout: 500ms, max_connections: 16}",
     "upstream: {app_ids: ['{E96281A6-D1AF-4BDE-9A0A-97B76E56DC57}'], proxy: 'http://a:b@c:1'}",
     "default_track: relay",
     'tracks: {a: follow, b: hold, c: "4230.2", d: 4230.2.1-github-pr-12+x.1}',
