@@ -49,7 +49,8 @@ def _summary(settings: Config) -> Iterator[tuple[str, str]]:
     cache = settings.cache
     yield "listen", ", ".join(map(str, settings.listen))
     up = settings.upstream
-    yield "upstream", f"{up.omaha_url or 'no Omaha server'}, {up.release_url} ({up.distribution})"
+    servers = f"{up.omaha_url or 'no Omaha server'}, {up.release_url or 'no release server'}"
+    yield "upstream", f"{servers} ({up.distribution})"
     room = (
         f"up to {units.format_size(cache.max_size)}, {units.format_size(cache.min_free)} kept free"
     )

@@ -149,6 +149,9 @@ async def released(config: Config, fetcher: HttpFetcher) -> list[Found]:
     for track in (*config.tracks.values(), config.default_track):
         if isinstance(track, Pin):
             pins.setdefault(track.version, set()).update(track.packages)
+    if config.upstream.release_url is None:
+        words = "upstream.release_url is null: a pin needs upstream's manifest, or an import"
+        return [warn("release", words)] if pins else []
     server = ReleaseServer(fetcher, config.upstream.release_url)
     payload = config.upstream.payload_name
     looks = [_version(server, version, payload, names) for version, names in pins.items()]
@@ -157,6 +160,8 @@ async def released(config: Config, fetcher: HttpFetcher) -> list[Found]:
 
 async def redirected(config: Config, fetcher: HttpFetcher) -> list[Found]:
     """Whether the release server sends whoever asks to where this mirror may not go."""
+    if config.upstream.release_url is None:
+        return []
     url = f"{config.upstream.release_url}/"
     try:
         await fetcher.head(url, deadline=DEADLINE)
@@ -218,15 +223,18 @@ async def _file(server: ReleaseServer, board: str, version: str, name: str) -> F
 
 
 async def clock(config: Config, here: Clock) -> list[Found]:
-    """Whether the release server answers, and this host's clock is about the server's."""
-    url = f"{config.upstream.release_url}/"
+    """Whether the release server, or where there is none the Omaha server, answers, and this host's clock is about its."""
+    up = config.upstream
+    if up.release_url is None and up.omaha_url is None:
+        return []
+    url = f"{up.release_url}/" if up.release_url is not None else str(up.omaha_url)
     try:
         date = seconds(await _date(config, url))
     except (aiohttp.ClientError, OSError, ValueError) as error:
         words = f"{url} does not answer: {why(error)}"
         if untimely(error) and (trouble := here.trouble()):
             words += f"; {trouble}: {SET_IT}"
-        return [unreachable("upstream", f"{words}; see upstream.release_url, ca_file and proxy")]
+        return [unreachable("upstream", f"{words}; see upstream's addresses, ca_file and proxy")]
     reached = ok("upstream", f"{url} answers")
     if date is None:
         if not (trouble := here.trouble()):

@@ -30,6 +30,7 @@ class Problem:
     def _with_caret(self) -> str:
         # What stands before an @ may be a password, however the URL around it is misspelt.
         line = re.sub(r"(?<=:).+(?=@)", lambda secret: "*" * len(secret[0]), self.excerpt)
+        line = re.sub(r"(?<=[?&]password=)[^&\s]+", lambda secret: "*" * len(secret[0]), line)
         start = max(0, self.column - _BEFORE_CARET)
         shown = line[start : start + _WIDEST_EXCERPT].rstrip()
         blank = re.sub(r"[^\t]", " ", line[start : self.column - 1])

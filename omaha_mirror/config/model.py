@@ -109,6 +109,31 @@ def _reachable(auth: PackagesAuth, info: ValidationInfo) -> PackagesAuth:
     return auth
 
 
+def _apart(key: str, addresses: Listen, info: ValidationInfo) -> None:
+    """Raises ValueError where something that stands before in the config listens at one of the addresses."""
+    taken = [("listen", address) for address in info.data.get("listen", ())]
+    tls = info.data.get("tls")
+    if tls is not None and tls.certificate is not None:
+        taken += [("tls.listen", address) for address in tls.listen]
+    for address in addresses:
+        for name, other in taken:
+            if address.meets(other):
+                raise ValueError(
+                    f"{key} {address} and {name} {other} are the same place: give each a port of its own"
+                )
+
+
+def _tls_apart(tls: TlsConfig, info: ValidationInfo) -> TlsConfig:
+    if tls.certificate is not None:
+        _apart("tls.listen", tls.listen, info)
+    return tls
+
+
+def _admin_apart(admin: "AdminConfig", info: ValidationInfo) -> "AdminConfig":
+    _apart("admin.listen", admin.listen, info)
+    return admin
+
+
 class AdminConfig(Section):
     """How operators reach the mirror. No address switches it off."""
 
@@ -144,12 +169,13 @@ def _preset(field: str) -> Any:
 class UpstreamConfig(Section):
     """Where releases come from. `distribution` gives the defaults of the four keys after it."""
 
-    can_be_null: ClassVar[frozenset[str]] = frozenset({"omaha_url"})
+    can_be_null: ClassVar[frozenset[str]] = frozenset({"omaha_url", "release_url"})
 
     distribution: Literal["flatcar", "coreos"] = "flatcar"
     omaha_url: Annotated[str, AfterValidator(urls.http_url)] | None = _preset("omaha_url")
     """Where machines would ask without the mirror; null: nobody is asked."""
-    release_url: Annotated[str, AfterValidator(urls.base_url)] = _preset("release_url")
+    release_url: Annotated[str, AfterValidator(urls.base_url)] | None = _preset("release_url")
+    """Where pinned releases are looked up that upstream's Omaha did not tell of; null: nowhere."""
     payload_name: Annotated[str, AfterValidator(_file_name)] = _preset("payload_name")
     app_ids: Annotated[
         tuple[Annotated[str, AfterValidator(_app_id)], ...],
@@ -200,7 +226,11 @@ class UpstreamConfig(Section):
 class FleetConfig(Section):
     """What is remembered of the machines."""
 
-    database: str | None = None
+    database: Annotated[
+        Annotated[str, AfterValidator(urls.database)] | None,
+        PlainSerializer(urls.without_password),
+        Field(repr=False),
+    ] = None
     """`sqlite:////path` or `postgresql://user:password@host/name`; None: fleet.db in the state directory."""
     retention: Annotated[Duration, Field(ge=3600)] = 90 * 86400.0
     """How long history is kept."""
@@ -220,11 +250,13 @@ class Config(Section):
     """Where machines reach the mirror, as `host:port`."""
     public_url: Annotated[str, AfterValidator(urls.origin)] | None = None
     """How clients reach the mirror, `http(s)://host[:port]`; null is the Host each client used."""
-    tls: TlsConfig = TlsConfig()
+    tls: Annotated[TlsConfig, AfterValidator(_tls_apart)] = TlsConfig()
     packages_auth: Annotated[PackagesAuth, AfterValidator(_reachable)] = PackagesAuth()
     trusted_proxies: Annotated[tuple[Network, ...], AfterValidator(unique)] = ()
     """Whose X-Forwarded-For, -Proto and -Host are believed; of all others they are ignored."""
-    admin: AdminConfig = AdminConfig()
+    admin: Annotated[AdminConfig, AfterValidator(_admin_apart)] = Field(
+        default=AdminConfig(), validate_default=True
+    )
     cache: CacheConfig
     state_directory: Location
     release_layout: Annotated[

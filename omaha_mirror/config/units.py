@@ -134,6 +134,24 @@ class Address:
         """Whether it is every interface."""
         return self.host in ("", *_FROM_HERE)
 
+    def meets(self, other: "Address") -> bool:
+        """Whether both cannot be listened on: the same port, and an interface that both have. Port 0 is always another."""
+        if self.port != other.port or not self.port:
+            return False
+        if not self._versions & other._versions:
+            return False
+        here = {self.host, other.host}
+        same = len(here) == 1 or (self.is_loopback and other.is_loopback and "localhost" in here)
+        return same or self.is_everywhere or other.is_everywhere
+
+    @property
+    def _versions(self) -> set[int]:
+        """Of the IP addresses that it is, or that its name may have."""
+        try:
+            return {ipaddress.ip_address(self.host).version}
+        except ValueError:
+            return {4, 6}
+
     @property
     def from_here(self) -> "Address":
         """The same as a client on this host dials it: every interface is the loopback one."""

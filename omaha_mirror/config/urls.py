@@ -1,9 +1,15 @@
 """The URLs of the config: each kind is checked and written in one form."""
 
 import re
+import sys
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
+from omaha_mirror.config.errors import did_you_mean
 from omaha_mirror.config.units import bracketed, parse_host
+
+DATABASES = ("sqlite", "postgresql", "postgres")
+"""The schemes of the URLs of databases."""
 
 
 def origin(text: str) -> str:
@@ -59,9 +65,47 @@ def proxy(text: str) -> str:
     return text
 
 
+def database(text: str) -> str:
+    """The URL of a database, as it is; it may hold a password, so no message repeats it.
+
+    Raises:
+        ValueError: None that can be used here; the message says what is wrong or missing.
+    """
+    expected = "write sqlite:////absolute/path or postgresql://user:password@host/name"
+    scheme, colon, rest = text.partition("://")
+    if not colon:
+        raise ValueError(f"this is not the URL of a database: {expected}")
+    if scheme not in DATABASES:
+        near = did_you_mean(scheme.partition("+")[0], DATABASES)
+        raise ValueError(f"{scheme!r} is no database that can be used: {expected}{near}")
+    if scheme == "sqlite":
+        if not rest.startswith("/") or rest.partition("?")[0] in ("/", "/:memory:"):
+            raise ValueError(f"an SQLite database is a file: {expected}")
+        return text
+    if ":***@" in text or re.search(r"[?&]password=\*\*\*(&|$)", text):
+        raise ValueError("*** stands for a password that is not shown: write the password itself")
+    try:
+        parts = urlsplit(text)
+        if not (parts.hostname or parts.query) or parts.port == 0 or re.search(r"\s", text):
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"this does not name a host and port: {expected}, with %-escapes in the password (%40 for @)"
+        ) from None
+    if find_spec("asyncpg") is None:
+        raise ValueError(
+            "PostgreSQL needs the Python package asyncpg, which is not installed here:"
+            f" python3 -m pip --python {sys.executable} install asyncpg"
+        )
+    return text
+
+
 def without_password(url: str | None) -> str | None:
     """The URL as it may be shown."""
-    return url and re.sub(r"(?<=://)([^:@]*):[^@]*(?=@)", r"\1:***", url)
+    if url is None:
+        return None
+    url = re.sub(r"(?<=://)([^:@/?]*):.*(?=@)", r"\1:***", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)
 
 
 def _split(text: str, wildcard: str = "") -> tuple[str, str]:

@@ -39,17 +39,22 @@ class RemotePackage:
 class ReleaseServer:
     """Asks a release server what it has; it fetches no package itself."""
 
-    def __init__(self, fetcher: Fetcher, base_url: str) -> None:
+    def __init__(self, fetcher: Fetcher, base_url: str | None) -> None:
         self._fetcher = fetcher
-        self._base_url = base_url.rstrip("/")
+        self._base_url = base_url and base_url.rstrip("/")
 
     def url(self, board: str, version: str, name: str) -> str:
         """The address of a release's file.
 
         Raises:
             Forbidden: One of the three is not a plain path segment.
+            Gone: There is no release server.
         """
         segments = (board, version, name)
+        if self._base_url is None:
+            raise Gone(
+                "upstream.release_url is null, and no manifest told of it", "/".join(segments)
+            )
         url = "/".join((self._base_url, *(quote(segment, safe="+") for segment in segments)))
         if any(segment in ("", ".", "..") or "/" in segment for segment in segments):
             raise Forbidden("board, version and file name must be plain names", url)

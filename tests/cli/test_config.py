@@ -122,6 +122,28 @@ def test_show_masks_a_password(tmp_path: Path) -> None:
     assert shown["upstream"]["proxy"] == "http://user:***@proxy:3128"
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://user:s3cret@db/fleet", "postgresql://user:***@db/fleet"),
+        ("postgresql://user:s3@cret@db/fleet", "postgresql://user:***@db/fleet"),
+        (
+            "postgresql://user@db/fleet?password=s3cret&x=1",
+            "postgresql://user@db/fleet?password=***&x=1",
+        ),
+        ("sqlite:////srv/fleet.db", "sqlite:////srv/fleet.db"),
+    ],
+)
+def test_show_masks_the_password_of_the_database(tmp_path: Path, url: str, shown: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"fleet: {{database: '{url}'}}")
+    for form in ((), ("--json",)):
+        result = omaha_mirror("config", "show", *form, "--config", str(path))
+        assert yaml.safe_load(result.stdout)["fleet"]["database"] == shown
+    path.write_text(f"fleet: {{database: '{shown}'}}")
+    assert omaha_mirror("config", "check", "--config", str(path)).exit_code == 78 * ("***" in shown)
+
+
 def test_versions_are_shown_in_quotes(full: Path) -> None:
     shown = omaha_mirror("config", "show", "--config", str(full)).stdout
     assert '  edge: "4230.2"\n' in shown

@@ -581,3 +581,14 @@ async def test_a_ca_file_without_a_certificate_is_found(tmp_path: Path, upstream
 async def test_what_fails_in_a_thread_is_raised_here() -> None:
     with pytest.raises(FileNotFoundError):
         await in_thread(partial(os.stat, "/nowhere"))
+
+
+async def test_without_a_release_server_the_omaha_server_is_asked_for_the_time(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    found = await examine_network(
+        config(tmp_path, upstream, upstream={"release_url": None}, tracks={"edge": VERSION})
+    )
+    assert "upstream.release_url is null" in of(found, "release").words
+    assert nebraska.url in of(found, "clock").words or nebraska.url in of(found, "upstream").words
+    assert "fail" not in states(found)

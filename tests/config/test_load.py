@@ -477,3 +477,73 @@ def test_a_hostile_file_is_refused_in_seconds(tmp_path: Path, text: str) -> None
     began = time.process_time()
     assert problems(tmp_path, text)
     assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("listen: ':8001'", "admin.listen 127.0.0.1:8001 and listen :8001 are the same place"),
+        ("listen: '0.0.0.0:8001'", "are the same place"),
+        ("listen: 'localhost:8001'", "are the same place"),
+        ("listen: '[::1]:80'\nadmin: {listen: '[::]:80', token_file: t}", "are the same place"),
+        ("listen: 'a.example:80'\nadmin: {listen: 'a.example:80', token_file: t}", "same place"),
+    ],
+)
+def test_two_listeners_at_one_place_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    problem = only_problem(tmp_path, text)
+    assert problem.key == "admin"
+    assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "listen: '[::1]:8001'",
+        "listen: '192.0.2.1:8001'",
+        "listen: '127.0.0.1:0'\nadmin: {listen: '127.0.0.1:0'}",
+        "listen: ':8443'",
+        "listen: ':8001'\nadmin: {listen: []}",
+    ],
+)
+def test_two_listeners_beside_each_other_are_fine(tmp_path: Path, text: str) -> None:
+    load(written(tmp_path, text), ENVIRON)
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://u:secret@h/n", "'mysql' is no database that can be used"),
+        ("postgrsql://u:secret@h/n", "did you mean postgresql?"),
+        ("postgresql+asyncpg://u:secret@h/n", "did you mean postgresql?"),
+        ("u:secret@h", "this is not the URL of a database"),
+        ("sqlite://", "an SQLite database is a file"),
+        ("sqlite:///:memory:", "an SQLite database is a file"),
+        ("sqlite://fleet.db", "an SQLite database is a file"),
+        ("postgresql://u:secret@h:99999/n", "does not name a host and port"),
+        ("postgresql://", "does not name a host and port"),
+        ("postgresql://u:***@h/n", "write the password itself"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_said_without_its_password(
+    tmp_path: Path, url: str, words: str
+) -> None:
+    problem = only_problem(tmp_path, f"fleet: {{database: '{url}'}}")
+    assert problem.key == "fleet.database"
+    assert words in problem.message
+    assert "secret" not in str(problem)
+
+
+def test_a_driver_that_is_missing_is_named_with_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omaha_mirror.config.urls.find_spec", lambda _: None)
+    problem = only_problem(tmp_path, "fleet: {database: 'postgresql://u:secret@h/n'}")
+    assert "install asyncpg" in problem.message
+    assert "secret" not in str(problem)
+    load(written(tmp_path, "fleet: {database: 'sqlite:////srv/fleet.db'}"), ENVIRON)
+
+
+def test_a_release_server_can_be_left_out(tmp_path: Path) -> None:
+    config = load(written(tmp_path, "upstream: {release_url: null}"), ENVIRON)
+    assert config.upstream.release_url is None
+    assert not any("update.release" in origin for origin in config.upstream.allowed)

@@ -53,6 +53,17 @@ async def test_a_machine_three_floors_behind_steps_through_them_in_order(
         assert (instance.version, instance.counts) == (TARGET, False)
 
 
+async def test_without_a_release_server_a_pin_needs_what_upstream_told(
+    tmp_path: Path, nebraska: Nebraska
+) -> None:
+    changes = {"upstream": {"release_url": None}, "tracks": {"edge": TARGET, "far": "3999.0.0"}}
+    async with following(tmp_path, nebraska, **changes) as mirror:
+        assert await Box(mirror).update() == STEPS[0]
+        assert (await Box(mirror, number=2, track="edge").offer()).version == STEPS[0]
+        await Box(mirror, number=3, track="far", version=TARGET).nothing()
+        assert (await mirror.get("/amd64-usr/3999.0.0/" + PAYLOAD)).status == 404
+
+
 async def test_no_grant_is_left_open_after_a_new_release_was_learnt(
     tmp_path: Path, nebraska: Nebraska
 ) -> None:
