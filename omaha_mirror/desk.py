@@ -180,7 +180,7 @@ class Desk:
         if self._upstream is None:
             return Decision(Reason.NO_UPDATE_UPSTREAM, detail=NO_UPSTREAM)
         try:
-            relayed = await self._upstream.relay.check(app, request)
+            relayed = await self._upstream.relay.check(app, request, address=client)
         except asyncio.CancelledError:
             self._send(_reports(request, app))
             raise

@@ -2,7 +2,8 @@
 
 What upstream answers is policy and holds at once. Where there is no answer, or none that a machine could use, the machine
 is told what it was last told; where policy has said no since, that is nothing. An outage is not to cost every machine the
-whole wait: after one, nobody asks for 15 s, and then one check at a time does, until upstream answers again.
+whole wait: see `breaker`. Each application goes up alone, one at a time for each machine and each request, equal ones
+once.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import asyncio
 import hashlib
 import json
 import logging
-import math
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from omaha_mirror.catalog.breaker import Breaker, Resting
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.read import Policy, Told, Unusable, read_told
 from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.catalog.slots import OneByOne, Slots
 from omaha_mirror.clock import Clock
 from omaha_mirror.files import replace_file, restore
 from omaha_mirror.omaha import AppRequest, Request, Response
@@ -29,9 +31,6 @@ from omaha_mirror.upstream.outbox import is_refusal
 from omaha_mirror.workers import Workers
 
 WAIT = 20.0
-REST = 15.0
-"""Seconds for which nobody asks after an outage."""
-AT_ONCE = 32
 MACHINES = 50_000
 SAVE = 60.0
 FORMAT = 1
@@ -117,8 +116,10 @@ class Relay:
         self._machines = machines
         self._failed = failed
         self._clock = clock or Clock()
-        self._breaker = _Breaker(self._clock.boottime)
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._breaker = Breaker(self._clock.boottime)
+        self._slots = Slots()
+        self._one_by_one = OneByOne()
+        self._asking: dict[tuple[Request, str], _Shared] = {}
         self._told: OrderedDict[str, str] = OrderedDict()
         self._outages = self._refused = 0
         self._refusal = ""
@@ -152,7 +153,9 @@ class Relay:
         finally:
             self._disk.shutdown()
 
-    async def check(self, app: AppRequest, request: Request, wait: float = WAIT) -> Relayed:
+    async def check(
+        self, app: AppRequest, request: Request, wait: float = WAIT, address: str = ""
+    ) -> Relayed:
         """Ask upstream what one machine asks, events and ping included, and say what the machine is told.
 
         Cancelling it cancels the question; whether the events in it arrived is not known then either.
@@ -162,17 +165,18 @@ class Relay:
             request: that it came in.
             wait: seconds, the turn among other checks included. A question that upstream has not answered then is
                 cancelled: nobody would read the answer, and the connection may be dead.
+            address: where the machine is.
         """
         machine = _key(app)
         try:
-            response = await self._answer(replace(request, apps=(app,)), wait)
+            response = await self._shared(app, request, wait, address)
         except UpstreamError as error:
             reason = Reason.REFUSED if is_refusal(error) else Reason.UNREACHABLE
             return self._remembered(machine, reason, str(error))
         except TimeoutError:
             detail = f"upstream did not answer within {wait:g} s"
             return self._remembered(machine, Reason.UNREACHABLE, detail)
-        except _Resting as rest:
+        except Resting as rest:
             return self._remembered(machine, Reason.UNREACHABLE, str(rest))
         self._answered = self._clock.time()
         try:
@@ -184,16 +188,34 @@ class Relay:
         self._refusal = ""
         return self._policy(machine, told)
 
-    async def _answer(self, request: Request, wait: float) -> Response:
+    async def _shared(
+        self, app: AppRequest, request: Request, wait: float, address: str
+    ) -> Response:
+        """The answer to a question, which goes up once for all who ask the same at the same time."""
+        alone = replace(request, apps=(app,))
+        key = alone, address
+        shared = self._asking.get(key)
+        if shared is None:
+            asking = self._asked(alone, id(request), wait, address)
+            shared = self._asking[key] = _Shared(asyncio.create_task(asking))
+            shared.task.add_done_callback(lambda _: self._asking.pop(key, None))
+        return await shared.result()
+
+    async def _asked(self, request: Request, whole: int, wait: float, address: str) -> Response:
+        """Ask when it is this question's turn, among those of its request, its machine and its address."""
+        name = request.apps[0].machineid
+        # Who knows the id of a machine elsewhere is not that machine.
+        machine = f"{address} {name}" if name else ""
         deadline = asyncio.get_running_loop().time() + wait
-        async with asyncio.timeout_at(deadline):
-            await self._slots.acquire()
-        try:
-            with self._breaker.attempt():
+        async with AsyncExitStack() as turns:
+            async with asyncio.timeout_at(deadline):
+                await turns.enter_async_context(self._one_by_one.alone(whole))
+                if machine:
+                    await turns.enter_async_context(self._one_by_one.alone(machine))
+                await turns.enter_async_context(self._slots.hold(address))
+            with self._breaker.attempt(machine, address):
                 async with asyncio.timeout_at(deadline):
                     return await self._ask(request)
-        finally:
-            self._slots.release()
 
     def _policy(self, machine: str | None, told: Told) -> Relayed:
         if told.policy is not Policy.OFFERS:
@@ -245,64 +267,24 @@ class Relay:
             self._changed.set()
 
 
-class _Resting(Exception):
-    """Upstream is not asked now."""
+class _Shared:
+    """A question under way, and how many wait for its answer."""
 
+    def __init__(self, task: asyncio.Task[Response]) -> None:
+        self.task = task
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._waiting = 0
 
-class _Breaker:
-    """Keeps questions back while upstream does not answer.
-
-    An answer closes it, a refusal too: it comes fast, and may be meant for one machine alone.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._again: float | None = None
-        """When the next may ask; None while all may, infinite while one does."""
-        self._trouble = ""
-
-    @property
-    def closed(self) -> bool:
-        return self._again is None
-
-    @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Hold a question while this is open. Raises _Resting."""
-        before = self._again
-        if before is not None:
-            if self._clock() < before:
-                raise _Resting(f"upstream is not asked for now: {self._trouble}")
-            self._again = math.inf
+    async def result(self) -> Response:
+        """The answer. Who leaves last takes the question along."""
+        self._waiting += 1
         try:
-            yield
-        except UpstreamError as error:
-            if is_refusal(error):
-                self._close()
-            else:
-                self._open(str(error))
-            raise
-        except TimeoutError:
-            self._open("it did not answer in time")
-            raise
-        except BaseException:
-            if before is not None and self._again == math.inf:
-                self._again = before
-            raise
-        else:
-            self._close()
-
-    def _open(self, trouble: str) -> None:
-        if self._again is None:
-            LOG.warning(
-                "upstream does not answer; machines get what they were last told: %s", trouble
-            )
-        self._again = self._clock() + REST
-        self._trouble = trouble
-
-    def _close(self) -> None:
-        if self._again is not None:
-            LOG.info("upstream answers again")
-        self._again = None
+            return await asyncio.shield(self.task)
+        finally:
+            self._waiting -= 1
+            if not self._waiting and not self.task.done():
+                self.task.cancel()
+                await asyncio.wait([self.task])
 
 
 def _key(app: AppRequest) -> str | None:

@@ -1,0 +1,183 @@
+"""Whether upstream is asked in the machines' names: not while it does not answer, and not for a machine that it fails.
+
+- Where connecting fails, nobody asks for 15 s, and then one question at a time goes up until one is answered.
+- A status, or no answer in time, may be meant for one machine alone: that machine rests, and others go on.
+- Where three machines in a row fail within a minute, nobody asks; if all three are behind one address, only that rests.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from omaha_mirror.upstream.errors import Unreachable, UpstreamError
+from omaha_mirror.upstream.outbox import is_refusal
+
+REST = 15.0
+"""Seconds for which nobody asks after an outage, or a machine after it got no answer."""
+IN_A_ROW, WITHIN = 3, 60.0
+"""Machines that fail one after the other in so many seconds are no chance."""
+MANY = 4096
+"""Machines and addresses that are remembered."""
+LOG = logging.getLogger(__name__)
+
+_Value = TypeVar("_Value")
+
+
+class Resting(Exception):
+    """Upstream is not asked now; the message says why."""
+
+
+class Breaker:
+    """Keeps questions back.
+
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._all = _Gate(clock, "")
+        self._addresses: OrderedDict[str, _Gate] = OrderedDict()
+        self._machines: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    @property
+    def closed(self) -> bool:
+        """Whether machines in general are asked for."""
+        return self._all.closed
+
+    @contextmanager
+    def attempt(self, machine: str, address: str) -> Iterator[None]:
+        """Hold a question while this is open.
+
+        Args:
+            machine: who asks; nothing for one that cannot be told from others.
+            address: where it is; nothing where that is not known.
+
+        Raises:
+            Resting: it is not to be asked.
+        """
+        until, why = self._machines.get(machine, (0.0, ""))
+        if self._clock() < until:
+            raise Resting(f"upstream is not asked for this machine for now: {why}")
+        gates = [self._all] if not address else [self._all, self._of(address)]
+        for gate in gates:
+            gate.look()
+        probing = [gate.enter() for gate in gates]
+        try:
+            yield
+        except (UpstreamError, TimeoutError) as error:
+            if isinstance(error, UpstreamError) and is_refusal(error):
+                self._answered(gates)
+            else:
+                self._failed(gates, machine, address, error)
+            raise
+        except BaseException:
+            for gate, before in zip(gates, probing, strict=True):
+                gate.leave(before)
+            raise
+        else:
+            self._answered(gates)
+
+    def _answered(self, gates: list[_Gate]) -> None:
+        for gate in gates:
+            gate.close()
+
+    def _failed(
+        self, gates: list[_Gate], machine: str, address: str, error: UpstreamError | TimeoutError
+    ) -> None:
+        trouble = str(error) or "it did not answer in time"
+        if isinstance(error, Unreachable):
+            for gate in gates[1:]:
+                gate.close()
+            self._all.open(trouble, connecting=True)
+            return
+        if machine:
+            _put(self._machines, machine, (self._clock() + REST, trouble))
+        if not self._all.failing:
+            LOG.warning("upstream gave no answer for a machine: %s", trouble)
+        for gate in gates:
+            gate.failed(machine, address, trouble)
+
+    def _of(self, address: str) -> _Gate:
+        gate = self._addresses.get(address) or _Gate(self._clock, address)
+        _put(self._addresses, address, gate)
+        return gate
+
+
+class _Gate:
+    """What goes up for all, or from one address."""
+
+    def __init__(self, clock: Callable[[], float], address: str) -> None:
+        self._clock = clock
+        self._address = address
+        self._again: float | None = None
+        """When the next may ask; None while all may, infinite while one does."""
+        self._connecting = False
+        self._row: list[tuple[float, str, str]] = []
+        self._trouble = ""
+
+    @property
+    def closed(self) -> bool:
+        return self._again is None
+
+    @property
+    def failing(self) -> bool:
+        return bool(self._row) or not self.closed
+
+    def look(self) -> None:
+        """Raises Resting."""
+        if self._again is not None and self._clock() < self._again:
+            raise Resting(f"upstream is not asked for now: {self._trouble}")
+
+    def enter(self) -> float | None:
+        """Begin a question; what to give to `leave` where it comes to nothing."""
+        before = self._again
+        if before is not None:
+            self._again = math.inf
+        return before
+
+    def leave(self, before: float | None) -> None:
+        if before is not None and self._again == math.inf:
+            self._again = before
+
+    def close(self) -> None:
+        if self._again is not None and not self._address:
+            LOG.info("upstream answers again")
+        self._again, self._row = None, []
+
+    def open(self, trouble: str, *, connecting: bool) -> None:
+        if self._again is None:
+            LOG.warning(
+                "upstream does not answer%s; machines get what they were last told: %s",
+                f" what comes from {self._address}" if self._address else "",
+                trouble,
+            )
+        self._again, self._trouble, self._connecting = self._clock() + REST, trouble, connecting
+        self._row = []
+
+    def failed(self, machine: str, address: str, trouble: str) -> None:
+        """A question was connected for, and had no good answer."""
+        now = self._clock()
+        if self._again is not None and not self._connecting:
+            self.open(trouble, connecting=False)
+            return
+        # What answers with a status can be connected to.
+        self._again = None
+        self._row = [item for item in self._row if item[0] > now - WITHIN and item[1] != machine]
+        self._row.append((now, machine, address))
+        addresses = {item[2] for item in self._row}
+        alone = bool(address) and not self._address and len(addresses) == 1
+        if len(self._row) >= IN_A_ROW and not alone:
+            self.open(trouble, connecting=False)
+
+
+def _put(known: OrderedDict[str, _Value], key: str, value: _Value) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    if len(known) > MANY:
+        known.popitem(last=False)
