@@ -96,7 +96,6 @@ class Cache:
         self._fetchers: Counter[str] = Counter()
         self._readers: Counter[str] = Counter()
         self._busy: set[str] = set()
-        self._mixed: set[str] = set()
         self._stopping = False
 
     async def start(self) -> None:
@@ -289,7 +288,8 @@ class Cache:
             tainted=lambda: self._verdicts.taint(key),
             proven=lambda proof: self._heads.proven(expected, proof),
             damaged=lambda reason: self._shelf.give_up(key, reason, fill.identity),
-            picky=key in self._mixed,
+            picky=self._verdicts.mixed(key),
+            pause=self._verdicts.pause(key) * self.limits.round_seconds,
         )
         prover = self._provers(expected, self._hold_back, self._heads.get(key))
         fill = Fill(expected, source, prover, setting)
@@ -303,14 +303,11 @@ class Cache:
 
     def _ended_wrong(self, fill: Fill, error: GenerationEnded, *, leaked: bool) -> None:
         key = fill.expected.key
-        if isinstance(error, DigestMismatch) and fill.nodes.mixed:
-            self._mixed.add(key)
-        else:
-            self._mixed.discard(key)
         if isinstance(error, Untrusted):
             self._verdicts.refuse(key, Refusal(str(error), error.terms))
         else:
-            self._verdicts.wrong(key, str(error), leaked=leaked)
+            mixed = isinstance(error, DigestMismatch) and fill.nodes.mixed
+            self._verdicts.wrong(key, str(error), leaked=leaked, mixed=mixed)
 
     async def _run(self, fill: Fill) -> Proof:
         """Run one round of a fill; the books are straight whatever it ends with."""
@@ -321,7 +318,6 @@ class Cache:
             if named:
                 self._shelf.put(named, fill.size, proof.signed_by, fill.identity)
             self._verdicts.right(key)
-            self._mixed.discard(key)
             outcome = events.Outcome.PROVEN
             await self._heads.write()
             return proof

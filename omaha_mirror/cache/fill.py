@@ -265,6 +265,9 @@ class Fill:
             OSError: the store failed.
         """
         try:
+            if self._setting.pause:
+                await asyncio.sleep(self._setting.pause)
+                self.heard = time.monotonic()
             async with self.line.fill(self, self.priority):
                 await finish(self._begin())
                 proof = self.proof = await self._fetch_and_prove()

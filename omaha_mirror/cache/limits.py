@@ -21,6 +21,7 @@ class Limits:
         proof_seconds: how long the last byte of a range inside an unproven blob waits for the proof.
         trickle_seconds: after so long without a byte, a reader at the edge of a healthy fill gets
         trickle_bytes: of what is held back: a client gives up below 10 bytes a second.
+        round_seconds: pause before the round after one that ended wrong; before the next one three times as long.
         spool: bytes of memory through which a blob passes that cannot be kept.
         lag_seconds: how long one reader may hold up the others of such a blob.
     """
@@ -33,5 +34,6 @@ class Limits:
     proof_seconds: float = 60.0
     trickle_seconds: float = 10.0
     trickle_bytes: int = 640
+    round_seconds: float = 1.0
     spool: int = 64 * MIB
     lag_seconds: float = 10.0

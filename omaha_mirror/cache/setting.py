@@ -33,6 +33,7 @@ class Setting:
         damaged: told that a blob that it proved cannot be read any more, and why.
         picky: whether all bytes must be of one generation although a digest is known: those of several were wrong together,
             and nothing said which.
+        pause: seconds to wait before it begins: passing trouble has to have passed.
     """
 
     limits: Limits
@@ -45,3 +46,4 @@ class Setting:
     proven: Callable[[Proof], None]
     damaged: Callable[[str], None]
     picky: bool = False
+    pause: float = 0.0

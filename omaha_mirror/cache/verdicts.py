@@ -11,6 +11,7 @@ from omaha_mirror.cache.prover import Provers
 
 ROUNDS = 3
 """How often bytes may turn out wrong before a blob is condemned."""
+GROWTH = 3.0
 CONDEMNED_SECONDS = 3600.0
 TAINTED_SECONDS = 900.0
 """How long a client may come back with the head of a generation that ended: it tries for 20 times 20 s, and 45 min later anew."""
@@ -24,6 +25,7 @@ class _Record:
     reason: str = ""
     condemned: float = 0.0
     tainted: float = 0.0
+    mixed: bool = False
 
 
 class Verdicts:
@@ -46,16 +48,27 @@ class Verdicts:
             if (left := TAINTED_SECONDS - self._clock.age(when)) > 0:
                 self._records[key] = _Record(tainted=now + left)
 
-    def wrong(self, key: str, reason: str, *, leaked: bool) -> None:
-        """A generation ended; `leaked` says that some of its bytes had left."""
+    def wrong(self, key: str, reason: str, *, leaked: bool, mixed: bool = False) -> None:
+        """A generation ended; `leaked` says that some of its bytes had left, `mixed` that they came from several nodes."""
         record = self._records.setdefault(key, _Record())
         record.rounds += 1
         record.reason = reason
+        record.mixed = mixed
         if leaked:
             self.taint(key)
         if record.rounds >= ROUNDS:
             record.rounds = 0
             record.condemned = self._clock.boottime() + CONDEMNED_SECONDS
+
+    def mixed(self, key: str) -> bool:
+        """Whether the last round was wrong with bytes of several nodes together, and nothing said which."""
+        record = self._records.get(key)
+        return record is not None and record.mixed
+
+    def pause(self, key: str) -> float:
+        """How long the next round is to wait for trouble to pass: 0, 1, or `GROWTH` times as long each time."""
+        record = self._records.get(key)
+        return GROWTH ** (record.rounds - 1) if record is not None and record.rounds else 0.0
 
     def taint(self, key: str) -> None:
         """Wrong bytes left."""
@@ -75,7 +88,7 @@ class Verdicts:
         """The blob was proven; who has the head of another generation is still not to get its tail."""
         record = self._records.get(key)
         if record is not None:
-            record.rounds, record.condemned = 0, 0.0
+            record.rounds, record.condemned, record.mixed = 0, 0.0, False
         now = self._clock.boottime()
         for old in [k for k, r in self._records.items() if _forgotten(r, now)]:
             del self._records[old]

@@ -27,6 +27,8 @@ from omaha_mirror.upstream.head import MAX_HEAD
 from omaha_mirror.upstream.refusals import Refusals
 from omaha_mirror.upstream.translated import translated
 
+MIRROR_STALL = 30.0
+"""Seconds of silence that are no stall where a mirror like this one answers: it feeds a trickle, and races itself."""
 MAX_REDIRECTS = 10
 """As many as a machine follows (update_engine/libcurl_http_fetcher.cc)."""
 _NO_REDIRECT = 304
@@ -161,7 +163,7 @@ class HttpFetcher:
                 validator=validator,
                 judged=judged,
             )
-            yield _HttpBody(response, start, verdict, self._settings.stall_timeout)
+            yield _HttpBody(response, start, verdict, self._stall_timeout(response))
         finally:
             response.close()
 
@@ -239,6 +241,10 @@ class HttpFetcher:
             reason = f"{source.origin()} redirects, but {error.reason}"
             self.refusals.note(url, reason)
             raise Forbidden(reason, str(target)) from error
+
+    def _stall_timeout(self, response: aiohttp.ClientResponse) -> float:
+        stall, cached_by = self._settings.stall_timeout, response.headers.get("Cache-Status", "")
+        return max(stall, MIRROR_STALL) if cached_by.startswith("omaha-mirror") else stall
 
     def _proxy(self, target: URL) -> str | None:
         proxy = self._settings.proxy

@@ -38,20 +38,25 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an error becomes. `level` is a logging method's name, `label` the name in logs and metrics."""
+    """What an error becomes. `level` is a logging method's name, `label` the name in logs and metrics.
+
+    `resumed` answers a client that has some of the package already, where no other try within its attempt can help; None:
+    it is closed without an answer, and comes back, up to 20 times (update_engine/libcurl_http_fetcher.cc:301).
+    """
 
     status: int
     level: str
     label: str
+    resumed: int | None = None
 
 
 TABLE: tuple[tuple[type[BaseException], Reply], ...] = (
     (cache.SourceGone, Reply(404, "warning", "gone-upstream")),
     (cache.Spoilt, Reply(416, "info", "begin-again")),
     (cache.NotInTime, Reply(504, "warning", "nothing-in-time")),
-    (cache.Distrusted, Reply(502, "error", "untrusted")),
+    (cache.Distrusted, Reply(502, "error", "untrusted", resumed=416)),
     (cache.Untrusted, Reply(502, "error", "untrusted")),
-    (cache.Condemned, Reply(502, "error", "wrong-bytes")),
+    (cache.Condemned, Reply(502, "error", "wrong-bytes", resumed=416)),
     (cache.GenerationEnded, Reply(502, "error", "wrong-bytes")),
     (cache.SourceRefused, Reply(502, "error", "not-allowed")),
     (cache.SourceError, Reply(502, "warning", "upstream")),

@@ -98,12 +98,13 @@ async def _send(
         reply, why = reply_to(error), str(error)
         level = reply.level
         tell(mirror.failed, reply.label)
+        status = reply.resumed if start > 0 and reply.status >= 500 else reply.status
         # Trouble that may pass must not end the attempt of a client that resumes: it is closed without an answer.
-        if response.prepared or (start > 0 and reply.status >= 500):
+        if response.prepared or status is None:
             request.protocol.force_close()
             return response
         outcome = reply.label
-        return plain(reply.status, why)
+        return plain(status, why)
     finally:
         told = Sent(
             file=file,

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -135,6 +135,7 @@ class Site:
     max_size: int = 1 << 30
     hold_back: int = HOLD_BACK
     limits: Limits = NO_WAIT_FOR_PROOF
+    round_seconds: float = 0.0
     line: Line = field(default_factory=Line)
     when_abandoned: Literal["finish", "stop"] = "finish"
     keep: Callable[[str], bool] = lambda _key: False
@@ -148,7 +149,7 @@ class Site:
         self.cache = Cache(
             self.store,
             self.ledger,
-            limits=self.limits,
+            limits=replace(self.limits, round_seconds=self.round_seconds),
             line=self.line,
             hold_back=self.hold_back,
             provers=self.provers,

@@ -9,7 +9,7 @@ import pytest
 
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache import reader as reader_module
-from omaha_mirror.cache.errors import Condemned, GenerationEnded, Spoilt
+from omaha_mirror.cache.errors import Condemned, GenerationEnded, Spoilt, Stopping
 from omaha_mirror.cache.events import FillEnded, Opened, Outcome
 from omaha_mirror.cache.verdicts import TAINTED_SECONDS
 from tests.cache.conftest import MakeSite
@@ -136,6 +136,41 @@ async def test_three_wrong_rounds_condemn_a_blob(site: Site, source: ScriptedSou
     assert len(source.opens) == opens
     assert len(site.files("quarantine")) == 3
     assert site.files("partial") == []
+
+
+async def test_a_round_after_a_wrong_one_waits_for_trouble_to_pass(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    site, expected = await make_site(round_seconds=3600.0), source.expected
+    source.data = flipped(source.data, 0)
+    reading = asyncio.create_task(site.read(source, 0, SIZE, expected))
+    fetching = asyncio.create_task(site.cache.fetch(expected, source))
+    await site.told(FillEnded)
+    other = ScriptedSource(b"another" * 1000)
+    assert await site.read(other) == other.data
+    assert len(source.opens) == 1
+    await site.cache.close()
+    for waiting in (reading, fetching):
+        with pytest.raises((Stopping, GenerationEnded)):
+            await waiting
+
+
+async def test_each_pause_between_wrong_rounds_is_longer(
+    make_site: MakeSite, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, expected, pauses = await make_site(round_seconds=10.0), source.expected, list[float]()
+    source.data = flipped(source.data, 0)
+    sleep = asyncio.sleep
+
+    async def skipped(seconds: float) -> None:
+        if seconds >= 1.0:
+            pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("omaha_mirror.cache.fill.asyncio.sleep", skipped)
+    with pytest.raises(Condemned):
+        await site.cache.fetch(expected, source)
+    assert pauses == [10.0, 30.0]
 
 
 async def test_a_good_round_forgets_the_wrong_ones(site: Site, source: ScriptedSource) -> None:

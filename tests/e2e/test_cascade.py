@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from omaha_mirror.cache import Limits
+from omaha_mirror.cache.events import Opened
 from omaha_mirror.omaha import parse_request
 from tests.e2e.site import FLOORS, OLD, STEPS, TARGET, Box, body, channel, following, three_steps
 from tests.support.mirror import PAYLOAD, Mirror, mirror_in_process
@@ -132,6 +133,8 @@ async def test_a_line_that_pauses_costs_no_machine_its_connection(chain: Chain) 
         gate.open()
         got += await talk.read(SIZE - len(got))
     assert got == PAYLOAD_BODY
+    # The near one sees the stall and asks again; the far one knows that it is a mirror whose silence it hears.
+    assert sum(isinstance(event, Opened) for event in chain.near.events) == 1
 
 
 async def test_a_cold_package_is_looked_up_through_both_without_a_download(chain: Chain) -> None:

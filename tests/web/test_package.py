@@ -338,3 +338,26 @@ async def test_upstream_comes_back_and_the_rest_is_served(hasty: Mirror, release
     answer = await hasty.get(path, Range=f"bytes={HALF}-")
     assert (answer.status, answer.body) == (206, BODY[HALF:])
     assert release.bytes_sent(PAYLOAD_PATH) == SIZE
+
+
+async def test_a_package_that_is_wrong_again_and_again_is_answered_once_for_each_attempt(
+    release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a status that ends it: 20 closed connections would be 20 tries of a machine, and as many lines."""
+    monkeypatch.setattr("omaha_mirror.service.Limits", partial(Limits, round_seconds=0.0))
+    hold_back = {"hold_back": 2 * SIZE}
+    async with mirror_in_process(tmp_path, release.origin, cache=hold_back) as mirror:
+        path = await mirror.payload()
+        release.put(PAYLOAD_PATH, bytes(SIZE), sidecar=False)
+        for headers, status in (
+            ({}, 502),
+            ({"Range": "bytes=0-"}, 502),
+            ({"Range": "bytes=0-1112"}, 502),
+            ({"Range": "bytes=7-"}, 416),
+            ({"Range": f"bytes={SIZE - 1}-"}, 416),
+        ):
+            answer, after = await raw(mirror, path, headers)
+            assert answer is not None, headers
+            assert (answer.status, after) == (status, b""), headers
+            assert "SHA-256 is" in answer.line
+        assert len(release.requests(PAYLOAD_PATH, "GET")) == 3
