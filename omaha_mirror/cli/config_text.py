@@ -7,13 +7,18 @@ from pathlib import Path
 
 import yaml
 
-from omaha_mirror.config import Config, Follow, Hold, Pin, Relay, Track, load, units
+from omaha_mirror.config import Config, Follow, Hold, Pin, Relay, Track, load, load_to_serve, units
 from omaha_mirror.config.environment import VARIABLES, given
+
+PORTLESS = (
+    "trusted_proxies without public_url: machines are told the host and port that the proxy passes on (X-Forwarded-Host,"
+    " X-Forwarded-Port, X-Forwarded-Proto, else Host); where it leaves the port out, set public_url"
+)
 
 
 def in_words(path: Path | None, environ: Mapping[str, str]) -> Iterator[str]:
     """What a mirror with the config will do, line by line. Raises ConfigError."""
-    settings = load(path, environ)
+    settings = load_to_serve(path, environ)
     yield f"{path or 'built-in defaults (no config file)'}: ok"
     variables = [("variable", name) for name in given(environ)]
     for about, words in (*variables, *_summary(settings)):
@@ -56,6 +61,8 @@ def _summary(settings: Config) -> Iterator[tuple[str, str]]:
     )
     yield "cache", f"{cache.directory} ({room})"
     yield "state", str(settings.state_directory)
+    if settings.trusted_proxies and settings.public_url is None:
+        yield "note", PORTLESS
     for name, track in settings.tracks.items():
         yield "track", f"{name}: {_describe(track)}"
     others = "every other track" if settings.tracks else "every track"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 from uuid import NAMESPACE_URL, uuid5
 
 import aiohttp
 from rich.filesize import decimal
 
 from omaha_mirror.catalog import BOARDS
+from omaha_mirror.cli.config_text import PORTLESS
 from omaha_mirror.cli.doctor_host import get
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
@@ -23,6 +24,7 @@ from omaha_mirror.clock import SET_IT, SKEW, Clock
 from omaha_mirror.config import Config, Follow, Pin, Relay
 from omaha_mirror.config.urls import without_password
 from omaha_mirror.omaha import AppStatus
+from omaha_mirror.proxies import proxy_of
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import Forbidden, Gone, UpstreamError
 from omaha_mirror.upstream.fetcher import seconds
@@ -61,7 +63,7 @@ async def examine_network(config: Config) -> list[Found]:
         released(config, fetcher),
         redirected(config, fetcher),
         clock(config, here),
-        public_url(config.public_url),
+        public_url(config.public_url, behind_proxies=bool(config.trusted_proxies)),
     ]
     try:
         return [found for look in await asyncio.gather(*looks) for found in look]
@@ -87,11 +89,10 @@ def _proxies(config: Config) -> list[str]:
 
 def _proxy(config: Config, url: str) -> str | None:
     """The proxy for a URL: the config's, else the environment's."""
-    parts = urlsplit(url)
-    if config.upstream.proxy is not None or proxy_bypass(parts.netloc):
+    if config.upstream.proxy is not None:
         return config.upstream.proxy
-    proxy = getproxies().get(parts.scheme)
-    return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+    named = proxy_of(url, os.environ)
+    return named[1] if named is not None else None
 
 
 async def name_of(host: str) -> list[Found]:
@@ -265,8 +266,10 @@ async def _date(config: Config, url: str) -> str | None:
         return response.headers.get("Date")
 
 
-async def public_url(url: str | None) -> list[Found]:
+async def public_url(url: str | None, *, behind_proxies: bool) -> list[Found]:
     """Whether machines can come here by the name that they are told."""
+    if url is None and behind_proxies:
+        return [warn("public_url", PORTLESS)]
     if url is None:
         return [ok("public_url", "each machine is sent to the name that it asked under")]
     try:

@@ -15,7 +15,7 @@ from omaha_mirror.cli.doctor_host import examine_host
 from omaha_mirror.cli.doctor_network import examine_network
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import Found, fail, ok
-from omaha_mirror.config import Config, ConfigError, load
+from omaha_mirror.config import Config, ConfigError, load_to_serve
 from omaha_mirror.telemetry import printable
 
 WIDEST = 1000
@@ -25,7 +25,7 @@ WIDEST = 1000
 def run(config_path: Path | None, as_json: bool) -> None:
     """Check, print, and end the process with the outcome."""
     try:
-        config = load(config_path, os.environ)
+        config = load_to_serve(config_path, os.environ)
     except ConfigError as error:
         found = [fail("config", str(problem), Exit.BAD_CONFIG) for problem in error.problems]
     else:

@@ -23,7 +23,7 @@ from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.reload import Reload
 from omaha_mirror.cli.restarts import Starts
 from omaha_mirror.cli.supervision import status, supervised
-from omaha_mirror.config import Address, Config, load
+from omaha_mirror.config import Address, Config, load_to_serve
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
 from omaha_mirror.telemetry import begin_to_queue, set_up_logging
@@ -50,7 +50,7 @@ Sockets = Mapping[str, Sequence[socket.socket]]
 def run(config_path: Path | None, log_level: str | None) -> None:
     """Run the mirror until it is told to stop; ends the process where it cannot start."""
     begin_to_queue()
-    config = load(config_path, os.environ)
+    config = load_to_serve(config_path, os.environ)
     set_up_logging(config.log.format, log_level or config.log.level)
     starts = Starts(os.environ)
     if wait := starts.begin():

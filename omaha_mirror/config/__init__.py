@@ -5,7 +5,7 @@
 
 from omaha_mirror.config.changes import Changes, changes
 from omaha_mirror.config.errors import ConfigError, Problem
-from omaha_mirror.config.load import load
+from omaha_mirror.config.load import load, load_to_serve
 from omaha_mirror.config.model import CacheConfig, Config, LogConfig, UpstreamConfig
 from omaha_mirror.config.tracks import Follow, Hold, Pin, Relay, Track
 from omaha_mirror.config.units import Address
@@ -26,4 +26,5 @@ __all__ = [
     "UpstreamConfig",
     "changes",
     "load",
+    "load_to_serve",
 ]

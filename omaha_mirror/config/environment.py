@@ -8,11 +8,12 @@ key in the file. An empty variable counts as not set.
 import re
 from collections.abc import Iterator, Mapping
 
-from omaha_mirror.config import yaml_marks
+from omaha_mirror.config import urls, yaml_marks
 from omaha_mirror.config.errors import Problem, did_you_mean
 from omaha_mirror.config.model import Config
 from omaha_mirror.config.section import keys
 from omaha_mirror.config.yaml_marks import Document
+from omaha_mirror.proxies import proxy_of
 
 PREFIX = "OMAHA_MIRROR_"
 VARIABLES = {PREFIX + "__".join(path).upper(): path for path in keys(Config)}
@@ -30,6 +31,25 @@ def given(environ: Mapping[str, str]) -> list[str]:
 def documents(environ: Mapping[str, str]) -> list[Document]:
     """What the variables say, each a document that belongs at the path of its key."""
     return [yaml_marks.read(name, environ[name], VARIABLES[name]) for name in given(environ)]
+
+
+def wrong_proxies(config: Config, environ: Mapping[str, str]) -> list[Problem]:
+    """The proxies of the environment that upstream would be asked through, and that cannot be used."""
+    found = {}
+    for url in (config.upstream.omaha_url, config.upstream.release_url):
+        named = (
+            proxy_of(url, environ) if url is not None and config.upstream.proxy is None else None
+        )
+        if named is None:
+            continue
+        name, proxy = named
+        try:
+            urls.proxy(proxy)
+        except ValueError as error:
+            found[name] = Problem(
+                name, f"{error}; upstream.proxy goes before it, and no_proxy=* is none"
+            )
+    return list(found.values())
 
 
 def unknown(environ: Mapping[str, str]) -> Iterator[Problem]:

@@ -44,6 +44,14 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     return config
 
 
+def load_to_serve(path: Path | None, environ: Mapping[str, str]) -> Config:
+    """The same for who asks upstream: the environment's proxies must be usable, too. Raises ConfigError."""
+    config = load(path, environ)
+    if problems := environment.wrong_proxies(config, environ):
+        raise ConfigError(tuple(problems))
+    return config
+
+
 def _read(path: Path) -> str:
     try:
         with path.open("rb") as file:

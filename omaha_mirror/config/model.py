@@ -253,7 +253,7 @@ class Config(Section):
     tls: Annotated[TlsConfig, AfterValidator(_tls_apart)] = TlsConfig()
     packages_auth: Annotated[PackagesAuth, AfterValidator(_reachable)] = PackagesAuth()
     trusted_proxies: Annotated[tuple[Network, ...], AfterValidator(unique)] = ()
-    """Whose X-Forwarded-For, -Proto and -Host are believed; of all others they are ignored."""
+    """Whose X-Forwarded-For, -Proto, -Host and -Port are believed; of all others they are ignored."""
     admin: Annotated[AdminConfig, AfterValidator(_admin_apart)] = Field(
         default=AdminConfig(), validate_default=True
     )

@@ -51,6 +51,10 @@ def proxy(text: str) -> str:
     """The URL of a proxy, as it is; it may hold a user and password, so no message repeats it."""
     if ":***@" in text:
         raise ValueError("*** stands for a password that is not shown: write the password itself")
+    if text.lower().startswith("socks"):
+        raise ValueError(
+            "a SOCKS proxy cannot be used: write the http://host:port of an HTTP proxy"
+        )
     try:
         scheme, slashes, rest = text.partition("//")
         user, _, server = rest.rpartition("@")

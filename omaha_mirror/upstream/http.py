@@ -1,18 +1,19 @@
 """The fetcher for HTTP: aiohttp under this mirror's own limits, redirect rule and proxy rule."""
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from yarl import URL
 
 from omaha_mirror import __version__
 from omaha_mirror.clock import Clock
+from omaha_mirror.proxies import proxy_of
 from omaha_mirror.upstream import resume
 from omaha_mirror.upstream.allowed import AllowList, as_it_came
 from omaha_mirror.upstream.connector import LenientConnector
@@ -21,6 +22,7 @@ from omaha_mirror.upstream.errors import (
     Dropped,
     Forbidden,
     TooLarge,
+    Unreachable,
 )
 from omaha_mirror.upstream.fetcher import Body, Head, Validator, seconds
 from omaha_mirror.upstream.head import MAX_HEAD
@@ -49,8 +51,7 @@ class HttpSettings:
         head_timeout: Seconds until the head of a stream's answer, connecting and redirects included.
         stall_timeout: Seconds without a byte after which a body counts as stalled.
         ca_file: PEM file of authorities trusted besides the system's.
-        proxy: URL of an HTTP proxy for everything; None takes http_proxy, https_proxy and no_proxy
-            from the environment.
+        proxy: URL of an HTTP proxy for everything; None takes the environment's, see `proxies`.
     """
 
     allowed: AllowList
@@ -247,10 +248,12 @@ class HttpFetcher:
         return max(stall, MIRROR_STALL) if cached_by.startswith("omaha-mirror") else stall
 
     def _proxy(self, target: URL) -> str | None:
-        proxy = self._settings.proxy
-        if proxy is None and not proxy_bypass(f"{target.raw_host}:{target.port}"):
-            proxy = getproxies().get(target.scheme)
-        return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+        if self._settings.proxy is not None:
+            return self._settings.proxy
+        name, proxy = proxy_of(str(target.origin()), os.environ) or ("", None)
+        if proxy is not None and not proxy.startswith(("http://", "https://")):
+            raise Unreachable(f"{name} names a proxy that is none for HTTP", str(target))
+        return proxy
 
     def _kept_session(self) -> aiohttp.ClientSession:
         """The session that keeps connections, made on first use because it belongs to the running loop."""

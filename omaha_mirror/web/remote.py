@@ -1,6 +1,6 @@
 """Who asks, and under which address, where proxies stand between.
 
-Any client can send X-Forwarded-For, -Proto and -Host. They are believed of trusted proxies only, and of each list only
+Any client can send X-Forwarded-For, -Proto, -Host and -Port. They are believed of trusted proxies only, and of each list only
 what those wrote themselves, which is at its right end.
 """
 
@@ -15,6 +15,7 @@ from aiohttp import web
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+PORTS = {"http": 80, "https": 443}
 WITH_PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]+|\[(?P<v6>[^\]]+)\](?::[0-9]+)?", re.ASCII)
 
 
@@ -28,11 +29,25 @@ def unproxied(request: web.BaseRequest, trusted: Sequence[Network]) -> web.BaseR
         return request
     told = request.headers.getall
     scheme = _last(told("X-Forwarded-Proto", ())).lower()
+    if scheme not in PORTS:
+        scheme = request.scheme
+    host = _last(told("X-Forwarded-Host", ())) or host_of(request)
     return request.clone(
         remote=client_address(peer, told("X-Forwarded-For", ()), trusted),
-        scheme=scheme if scheme in ("http", "https") else request.scheme,
-        host=_last(told("X-Forwarded-Host", ())) or host_of(request),
+        scheme=scheme,
+        host=with_port(host, _last(told("X-Forwarded-Port", ()))),
     )
+
+
+def with_port(host: str, port: str) -> str:
+    """A host with the port that a proxy was asked at, where it names none itself.
+
+    Many proxies pass Host on without its port. One that a scheme has by itself is left out: what the proxy says of the
+    scheme counts.
+    """
+    if not host or re.search(r":[0-9]*$", host) or not re.fullmatch(r"[0-9]{1,5}", port):
+        return host
+    return f"{host}:{port}" if int(port) not in PORTS.values() else host
 
 
 def trusts(address: str, trusted: Sequence[Network]) -> bool:

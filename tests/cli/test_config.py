@@ -144,6 +144,14 @@ def test_show_masks_the_password_of_the_database(tmp_path: Path, url: str, shown
     assert omaha_mirror("config", "check", "--config", str(path)).exit_code == 78 * ("***" in shown)
 
 
+def test_check_says_what_machines_are_told_behind_a_proxy(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("trusted_proxies: [10.0.0.1]\n")
+    assert "set public_url" in omaha_mirror("config", "check", "--config", str(path)).stdout
+    path.write_text("trusted_proxies: [10.0.0.1]\npublic_url: http://mirror.example\n")
+    assert "set public_url" not in omaha_mirror("config", "check", "--config", str(path)).stdout
+
+
 def test_versions_are_shown_in_quotes(full: Path) -> None:
     shown = omaha_mirror("config", "show", "--config", str(full)).stdout
     assert '  edge: "4230.2"\n' in shown

@@ -562,6 +562,15 @@ async def test_the_public_url_should_lead_here(
     assert of(await examine_network(settings), "public_url").state == state
 
 
+async def test_behind_a_proxy_a_public_url_should_be_set(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    settings = config(tmp_path, upstream, trusted_proxies=["10.0.0.1"])
+    found = of(await examine_network(settings), "public_url")
+    assert found.state == "warn"
+    assert "set public_url" in found.words
+
+
 async def test_a_public_url_that_leads_nowhere_is_a_warning(
     tmp_path: Path, upstream: Upstream
 ) -> None:

@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.config import Address, ConfigError, Follow, Hold, Pin, Problem, load
+from omaha_mirror.config import (
+    Address,
+    ConfigError,
+    Follow,
+    Hold,
+    Pin,
+    Problem,
+    load,
+    load_to_serve,
+)
 
 DIRECTORIES = {"CACHE_DIRECTORY": "/c", "STATE_DIRECTORY": "/s"}
 
@@ -158,3 +167,19 @@ def test_a_password_of_a_variable_is_not_repeated_in_an_error() -> None:
     problem = only_problem({"OMAHA_MIRROR_UPSTREAM__PROXY": "http://user:s3cret@host/path"})
     assert "this is not the URL of a proxy" in str(problem)
     assert "s3cret" not in str(problem)
+
+
+@pytest.mark.parametrize("name", ["all_proxy", "ALL_PROXY", "https_proxy"])
+def test_a_proxy_that_cannot_be_used_is_refused_where_upstream_is_asked(name: str) -> None:
+    environ = {**DIRECTORIES, name: "socks5h://me:secret@proxy:1080"}
+    load(None, environ)
+    with pytest.raises(ConfigError) as caught:
+        load_to_serve(None, environ)
+    [problem] = caught.value.problems
+    assert problem.source == name
+    assert "a SOCKS proxy cannot be used" in problem.message
+    assert "secret" not in str(problem)
+    load_to_serve(None, {**environ, "no_proxy": "flatcar-linux.net"})
+    load_to_serve(None, {**environ, "OMAHA_MIRROR_UPSTREAM__PROXY": "http://proxy:3128"})
+    with pytest.raises(ConfigError, match="a SOCKS proxy cannot be used"):
+        load(None, {**DIRECTORIES, "OMAHA_MIRROR_UPSTREAM__PROXY": "socks5://proxy:1080"})

@@ -601,6 +601,26 @@ async def test_the_environment_names_a_proxy_and_its_exceptions(
     await through.close()
 
 
+async def test_all_proxy_stands_in_and_a_proxy_that_is_none_for_http_is_never_passed_by(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = HttpFetcher(settings("http://packages.invalid", upstream.origin))
+    upstream.put("http://packages.invalid/x", b"by way of the proxy")
+    monkeypatch.setenv("all_proxy", upstream.origin)
+    assert await through.small("http://packages.invalid/x", limit=100, deadline=10)
+    monkeypatch.setenv("all_proxy", upstream.origin.replace("http://", "socks5://me:secret@"))
+    with pytest.raises(
+        Unreachable, match="all_proxy names a proxy that is none for HTTP"
+    ) as caught:
+        await through.small(upstream.url("/x"), limit=100, deadline=10)
+    assert "secret" not in str(caught.value)
+    assert [request.path for request in upstream.log] == ["http://packages.invalid/x"]
+    monkeypatch.setenv("no_proxy", "127.0.0.0/8")
+    upstream.put("/x", b"without it")
+    assert await through.small(upstream.url("/x"), limit=100, deadline=10) == b"without it"
+    await through.close()
+
+
 async def test_a_proxy_that_refuses_makes_upstream_unreachable(upstream: Upstream) -> None:
     through = HttpFetcher(
         HttpSettings(AllowList("https://packages.invalid"), proxy=upstream.origin)

@@ -61,6 +61,56 @@ PLAIN = "http://mirror.test:8000"
         (PROXY, {"X-Forwarded-Proto": "ftp"}, PROXY, PLAIN),
         (PROXY, {"X-Forwarded-Host": "updates.test"}, PROXY, "http://updates.test"),
         (PROXY, {"X-Forwarded-Host": "evil.test, updates.test"}, PROXY, "http://updates.test"),
+        (PROXY, {"X-Forwarded-Port": "8443"}, PROXY, PLAIN),
+        (
+            PROXY,
+            {"Host": "updates.test", "X-Forwarded-Port": "81"},
+            PROXY,
+            "http://updates.test:81",
+        ),
+        (PROXY, {"Host": "updates.test", "X-Forwarded-Port": "80"}, PROXY, "http://updates.test"),
+        (
+            PROXY,
+            {"Host": "updates.test", "X-Forwarded-Port": "x, 8"},
+            PROXY,
+            "http://updates.test:8",
+        ),
+        (
+            PROXY,
+            {"Host": "updates.test", "X-Forwarded-Port": "8000x"},
+            PROXY,
+            "http://updates.test",
+        ),
+        (
+            PROXY,
+            {
+                "X-Forwarded-Host": "updates.test",
+                "X-Forwarded-Port": "8443",
+                "X-Forwarded-Proto": "https",
+            },
+            PROXY,
+            "https://updates.test:8443",
+        ),
+        (
+            PROXY,
+            {"X-Forwarded-Host": "updates.test:8444", "X-Forwarded-Port": "8443"},
+            PROXY,
+            "http://updates.test:8444",
+        ),
+        (
+            PROXY,
+            {"X-Forwarded-Host": "[2001:db8::1]", "X-Forwarded-Port": "8443"},
+            PROXY,
+            "http://[2001:db8::1]:8443",
+        ),
+        (
+            "127.0.0.4",
+            {"Host": "updates.test", "X-Forwarded-Port": "81"},
+            "127.0.0.4",
+            "http://updates.test",
+        ),
+        (PROXY, {"Host": "mirror.lan.:8000"}, PROXY, "http://mirror.lan.:8000"),
+        ("127.0.0.4", {"Host": "Mirror.Lan."}, "127.0.0.4", "http://mirror.lan."),
         (PROXY, {"X-Forwarded-Host": "[2001:db8::1]:80"}, PROXY, "http://[2001:db8::1]:80"),
         (
             "127.0.0.1",
@@ -93,7 +143,10 @@ async def test_only_a_trusted_proxy_is_believed(
     assert (seen, base(answer)) == (remote, told)
 
 
-@pytest.mark.parametrize("host", ["evil test", "evil.test/path", 'a"b', "", "user@evil.test"])
+@pytest.mark.parametrize(
+    "host",
+    ["evil test", "evil..:1..", ".", "[::1].", "evil.test/path", 'a"b', "", "user@evil.test"],
+)
 async def test_a_host_that_is_none_never_gets_into_an_answer(
     mirror: Mirror, address: Address, host: str
 ) -> None:

@@ -92,7 +92,12 @@ class AdminApp:
 
     def _is_ours(self, host: str) -> bool:
         """Any port: it may have been forwarded. Where every interface is listened on, any IP address will do."""
-        name = re.sub(r":[0-9]*$", "", host.lower()).removeprefix("[").removesuffix("]")
+        name = (
+            re.sub(r":[0-9]*$", "", host.lower())
+            .removesuffix(".")
+            .removeprefix("[")
+            .removesuffix("]")
+        )
         if any(name in (listening, *_also(listening)) for listening in self._hosts):
             return True
         with suppress(ValueError):
