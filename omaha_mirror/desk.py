@@ -15,7 +15,7 @@ from omaha_mirror import config
 from omaha_mirror.catalog import BOARDS, Catalog, Decision, Reason, Step, decide
 from omaha_mirror.catalog.relay import Relay as Relaying
 from omaha_mirror.catalog.relay import Relayed
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.clock import Clock
 from omaha_mirror.omaha import AppRequest, Request, serialise_request
 from omaha_mirror.overrides import Overrides
@@ -42,10 +42,10 @@ def rule_of(track: config.Track) -> Rule:
     match track:
         case config.Hold():
             return Hold()
-        case config.Relay():
-            return Relay()
-        case config.Follow(delay=delay, ramp=ramp, max_version=newest):
-            return Follow(delay, ramp, newest)
+        case config.Relay(upstream_track=upstream):
+            return Relay(upstream)
+        case config.Follow(delay=delay, ramp=ramp, max_version=newest, upstream_track=upstream):
+            return Follow(delay, ramp, newest, upstream)
         case config.Pin(version=version, packages=packages):
             return Pin(version, packages, track.allow_downgrade, track.skip_floors)
 
@@ -111,12 +111,13 @@ class Desk:
         decision = self._decide(app, rule)
         if decision.reason in NOT_OURS:
             if isinstance(rule, Relay) and decision.reason is Reason.VERSION_UNREADABLE:
-                self._send(_reports(request, app))
+                self._send(_reports(request, as_upstream(app, rule)))
             return decision
         if isinstance(rule, Relay):
             return await self._relayed(request, app, client, rule)
         if isinstance(rule, Follow) and self._upstream is not None:
-            await self._catalog.follow(app.app_id, app.board, app.track, FIRST_ANSWER, client)
+            track = track_upstream(app.track, rule)
+            await self._catalog.follow(app.app_id, app.board, track, FIRST_ANSWER, client)
             decision = self._decide(app, rule)
         return await self._looked_up(
             app, client, rule, decision, until, lambda: self._decide(app, rule)
@@ -134,7 +135,7 @@ class Desk:
 
     def _decide(self, app: AppRequest, rule: Rule) -> Decision:
         steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
-        nothing = self._catalog.nothing(app.app_id, app.board, app.track)
+        nothing = self._catalog.nothing(app.app_id, app.board, track_upstream(app.track, rule))
         if self._upstream is None:
             nothing = Reason.NO_UPDATE_UPSTREAM, NO_UPSTREAM
         return self._told(app, rule, steps, nothing)
@@ -179,13 +180,14 @@ class Desk:
     ) -> Decision:
         if self._upstream is None:
             return Decision(Reason.NO_UPDATE_UPSTREAM, detail=NO_UPSTREAM)
+        named = as_upstream(app, rule)
         try:
-            relayed = await self._upstream.relay.check(app, request, address=client)
+            relayed = await self._upstream.relay.check(named, request, address=client)
         except asyncio.CancelledError:
-            self._send(_reports(request, app))
+            self._send(_reports(request, as_upstream(app, rule)))
             raise
         if not relayed.delivered:
-            self._send(_reports(request, app))
+            self._send(_reports(request, as_upstream(app, rule)))
         if relayed.release is not None:
             self._catalog.told(relayed.release)
 
@@ -210,6 +212,7 @@ class Desk:
     def heard(self, request: Request, app: AppRequest) -> None:
         """Pass on what a machine reports, where it is to be passed on; waits for nothing."""
         rule = self._rule(app.track)
+        app = as_upstream(app, rule)
         ours = app.app_id in self._app_ids and app.board in BOARDS
         if self._upstream is None or not ours or isinstance(rule, Hold):
             return
@@ -232,6 +235,12 @@ class Desk:
     def _send(self, request: Request) -> None:
         if self._upstream is not None and (request.apps[0].events or request.apps[0].ping):
             self._upstream.outbox.put(serialise_request(request))
+
+
+def as_upstream(app: AppRequest, rule: Rule) -> AppRequest:
+    """What a machine says, with its track as upstream calls it."""
+    track = track_upstream(app.track, rule)
+    return app if track == app.track else replace(app, track=track)
 
 
 def _reports(request: Request, app: AppRequest) -> Request:

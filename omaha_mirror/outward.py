@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
 from omaha_mirror.catalog.news import FollowEvent
 from omaha_mirror.catalog.relay import Relay
+from omaha_mirror.catalog.rules import track_upstream
 from omaha_mirror.clock import Clock
 from omaha_mirror.config import Config
-from omaha_mirror.desk import Upstream
+from omaha_mirror.desk import Upstream, rule_of
 from omaha_mirror.metrics import Queue
 from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.preview import Opinion, upstream_says
@@ -100,7 +101,7 @@ class Outward:
             ask=partial(self._ask, self._server),
             allowed=self._allowed.check,
             app_ids=config.upstream.app_ids,
-            tracks=(*config.tracks, *CHANNELS),
+            tracks=(*_named(config), *CHANNELS),
             poll_interval=config.upstream.poll_interval,
             hook=self._hook,
         )
@@ -131,3 +132,10 @@ class Outward:
         channel = inquiry.app_id, inquiry.board, inquiry.track
         asked = question(lasting_id(self._secret, *channel), *channel, inquiry.version)
         return await server.ask(asked)
+
+
+def _named(config: Config) -> Iterator[str]:
+    """The tracks that the config asks upstream about."""
+    for name, track in (*config.tracks.items(), ("", config.default_track)):
+        if named := track_upstream(name, rule_of(track)):
+            yield named

@@ -122,9 +122,9 @@ def in_words(rule: Rule) -> str:
     match rule:
         case Hold():
             return "is held"
-        case Relay():
-            return "is relayed to upstream"
+        case Relay(upstream_track=track):
+            return "is relayed to upstream" + (f", as {track}" if track else "")
         case Pin(version=version):
             return f"is pinned to {version}"
-        case Follow():
-            return "follows upstream"
+        case Follow(upstream_track=track):
+            return f"follows upstream's {track}" if track else "follows upstream"

@@ -36,7 +36,7 @@ from omaha_mirror.catalog.rules import Pin, Rule
 from omaha_mirror.clock import Clock
 from omaha_mirror.config import Address, Config, Track
 from omaha_mirror.config.changes import adopted
-from omaha_mirror.desk import Desk, rule_in_force
+from omaha_mirror.desk import Desk, as_upstream, rule_in_force
 from omaha_mirror.doubts import Doubts
 from omaha_mirror.expect import expected
 from omaha_mirror.health import Finding
@@ -256,7 +256,7 @@ class Service:
 
     async def opinion(self, app: AppRequest) -> Opinion:
         """What upstream tells a machine like this one."""
-        return await self._outward.opinion(app)
+        return await self._outward.opinion(as_upstream(app, self.rule(app.track)))
 
     def track(self, name: str) -> Track:
         """What the machines of a track are to get: an override goes before the config."""

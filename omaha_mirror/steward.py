@@ -8,7 +8,7 @@ from contextlib import aclosing
 from omaha_mirror.ahead import Ahead, NotHere, Warmth
 from omaha_mirror.catalog import WORDS, Catalog, Known, Reason, Release
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import BadVersion, Version
 
 ANSWER = 20.0
@@ -81,10 +81,11 @@ class Steward:
                 raise NotHere(
                     f"{target} leads nowhere, as upstream.omaha_url is null: name a version"
                 )
-            await self._catalog.follow(app_id, board, target, ANSWER)
+            await self._catalog.follow(app_id, board, track_upstream(target, rule), ANSWER)
         steps = self._catalog.steps(app_id, board, target, rule)
         if not steps:
-            raise _not_here(f"{target} for {board}", *self._catalog.nothing(app_id, board, target))
+            nothing = self._catalog.nothing(app_id, board, track_upstream(target, rule))
+            raise _not_here(f"{target} for {board}", *nothing)
         version = _latest(rule, [step.version for step in steps])
         await self._catalog.look_up(app_id, board, version, rule, "", LOOK_UP)
         known = self._catalog.known(app_id, board, version) or Known()

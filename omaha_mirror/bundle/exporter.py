@@ -14,7 +14,7 @@ from omaha_mirror.ahead import NotHere, Warmth
 from omaha_mirror.bundle.layout import ReadMember, compose
 from omaha_mirror.bundle.model import Bundle, Entry, Member
 from omaha_mirror.catalog import WORDS, Catalog, Known, PackageFile, Reason, Release
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import BadVersion
 
 PATIENCE = 20.0
@@ -109,11 +109,12 @@ class Exporter:
             raise NotHere(
                 f"{wish.track} is on {mode}: it has no release of its own; name a version"
             )
+        track = track_upstream(wish.track, rule)
         if isinstance(rule, Follow) and self._have is not None:
-            await self._catalog.follow(app_id, wish.board, wish.track, PATIENCE)
+            await self._catalog.follow(app_id, wish.board, track, PATIENCE)
         steps = self._catalog.steps(app_id, wish.board, wish.track, rule)
         if not steps:
-            nothing = self._catalog.nothing(app_id, wish.board, wish.track)
+            nothing = self._catalog.nothing(app_id, wish.board, track)
             raise _not_here(f"{wish.track} for {wish.board}", *nothing)
         chosen = [*(step for step in steps[:-1] if step.floor), steps[-1]]
         return [

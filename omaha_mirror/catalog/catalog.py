@@ -29,7 +29,7 @@ from omaha_mirror.catalog.model import (
     needed_packages,
 )
 from omaha_mirror.catalog.reasons import Reason
-from omaha_mirror.catalog.rules import Follow, Pin, Rule
+from omaha_mirror.catalog.rules import Follow, Pin, Rule, track_upstream
 from omaha_mirror.catalog.shelf import Shelf
 from omaha_mirror.catalog.state import ReleaseKey, State, key_of, versions
 from omaha_mirror.catalog.writer import Writer
@@ -115,7 +115,7 @@ class Catalog:
             case Pin(version=version):
                 steps = (*floors(self._kept(), app_id, board, version), Step(version))
             case Follow():
-                key = ChannelKey(app_id, board, track)
+                key = ChannelKey(app_id, board, track_upstream(track, rule))
                 steps = self._imports.channel(key, self._follower.channel(key)).offered
             case _:
                 steps = ()

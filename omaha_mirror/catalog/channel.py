@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from omaha_mirror.catalog.model import Known, Step
-from omaha_mirror.catalog.read import Policy
+from omaha_mirror.catalog.read import NO_SUCH_TRACK, Policy
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.omaha import Version
@@ -54,13 +54,20 @@ class Channel:
         """Why nothing is offered, as a reason and its detail."""
         match self.policy:
             case Policy.NO_UPDATE:
-                return Reason.NO_UPDATE_UPSTREAM, self.detail
+                return Reason.NO_UPDATE_UPSTREAM, self._detail
             case Policy.WITHDRAWN:
-                return Reason.WITHDRAWN, self.detail
+                return Reason.WITHDRAWN, self._detail
             case Policy.BUSY:
                 return Reason.BUSY, self.detail
             case _:
                 return Reason.WARMING, ""
+
+    @property
+    def _detail(self) -> str:
+        """What upstream said; where it never led anywhere, with what may be the matter."""
+        if self.steps or NO_SUCH_TRACK in self.detail:
+            return self.detail
+        return f"{self.detail}; {NO_SUCH_TRACK}" if self.detail else NO_SUCH_TRACK
 
 
 @dataclass(frozen=True, slots=True)

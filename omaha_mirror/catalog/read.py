@@ -39,6 +39,9 @@ MAX_SIZE = 16 * 1024**3
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}", re.ASCII)
 """Of a package: the same file for everybody who makes a path of it, with no need to escape anything."""
 
+NO_SUCH_TRACK = (
+    "upstream may know no such track: if it has another name there, give that as upstream_track"
+)
 _BUSY = {
     AppStatus.MAX_UPDATES_PER_PERIOD_LIMIT_REACHED,
     AppStatus.MAX_CONCURRENT_UPDATES_LIMIT_REACHED,
@@ -117,7 +120,10 @@ def read_told(
     check, policy = app.update_check, _policy(app)
     if check is None or policy is not Policy.OFFERS:
         words = f"{app.status} {check.status if check is not None else ''}"
-        return Told(policy, detail=f"upstream answered {words.strip()[:160]}")
+        # Nebraska says so of a track that it has not (backend/pkg/omaha/omaha.go:133).
+        unknown = app.status == AppStatus.FAILED_TO_RETRIEVE_UPDATE_PACKAGE_INFO
+        more = f"; {NO_SUCH_TRACK}" if unknown else ""
+        return Told(policy, detail=f"upstream answered {words.strip()[:160]}{more}")
     try:
         return Told(policy, _releases(app, check, board, allowed, now))
     except (BadResponse, BadVersion, Forbidden) as error:

@@ -43,16 +43,30 @@ class Follow:
         delay: seconds from when a version is first seen upstream to its first offer.
         ramp: seconds after that in which the turns of the machines come, one after the other.
         max_version: nothing newer is offered.
+        upstream_track: the track's name upstream; None for the same.
     """
 
     delay: float = 0.0
     ramp: float = 0.0
     max_version: str | None = None
+    upstream_track: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """What upstream answers the machine itself."""
+    """What upstream answers the machine itself.
+
+    Attributes:
+        upstream_track: the track's name upstream; None for the same.
+    """
+
+    upstream_track: str | None = None
 
 
 Rule = Hold | Pin | Follow | Relay
+
+
+def track_upstream(track: str, rule: Rule) -> str:
+    """What a track is called upstream."""
+    named = rule.upstream_track if isinstance(rule, Follow | Relay) else None
+    return named or track

@@ -73,13 +73,14 @@ def _describe(track: Track) -> str:
     match track:
         case Hold():
             return "hold (noupdate)"
-        case Relay():
-            return "relay each check upstream"
-        case Follow(delay=delay, ramp=ramp, max_version=newest):
+        case Relay(upstream_track=name):
+            return f"relay each check upstream, as {name}" if name else "relay each check upstream"
+        case Follow(delay=delay, ramp=ramp, max_version=newest, upstream_track=name):
             later = f", {units.format_duration(delay)} later" if delay else ""
             spread = f", spread over {units.format_duration(ramp)}" if ramp else ""
             bound = f", up to {newest}" if newest else ""
-            return f"follow upstream{later}{spread}{bound}"
+            led = f"follow upstream's {name}" if name else "follow upstream"
+            return f"{led}{later}{spread}{bound}"
         case Pin(version=version):
             extra = f" with {', '.join(track.packages)}" if track.packages else ""
             newer = ", to machines with a newer version too" if track.allow_downgrade else ""

@@ -35,6 +35,8 @@ from omaha_mirror.upstream.translated import untimely
 
 NEWEST = "9999.0.0"
 """Above every release, so that no question opens a grant."""
+MANY_TRACKS = 8
+"""Tracks that upstream is asked about."""
 MACHINE = uuid5(NAMESPACE_URL, "omaha-mirror doctor").hex
 """The same from everywhere, so that the questions add one machine to upstream's books."""
 
@@ -123,11 +125,27 @@ async def proxy_at(url: str) -> list[Found]:
 
 async def omaha(config: Config, fetcher: HttpFetcher) -> list[Found]:
     """Whether upstream's Omaha server answers as one."""
-    url, app_id = config.upstream.omaha_url, config.upstream.app_ids[0]
+    url = config.upstream.omaha_url
     if url is None:
         return [ok("omaha", "nobody is asked, as upstream.omaha_url is null")]
-    led = (name for name, track in config.tracks.items() if isinstance(track, Follow | Relay))
-    track = next(led, "stable")
+    led = {
+        (track.upstream_track or name): name
+        for name, track in config.tracks.items()
+        if isinstance(track, Follow | Relay)
+    }
+    found: list[Found] = []
+    for track, name in list((led or {"stable": "stable"}).items())[:MANY_TRACKS]:
+        found += await _track(config, fetcher, url, track, name)
+        if found[-1].state == "fail":
+            break
+    return found
+
+
+async def _track(
+    config: Config, fetcher: HttpFetcher, url: str, track: str, name: str
+) -> list[Found]:
+    """Whether upstream's Omaha server knows a track, which has a name there and one here."""
+    app_id = config.upstream.app_ids[0]
     try:
         async with asyncio.timeout(DEADLINE):
             request = question(MACHINE, app_id, BOARDS[0], track, NEWEST)
@@ -138,6 +156,12 @@ async def omaha(config: Config, fetcher: HttpFetcher) -> list[Found]:
         )
         return [unreachable("omaha", words)]
     told = [app.status for app in response.apps]
+    if told == [AppStatus.FAILED_TO_RETRIEVE_UPDATE_PACKAGE_INFO]:
+        words = (
+            f"{url} says {told[0]} about {app_id} on the track {track}: if the track has another"
+            f" name there, give that as tracks.{name}.upstream_track"
+        )
+        return [warn("omaha", words)]
     if told != [AppStatus.OK]:
         said = ", ".join(told) or "nothing"
         return [warn("omaha", f"{url} says {said} about {app_id} on the track {track}")]

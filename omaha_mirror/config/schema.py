@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from omaha_mirror.config.model import Config
 from omaha_mirror.config.section import Section
-from omaha_mirror.config.tracks import MODES, Follow, Pin
+from omaha_mirror.config.tracks import MODES, Follow, Pin, Relay
 
 _BOUNDS = {
     "ge": "minimum",
@@ -32,21 +32,24 @@ class _Untitled(GenerateJsonSchema):
 
 def schema() -> dict[str, Any]:
     """The schema, in JSON Schema draft 2020-12."""
-    sections: list[type[Section]] = [*_sections(Config), Follow, Pin]
+    sections: list[type[Section]] = [*_sections(Config), Follow, Pin, Relay]
     _, found = models_json_schema(
         [(section, "validation") for section in sections], schema_generator=_Untitled
     )
     known = _standard(found["$defs"])
     for section in sections:
         _complete(known[section.__name__], section)
-    known["Follow"]["properties"]["mode"] = {"const": "follow"}
-    known["Follow"]["required"] = ["mode"]
+    for mode in ("Follow", "Relay"):
+        known[mode]["properties"]["mode"] = {"const": mode.lower()}
+        known[mode]["required"] = ["mode"]
+    known["Relay"]["required"] += ["upstream_track"]
     known["Track"] = {
         "anyOf": [
             {"enum": list(MODES)},
             known["Pin"]["properties"]["version"],
             {"$ref": "#/$defs/Pin"},
             {"$ref": "#/$defs/Follow"},
+            {"$ref": "#/$defs/Relay"},
         ]
     }
     config = known.pop("Config")

@@ -26,13 +26,21 @@ class Hold:
     """Every machine of the track is answered `noupdate`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Relay:
+TrackName = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+class Relay(Section):
     """Each check is passed on upstream with the machine's own identity."""
+
+    upstream_track: TrackName | None = None
+    """The track's name upstream, where that is another one."""
 
 
 class Follow(Section):
     """Every machine of the track is offered what upstream offers on it."""
+
+    upstream_track: TrackName | None = None
+    """The track's name upstream, where that is another one."""
 
     delay: Annotated[Duration, Field(ge=0)] = 0.0
     """From when a version is first seen upstream to its first offer."""
@@ -64,16 +72,18 @@ class Pin(Section):
     """Offer it also to machines below a version that all are to step through."""
 
 
-KINDS = {"<pin>": Pin, "<follow>": Follow}
+KINDS = {"<pin>": Pin, "<follow>": Follow, "<relay>": Relay}
 """The mappings that a track can be; the names stand in the paths of pydantic's errors."""
 
 
 def _kind(value: object) -> str:
     match value:
-        case Pin() | Follow():
+        case Pin() | Follow() | Relay():
             return f"<{type(value).__name__.lower()}>"
-        case Hold() | Relay():
+        case Hold():
             return "<word>"
+        case {"mode": "relay", "upstream_track": _}:
+            return "<relay>"
         case {"mode": _}:
             return "<follow>"
         case dict():
@@ -92,9 +102,9 @@ def _without_mode(value: object) -> object:
     if not isinstance(value, dict):
         return value
     mode = value.get("mode")
-    if mode != "follow":
+    if mode != "follow" and not (mode == "relay" and "upstream_track" in value):
         words = (
-            f"write just {mode}"
+            f"write just {mode}{', or add upstream_track' if mode == 'relay' else ''}"
             if mode in MODES
             else f'only "mode: follow" has more to say{did_you_mean(str(mode), MODES)}'
         )
@@ -120,6 +130,7 @@ def _schema(_: Any, handler: Any) -> core_schema.CoreSchema:
         {
             "<pin>": before(_from_version, handler(Pin)),
             "<follow>": before(_without_mode, handler(Follow)),
+            "<relay>": before(_without_mode, handler(Relay)),
             "<word>": before(
                 _read_word,
                 core_schema.union_schema(
@@ -133,11 +144,12 @@ def _schema(_: Any, handler: Any) -> core_schema.CoreSchema:
 
 def _write(track: "Hold | Relay | Follow | Pin") -> object:
     match track:
-        case Hold() | Relay():
-            return type(track).__name__.lower()
-        case Follow():
+        case Hold():
+            return "hold"
+        case Follow() | Relay():
+            mode = type(track).__name__.lower()
             written = track.model_dump(mode="json", exclude_defaults=True)
-            return {"mode": "follow", **written} if written else "follow"
+            return {"mode": mode, **written} if written else mode
         case Pin(version=version):
             written = track.model_dump(mode="json", exclude_defaults=True)
             return written if len(written) > 1 else version
@@ -149,5 +161,5 @@ Track = Annotated[
     PlainSerializer(_write),
     WithJsonSchema({}),  # `schema` says more
 ]
-"""`follow`, `relay`, `hold`, a version, or a mapping with the fields of `Pin` or, with a mode, of `Follow`."""
-Tracks = Mapping[Annotated[str, Field(min_length=1, max_length=128)], Track]
+"""`follow`, `relay`, `hold`, a version, or a mapping with the fields of `Pin` or, with a mode, of `Follow` or `Relay`."""
+Tracks = Mapping[TrackName, Track]

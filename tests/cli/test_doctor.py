@@ -601,3 +601,15 @@ async def test_without_a_release_server_the_omaha_server_is_asked_for_the_time(
     assert "upstream.release_url is null" in of(found, "release").words
     assert nebraska.url in of(found, "clock").words or nebraska.url in of(found, "upstream").words
     assert "fail" not in states(found)
+
+
+async def test_a_track_that_upstream_has_not_is_a_warning_that_names_the_key(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    tracks = {"prod": "follow", "test": {"mode": "relay", "upstream_track": "stable"}}
+    found = await examine_network(config(tmp_path, upstream, tracks=tracks))
+    words = [item.words for item in found if item.check == "omaha"]
+    assert [("tracks.prod.upstream_track" in text, " stable" in text) for text in words] == [
+        (True, False),
+        (False, True),
+    ]

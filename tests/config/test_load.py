@@ -215,6 +215,14 @@ def test_a_track_that_is_neither_hold_nor_a_version_is_refused(
             Follow(delay=48 * 3600, ramp=24 * 3600, max_version="4300.0.0"),
         ),
         ('{version: "4230.2.1", skip_floors: true}', Pin(version="4230.2.1", skip_floors=True)),
+        (
+            "{mode: relay, upstream_track: stable}",
+            Relay(upstream_track="stable"),
+        ),
+        (
+            "{mode: follow, upstream_track: stable}",
+            Follow(upstream_track="stable"),
+        ),
     ],
 )
 def test_each_mode_of_a_track(tmp_path: Path, text: str, track: Track) -> None:

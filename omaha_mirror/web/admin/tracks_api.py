@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from omaha_mirror import config
 from omaha_mirror.catalog import Reason, Release
 from omaha_mirror.catalog.channel import ChannelStatus
+from omaha_mirror.catalog.rules import track_upstream
 from omaha_mirror.omaha import Version
 from omaha_mirror.service import Service
 from omaha_mirror.telemetry import printable
@@ -142,7 +143,8 @@ class TracksApi:
     def _info(self, track: str) -> TrackInfo:
         override = self._service.overrides.get(track)
         rule = self._service.track(track)
-        channels = tuple(c for c in self._service.doubts.channels() if c.track == track)
+        name = track_upstream(track, self._service.rule(track))
+        channels = tuple(c for c in self._service.doubts.channels() if c.track == name)
         return TrackInfo(
             track=track,
             rule=written(rule),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from omaha_mirror.cache.contents import Blob, Contents
 from omaha_mirror.catalog import WORDS, Reason
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import Version
 from omaha_mirror.web.admin.page.svg import WIDTH
 from omaha_mirror.web.admin.page.words import Moment, file_of, moment, percent, size, some, span
@@ -49,17 +49,18 @@ def mode(rule: Rule) -> str:
     match rule:
         case Hold():
             return "held"
-        case Relay():
-            return "relayed"
+        case Relay(upstream_track=track):
+            return f"relayed as {track}" if track else "relayed"
         case Pin(version=version):
             return f"pinned to {version}"
-        case Follow(delay=delay, ramp=ramp, max_version=newest):
+        case Follow(delay=delay, ramp=ramp, max_version=newest, upstream_track=track):
             limits = (
                 f"delayed {span(delay)}" if delay else "",
                 f"over {span(ramp)}" if ramp else "",
                 f"up to {newest}" if newest else "",
             )
-            return ", ".join(("follows upstream", *filter(None, limits)))
+            led = f"follows upstream's {track}" if track else "follows upstream"
+            return ", ".join((led, *filter(None, limits)))
 
 
 def tracks(
@@ -85,7 +86,9 @@ def tracks(
     asked = list(channels)
     others = {*named, *(machines or ())} - {channel.track for channel in asked} - {""}
     known: list[tuple[str, ChannelStatus | None]] = [(channel.track, channel) for channel in asked]
-    known += [(track, None) for track in others]
+    for track in others:
+        name = track_upstream(track, rule(track))
+        known += [(track, channel) for channel in asked if channel.track == name] or [(track, None)]
     return [
         _track(
             track, channel, rule(track), _count(machines, track), overridden.get(track), here, now
