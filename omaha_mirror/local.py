@@ -118,7 +118,7 @@ class _HashedFile(ProvenBlob):
         file = path.open("rb", buffering=0)
         try:
             self._state = _state(file)
-            super().__init__(file, self._state[0])
+            super().__init__(file)
             self.sha1, self.sha256 = _digests(file)
             if not self.size:
                 raise OSError(f"{path} is empty")

@@ -45,6 +45,13 @@ def tell(event: events.Event) -> None:
             LOG.error("passes through unkept", source=event.source, reason=event.reason)
         case events.Rotten():
             LOG.error("a blob rotted; it was put aside", key=event.key, reason=event.reason)
+        case events.Verified():
+            LOG.info(
+                "verified on first use",
+                key=event.key,
+                size=event.size,
+                seconds=round(event.seconds, 3),
+            )
         case events.Evicted():
             LOG.info("evicted", key=event.key, size=event.size)
         case _:

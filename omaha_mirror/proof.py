@@ -124,13 +124,15 @@ class PayloadProver:
         self._taken = 0
         self._head_again = self._tail_again = False
 
-    def examine(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:
+    def examine(
+        self, filled: Intervals, read: Read, capacity: int | None, awaited: Sequence[int] = ()
+    ) -> Ruling:
         """See `Prover`."""
         if self._is_plain:
             return self._plainly(filled, read, capacity)
         if (early := self._held_against_known(filled, read, capacity)) is not None:
             return early
-        found = self._operations.examine(filled, read)
+        found = self._operations.examine(filled, read, awaited=awaited)
         if self._operations.manifest is not None:
             self._layout = self._layout or _Layout(self._operations.manifest)
             self._good = Intervals((*self._good, *found.good))
@@ -188,6 +190,9 @@ class PayloadProver:
             released=Intervals((*head, *self._good, *early)).clip(0, self._size - 1),
             settled=settled if capacity is None else ripe,
             ripe=ripe,
+            judged=Intervals((*(head if self._is_known_right else ()), *self._good)).clip(
+                0, self._size - 1
+            ),
             wrong=found.wrong,
             more=found.more,
             spoken=Intervals([(0 if self._is_known_right else layout.head, layout.tail)]),

@@ -49,6 +49,7 @@ class Audience:
 
     def edge(self, follower: Follower) -> int:
         """Where the bytes that the follower may have end; its own offset where it may have none."""
+        self._fill.proving.look()
         if self.holds_up(follower) or self._fill.passed(follower.offset):
             return follower.offset
         released = self._fill.proving.released.run_end(follower.offset)
@@ -129,6 +130,10 @@ class Audience:
         finally:
             del self._waiting[woken]
 
+    def waited_for(self) -> list[int]:
+        """The offsets that they wait for, in order."""
+        return sorted({follower.offset for follower in self._waiting.values()})
+
     def _crumb(self, follower: Follower) -> int:
         fill = self._fill
         if self.holds_up(follower):
@@ -167,9 +172,16 @@ class Audience:
         """Those whose bytes must not be pushed out. The proof that some wait for comes only when all has passed."""
         return {f for f in self.followers - self._late if not self.holds_up(f)}
 
+    def _needed_from(self) -> int:
+        """The first byte in passing that is still needed: to be hashed, or by a reader."""
+        fill, hashed = self._fill, self._fill.proving.hashed
+        top = fill.filled.run_end(hashed)
+        readers = (f.offset for f in self.entitled if f.offset < top)
+        return min(map(fill.passing, [hashed, *readers]))
+
     async def room(self, offset: int) -> None:
         """Return when nobody needs bytes before `offset`; who holds up the others for too long is cut."""
-        while self._fill.needed_from() < offset:
+        while self._needed_from() < offset:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._fill.limits.lag_seconds):
                     await self._passed(offset)
@@ -178,7 +190,7 @@ class Audience:
                 self._cut_laggards(offset)
 
     async def _passed(self, offset: int) -> None:
-        while self._fill.needed_from() < offset:
+        while self._needed_from() < offset:
             self._moved.clear()
             await self._moved.wait()
 

@@ -11,18 +11,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Literal
 
-from omaha_mirror.cache import events
+from omaha_mirror.cache import events, told
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.contents import Contents, Progress, look
 from omaha_mirror.cache.errors import (
     Condemned,
-    DigestMismatch,
     Distrusted,
     GenerationEnded,
     InUse,
+    Lost,
     Spoilt,
     Stopping,
     Untrusted,
@@ -36,11 +37,12 @@ from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.line import Line
 from omaha_mirror.cache.places import Places
+from omaha_mirror.cache.proven import ProvenBlob
 from omaha_mirror.cache.prover import HoldBacks, Provers
 from omaha_mirror.cache.reader import Readable, Reader
 from omaha_mirror.cache.room import Room
 from omaha_mirror.cache.setting import Setting
-from omaha_mirror.cache.shelf import Shelf
+from omaha_mirror.cache.shelf import Shelf, Unsure
 from omaha_mirror.cache.source import Source
 from omaha_mirror.cache.store import Identity, Store
 from omaha_mirror.cache.verdicts import Verdicts
@@ -87,7 +89,8 @@ class Cache:
         self._keep = keep
         self.clock = clock or MachineClock()
         self._room = Room(store, ledger, hook, self._must_stay, self.clock)
-        self._shelf = Shelf(store, ledger, self._provers, self._damaged, self.clock)
+        rotten = lambda *what: hook(events.Rotten(*what))  # noqa: E731
+        self._shelf = Shelf(store, ledger, self._provers, rotten, self.clock)
         self._verdicts = Verdicts(self.clock)
         self._heads = Heads(store)
         self._fills: dict[str, Fill] = {}
@@ -130,18 +133,7 @@ class Cache:
 
     def fills(self) -> list[Progress]:
         """The fills under way and in the queue."""
-        return [
-            Progress(
-                fill.expected.key,
-                fill.source.name,
-                fill.size,
-                fill.filled.total,
-                fill.rate.per_second(),
-                len(fill.followers),
-                self.line.position(fill) or 0,
-            )
-            for fill in self._tasks
-        ]
+        return [told.progress(fill) for fill in self._tasks if fill.mends or not fill.checks]
 
     # Reading
 
@@ -196,15 +188,29 @@ class Cache:
         key = expected.key
         if offset == start > 0 and self._verdicts.tainted(key):
             raise Spoilt("bytes of it turned out wrong lately: begin again without a Range")
-        found: tuple[Readable, events.Status]
-        if (blob := self._shelf.find(expected)) is not None:
-            found = blob, "hit"
-        elif key in self._fills and self._fills[key].joinable(offset):
-            found = self._fills[key], "filling"
-        else:
-            found = self._start(expected, source), "miss"
-        self._hook(events.Opened(key, found[1]))
-        return found
+        readable, status = self._met(expected, source, offset)
+        self._hook(events.Opened(key, status))
+        return readable, status
+
+    def _met(
+        self, expected: Expected, source: Source, offset: int
+    ) -> tuple[Readable, events.Status]:
+        """A fill that reads the blob again is a hit as well: nothing is fetched."""
+        key = expected.key
+        fill = self._fills.get(key)
+        if fill is not None and not fill.joinable(offset):
+            fill = None
+        if fill is not None and fill.checks:
+            return fill, "hit" if self.holds(key) else "filling"
+        match self._shelf.find(expected):
+            case ProvenBlob() as blob:
+                return blob, "hit"
+            case _ if fill is not None:
+                return fill, "filling"
+            case Unsure(size):
+                here, was_held = replace(expected, size=size), self.holds(key)
+                return self._start(here, source, checks=True), "hit" if was_held else "miss"
+        return self._start(expected, source), "miss"
 
     def _left(self, key: str) -> None:
         """A reader left."""
@@ -239,15 +245,14 @@ class Cache:
         self._shelf.verified(key, found)
         await self._heads.learn(key, self._provers)
 
-    def _damaged(self, key: str, reason: str) -> None:
-        self._hook(events.Rotten(key, reason))
-
     async def rot(self, key: str, reason: str) -> None:
         """Put a proven blob aside that turned out wrong: who reads it is cut, who comes next has it fetched again.
 
         Raises:
             OSError: the disk failed; the blob is forgotten all the same.
         """
+        if key in self._fills and self._fills[key].checks:
+            return  # it is being read again already: that finds it too
         blob = self._shelf.take(key)
         self._verdicts.wrong(key, reason, leaked=blob is not None)
         if blob is not None:
@@ -270,7 +275,7 @@ class Cache:
 
     # Filling
 
-    def _start(self, expected: Expected, source: Source) -> Fill:
+    def _start(self, expected: Expected, source: Source, *, checks: bool = False) -> Fill:
         if self._stopping:
             raise Stopping("the mirror is stopping")
         key = expected.key
@@ -284,60 +289,54 @@ class Cache:
             hook=self._hook,
             open_draft=self._places.open,
             make_room=self._places.make_room,
-            wrong=lambda error, leaked: self._ended_wrong(fill, error, leaked=leaked),
+            wrong=lambda error, leaked: self._verdicts.ended(
+                key, error, leaked=leaked, mixed=fill.nodes.mixed, checked=fill.checks
+            ),
             tainted=lambda: self._verdicts.taint(key),
             proven=lambda proof: self._heads.proven(expected, proof),
+            mending=lambda: self._places.mend(fill),
             damaged=lambda reason: self._shelf.give_up(key, reason, fill.identity),
             picky=self._verdicts.mixed(key),
             pause=self._verdicts.pause(key) * self.limits.round_seconds,
         )
         prover = self._provers(expected, self._hold_back, self._heads.get(key))
-        fill = Fill(expected, source, prover, setting)
+        fill = Fill(expected, source, prover, setting, checks=checks)
         self._fills[key] = fill
         self._tasks[fill] = asyncio.create_task(self._run(fill))
         self._tasks[fill].add_done_callback(_retrieve)
         return fill
 
     def _must_stay(self, key: str) -> bool:
-        return self._readers[key] > 0 or key in self._busy or self._keep(key)
-
-    def _ended_wrong(self, fill: Fill, error: GenerationEnded, *, leaked: bool) -> None:
-        key = fill.expected.key
-        if isinstance(error, Untrusted):
-            self._verdicts.refuse(key, Refusal(str(error), error.terms))
-        else:
-            mixed = isinstance(error, DigestMismatch) and fill.nodes.mixed
-            self._verdicts.wrong(key, str(error), leaked=leaked, mixed=mixed)
+        is_used = self._readers[key] > 0 or key in self._busy or key in self._places.taken
+        return is_used or self._keep(key)
 
     async def _run(self, fill: Fill) -> Proof:
         """Run one round of a fill; the books are straight whatever it ends with."""
         key, began = fill.expected.key, time.monotonic()
-        outcome, reason = events.Outcome.STOPPED, ""
+        ended_with: BaseException | None = None
         try:
             named, proof = await fill.run()
             if named:
                 self._shelf.put(named, fill.size, proof.signed_by, fill.identity)
             self._verdicts.right(key)
-            outcome = events.Outcome.PROVEN
             await self._heads.write()
             return proof
-        except Untrusted as error:
-            outcome, reason = events.Outcome.UNTRUSTED, str(error)
-            await in_worker(self._store.refuse, key, Refusal(reason, error.terms))
-            raise
-        except GenerationEnded as error:
-            outcome, reason = events.Outcome.WRONG, str(error)
-            raise
-        except Exception:
-            outcome, reason = events.Outcome.FAILED, str(fill.failure)
+        except BaseException as error:
+            ended_with = error
+            is_lost = fill.checks and isinstance(error, GenerationEnded | Lost)
+            if is_lost and not self._shelf.is_verified(key):
+                self._shelf.take(key)
+            if isinstance(error, Untrusted):
+                await in_worker(self._store.refuse, key, Refusal(str(error), error.terms))
             raise
         finally:
             self._places.leave(fill)
             if self._fills.get(key) is fill:
                 del self._fills[key]
             del self._tasks[fill]
-            told = key, fill.source.name, fill.fetched, time.monotonic() - began, outcome, reason
-            self._hook(events.FillEnded(*told))
+            seconds = time.monotonic() - began
+            if (event := told.end(fill, ended_with, seconds)) is not None:
+                self._hook(event)
 
 
 def _retrieve(task: asyncio.Task[Proof]) -> None:

@@ -95,7 +95,7 @@ class Crew:
         fill = self._fill
         if fill.in_order:
             return {fill.filled.run_end(0)}
-        spans = list(fill.dropped)
+        spans = list(fill.proving.dropped)
         for follower in fill.followers:
             stop = min(follower.stop, follower.offset + AHEAD)
             if follower.offset < stop:

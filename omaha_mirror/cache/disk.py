@@ -8,6 +8,7 @@
     incoming/<key>          a blob on its way in from elsewhere; swept at the start
     quarantine/<key>.<n>    bytes that turned out wrong, for a look; the oldest go
     quarantine/<key>.left   a mark: some bytes that turned out wrong had left by then
+    quarantine/<key>.unsure a note: bytes of a proven blob left while it was being proven again
     quarantine/<key>.not    why a blob is not to be served although its digest is right
 
 What a crash can do is decided by the order of the steps, and by nothing else:
@@ -34,21 +35,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
 
-from omaha_mirror.cache import head_notes, inventory, journal
+from omaha_mirror.cache import head_notes, inventory
 from omaha_mirror.cache.blob import Expected, Head
 from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.errors import Damaged, is_unreadable
-from omaha_mirror.cache.growing import DiskDraft, crc_of
+from omaha_mirror.cache.growing import DiskDraft
 from omaha_mirror.cache.heads import HEADS
 from omaha_mirror.cache.incoming import IncomingFile
 from omaha_mirror.cache.inventory import Facts, Leftover, Refusal
+from omaha_mirror.cache.recheck import ProvenDraft
 from omaha_mirror.cache.store import Identity, Stored
 
 QUARANTINED = 4
 MARKS = 1000
 MARK = ".left"
 REFUSAL = ".not"
-NOTES = {MARK, REFUSAL}
+DOUBT = ".unsure"
+NOTES = {MARK, REFUSAL, DOUBT}
 KEY = re.compile(r"[0-9a-f]{64}|sha1-[0-9a-f]{40}")
 """Names of proven blobs."""
 
@@ -93,7 +96,8 @@ class DiskStore:
                 status, facts = file.lstat(), self.describe(file.name)
                 is_file, size = stat.S_ISREG(status.st_mode), status.st_size
                 is_whole = is_file and facts.size in (None, size)
-                yield Stored(file.name, size, status.st_atime, facts.signed_by, is_whole)
+                told = facts.size is not None
+                yield Stored(file.name, size, status.st_atime, facts.signed_by, is_whole, told)
 
     def heads(self) -> dict[str, Head]:
         """See `Store.heads`."""
@@ -162,18 +166,13 @@ class DiskStore:
         """See `Store.incoming`."""
         return IncomingFile(self.arriving / expected.key, self.path(expected.key), expected.source)
 
-    def reopen(self, key: str) -> None:
-        """See `Store.reopen`."""
-        facts = self.describe(key)
-        with contextlib.suppress(FileNotFoundError):
-            with self.open(key) as file:
-                size = os.fstat(file.fileno()).st_size
-                lines = [journal.header(size, facts.source, facts.validator)]
-                if (crc := crc_of(file, 0, size)) is not None:
-                    lines.append(journal.written(0, size, crc))
-            (self.partial / f"{key}.json").write_bytes(b"".join(lines))
-            self.path(key).rename(self.partial / f"{key}.data")
-            self._sidecar(key).unlink(missing_ok=True)
+    def recheck(self, expected: Expected) -> ProvenDraft:
+        """See `Store.recheck`."""
+        return ProvenDraft(self, expected, self._clock)
+
+    def doubt(self, key: str) -> Path:
+        """The note that bytes of a blob left while it was being proven again."""
+        return self.quarantine / f"{key}{DOUBT}"
 
     def begun(self, key: str) -> int:
         """See `Store.begun`."""

@@ -1,11 +1,32 @@
-"""How a growing blob is left when its fill ended without proof."""
+"""How a fill ends without proof: why, and what becomes of what it has."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
-from omaha_mirror.cache.errors import CacheError, DigestMismatch, GenerationEnded, Untrusted
+from omaha_mirror.cache.errors import (
+    CacheError,
+    DigestMismatch,
+    GenerationEnded,
+    Lost,
+    Stopping,
+    Untrusted,
+)
 from omaha_mirror.cache.store import Draft
+
+
+def failure_of(error: BaseException) -> CacheError:
+    """What its readers are told."""
+    match error:
+        case CacheError():
+            return error
+        case asyncio.CancelledError():
+            return Stopping("the fill was stopped")
+        case OSError():
+            return CacheError(f"the cache directory failed: {error}")
+        case _:
+            return CacheError(f"a defect: {error!r}")
 
 
 def leave(draft: Draft, failure: CacheError | None, *, leaked: bool, is_empty: bool) -> None:
@@ -18,8 +39,9 @@ def leave(draft: Draft, failure: CacheError | None, *, leaked: bool, is_empty: b
         is_empty: whether there are none.
     """
     with contextlib.suppress(OSError):
-        if isinstance(failure, GenerationEnded):
-            draft.reject(aside=isinstance(failure, DigestMismatch | Untrusted), leaked=leaked)
+        if isinstance(failure, GenerationEnded | Lost):
+            aside = isinstance(failure, DigestMismatch | Untrusted | Lost)
+            draft.reject(aside=aside, leaked=leaked)
         elif is_empty:
             draft.discard()
         else:

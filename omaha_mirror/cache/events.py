@@ -108,5 +108,25 @@ class Rotten:
     reason: str
 
 
-Event = Opened | Rotten | FillStarted | Connected | Trouble | Mended | NotKept | FillEnded | Evicted
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A blob that was here was proven again on its first use, in so many seconds."""
+
+    key: str
+    size: int
+    seconds: float
+
+
+Event = (
+    Opened
+    | Rotten
+    | Verified
+    | FillStarted
+    | Connected
+    | Trouble
+    | Mended
+    | NotKept
+    | FillEnded
+    | Evicted
+)
 Hook = Callable[[Event], None]

@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 
 from omaha_mirror.cache import events
 from omaha_mirror.cache.audience import Audience
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.crew import Crew
-from omaha_mirror.cache.ending import leave
+from omaha_mirror.cache.ending import failure_of, leave
 from omaha_mirror.cache.errors import (
     CacheError,
     GenerationEnded,
     Lost,
     SourceFailed,
-    Stopping,
     Untrusted,
 )
 from omaha_mirror.cache.finish import finish, in_worker
@@ -47,11 +47,20 @@ class Fill:
         source: where the bytes come from.
         prover: says what may leave.
         setting: what it is given by the cache.
+        checks: whether the blob is here already, and only to be proven again.
     """
 
     def __init__(
-        self, expected: Expected, source: Source, prover: Prover, setting: Setting
+        self,
+        expected: Expected,
+        source: Source,
+        prover: Prover,
+        setting: Setting,
+        *,
+        checks: bool = False,
     ) -> None:
+        self.checks = checks
+        self.mends = False
         self.source = source
         self.expected = expected
         self.size = expected.size
@@ -72,16 +81,17 @@ class Fill:
         self.hook = setting.hook
         self.ended = False
         self.leaked = False
-        self.owed = False
+        self.owed = checks
         self.heard = time.monotonic()
-        self._setting = setting
+        self.setting = setting
         self._draft: Draft | None = None
         self._overflowing = asyncio.Lock()
         self._fetching = False
+        self._has_place = False
         self._forgotten = 0
         self._changed = asyncio.Event()
         self.proving = Proving(self, prover, self._changed.set)
-        self._audience = Audience(self)
+        self.audience = Audience(self)
         self._crew = Crew(self, self._changed)
         self._recorder = Recorder(setting.limits)
 
@@ -103,25 +113,26 @@ class Fill:
     @property
     def followers(self) -> set[Follower]:
         """Who reads along."""
-        return self._audience.followers
+        return self.audience.followers
 
     def attach(self, follower: Follower) -> None:
         """Count a reader in."""
-        self._audience.followers.add(follower)
+        self.audience.followers.add(follower)
+        self.proving.has(follower.start, follower.offset)
 
     def detach(self, follower: Follower) -> None:
         """Count a reader out; the last one out of an ended fill closes the file.
 
         One that got nothing because the proof is not there comes again for it: the fill goes on to the proof.
         """
-        self.owed = self.owed or self._audience.holds_up(follower)
-        self._audience.leave(follower)
+        self.owed = self.owed or self.audience.holds_up(follower)
+        self.audience.leave(follower)
         self._crew.look_again()
         self._let_go()
 
     def edge(self, follower: Follower) -> int:
         """Where the bytes that the follower may have end; its own offset where it may have none."""
-        return self._audience.edge(follower)
+        return self.audience.edge(follower)
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie; read only what may leave."""
@@ -135,21 +146,16 @@ class Fill:
 
     def gave(self) -> None:
         """Note that a reader sends bytes on, or did."""
-        self.leaked = self.leaked or self.proof is None
-        self._audience.moved()
+        self.leaked = self.leaked or (self.proof is None and not self.checks)
+        self.audience.moved()
 
     async def wait(self, follower: Follower) -> int:
         """Where the bytes that the follower may have now end; see `Audience.wait`."""
-        return await self._audience.wait(follower)
+        return await self.audience.wait(follower)
 
     def broken(self, reason: str) -> None:
         """Told that bytes cannot be read. Raises CacheError where that ends the fill, and not only a blob that it proved."""
-        if not self.ended or self.identity is None:
-            raise CacheError(reason)
-        if self.failure is None:
-            self.failure = Lost(reason)
-            self.proving.released = Intervals()
-            self._setting.damaged(reason)
+        self.proving.broken(reason)
 
     def joinable(self, offset: int) -> bool:
         """Whether a reader that begins at `offset` can still have its first bytes."""
@@ -174,7 +180,7 @@ class Fill:
 
     def worth_trying(self) -> bool:
         """Whether something came lately, or somebody has not waited long yet."""
-        return self._audience.patience_left(self._audience.newest) > 0
+        return self.audience.patience_left(self.audience.newest) > 0
 
     def priority(self) -> Priority:
         """Who waits goes first."""
@@ -198,21 +204,14 @@ class Fill:
         """Return when bytes up to `stop` will not push out any that somebody still needs."""
         if self.draft.capacity is not None:
             before = stop - self.draft.capacity
-            await self._audience.room(before)
+            await self.audience.room(before)
             self._forgotten = max(self._forgotten, before)
-
-    def needed_from(self) -> int:
-        """The first byte in passing that is still needed: to be hashed, or by a reader."""
-        hashed = self.proving.hashed
-        top = self.filled.run_end(hashed)
-        readers = (f.offset for f in self._audience.entitled if f.offset < top)
-        return min(map(self._passing, [hashed, *readers]))
 
     def passed(self, offset: int) -> bool:
         """Whether the byte at `offset` came and was forgotten."""
-        return self.in_order and self._passing(offset) < self._forgotten
+        return self.in_order and self.passing(offset) < self._forgotten
 
-    def _passing(self, offset: int) -> int:
+    def passing(self, offset: int) -> int:
         """The first byte from `offset` on that does not lie on the disk."""
         return self.draft.filled.run_end(offset)
 
@@ -227,7 +226,7 @@ class Fill:
             if draft is self._draft:
                 if self.in_order:
                     raise error
-                if await self._setting.make_room():
+                if await self.setting.make_room():
                     return
                 self.hook(events.NotKept(self.expected.key, self.source.name, str(error)))
                 self._draft = SpoolDraft(self.expected, self.limits.spool, draft, self.filled)
@@ -236,24 +235,19 @@ class Fill:
 
     # What the proof does
 
-    @property
-    def dropped(self) -> Intervals:
-        """What was taken back: nobody need ask for it to be fetched again."""
-        return self.proving.dropped
-
     def take_back(self, start: int, stop: int, *, leaked: bool) -> None:
         """[start, stop) is wrong. Where some of it has left, who got it is cut, and nobody goes on with it."""
         self.filled = self.filled.remove(start, stop)
         if leaked:
-            self._setting.tainted()
+            self.setting.tainted()
         for follower in list(self.followers):
             if follower.start < stop and start < follower.reach:
                 follower.cut()
 
     def woke(self) -> None:
         """More may leave, and less is needed."""
-        self._audience.wake()
-        self._audience.moved()
+        self.audience.wake()
+        self.audience.moved()
 
     # What the cache runs
 
@@ -265,52 +259,57 @@ class Fill:
             OSError: the store failed.
         """
         try:
-            if self._setting.pause:
-                await asyncio.sleep(self._setting.pause)
-                self.heard = time.monotonic()
-            async with self.line.fill(self, self.priority):
+            async with AsyncExitStack() as stack:
+                if not self.checks:
+                    await self._take_place(stack)
                 await finish(self._begin())
-                proof = self.proof = await self._fetch_and_prove()
-                self._setting.proven(proof)
+                proof = self.proof = await self._fetch_and_prove(stack)
+                self.setting.proven(proof)
                 self.proving.released = Intervals([(0, self.size)])
-                self._audience.wake()
+                self.audience.wake()
                 named = await in_worker(self.draft.commit, proof)
                 self.identity = self.draft.identity
                 return named, proof
-        except asyncio.CancelledError:
-            self.failure = Stopping("the fill was stopped")
-            raise
-        except CacheError as error:
-            self.failure = error
-            raise
-        except OSError as error:
-            self.failure = CacheError(f"the cache directory failed: {error}")
-            raise
-        except Exception as error:
-            self.failure = CacheError(f"a defect: {error!r}")
+        except BaseException as error:
+            self.failure = failure_of(error)
             raise
         finally:
             await self._put_away()
 
-    async def _begin(self) -> None:
-        draft = self._draft = await self._setting.open_draft(self)
-        self.filled, self.generation = draft.filled, draft.validator
-        for start, stop in draft.filled:
-            self.nodes.gave(draft.validator or {}, start, stop)
-        self.leaked = bool(draft.filled)
-        self.proving.begin(draft)
-        self.hook(
-            events.FillStarted(self.expected.key, self.source.name, self.size, self.filled.total)
-        )
+    async def _take_place(self, stack: AsyncExitStack) -> None:
+        """One of those in the line; what lacks no byte needs none."""
+        if self.setting.pause:
+            await asyncio.sleep(self.setting.pause)
+            self.heard = time.monotonic()
+        await stack.enter_async_context(self.line.fill(self, self.priority))
+        self._has_place = True
 
-    async def _fetch_and_prove(self) -> Proof:
+    async def _begin(self) -> None:
+        draft = self._draft = await self.setting.open_draft(self)
+        self.filled, self.generation = draft.filled, draft.validator
+        self.leaked = draft.leaked if self.checks else bool(draft.filled)
+        self.proving.begin(draft)
+        if not self.checks:
+            for start, stop in draft.filled:
+                self.nodes.gave(draft.validator or {}, start, stop)
+            self.tell_start()
+
+    def tell_start(self) -> None:
+        """Bytes are fetched."""
+        key, name = self.expected.key, self.source.name
+        self.hook(events.FillStarted(key, name, self.size, self.filled.total))
+
+    async def _fetch_and_prove(self, stack: AsyncExitStack) -> Proof:
         proving = asyncio.create_task(self.proving.run())
         proving.add_done_callback(lambda _: self._changed.set())
-        recording = asyncio.create_task(self._recorder.run(self._record))
+        record = lambda: self.draft.record()  # noqa: E731, PLW0108 - the draft may be another later
+        recording = asyncio.create_task(self._recorder.run(record))
         self.proving.grown.set()
         self._fetching = True
         try:
             while not proving.done():
+                if not self._has_place and self.filled.total < self.size:
+                    await self._take_place(stack)
                 self._crew.replan()
                 await self._changed.wait()
                 self._changed.clear()
@@ -323,24 +322,21 @@ class Fill:
                 task.cancel()
             await asyncio.gather(proving, recording, return_exceptions=True)
 
-    def _record(self) -> None:
-        self.draft.record()
-
     async def _put_away(self) -> None:
         """Leave the draft as its end demands, then tell the readers."""
         self.leaked = self.leaked and not isinstance(self.failure, Untrusted)  # no byte was wrong
-        if isinstance(self.failure, GenerationEnded):
-            self._setting.wrong(self.failure, self.leaked)
-            self.proving.released = Intervals()
-            for follower in list(self.followers):
-                follower.cut()
+        if isinstance(self.failure, GenerationEnded | Lost):
+            self.setting.wrong(self.failure, self.leaked)
+            self.proving.end(self.failure)
         try:
             if self._draft is not None and self.proof is None:
                 how = {"leaked": self.leaked, "is_empty": not self.filled}
                 await in_worker(leave, self._draft, self.failure, **how)
         finally:
+            if self.checks and isinstance(self.failure, GenerationEnded):
+                self.failure = Lost(str(self.failure))
             self.ended = True
-            self._audience.wake()
+            self.audience.wake()
             self._let_go()
 
     def _let_go(self) -> None:

@@ -52,8 +52,13 @@ class DiskDraft:
         try:
             found = journal.recover(self._lines(), expected.size, self._crc)
             self.validator, self.leaked = found.validator, found.leaked
+            if (
+                found.bare and not found.validator
+            ):  # any generation goes on with them: the proof tells
+                self.validator = None
             self.filled = Intervals(found.spans)
             self._spans: list[Span] = list(found.spans)
+            self._bare = Intervals(found.bare)
             os.ftruncate(fd, expected.size)
             self._log = self._journal.open("ab", buffering=0)
             self._log.write(
@@ -85,7 +90,9 @@ class DiskDraft:
         """See `Draft.begin`."""
         with self._lock:
             self._log.truncate(0)
-            self._log.write(journal.header(self.expected.size, self.expected.source, validator))
+            told = [journal.header(self.expected.size, self.expected.source, validator)]
+            told += [journal.written(start, stop, None) for start, stop in self._bare]
+            self._log.write(b"".join(told))
             sync(self._log.fileno())
         sync_folder(self._home.partial)
         self.validator = validator
@@ -126,8 +133,10 @@ class DiskDraft:
         if leaked:
             self._home.mark(self.expected.key)
         with self._lock:
-            self._log.write(b"".join(journal.dropped(start, stop, self._spans, self._crc)))
+            told = journal.dropped(start, stop, self._spans, self._bare, self._crc)
+            self._log.write(b"".join(told))
             self._spans = journal.without(self._spans, start, stop)
+            self._bare = self._bare.remove(start, stop)
 
     def record(self) -> None:
         """See `Draft.record`."""

@@ -2,6 +2,7 @@
 
     {"size": ..., "source": ..., "validator": {...}}    which blob, and which generation of it
     {"start": ..., "stop": ..., "crc32": ...}           bytes that were written
+    {"start": ..., "stop": ..., "crc32": null}          bytes that were there before, in a blob that was proven once
     {"dropped": [start, stop]}                          bytes that were wrong; others will come in their place
     {"leaked": true}                                    from here on, bytes left that might be wrong
 
@@ -16,6 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.prover import Span
 from omaha_mirror.cache.source import Validator
 
@@ -30,11 +32,13 @@ class Recovered:
     Attributes:
         validator: the generation; None where no byte is there.
         spans: bytes that are there.
+        bare: those of them that have no CRC-32.
         leaked: whether some left that might be wrong.
     """
 
     validator: Validator | None = None
     spans: tuple[Span, ...] = ()
+    bare: tuple[Span, ...] = ()
     leaked: bool = False
 
 
@@ -43,17 +47,21 @@ def header(size: int, source: str, validator: Validator) -> bytes:
     return line({"size": size, "source": source, "validator": dict(validator)})
 
 
-def written(start: int, stop: int, crc: int) -> bytes:
-    """Bytes that were written."""
+def written(start: int, stop: int, crc: int | None) -> bytes:
+    """Bytes that were written, or were there before (None)."""
     return line({"start": start, "stop": stop, "crc32": crc})
 
 
-def dropped(start: int, stop: int, spans: Iterable[Span], crc: Crc) -> Iterator[bytes]:
-    """Bytes of `spans` that were wrong."""
+def dropped(
+    start: int, stop: int, spans: Iterable[Span], bare: Intervals, crc: Crc
+) -> Iterator[bytes]:
+    """Bytes of `spans` that were wrong; those in `bare` have no CRC-32."""
     yield line({"dropped": [start, stop]})
     torn = [span for span in spans if span[0] < stop and start < span[1]]
     for a, b in without(torn, start, stop):
-        if (found := crc(a, b - a)) is not None:
+        if a in bare:
+            yield written(a, b, None)
+        elif (found := crc(a, b - a)) is not None:
             yield written(a, b, found)
 
 
@@ -78,18 +86,24 @@ def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
     match [_told(text) for text in lines]:
         case [{"size": told, "validator": dict(validator)}, *rest] if told == size:
             spans: list[Span] = []
+            bare: list[Span] = []
             has_leaked = False
             for happened in rest:
                 match happened:
                     case {"start": int(start), "stop": int(stop), "crc32": int(checksum)}:
                         if 0 <= start < stop <= size and crc(start, stop - start) == checksum:
                             spans.append((start, stop))
+                    case {"start": int(start), "stop": int(stop), "crc32": None}:
+                        if 0 <= start < stop <= size and crc(stop - 1, 1) is not None:
+                            spans.append((start, stop))
+                            bare.append((start, stop))
                     case {"dropped": [int(start), int(stop)]}:
                         spans = without(spans, start, stop)
+                        bare = without(bare, start, stop)
                     case {"leaked": True}:
                         has_leaked = True
             if spans:
-                return Recovered(validator, tuple(spans), has_leaked)
+                return Recovered(validator, tuple(spans), tuple(bare), has_leaked)
     return Recovered()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from omaha_mirror.cache.blob import Expected, Hasher, Proof
@@ -34,15 +35,20 @@ class Judge:
         """How many bytes, from the first one on, the digests have seen."""
         return self._hasher.position
 
-    def step(self, draft: Draft, filled: Intervals) -> Ruling:
+    def step(self, draft: Draft, filled: Intervals, awaited: Sequence[int] = ()) -> Ruling:
         """A little work, in a worker thread; with the last of it, `proof` is there.
+
+        Args:
+            draft: where the bytes lie.
+            filled: those that are there.
+            awaited: offsets that are waited for: what is there is judged first.
 
         Raises:
             DigestMismatch: something is wrong that cannot be mended.
             Untrusted: the digest is right, and the blob is not to be served all the same.
             OSError: the store failed.
         """
-        ruling = self._prover.examine(filled, draft.read, draft.capacity)
+        ruling = self._prover.examine(filled, draft.read, draft.capacity, awaited)
         for start, stop in ruling.wrong:
             if start < self.hashed:
                 if draft.capacity is not None:

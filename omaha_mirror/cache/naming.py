@@ -21,6 +21,14 @@ def give_name(data: Path, target: Path, proof: Proof, source: str, validator: Va
         validator: of the generation that was fetched; empty where nothing was.
     """
     target.parent.mkdir(exist_ok=True)
+    describe(target, proof, source, validator)
+    data.rename(target)
+    for folder in (target.parent, target.parent.parent, data.parent):
+        sync_folder(folder)
+
+
+def describe(target: Path, proof: Proof, source: str, validator: Validator) -> None:
+    """Write the sidecar of a blob. Raises OSError."""
     description = {
         "size": proof.size,
         "sha256": proof.sha256.hex(),
@@ -36,6 +44,3 @@ def give_name(data: Path, target: Path, proof: Proof, source: str, validator: Va
         file.flush()
         sync(file.fileno())
     draft.rename(target.with_suffix(".json"))
-    data.rename(target)
-    for folder in (target.parent, target.parent.parent, data.parent):
-        sync_folder(folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from omaha_mirror.cache import events
-from omaha_mirror.cache.errors import NoRoom
+from omaha_mirror.cache.errors import Damaged, NoRoom
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.room import Room
 from omaha_mirror.cache.shelf import Shelf
@@ -43,6 +43,8 @@ class Places:
             self.taken[expected.key] = fill
             self.update_books()
             try:
+                if fill.checks and (found := await self._found(fill)) is not None:
+                    return found
                 await self._make_way(expected.key)
                 return await self._room.draft(expected)
             except (NoRoom, OSError) as error:
@@ -51,12 +53,30 @@ class Places:
         self._hook(events.NotKept(expected.key, fill.source.name, reason))
         return SpoolDraft(expected, fill.limits.spool)
 
-    async def _make_way(self, key: str) -> None:
-        """What lies where a blob is to be, and is none, is put aside; one that needs another proof begins with it."""
-        if self._shelf.needs_proof(key):
+    async def _found(self, fill: Fill) -> Draft | None:
+        """The blob that is to be proven again; None where there is none after all."""
+        key = fill.expected.key
+        try:
+            return await self._room.recheck(fill.expected)
+        except FileNotFoundError:
             self._shelf.take(key)
-            await self._room.reopen(key)
-        elif not self._shelf.holds(key):
+        except Damaged as error:
+            self._shelf.take(key)
+            self._hook(events.Rotten(key, str(error)))
+        fill.checks = False
+        return None
+
+    def mend(self, fill: Fill) -> None:
+        """A blob that is being proven again lacks bytes: it is a growing one from now on."""
+        key = fill.expected.key
+        if not self._shelf.is_verified(key):
+            self._shelf.take(key)
+        if self.taken.get(key) is fill:
+            self._ledger.reserve(key, fill.size, fill.size)
+
+    async def _make_way(self, key: str) -> None:
+        """What lies where a blob is to be, and is none, is put aside."""
+        if not self._shelf.holds(key):
             if self._shelf.lists(key):
                 self._hook(events.Rotten(key, "it is no file of the size that was written down"))
             self._shelf.take(key)

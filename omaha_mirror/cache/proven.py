@@ -15,7 +15,6 @@ class ProvenBlob:
 
     Args:
         file: opened for reading.
-        size: in bytes.
         on_last: called when the last reader has left.
         on_lost: called once when the file is another than before (""), or with why it cannot be read.
     """
@@ -23,13 +22,12 @@ class ProvenBlob:
     def __init__(
         self,
         file: BinaryIO,
-        size: int,
         on_last: Callable[[], object] = lambda: None,
         on_lost: Callable[[str], object] | None = None,
     ) -> None:
         self.file = file
-        self.size = size
         self.identity = identity(file)
+        self.size = self.identity.size
         self._on_last = on_last
         self._on_lost = on_lost
         self._followers: set[Follower] = set()

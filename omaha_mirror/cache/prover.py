@@ -7,7 +7,7 @@ leave.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +31,7 @@ class Ruling:
         released: may leave.
         settled: a range may end with them before the whole is proven.
         ripe: the whole digest may swallow them. Where some are wrong all the same, it begins anew.
+        judged: have a digest of their own, and are right by it; nobody completes a range by them.
         wrong: must be fetched again.
         more: whether there is more to examine already.
         spoken: where a range may lie that ends before the blob does, to get any byte before the whole is proven.
@@ -40,6 +41,7 @@ class Ruling:
     released: Intervals
     settled: Intervals
     ripe: Intervals
+    judged: Intervals = NOTHING
     wrong: tuple[Span, ...] = ()
     more: bool = False
     spoken: Intervals = NOTHING
@@ -49,7 +51,9 @@ class Ruling:
 class Prover(Protocol):
     """Judges one fill. One call at a time; `needs` and `dropped` come from the event loop and do not block."""
 
-    def examine(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:
+    def examine(
+        self, filled: Intervals, read: Read, capacity: int | None, awaited: Sequence[int] = ()
+    ) -> Ruling:
         """Judge what can be judged now.
 
         Args:
@@ -57,6 +61,7 @@ class Prover(Protocol):
             read: reads it.
             capacity: how many bytes are kept at a time, where the oldest are forgotten: no more come before some are
                 ripe. None where all are kept.
+            awaited: offsets that are waited for: what is filled there comes first.
 
         Raises:
             OSError: reading failed.
@@ -130,7 +135,13 @@ class HoldBack:
         self.edge = max(0, size - hold_back)
         self._all = Intervals([(0, size)])
 
-    def examine(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:  # noqa: ARG002 - no byte tells
+    def examine(
+        self,
+        filled: Intervals,
+        read: Read,  # noqa: ARG002 - no byte tells
+        capacity: int | None,  # noqa: ARG002
+        awaited: Sequence[int] = (),  # noqa: ARG002
+    ) -> Ruling:
         """All that was filled before the held-back end."""
         return Ruling(filled.clip(0, self.edge), filled, filled, spoken=self._all)
 

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from omaha_mirror.cache.blob import Proof
-from omaha_mirror.cache.errors import DigestMismatch
+from omaha_mirror.cache.errors import CacheError, DigestMismatch, Lost, Untrusted
 from omaha_mirror.cache.events import Mended
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.judge import Judge
-from omaha_mirror.cache.prover import Prover, Span
-from omaha_mirror.cache.store import Draft
+from omaha_mirror.cache.prover import Prover, Ruling, Span
+from omaha_mirror.cache.store import Draft, identity
 
 if TYPE_CHECKING:
     from omaha_mirror.cache.fill import Fill
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 WAKE_SECONDS = 0.0001
 """Time between two wake-ups for each reader: many are woken less often, with more for each."""
 WAKE_AT_MOST = 0.02
+HOPE = 5.0
+"""Seconds that what nothing but the whole speaks for is held back, where all is here and only to be proven again."""
 TRIES = 3
 """How often the same bytes may turn out wrong: what they are held against may be wrong itself."""
 
@@ -37,10 +40,11 @@ class Proving:
 
     Attributes:
         released: bytes that may leave.
+        judged: bytes that have a digest of their own, and are right by that.
         settled: bytes that a range may end with before the whole is proven.
         spoken: where a range may lie that ends before the blob does.
         proven: bytes that a range may end with at once.
-        dropped: what was ever taken back.
+        dropped: what was ever taken back: nobody need ask for it to be fetched again.
 
     Args:
         fill: whose bytes.
@@ -50,6 +54,7 @@ class Proving:
 
     def __init__(self, fill: Fill, prover: Prover, changed: Callable[[], None]) -> None:
         self.released = Intervals()
+        self.judged = Intervals()
         self.settled = Intervals()
         self.spoken = Intervals()
         self.proven = Intervals()
@@ -62,6 +67,8 @@ class Proving:
         self._judge = Judge(fill.expected, prover, fill.source.name)
         self._left = Intervals()
         self._told = False
+        self._hopes_until = 0.0
+        self._lost: Lost | None = None
         self._telling = asyncio.Lock()
         self._wrong: Counter[Span] = Counter()
 
@@ -74,11 +81,58 @@ class Proving:
         """Go on with what was found on disk."""
         self._told = draft.leaked
         self._left = draft.filled if draft.leaked else Intervals()
+        if self._fill.checks:
+            self._hopes_until = time.monotonic() + HOPE
+
+    def is_right(self, start: int, stop: int) -> bool:
+        """Whether [start, stop) is right, whatever the whole turns out to be."""
+        return start >= stop or self.judged.run_end(start) >= stop
+
+    def has(self, start: int, stop: int) -> None:
+        """A reader that comes has [start, stop) already: of this blob, if it was here before."""
+        if self._fill.checks and start < stop:
+            self._left = self._left.add(start, stop)
+
+    def look(self) -> None:
+        """Let nothing more leave where the file is another than the one that was proven."""
+        fill = self._fill
+        is_proven = fill.identity is not None and fill.failure is None
+        if is_proven and identity(fill.place(0).file) != fill.identity:
+            fill.failure = self.lose("the file was written since it was proven")
+
+    def broken(self, reason: str) -> None:
+        """See `Fill.broken`."""
+        fill = self._fill
+        if fill.checks and not fill.ended:
+            self.lose(reason)
+        elif fill.identity is None or not fill.ended:
+            raise CacheError(reason)
+        elif fill.failure is None:
+            fill.failure = self.lose(reason)
+            fill.setting.damaged(reason)
+
+    def lose(self, reason: str) -> Lost:
+        """The bytes cannot be read any more: none leaves."""
+        self._lost, self.released = Lost(reason), Intervals()
+        self.grown.set()
+        return self._lost
+
+    def end(self, failure: CacheError) -> None:
+        """Nothing leaves any more; who got what may be wrong does not go on."""
+        self.released = Intervals()
+        for follower in list(self._fill.followers):
+            is_right = self.is_right(follower.start, follower.reach)
+            if not is_right or isinstance(failure, Untrusted) or not self._fill.checks:
+                follower.cut()
 
     async def leave(self, start: int, stop: int) -> None:
         """Note that [start, stop) leaves; where that may turn out wrong, a crash must not make it forgotten."""
         self._left = self._left.add(start, stop)
-        if min(self.released.run_end(start), self.settled.run_end(start)) < stop:
+        is_sure = min(self.released.run_end(start), self.settled.run_end(start)) >= stop
+        if self._fill.checks:
+            is_sure = self.is_right(start, stop)
+            self._fill.leaked = self._fill.leaked or not is_sure
+        if not is_sure:
             async with self._telling:
                 if not self._told:
                     with contextlib.suppress(OSError):  # such a disk is given up anyway
@@ -93,8 +147,7 @@ class Proving:
             OSError: the store failed.
         """
         while True:
-            await self.grown.wait()
-            self.grown.clear()
+            await self._something_new()
             more = True
             while more:
                 more = await self._step()
@@ -102,12 +155,22 @@ class Proving:
                     return self._judge.proof
             await asyncio.sleep(min(WAKE_AT_MOST, WAKE_SECONDS * len(self._fill.followers)))
 
+    async def _something_new(self) -> None:
+        """Bytes came, or there is no hope left that all is right soon."""
+        hopes = self._hopes_until - time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(hopes if hopes > 0 else None):
+                await self.grown.wait()
+        self.grown.clear()
+
     async def _step(self) -> bool:
         fill = self._fill
-        ruling = await in_worker(self._judge.step, fill.draft, fill.filled)
+        awaited = fill.audience.waited_for() if fill.checks else []
+        ruling = await in_worker(self._judge.step, fill.draft, fill.filled, awaited)
+        if self._lost is not None:
+            raise self._lost
         has_begun = bool(self.settled)
-        self.released, self.settled = ruling.released, ruling.settled
-        self.spoken, self.proven = ruling.spoken, ruling.proven
+        self._rule(ruling)
         leaked = [self._take_back(start, stop) for start, stop in ruling.wrong]
         for (start, stop), left in zip(ruling.wrong, leaked, strict=True):
             with contextlib.suppress(OSError):  # after a restart they are found wrong once more
@@ -119,9 +182,21 @@ class Proving:
         fill.woke()
         return ruling.more
 
+    def _rule(self, ruling: Ruling) -> None:
+        self.judged, self.settled = ruling.judged, ruling.settled
+        self.spoken, self.proven = ruling.spoken, ruling.proven
+        if self._fill.checks:
+            self._fill.heard = time.monotonic()
+        hopes = time.monotonic() < self._hopes_until
+        self.released = ruling.judged if hopes else ruling.released
+
     def _take_back(self, start: int, stop: int) -> bool:
         """Nobody gets them any more; whether somebody has some of them."""
         fill = self._fill
+        if fill.checks and not fill.mends:
+            fill.mends = True
+            fill.setting.mending()
+            fill.tell_start()
         self._wrong[start, stop] += 1
         if self._wrong[start, stop] > 1:
             fill.nodes.leave(start, stop)
@@ -132,6 +207,7 @@ class Proving:
         leaked = bool(self._left.clip(start, stop))
         self._left = self._left.remove(start, stop)
         self.released = self.released.remove(start, stop)
+        self.judged = self.judged.remove(start, stop)
         self.settled = self.settled.remove(start, stop)
         self.proven = self.proven.remove(start, stop)
         self.dropped = self.dropped.add(start, stop)

@@ -139,7 +139,8 @@ class Reader:
                 edge = self._blob.edge(self)
                 return edge if edge > self.offset else await self._blob.wait(self)
             except Lost:
-                self._again()
+                if not self.is_cut:
+                    self._again()
             except (GenerationEnded, Stopping):
                 if self.offset > self.start:
                     raise

@@ -76,10 +76,10 @@ class Room:
         """Bytes and files that the disk can still take. Raises OSError."""
         return self._store.free(), self._store.files()
 
-    async def reopen(self, key: str) -> None:
-        """Make a blob that is out of the books a growing one again. Raises OSError."""
+    async def recheck(self, expected: Expected) -> Draft:
+        """Open a blob that was proven once; its room stays booked. Raises Damaged, OSError."""
         async with self._busy:
-            await in_worker(self._store.reopen, key)
+            return await in_worker(self._store.recheck, expected)
 
     async def make(self) -> bool:
         """The disk is fuller than it was: free what is booked and not written; whether anything was freed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.clock import Clock
@@ -12,6 +13,17 @@ from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.proven import ProvenBlob
 from omaha_mirror.cache.prover import Provers
 from omaha_mirror.cache.store import Identity, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Unsure:
+    """A blob that is here, and was not found right by this process as the file that it is, or under these terms.
+
+    Attributes:
+        size: in bytes.
+    """
+
+    size: int
 
 
 class Shelf:
@@ -43,6 +55,7 @@ class Shelf:
         self._signed_by: dict[str, str] = {}
         self._right: dict[str, Identity] = {}
         self._broken: set[str] = set()
+        self._unsized: set[str] = set()
         self._open: dict[str, ProvenBlob] = {}
 
     async def load(self) -> None:
@@ -53,12 +66,15 @@ class Shelf:
             self._signed_by[stored.key] = stored.signed_by
             if not stored.is_whole:
                 self._broken.add(stored.key)
+            elif not stored.is_told:
+                self._unsized.add(stored.key)
 
     def put(self, key: str, size: int, signed_by: str, found: Identity | None) -> None:
         """Take a blob that was just proven, as this file."""
         self._ledger.settle(key, size, self._clock.time())
         self._signed_by[key] = signed_by
         self._broken.discard(key)
+        self._unsized.discard(key)
         self.verified(key, found)
 
     def verified(self, key: str, found: Identity | None) -> None:
@@ -82,22 +98,24 @@ class Shelf:
         is_accepted = self._provers.accepts(self._signed_by.get(key, ""))
         return self.lists(key) and key not in self._broken and is_accepted
 
-    def needs_proof(self, key: str) -> bool:
-        """Whether the blob is here, and not proven as it must be now."""
-        return self.lists(key) and key not in self._broken and not self.holds(key)
+    def is_verified(self, key: str) -> bool:
+        """Whether this process found it right."""
+        return key in self._right
 
-    def find(self, expected: Expected) -> ProvenBlob | None:
+    def find(self, expected: Expected) -> ProvenBlob | Unsure | None:
         """The blob, open. One that somebody removed by hand is forgotten; one that cannot be read is fetched."""
         key = expected.key
-        if not self.holds(key):
+        if not self.lists(key) or key in self._broken:
             return None
+        if not self.holds(key):
+            return Unsure(self._ledger.entries[key].size)
         blob = self._open.get(key)
         if blob is not None and not blob.is_unchanged:
             blob.lose("")
             blob = None
         return blob if blob is not None else self._opened(expected)
 
-    def _opened(self, expected: Expected) -> ProvenBlob | None:
+    def _opened(self, expected: Expected) -> ProvenBlob | Unsure | None:
         key = expected.key
         try:
             file = self._store.open(key)
@@ -109,19 +127,26 @@ class Shelf:
             return None
         except OSError:
             return None
-        size = self._ledger.entries[key].size
         blob = ProvenBlob(
             file,
-            size,
             on_last=lambda: self._shut(key, blob),
             on_lost=lambda reason: self._lost(key, blob, reason),
         )
-        if blob.identity.size != size:
-            blob.close()
-            self._give_up(key, f"{blob.identity.size} bytes instead of {size}")
-            return None
-        self._open[key] = blob
-        return blob
+        if blob.identity == self._right.get(key):
+            self._open[key] = blob
+            return blob
+        blob.close()
+        self._right.pop(key, None)
+        return self._judged(expected, blob.size)
+
+    def _judged(self, expected: Expected, size: int) -> Unsure | None:
+        """What is to be made of a file that this process did not find right. Who asks may be wrong about the size."""
+        key = expected.key
+        told = expected.size if key in self._unsized else self._ledger.entries[key].size
+        if size == told:
+            return Unsure(size)
+        self._give_up(key, f"{size} bytes instead of {told}")
+        return None
 
     def _shut(self, key: str, blob: ProvenBlob) -> None:
         blob.close()
@@ -149,4 +174,5 @@ class Shelf:
         self._ledger.remove(key)
         self._right.pop(key, None)
         self._broken.discard(key)
+        self._unsized.discard(key)
         return self._open.pop(key, None)

@@ -22,7 +22,8 @@ class Stored:
         size: in bytes.
         last_used: in seconds since the epoch.
         signed_by: who signed it; "" where nobody knows.
-        is_whole: whether it still is a file of the size that is written down.
+        is_whole: whether it still is a file of the size that is written down,
+        is_told: if that is written down.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Stored:
     last_used: float
     signed_by: str = ""
     is_whole: bool = True
+    is_told: bool = True
 
 
 class Identity(NamedTuple):
@@ -172,8 +174,14 @@ class Store(Protocol):
     def draft(self, expected: Expected) -> Draft:
         """Begin a growing blob, or go on with one that was recorded. Raises OSError."""
 
-    def reopen(self, key: str) -> None:
-        """Make a proven blob, if it is there, a growing one that needs nothing but proof. Raises OSError."""
+    def recheck(self, expected: Expected) -> Draft:
+        """Open a blob that was proven once to have it proven again.
+
+        Raises:
+            FileNotFoundError: there is none.
+            Damaged: it is none.
+            OSError: it cannot be opened now.
+        """
 
     def incoming(self, expected: Expected) -> Incoming:
         """Begin a blob that comes from elsewhere; one at a time of a key. Raises OSError."""

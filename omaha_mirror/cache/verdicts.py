@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from omaha_mirror.cache.clock import Clock, MachineClock
+from omaha_mirror.cache.errors import DigestMismatch, GenerationEnded, Lost, Untrusted
 from omaha_mirror.cache.inventory import Refusal
 from omaha_mirror.cache.prover import Provers
 
@@ -47,6 +48,27 @@ class Verdicts:
         for key, when in marks.items():
             if (left := TAINTED_SECONDS - self._clock.age(when)) > 0:
                 self._records[key] = _Record(tainted=now + left)
+
+    def ended(
+        self, key: str, error: GenerationEnded | Lost, *, leaked: bool, mixed: bool, checked: bool
+    ) -> None:
+        """A round ended wrong.
+
+        Args:
+            key: of the blob.
+            error: how.
+            leaked: whether bytes of it left that may be wrong.
+            mixed: whether they came from several nodes.
+            checked: whether the blob was here before: that it is wrong by now says nothing of where it came from.
+        """
+        if isinstance(error, Untrusted):
+            self.refuse(key, Refusal(str(error), error.terms))
+        elif checked or isinstance(error, Lost):
+            if leaked:
+                self.taint(key)
+        else:
+            mixed = mixed and isinstance(error, DigestMismatch)
+            self.wrong(key, str(error), leaked=leaked, mixed=mixed)
 
     def wrong(self, key: str, reason: str, *, leaked: bool, mixed: bool = False) -> None:
         """A generation ended; `leaked` says that some of its bytes had left, `mixed` that they came from several nodes."""

@@ -8,8 +8,8 @@ hashing of the rest. Header, manifest and signatures have no digest of their own
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, insort
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -74,13 +74,20 @@ class OperationProver:
         ends = ((0, self.manifest.metadata_size), (self.manifest.data_stop, self._size))
         return tuple((start, stop) for start, stop in ends if start < stop)
 
-    def examine(self, filled: Iterable[Span], read: Read, budget: int = BUDGET) -> Verdicts:
+    def examine(
+        self,
+        filled: Iterable[Span],
+        read: Read,
+        budget: int = BUDGET,
+        awaited: Sequence[int] = (),
+    ) -> Verdicts:
         """Judge what can be judged now.
 
         Args:
             filled: what can be read, as sorted, disjoint spans. Nothing leaves it but what was told to be wrong.
             read: reads the file.
             budget: how many bytes may be hashed in this call.
+            awaited: offsets whose operations come first, as far as they are filled; each gets a share of the budget.
 
         Raises:
             OSError: reading failed.
@@ -90,7 +97,8 @@ class OperationProver:
             return Verdicts()
         good: list[Span] = []
         wrong: list[Span] = []
-        for start, stop in spans:
+        share = budget // (len(awaited) + 1)
+        for start, stop in (*self._around(awaited, spans, share), *spans):
             at = bisect_left(self._waiting, start, key=_start)
             while at < len(self._waiting) and (operation := self._waiting[at]).start < stop:
                 ready = min(operation.stop, stop)
@@ -105,6 +113,17 @@ class OperationProver:
                 right = self._judge(at)
                 (good if right else wrong).append((operation.start, operation.stop))
         return Verdicts(tuple(good), tuple(wrong))
+
+    def _around(
+        self, offsets: Iterable[int], spans: tuple[Span, ...], share: int
+    ) -> Iterator[Span]:
+        """The filled bytes from the operations at these offsets on, so many of each."""
+        for offset in offsets:
+            at = bisect_right(self._waiting, offset, key=_start) - 1
+            if at >= 0 and offset < self._waiting[at].stop:
+                begin = self._waiting[at].start
+                stop = next((stop for start, stop in spans if start <= begin < stop), begin)
+                yield begin, min(stop, offset + share)
 
     def again(self, span: Span) -> None:
         """Judge an operation anew that was found wrong: its bytes were dropped and will be others.

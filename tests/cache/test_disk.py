@@ -327,23 +327,55 @@ def test_lines_that_say_something_else_are_not_believed(
     assert (draft.filled.total, draft.leaked) == (50_000, False)
 
 
-def test_a_proven_blob_becomes_a_growing_one_that_lacks_nothing(
+def test_a_proven_blob_becomes_a_growing_one_when_a_byte_is_wrong(
     store: DiskStore, opened: Opened
 ) -> None:
     draft = opened()
     draft.begin(VALIDATOR)
     draft.write(0, [DATA])
     draft.commit(proof())
-    store.reopen(KEY)
-    assert names(store.blobs) == []
-    assert [store.begun(KEY) >= SIZE, store.load()] == [True, []]
+    again = store.recheck(EXPECTED)
+    assert (list(again.filled), again.validator) == ([(0, SIZE)], None)
+    assert [stored.key for stored in store.load()] == [KEY]
+    again.drop(100, 200, leaked=False)
+    again.drop(150, 300, leaked=False)
+    again.close()
+    assert [names(store.blobs), store.load()] == [[], []]
     draft = opened()
-    assert (list(draft.filled), draft.validator) == ([(0, SIZE)], VALIDATOR)
+    assert (list(draft.filled), draft.validator) == ([(0, 100), (300, SIZE)], None)
+    draft.begin(VALIDATOR)
+    draft.close()
+    draft = opened()
+    assert (list(draft.filled), draft.validator) == ([(0, 100), (300, SIZE)], VALIDATOR)
+    draft.write(100, [DATA[100:300]])
+    draft.drop(400, 500, leaked=False)
+    draft.close()
+    draft = opened()
+    assert list(draft.filled) == [(0, 400), (500, SIZE)]
+    draft.write(400, [DATA[400:500]])
     draft.commit(proof())
     assert [stored.key for stored in store.load()] == [KEY]
+    assert store.path(KEY).read_bytes() == DATA
+
+
+def test_a_blob_that_is_proven_again_stays_what_it_is(store: DiskStore, opened: Opened) -> None:
+    draft = opened()
+    draft.begin(VALIDATOR)
+    draft.write(0, [DATA])
+    draft.commit(proof())
+    sidecar = store.path(KEY).with_suffix(".json")
+    for told in (sidecar.read_bytes(), b"broken"):
+        sidecar.write_bytes(told)
+        again = store.recheck(EXPECTED)
+        again.leak()
+        again.record()
+        assert again.commit(proof()) == KEY
+        again.close()
+        assert store.describe(KEY).sha256 == proof().sha256
+        assert names(store.quarantine) == []
     store.remove(KEY)
-    store.reopen(KEY)
-    assert names(store.directory) == []
+    with pytest.raises(FileNotFoundError):
+        store.recheck(EXPECTED)
 
 
 def test_why_a_blob_is_not_to_be_served_is_written_down(store: DiskStore) -> None:
