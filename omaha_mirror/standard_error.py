@@ -20,6 +20,8 @@ from typing import Literal, get_args
 DESCRIPTOR = 2
 MOST = 1024 * 1024
 """Bytes that wait to be written; what comes beyond them is dropped."""
+MANY = 64 * 1024
+"""Bytes that are written at once where more wait."""
 LINGER = 0.02
 """Seconds in which lines gather, so that the thread seldom takes its turn from the others."""
 STALL = 1.0
@@ -113,13 +115,17 @@ class LineWriter:
                 time.sleep(LINGER)
 
     def _batch(self) -> bytes:
-        """The next lines: as many as a pipe takes in one piece, or one that is longer; none when it is time to retry."""
+        """The next lines: as many as a pipe takes in one piece, or one that is longer; none when it is time to retry.
+
+        Where many wait it is more of them, as each write costs the other threads a turn.
+        """
+        most = select.PIPE_BUF if self._queued <= MANY else MANY
         lines: list[bytes] = []
         size = 0
         try:
             line = self._held or self._lines.get(timeout=RETRY if self._untold else None)
             self._held = None
-            while not lines or size + len(line) <= select.PIPE_BUF:
+            while not lines or size + len(line) <= most:
                 lines.append(line)
                 size += len(line)
                 line = self._lines.get_nowait()
