@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import tempfile
 import time
@@ -23,6 +24,7 @@ from omaha_mirror.clock import SET_IT, Clock
 from omaha_mirror.files import NOT_SYNCED, sync, sync_folder
 from omaha_mirror.workers import Workers
 
+LOG = logging.getLogger(__name__)
 DEADLINE = 5.0
 """Seconds that a disk gets to answer."""
 FRESH = 1.0
@@ -116,7 +118,7 @@ class Examiner:
 
     async def _examine(self) -> None:
         found = await asyncio.gather(*(probe.look(self._workers) for probe in self._probes))
-        told = [finding for check in self._quick for finding in check()]
+        told = [finding for check in self._quick for finding in _safely(check)]
         self.last = Health((*found, *told))
         self._fresh_until = time.monotonic() + FRESH
 
@@ -145,7 +147,17 @@ class _Probe:
             )
             return Finding(self._name, State.DEGRADED, words)
         future, self._future = self._future, None
-        return future.result()
+        [found] = _safely(lambda: [future.result()])
+        return found
+
+
+def _safely(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """What a check finds; one that fails itself keeps nobody from serving, and no other from being told."""
+    try:
+        return list(check())
+    except Exception:
+        LOG.exception("a check of the mirror's health failed")
+        return [Finding("checks", State.DEGRADED, "a check failed itself; the log says how")]
 
 
 def writable(name: str, directory: Path) -> Finding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+LOG = logging.getLogger(__name__)
 PREFIX = "omaha_mirror_"
 OTHER = "other"
 FEW = 20
@@ -80,7 +82,7 @@ class Tally:
 
 
 class Looked(Collector):
-    """Looks up what is asked for."""
+    """Looks up what is asked for; one that fails is left out, and the others are told."""
 
     def __init__(self, readings: tuple[Reading, ...]) -> None:
         self._readings = readings
@@ -91,8 +93,12 @@ class Looked(Collector):
             told = reading.declared
             family = GaugeMetricFamily if told.kind == "gauge" else CounterMetricFamily
             found = family(told.name, told.help, labels=told.labels)
-            for labels, value in reading.read():
-                found.add_metric(labels, value)
+            try:
+                for labels, value in reading.read():
+                    found.add_metric(labels, value)
+            except Exception:
+                LOG.exception("the metric %s cannot be told", told.name)
+                continue
             yield found
 
 

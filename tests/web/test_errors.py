@@ -96,6 +96,24 @@ async def test_the_admin_listener_answers_in_json(
         assert SECRET not in json.loads(answer.body)["error"]
 
 
+async def test_a_check_or_a_metric_that_fails_leaves_the_others(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with api_of(mirror) as api:
+        monkeypatch.setattr(mirror.service.catalog, "channels", fail)
+        answer = await api.ask("GET", "/readyz")
+        assert answer.status == 200
+        told = json.loads(answer.body)
+        assert told["state"] == "degraded"
+        assert {"cache", "log", "checks"} <= {check["name"] for check in told["checks"]}
+        metrics = (await api.ask("GET", "/metrics")).body
+        assert b"omaha_mirror_cache_used_bytes" in metrics
+        assert b"omaha_mirror_track_trouble" not in metrics
+    assert "a check of the mirror's health failed" in caplog.text
+    assert "omaha_mirror_track_trouble cannot be told" in caplog.text
+    assert SECRET in caplog.text
+
+
 async def test_a_body_that_breaks_off_ends_in_a_closed_connection() -> None:
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "10"})
