@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from omaha_mirror.catalog import Decision, Reason
-from omaha_mirror.catalog.read import Policy, Unusable, read_told
+from omaha_mirror.catalog.read import Policy, Unusable, read_soon
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.fleet.advice import ADVICE
@@ -58,7 +58,7 @@ async def upstream_says(
             while go_on:
                 response = await ask(walk.asks)
                 go_on = walk.tell(
-                    read_told(response, app.app_id, app.board, allowed=allowed, now=0.0)
+                    await read_soon(response, app.app_id, app.board, allowed=allowed, now=0.0)
                 )
     except TimeoutError:
         return Opinion(trouble=f"upstream did not answer within {WAIT:g} s")

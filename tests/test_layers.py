@@ -15,7 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "workers": set(),
     "clock": set(),
-    "omaha": {"lxml"},
+    "omaha": set(),
     "proxies": set(),
     "payload": {"cryptography", "google"},
     "semantics": set(),
@@ -54,7 +54,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "packages": {"cache", "catalog", "clock", "expect", "omaha", "upstream", "upstream_source"},
     "ahead": {"cache", "catalog", "expect", "structlog"},
-    "bundle": {"ahead", "cache", "catalog", "expect", "files", "omaha", "packages"},
+    "bundle": {"ahead", "cache", "catalog", "expect", "files", "omaha", "packages", "workers"},
     "override_files": {"config", "files", "pydantic"},
     "overrides": {"cache", "clock", "config", "health", "override_files", "workers"},
     "preview": {"catalog", "fleet", "omaha", "upstream"},
@@ -127,6 +127,7 @@ ALLOWED: dict[str, set[str]] = {
         "steward",
         "structlog",
         "telemetry",
+        "workers",
     },
 }
 """What each package may import besides the standard library and itself, leaves first; `cli` may import everything."""

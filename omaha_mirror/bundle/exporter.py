@@ -16,6 +16,7 @@ from omaha_mirror.bundle.model import Bundle, Entry, Member
 from omaha_mirror.catalog import WORDS, Catalog, Known, PackageFile, Reason, Release
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import BadVersion
+from omaha_mirror.workers import WORK
 
 PATIENCE = 20.0
 """Seconds that an operator waits for a release to be looked up."""
@@ -97,9 +98,12 @@ class Exporter:
                 raise NotHere(f"no release of the bundle has a package of the OEM {oem}")
         return Bundle(wish.track, wish.board, entries)
 
-    def stream(self, bundle: Bundle, offset: int = 0) -> AsyncGenerator[bytes]:
+    async def stream(self, bundle: Bundle, offset: int = 0) -> AsyncGenerator[bytes]:
         """The bytes of a bundle from an offset on. Raises CacheError, OSError."""
-        return compose(bundle.dump(), bundle, self._read, offset)
+        text = await WORK.call(bundle.dump)
+        async with aclosing(compose(text, bundle, self._read, offset)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     async def _way(self, app_id: str, wish: Wish) -> Sequence[tuple[Release, bool]]:
         """The releases that lead to the wished one, oldest first, and whether each is a floor."""

@@ -98,14 +98,15 @@ class Bundle:
 
 
 def read_bundle(text: bytes) -> Bundle:
-    """Read a description. Raises BadBundle."""
+    """Read a description; it may take seconds. Raises BadBundle."""
     try:
         told = json.loads(text)
         if told["format"] != FORMAT:
             raise BadBundle(f"format {told['format']!r:.20} is not known to this version")
-        bundle = Bundle(
-            str(told["track"]), told["board"], tuple(map(_read_entry, told["releases"]))
-        )
+        releases = told["releases"]
+        if not 0 < len(releases) <= MAX_RELEASES:
+            raise BadBundle(f"{len(releases)} releases, where 1 to {MAX_RELEASES} are taken")
+        bundle = Bundle(str(told["track"]), told["board"], tuple(map(_read_entry, releases)))
         _check(bundle)
     except _BAD as error:
         raise BadBundle(f"its description cannot be used: {error!s:.300}") from error
@@ -140,8 +141,6 @@ def _read_member(release: Release, item: Mapping[str, Any]) -> Member:
 def _check(bundle: Bundle) -> None:
     if not 0 < len(bundle.track) <= MAX_TRACK or not bundle.track.isprintable():
         raise ValueError("the track has no name that can be printed")
-    if not 0 < len(bundle.entries) <= MAX_RELEASES:
-        raise ValueError(f"{len(bundle.entries)} releases, where 1 to {MAX_RELEASES} are taken")
     below: dict[str, Version] = {}
     for release in (entry.release for entry in bundle.entries):
         if release.board != bundle.board:

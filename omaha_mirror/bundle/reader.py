@@ -9,6 +9,7 @@ from omaha_mirror.bundle.errors import BadBundle
 from omaha_mirror.bundle.layout import BLOCK, DESCRIPTION, END, after, header, opening
 from omaha_mirror.bundle.model import LIMIT, Bundle, Member, read_bundle
 from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.workers import WORK
 
 STEP = 1024 * 1024
 SIZE = slice(124, 136)
@@ -40,8 +41,9 @@ class BundleReader:
         if not 0 < size <= LIMIT or first != header(DESCRIPTION, size):
             raise BadBundle("this is no bundle: `omaha-mirror export` writes them")
         text = await self._exactly(size)
-        await self._compare(opening(text)[BLOCK + size :], f"the description {DESCRIPTION}")
-        return text, read_bundle(text)
+        rest = await WORK.call(lambda: opening(text)[BLOCK + size :])
+        await self._compare(rest, f"the description {DESCRIPTION}")
+        return text, await WORK.call(read_bundle, text)
 
     async def member(self, member: Member) -> AsyncGenerator[bytes]:
         """The bytes of the next package, in pieces of at most 1 MiB. Raises BadBundle, and what the chunks raise."""

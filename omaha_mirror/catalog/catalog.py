@@ -31,7 +31,7 @@ from omaha_mirror.catalog.model import (
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.rules import Follow, Pin, Rule, track_upstream
 from omaha_mirror.catalog.shelf import Shelf
-from omaha_mirror.catalog.state import ReleaseKey, State, key_of, versions
+from omaha_mirror.catalog.state import ReleaseKey, State, key_of, latest, versions
 from omaha_mirror.catalog.writer import Writer
 from omaha_mirror.clock import Clock
 
@@ -157,6 +157,8 @@ class Catalog:
         if turns == self._turns:
             return
         self._turns = turns
+        if latest(self._state()) <= now:
+            return
         for part in (self._shelf, self._follower, self._imports, self._lookups):
             part.rebase(now)
         self._told = {key: began(release, now) for key, release in self._told.items()}

@@ -30,7 +30,7 @@ from omaha_mirror.catalog.news import (
     Recovered,
     log,
 )
-from omaha_mirror.catalog.read import Told, Unusable, read_told
+from omaha_mirror.catalog.read import Told, Unusable, read_soon
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.roster import MAX_LEARNT, Followed, Roster
 from omaha_mirror.catalog.turns import Turns
@@ -235,7 +235,7 @@ class Follower:
     async def _question(self, key: ChannelKey, version: str) -> Told:
         async with self._line:
             response = await self._roster.plan.ask(Inquiry(*key, version))
-        return read_told(
+        return await read_soon(
             response,
             key.app_id,
             key.board,

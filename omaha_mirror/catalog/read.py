@@ -7,9 +7,11 @@ must step through.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from itertools import pairwise
 
 from omaha_mirror.catalog.model import Release
@@ -30,8 +32,11 @@ from omaha_mirror.omaha import (
     read_answer,
 )
 from omaha_mirror.upstream.errors import Forbidden
+from omaha_mirror.workers import WORK
 
 MAX_MANIFESTS = 32
+FEW = 2
+"""Manifests that are read at once, with as many packages as they may have."""
 MAX_PACKAGES = 128
 """In one manifest."""
 MAX_SIZE = 16 * 1024**3
@@ -130,6 +135,15 @@ def read_told(
         raise Unusable(str(error)) from error
 
 
+async def read_soon(
+    response: Response, app_id: str, board: str, *, allowed: Callable[[str], object], now: float
+) -> Told:
+    """The same as `read_told`, in a worker where it would take more than 10 ms: an answer may lead through many steps."""
+    manifests = sum(len(app.update_check.manifests) for app in response.apps if app.update_check)
+    work = partial(read_told, response, app_id, board, allowed=allowed, now=now)
+    return work() if manifests <= FEW else await WORK.call(work)
+
+
 def _policy(app: AppResponse) -> Policy:
     """The app's status is the reason, where it is an error; the status of the check alone does not tell limits."""
     if app.status in _BUSY:
@@ -213,13 +227,13 @@ def _corrected_package(package: Package) -> Package:
 
 def _check_manifest(manifest: Manifest) -> None:
     """Refuse what clients would take, and should not; what they refuse themselves is refused before."""
-    names = [package.name for package in manifest.packages]
-    if len(names) > MAX_PACKAGES:
-        raise Unusable(f"{len(names)} packages, where {MAX_PACKAGES} are taken")
+    names = Counter(package.name for package in manifest.packages)
+    if len(manifest.packages) > MAX_PACKAGES:
+        raise Unusable(f"{len(manifest.packages)} packages, where {MAX_PACKAGES} are taken")
     for package in manifest.packages:
         if not NAME.fullmatch(package.name):
             raise Unusable(f"the package name {package.name[:80]!r} is not a plain file name")
-        if names.count(package.name) > 1:
+        if names[package.name] > 1:
             raise Unusable(f"two packages are named {package.name}")
         if package.size is None or not 0 < package.size <= MAX_SIZE:
             raise Unusable(

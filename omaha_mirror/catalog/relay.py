@@ -20,7 +20,7 @@ from pathlib import Path
 
 from omaha_mirror.catalog.breaker import Breaker, Resting
 from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.read import Policy, Told, Unusable, read_told
+from omaha_mirror.catalog.read import Policy, Told, Unusable, read_soon
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.slots import OneByOne, Slots
 from omaha_mirror.clock import Clock
@@ -180,7 +180,7 @@ class Relay:
             return self._remembered(machine, Reason.UNREACHABLE, str(rest))
         self._answered = self._clock.time()
         try:
-            told = read_told(
+            told = await read_soon(
                 response, app.app_id, app.board, allowed=self._allowed, now=self._clock.stamp()
             )
         except Unusable as error:

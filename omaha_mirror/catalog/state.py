@@ -52,6 +52,20 @@ def versions(kept: Iterable[KeptChannel]) -> set[ReleaseKey]:
     }
 
 
+def latest(state: State) -> float:
+    """The latest time in it, in seconds since the epoch."""
+    channels = (*state.channels, *state.imported)
+    return max(
+        (
+            *(time for kept in state.releases for time in (kept.last_used, kept.release.learnt)),
+            *(release.learnt for release in state.told),
+            *(time for k in channels for time in (k.asked, k.channel.answered, k.channel.walked)),
+            *(step.seen for kept in channels for step in kept.channel.steps),
+        ),
+        default=0.0,
+    )
+
+
 @dataclass(slots=True)
 class Kept:
     """A release as it is remembered.

@@ -86,9 +86,10 @@ from omaha_mirror.omaha.protocol import (
     Url,
     normalise_app_id,
 )
-from omaha_mirror.omaha.reading import RequestLimits
+from omaha_mirror.omaha.reading import Limits
 from omaha_mirror.omaha.version import Version
 from omaha_mirror.omaha.xml import (
+    AT_ONCE,
     parse_request,
     parse_response,
     serialise_request,
@@ -96,6 +97,7 @@ from omaha_mirror.omaha.xml import (
 )
 
 __all__ = [
+    "AT_ONCE",
     "FLATCAR_APP_ID",
     "Action",
     "AppRequest",
@@ -116,6 +118,7 @@ __all__ = [
     "EventResponse",
     "EventResult",
     "EventType",
+    "Limits",
     "Machine",
     "MalformedXML",
     "Manifest",
@@ -127,7 +130,6 @@ __all__ = [
     "PingRequest",
     "PingResponse",
     "Request",
-    "RequestLimits",
     "Response",
     "TooLarge",
     "UnexpectedXML",

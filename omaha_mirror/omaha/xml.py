@@ -13,40 +13,48 @@ from omaha_mirror.omaha.element import Element, checked_name, escape, write
 from omaha_mirror.omaha.errors import TooLarge, UnexpectedXML, UnsupportedProtocol
 from omaha_mirror.omaha.protocol import Request, Response
 from omaha_mirror.omaha.reading import (
-    DEFAULT_LIMITS,
-    MAX_RESPONSE,
+    REQUEST_LIMITS,
+    RESPONSE_LIMITS,
+    Limits,
     Node,
-    RequestLimits,
-    read_trusted,
-    read_untrusted,
+    read,
 )
 from omaha_mirror.omaha.shapes import REQUEST, RESPONSE, Child, Shape
 
 T = TypeVar("T")
 
+AT_ONCE = 8 * 1024
+"""Bytes of a message that are read in less than 10 ms, whatever they are."""
+
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _PROTOCOL_3 = re.compile(r"3(\.[0-9]+)?")
 
 
-def parse_request(body: bytes, limits: RequestLimits = DEFAULT_LIMITS) -> Request:
+def parse_request(body: bytes, limits: Limits = REQUEST_LIMITS) -> Request:
     """Read what a machine posted; the bytes may come from anybody.
 
     Raises:
         OmahaError: If it is not a request of protocol 3 in UTF-8, or passes a limit.
     """
-    request = _message(REQUEST, read_untrusted(body, limits), "request")
-    if len(request.apps) > limits.apps:
-        raise TooLarge(f"{len(request.apps)} apps, and {limits.apps} are accepted")
+    request = _message(REQUEST, read(body, limits), "request")
+    _check_apps(request, limits)
     return request
 
 
-def parse_response(body: bytes, limit: int = MAX_RESPONSE) -> Response:
-    """Read what a chosen server answered; at most `limit` bytes.
+def parse_response(body: bytes, limits: Limits = RESPONSE_LIMITS) -> Response:
+    """Read what a server answered. Over `AT_ONCE` bytes it may take more than 10 ms: use a worker.
 
     Raises:
         OmahaError: If it is not a response of protocol 3 in UTF-8, or passes a limit.
     """
-    return _message(RESPONSE, read_trusted(body, limit), "response")
+    response = _message(RESPONSE, read(body, limits, strict=True), "response")
+    _check_apps(response, limits)
+    return response
+
+
+def _check_apps(message: Request | Response, limits: Limits) -> None:
+    if len(message.apps) > limits.apps:
+        raise TooLarge(f"{len(message.apps)} apps, and {limits.apps} are accepted")
 
 
 def serialise_request(request: Request) -> bytes:

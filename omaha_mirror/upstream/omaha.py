@@ -7,6 +7,7 @@ from uuid import UUID
 
 from omaha_mirror import __version__
 from omaha_mirror.omaha import (
+    AT_ONCE,
     AppRequest,
     OmahaError,
     Os,
@@ -18,6 +19,7 @@ from omaha_mirror.omaha import (
 )
 from omaha_mirror.upstream.errors import BadAnswer
 from omaha_mirror.upstream.fetcher import Fetcher
+from omaha_mirror.workers import WORK
 
 ANSWER_LIMIT = 1 << 20
 """Bytes; a server with a hundred steps and packages says all of it in a tenth."""
@@ -46,7 +48,9 @@ class OmahaServer:
         """
         body = await self.deliver(serialise_request(request))
         try:
-            return parse_response(body, ANSWER_LIMIT)
+            if len(body) <= AT_ONCE:
+                return parse_response(body)
+            return await WORK.call(parse_response, body)
         except OmahaError as error:
             raise BadAnswer(f"this is no answer of an Omaha server: {error}", self.url) from error
 

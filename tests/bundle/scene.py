@@ -80,5 +80,5 @@ def files_below(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith((".lock", "fleet.db"))
+        if path.is_file() and not path.name.startswith((".lock", "clock.json", "fleet.db"))
     }

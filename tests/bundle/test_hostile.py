@@ -249,3 +249,10 @@ async def test_the_sidecar_of_the_description_counts(
     assert forged != bundle
     with pytest.raises(BadBundle, match="description"):
         await take_in(mirror, forged)
+
+
+def test_a_description_with_too_many_releases_is_refused_before_they_are_read() -> None:
+    """None of them is one."""
+    text = json.dumps({"format": 1, "track": "stable", "board": "amd64-usr", "releases": [1] * 65})
+    with pytest.raises(BadBundle, match="65 releases, where 1 to 64 are taken"):
+        read_bundle(text.encode())

@@ -13,7 +13,7 @@ from omaha_mirror.bundle.model import read_bundle
 from omaha_mirror.bundle.reader import BundleReader
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.read import read_told
-from omaha_mirror.omaha import OmahaError, RequestLimits, parse_request, parse_response
+from omaha_mirror.omaha import Limits, OmahaError, parse_request, parse_response
 from omaha_mirror.omaha.answer import check_for_sysexts, read_answer
 from omaha_mirror.omaha.xml import serialise_request, serialise_response
 from omaha_mirror.payload import (
@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 ROOM = 1 << 24
 """Bytes; what is written again is escaped and may be longer than what was read."""
+WRITTEN = Limits(body=ROOM, elements=10_000, value=ROOM)
 KEYS = load_keys([DATA / "update-payload-key.pub.pem"])
 
 
@@ -102,14 +103,14 @@ def request(data: bytes) -> None:
     message = attempt(lambda: parse_request(data), OmahaError)
     if message is not None:
         written = serialise_request(message)
-        assert parse_request(written, RequestLimits(body=ROOM)) == message
+        assert parse_request(written, Limits(body=ROOM)) == message
 
 
 def response(data: bytes) -> None:
     """What is read can be written, says the same then, and is answered or refused as a machine would."""
     message = attempt(lambda: parse_response(data), OmahaError)
     if message is not None:
-        assert parse_response(serialise_response(message), ROOM) == message
+        assert parse_response(serialise_response(message), WRITTEN) == message
         attempt(lambda: read_answer(message), OmahaError)
         attempt(lambda: check_for_sysexts(message), OmahaError)
 

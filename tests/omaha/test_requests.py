@@ -14,12 +14,12 @@ from omaha_mirror.omaha import (
     AppRequest,
     Element,
     EventRequest,
+    Limits,
     MalformedXML,
     OmahaError,
     Os,
     PingRequest,
     Request,
-    RequestLimits,
     TooLarge,
     UnexpectedXML,
     UnsupportedEncoding,
@@ -189,7 +189,7 @@ def test_a_compressed_body_is_refused() -> None:
         parse_request(gzip.compress(data.read("request_ping_only")))
 
 
-LIMITS = RequestLimits(body=400, depth=3, elements=6, attributes=3, value=20, apps=2)
+LIMITS = Limits(body=400, depth=3, elements=6, attributes=3, value=20, apps=2)
 
 
 @pytest.mark.parametrize(

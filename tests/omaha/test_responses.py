@@ -289,7 +289,7 @@ def test_an_external_dtd_is_never_read(tmp_path: Path) -> None:
         (b'<response protocol="3.0" server="&x;"/>', MalformedXML),
         ('<response protocol="3.0"/>'.encode("utf-16"), UnsupportedEncoding),
         (b'<response protocol="3.0">' + b"<a/>" * 10_000 + b"</response>", TooLarge),
-        (b'<response protocol="3.0">' + b"<a>" * 5000, MalformedXML),
+        (b'<response protocol="3.0">' + b"<a>" * 5000, TooLarge),
         (b" " * (1 << 20) + b'<response protocol="3.0"/>', TooLarge),
         (b'<response protocol="3.0" server="\0"/>', MalformedXML),
     ],
@@ -299,6 +299,40 @@ def test_what_is_no_answer_is_refused_in_one_line(body: bytes, error: type[Omaha
     with pytest.raises(error) as refusal:
         parse_response(body)
     assert refusal.value.message.splitlines() == [refusal.value.message]
+
+
+@pytest.mark.parametrize(
+    ("inner", "what"),
+    [
+        ("<a" + "".join(f" b{i}=''" for i in range(65)) + "/>", "more than 64 attributes on <a>"),
+        ("".join(f"<a{i}/>" for i in range(1000)), "more than 1000 different names"),
+        (
+            "".join(f'<a b{i}="" c{i}=""/>' for i in range(500)),
+            "more than 1000 different names",
+        ),
+        ("<a>" * 16 + "</a>" * 16, "nested deeper than 16"),
+        (f'<a b="{"x" * (64 * 1024 + 1)}"/>', "is over 65536 characters"),
+        ("<app/>" * 33, "33 apps, and 32 are accepted"),
+    ],
+    ids=range(6),
+)
+def test_an_answer_beyond_a_limit_is_refused_as_soon_as_it_is_seen(inner: str, what: str) -> None:
+    with pytest.raises(TooLarge, match=what):
+        parse_response(f'<response protocol="3.0">{inner}</response>'.encode())
+    # What follows is not looked at any more: it would be no XML.
+    if "apps" not in what:
+        with pytest.raises(TooLarge, match=what):
+            parse_response(f'<response protocol="3.0">{inner}<<<'.encode())
+
+
+def test_all_that_upstream_ever_sent_is_far_within_the_limits() -> None:
+    packages = "".join(f'<package name="p{i}.gz" size="5"/>' for i in range(128))
+    manifest = f'<manifest version="1.0.0"><packages>{packages}</packages></manifest>'
+    check = f'<updatecheck status="ok">{manifest * 32}</updatecheck>'
+    body = f'<response protocol="3.0"><app appid="x">{check}</app></response>'.encode()
+    [app] = parse_response(body).apps
+    assert app.update_check is not None
+    assert len(app.update_check.manifests) == 32
 
 
 def test_every_field_of_every_message_has_its_place_in_the_xml() -> None:

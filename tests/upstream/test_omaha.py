@@ -1,12 +1,15 @@
 """Asking an Omaha server: what is asked, and what counts as an answer."""
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from omaha_mirror.omaha import (
+    AT_ONCE,
     FLATCAR_APP_ID,
     Request,
+    Response,
     UpdateStatus,
     parse_request,
     parse_response,
@@ -179,3 +182,34 @@ async def test_the_mirrors_own_walk_closes_every_grant_and_takes_nobodys_turn(
     assert told == ["1.0.0", noupdate, "2.0.0", noupdate, "3.0.0", noupdate, noupdate]
     assert nebraska.open_grants() == []
     assert not any(instance.counts for instance in nebraska.instances.values())
+
+
+@pytest.mark.parametrize(("size", "at_once"), [(AT_ONCE // 2, True), (4 * AT_ONCE, False)])
+async def test_a_large_answer_is_read_in_a_worker(
+    upstream: Upstream,
+    server: OmahaServer,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    at_once: bool,
+) -> None:
+    threads = []
+
+    def read(body: bytes) -> Response:
+        threads.append(threading.get_ident())
+        return parse_response(body)
+
+    monkeypatch.setattr("omaha_mirror.upstream.omaha.parse_response", read)
+    body = b'<response protocol="3.0"><app appid="x"/>' + b" " * size + b"</response>"
+    upstream.put(PATH, body)
+    [app] = (await server.ask(asked())).apps
+    assert app.appid == "x"
+    assert (threads == [threading.get_ident()]) is at_once
+
+
+async def test_an_answer_of_40000_attributes_is_refused(
+    upstream: Upstream, server: OmahaServer
+) -> None:
+    attributes = " ".join(f'a{i}=""' for i in range(40_000))
+    upstream.put(PATH, f'<response protocol="3.0" {attributes}/>'.encode())
+    with pytest.raises(BadAnswer, match="more than 64 attributes"):
+        await server.ask(asked())

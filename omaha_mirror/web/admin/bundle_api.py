@@ -21,6 +21,7 @@ from omaha_mirror.config.section import Release
 from omaha_mirror.web.admin.answers import CHANGE, LINES, Route, as_json, as_lines
 from omaha_mirror.web.admin.questions import Question, read_model
 from omaha_mirror.web.errors import BadRequest
+from omaha_mirror.workers import WORK
 
 LOG = structlog.get_logger(__name__)
 SILENCE = 60.0
@@ -99,14 +100,15 @@ class BundleApi:
     async def _announce(self, request: web.BaseRequest) -> web.StreamResponse:
         """Tell what a bundle will be."""
         bundle = await self._bundle((await read_model(request, Wanted)).wish)
-        return as_json(asdict(Announced.of(bundle)))
+        return as_json(asdict(await WORK.call(Announced.of, bundle)))
 
     async def _export(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send a bundle, a tar; what of it is not here is fetched on the way."""
         told = await read_model(request, Rest)
         bundle = await self._bundle(told.wish)
+        announced = await WORK.call(Announced.of, bundle)
         response = web.StreamResponse(headers={"Content-Type": TAR})
-        response.content_length = max(0, Announced.of(bundle).size - told.offset)
+        response.content_length = max(0, announced.size - told.offset)
         await response.prepare(request)
         try:
             async with aclosing(self._exporter.stream(bundle, told.offset)) as chunks:
