@@ -13,8 +13,10 @@ from typing import BinaryIO
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.events import Status
+from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.proven import ProvenBlob
+from omaha_mirror.cache.prover import Read
 from omaha_mirror.catalog import Decision, Known, PackageFile, Pin, Release, Step, decide
 from omaha_mirror.catalog.model import needed_packages
 from omaha_mirror.omaha import (
@@ -28,6 +30,7 @@ from omaha_mirror.omaha import (
     UpdateStatus,
     Url,
 )
+from omaha_mirror.proof import PayloadProvers
 
 NAME = "update.gz"
 """What the package is called in the answers, whatever the file is called."""
@@ -89,11 +92,14 @@ class LocalMirror:
     @contextmanager
     def read(self, file: PackageFile, start: int, stop: int) -> Iterator[Reader]:  # noqa: ARG002 (the port's)
         """Read [start, stop) of the package. Raises CacheError when it was changed."""
-        reader = Reader(lambda _: (self._blob, "hit"), start, stop)
+        reader = Reader(lambda _: (self._blob, "hit"), start, stop, self._measure)
         try:
             yield reader
         finally:
             reader.close()
+
+    async def _measure(self, read: Read) -> int:
+        return await in_worker(PayloadProvers().head_size, self._blob.size, read)
 
     def served(self, count: int, cache: Status) -> None:
         """Nothing is counted here."""

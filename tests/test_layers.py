@@ -102,7 +102,7 @@ ALLOWED: dict[str, set[str]] = {
         "timekeeper",
         "upstream",
     },
-    "local": {"cache", "catalog", "omaha"},
+    "local": {"cache", "catalog", "omaha", "proof"},
     "web": {
         "ahead",
         "aiohttp",

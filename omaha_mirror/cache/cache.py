@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from omaha_mirror.cache import events, told
@@ -92,7 +93,7 @@ class Cache:
         rotten = lambda *what: hook(events.Rotten(*what))  # noqa: E731
         self._shelf = Shelf(store, ledger, self._provers, rotten, self.clock)
         self._verdicts = Verdicts(self.clock)
-        self._heads = Heads(store)
+        self._heads = Heads(store, self._provers)
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
         self._places = Places(ledger, self._room, self._shelf, hook)
@@ -147,7 +148,8 @@ class Cache:
             Stopping: the mirror is being stopped.
             OSError: a proven blob cannot be opened.
         """
-        reader = Reader(lambda at: self._find(expected, source, start, at), start, stop)
+        find = partial(self._find, expected, source, start)
+        reader = Reader(find, start, stop, partial(self._heads.size, expected))
         self._readers[expected.key] += 1
         try:
             yield reader
@@ -243,7 +245,7 @@ class Cache:
     async def verified(self, key: str, found: Identity | None) -> None:
         """Note that the bytes of a blob were found right, as this file."""
         self._shelf.verified(key, found)
-        await self._heads.learn(key, self._provers)
+        await self._heads.learn(key)
 
     async def rot(self, key: str, reason: str) -> None:
         """Put a proven blob aside that turned out wrong: who reads it is cut, who comes next has it fetched again.

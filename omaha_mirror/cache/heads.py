@@ -12,7 +12,7 @@ import os
 from omaha_mirror.cache.blob import Expected, Head, Proof
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.finish import in_worker
-from omaha_mirror.cache.prover import Provers
+from omaha_mirror.cache.prover import Provers, Read
 from omaha_mirror.cache.store import Store
 
 HEADS = 1000
@@ -24,9 +24,11 @@ class Heads:
 
     Args:
         store: where they are written down.
+        provers: know what a head is.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, provers: Provers) -> None:
+        self._provers = provers
         self._store = store
         self._heads: dict[str, Head] = {}
         self._unwritten: set[str] = set()
@@ -39,25 +41,30 @@ class Heads:
         """The head of a blob, where it is known."""
         return self._heads.get(key)
 
+    async def size(self, expected: Expected, read: Read) -> int:
+        """How many bytes the head of a blob has that `read` reads; 0 where it has none. Raises OSError."""
+        head = self.get(expected.key)
+        return head.size if head else await in_worker(self._provers.head_size, expected.size, read)
+
     def proven(self, expected: Expected, proof: Proof) -> None:
         """A blob was proven. Where no digest names it, its head says nothing of what comes next."""
         if proof.head is not None and expected.proven_by != "size-and-validator":
             self._note(expected.key, proof.head)
 
-    async def learn(self, key: str, provers: Provers) -> None:
+    async def learn(self, key: str) -> None:
         """A blob that is here was found right: look at its head, where it is not known, and write it down."""
         if self.get(key) is None:
             with contextlib.suppress(OSError, CacheError):
-                head = await in_worker(self._read, key, provers)
+                head = await in_worker(self._read, key)
                 if head is not None:
                     self._note(key, head)
                     await self.write()
 
-    def _read(self, key: str, provers: Provers) -> Head | None:
+    def _read(self, key: str) -> Head | None:
         with self._store.open(key) as file:
             fd = file.fileno()
             size = os.fstat(fd).st_size
-            return provers.head(size, lambda offset, count: os.pread(fd, count, offset))
+            return self._provers.head(size, lambda offset, count: os.pread(fd, count, offset))
 
     def _note(self, key: str, head: Head) -> None:
         if self.get(key) == head:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
@@ -11,10 +13,14 @@ from omaha_mirror.cache.errors import GenerationEnded, Lost, Stopping, is_unread
 from omaha_mirror.cache.events import Status
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.follower import Follower
+from omaha_mirror.cache.prover import Read
 from omaha_mirror.cache.residency import load, resident
 from omaha_mirror.cache.store import Place
 
 WINDOW = 8 * 1024 * 1024
+
+Measure = Callable[[Read], Awaitable[int]]
+"""Gives the size of a head in bytes, 0 where there is none. Raises OSError."""
 
 
 class Readable(Protocol):
@@ -53,6 +59,10 @@ class Window:
     offset: int
     count: int
 
+    def first(self, count: int) -> Window:
+        """At most so many of them."""
+        return Window(self.file, self.offset, min(count, self.count))
+
 
 class Reader:
     """Reads [start, stop) of a blob in windows.
@@ -62,16 +72,22 @@ class Reader:
             before the first byte was read, and when its bytes are lost and those that were read were right.
         start: first offset.
         stop: offset after the last.
+        measure: gives the size of the blob's head, and reads it where it must.
     """
 
     def __init__(
-        self, find: Callable[[int], tuple[Readable, Status]], start: int, stop: int
+        self,
+        find: Callable[[int], tuple[Readable, Status]],
+        start: int,
+        stop: int,
+        measure: Measure,
     ) -> None:
         self.offset, self.stop = start, stop
         self.start = self.reach = start
         self.since = self.fed = time.monotonic()
         self.on_cut: Callable[[], None] | None = None
         self._find = find
+        self._measure = measure
         self.is_cut = False
         self._blob, self.status = find(start)
         self._blob.attach(self)
@@ -86,6 +102,13 @@ class Reader:
         self.is_cut = True
         if self.on_cut is not None:
             self.on_cut()
+
+    async def head_size(self) -> int:
+        """How many bytes the head has, which nothing in the blob speaks for; 0: it has none, or nobody knows."""
+        with suppress(OSError):
+            fd = self._blob.place(0).file.fileno()
+            return await self._measure(lambda offset, count: os.pread(fd, count, offset))
+        return 0
 
     def advance(self, count: int) -> None:
         """Note that `count` bytes were sent."""

@@ -6,7 +6,7 @@ unsatisfiable.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _RANGES = re.compile(r"bytes=(.+)", re.IGNORECASE | re.ASCII)
 _RANGE = re.compile(r"([0-9]*)-([0-9]*)")
@@ -21,10 +21,15 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes `start` up to, not including, `stop`, with status 206."""
+    """Bytes `start` up to, not including, `stop`, with status 206.
+
+    Attributes:
+        asked: where the range ends as it was asked for, be it beyond the end; None: with the file, wherever that ends.
+    """
 
     start: int
     stop: int
+    asked: int | None = field(default=None, compare=False)
 
     @property
     def length(self) -> int:
@@ -67,7 +72,9 @@ def parse_range(header: str | None, size: int) -> Whole | ByteRange | Unsatisfia
         return Whole()
     if first >= size:
         return Unsatisfiable()
-    return ByteRange(first, size if last is None else min(last + 1, size))
+    if last is None:
+        return ByteRange(first, size)
+    return ByteRange(first, min(last + 1, size), last + 1)
 
 
 def _suffix(length: int, size: int) -> Whole | ByteRange | Unsatisfiable:

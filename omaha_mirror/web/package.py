@@ -21,8 +21,9 @@ from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select
 from omaha_mirror.telemetry import tell
 from omaha_mirror.web.errors import plain, reply_to
+from omaha_mirror.web.metadata import in_one_piece, may_be_metadata, pause_at, wait_for_close
 from omaha_mirror.web.mirror import Mirror
-from omaha_mirror.web.sending import send_window
+from omaha_mirror.web.sending import cuttable, send_window
 
 LOG = structlog.get_logger(__name__)
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -68,26 +69,34 @@ async def send_package(
             return refused
         case ByteRange() as part:
             headers["Content-Range"] = part.content_range(file.size)
-            response = web.StreamResponse(status=206, headers=headers)
-            return await _send(request, response, mirror, file, part.start, part.stop)
+            response = _Answer(status=206, headers=headers)
+            return await _send(request, response, mirror, file, part)
         case Whole():
-            response = web.StreamResponse(headers=headers)
-            return await _send(request, response, mirror, file, 0, file.size)
+            response = _Answer(headers=headers)
+            return await _send(request, response, mirror, file, ByteRange(0, file.size))
+
+
+class _Answer(web.StreamResponse):
+    """A head and a body of bytes."""
+
+    def hold_head(self) -> None:
+        """Before it is prepared: let the head leave together with the first of the body."""
+        self._send_headers_immediately = False
 
 
 async def _send(
     request: web.BaseRequest,
-    response: web.StreamResponse,
+    response: _Answer,
     mirror: Mirror,
     file: PackageFile,
-    start: int,
-    stop: int,
+    part: ByteRange,
 ) -> web.StreamResponse:
+    start, stop = part.start, part.stop
     began = time.monotonic()
     reader, outcome, level, why = None, "cut", "info", "cancelled"
     try:
         with mirror.read(file, start, stop) as reader:
-            await _copy(request, response, mirror, reader)
+            await _copy(request, response, mirror, reader, part)
         outcome, why = "whole", ""
         return response
     except ConnectionError as error:
@@ -121,15 +130,37 @@ async def _send(
 
 
 async def _copy(
-    request: web.BaseRequest, response: web.StreamResponse, mirror: Mirror, reader: Reader
+    request: web.BaseRequest,
+    response: _Answer,
+    mirror: Mirror,
+    reader: Reader,
+    part: ByteRange,
 ) -> None:
     window = await reader.window()
+    metadata_size = await reader.head_size() if may_be_metadata(part) else 0
+    pause = pause_at(part, metadata_size)
     response.content_length = reader.stop - reader.start
     response.headers["Cache-Status"] = CACHE_STATUS[reader.status]
+    if window is not None and part.start < metadata_size:
+        lacking = (pause or part.stop) - part.start
+        if together := in_one_piece(request.transport, window, lacking):
+            response.hold_head()
+            await response.prepare(request)
+            await _send_together(request, response, reader, together, mirror)
+            window = await _next(request, reader, pause)
     await response.prepare(request)
     while window is not None:
+        if pause is not None and reader.offset < pause:
+            window = window.first(pause - reader.offset)
         await _send_window(request, response, reader, window, mirror)
-        window = await reader.window()
+        window = await _next(request, reader, pause)
+
+
+async def _next(request: web.BaseRequest, reader: Reader, pause: int | None) -> Window | None:
+    """The next window; at the end of the metadata only when a client that wants no more has had time to close."""
+    if reader.offset == pause:
+        await wait_for_close(request.transport)
+    return await reader.window()
 
 
 def _log(level: str, sent: Sent, outcome: str, why: str) -> None:
@@ -147,6 +178,22 @@ def _log(level: str, sent: Sent, outcome: str, why: str) -> None:
         seconds=round(sent.seconds, 3),
         **more,
     )
+
+
+async def _send_together(
+    request: web.BaseRequest,
+    response: _Answer,
+    reader: Reader,
+    together: bytes,
+    mirror: Mirror,
+) -> None:
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client left")
+    with cuttable(transport, reader):
+        await response.write(together)
+    reader.advance(len(together))
+    mirror.served(len(together), reader.status)
 
 
 async def _send_window(

@@ -49,12 +49,12 @@ async def send_window(
         OSError: the file cannot be read; how many of its bytes were sent is not known.
     """
     if transport.get_extra_info("sslcontext") is not None or _is_without_sendfile(window):
-        with _cuttable(transport, reader):
+        with cuttable(transport, reader):
             return await _send_pieces(response, window)
     sent = _send_at_once(transport, window)
     if sent == window.count:
         return sent
-    with _cuttable(transport, reader):
+    with cuttable(transport, reader):
         return sent + await _send_patiently(transport, response, _rest(window, sent))
 
 
@@ -131,7 +131,7 @@ def _remember(window: Window, error: OSError) -> None:
 
 
 @contextmanager
-def _cuttable(transport: asyncio.Transport, reader: Reader) -> Iterator[None]:
+def cuttable(transport: asyncio.Transport, reader: Reader) -> Iterator[None]:
     """Who must cut the reader meanwhile shuts the socket down; the task that sends ends the response."""
     connection: socket.socket = transport.get_extra_info("socket")
 
