@@ -47,7 +47,7 @@ def wrong_proxies(config: Config, environ: Mapping[str, str]) -> list[Problem]:
             urls.proxy(proxy)
         except ValueError as error:
             found[name] = Problem(
-                name, f"{error}; upstream.proxy goes before it, and no_proxy=* is none"
+                name, f"{error}; upstream.proxy goes before it, and with no_proxy=* there is none"
             )
     return list(found.values())
 

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
@@ -85,6 +86,14 @@ def unique(values: tuple[T, ...]) -> tuple[T, ...]:
     return values
 
 
+def _apart(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
+    """The addresses as they are. Raises ValueError if two cannot be listened on together."""
+    for one, other in combinations(addresses, 2):
+        if one.meets(other):
+            raise ValueError(f"{one} and {other} are the same place: write one of them")
+    return addresses
+
+
 @dataclass(frozen=True, slots=True)
 class _OrText:
     """Says in the JSON Schema that a value can be written as text of a form, too.
@@ -132,7 +141,11 @@ _Listen = Annotated[
     WithJsonSchema({"type": "string", "pattern": _ADDRESS}),
 ]
 Listen = Annotated[
-    tuple[_Listen, ...], BeforeValidator(_listed), AfterValidator(unique), _OrText(_ADDRESS)
+    tuple[_Listen, ...],
+    BeforeValidator(_listed),
+    AfterValidator(unique),
+    AfterValidator(_apart),
+    _OrText(_ADDRESS),
 ]
 """Where to listen; one address can be written without a list."""
 Network = Annotated[

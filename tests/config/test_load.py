@@ -319,6 +319,7 @@ def test_an_unknown_key_is_an_error_with_the_nearest_known_one(
         ("upstream: {stall_timeout: .inf}", "finite"),
         ("upstream: {stall_timeout: 5s}\nlog: {level: inf}", "did you mean info?"),
         ("log: {level: WARN}", "did you mean warning?"),
+        ("listen: [':80', '0.0.0.0:80']", ":80 and 0.0.0.0:80 are the same place"),
         ("release_layout: offerd", "did you mean offered?"),
         ("upstream: {distribution: flatkar}", "did you mean flatcar?"),
         ("cache: {when_abandoned: Stop}", "did you mean stop?"),
