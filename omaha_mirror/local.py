@@ -90,7 +90,13 @@ class LocalMirror:
         return False
 
     @contextmanager
-    def read(self, file: PackageFile, start: int, stop: int) -> Iterator[Reader]:  # noqa: ARG002 (the port's)
+    def read(
+        self,
+        file: PackageFile,  # noqa: ARG002 (the port's)
+        start: int,
+        stop: int,
+        client: str = "",  # noqa: ARG002 (the port's)
+    ) -> Iterator[Reader]:
         """Read [start, stop) of the package. Raises CacheError when it was changed."""
         reader = Reader(lambda _: (self._blob, "hit"), start, stop, self._measure)
         try:

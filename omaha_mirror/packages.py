@@ -51,9 +51,9 @@ class Packages:
         self._clock = clock
 
     @contextmanager
-    def read(self, file: PackageFile, start: int, stop: int) -> Iterator[Reader]:
+    def read(self, file: PackageFile, start: int, stop: int, client: str = "") -> Iterator[Reader]:
         """Read [start, stop) of a package; see `Cache.read`."""
-        with self._cache.read(expected(file), self._source(file), start, stop) as reader:
+        with self._cache.read(expected(file), self._source(file), start, stop, client) as reader:
             yield reader
 
     async def fetch(self, file: PackageFile) -> Proof | None:

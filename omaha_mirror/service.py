@@ -269,10 +269,12 @@ class Service:
 
     # Package bytes
 
-    def read(self, file: PackageFile, start: int, stop: int) -> AbstractContextManager[Reader]:
+    def read(
+        self, file: PackageFile, start: int, stop: int, client: str = ""
+    ) -> AbstractContextManager[Reader]:
         """See `web.Mirror`."""
         self._ahead.asked_for(file)
-        return self._packages.read(file, start, stop)
+        return self._packages.read(file, start, stop, client)
 
     def package(self, release: str, name: str) -> PackageFile | None:
         """See `web.Mirror`."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, NoRoomNow, NotInTime
 from omaha_mirror.cache.follower import Follower
+from omaha_mirror.cache.turns import Claim
 
 if TYPE_CHECKING:
     from omaha_mirror.cache.fill import Fill
+
+MANY = 16
+"""So many readers speak for all where fills take turns."""
 
 
 class Audience:
@@ -79,6 +84,12 @@ class Audience:
             return follower.stop
         certain = follower.stop - 1 in fill.proving.settled
         return follower.stop - (self._can_wait(follower) or not certain)
+
+    def claim(self) -> Claim:
+        """What the fill has to say for itself where fills take turns."""
+        fill, some = self._fill, islice(self.followers, MANY)
+        clients = frozenset(follower.client for follower in some) - {""}
+        return Claim(clients, fill.source.name.rpartition("/")[0], fill.size - fill.filled.total)
 
     def leave(self, follower: Follower) -> None:
         """Forget a reader."""

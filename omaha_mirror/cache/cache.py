@@ -139,8 +139,10 @@ class Cache:
     # Reading
 
     @contextmanager
-    def read(self, expected: Expected, source: Source, start: int, stop: int) -> Iterator[Reader]:
-        """Read [start, stop) of a blob; fetches it where it is not here.
+    def read(
+        self, expected: Expected, source: Source, start: int, stop: int, client: str = ""
+    ) -> Iterator[Reader]:
+        """Read [start, stop) of a blob; fetches it where it is not here. Clients take turns on the line.
 
         Raises:
             Condemned: it turned out wrong too often, or is not to be served.
@@ -149,7 +151,7 @@ class Cache:
             OSError: a proven blob cannot be opened.
         """
         find = partial(self._find, expected, source, start)
-        reader = Reader(find, start, stop, partial(self._heads.size, expected))
+        reader = Reader(find, start, stop, partial(self._heads.size, expected), client)
         self._readers[expected.key] += 1
         try:
             yield reader

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, ParamSpec
@@ -90,6 +91,7 @@ class Connection:
         flow = Flow(self._open)
         try:
             while self._lacks() > 0:
+                await self._turn()
                 try:
                     chunk = await flow.next()
                 except SourceStalled as stall:
@@ -108,6 +110,13 @@ class Connection:
                 await flow.close()
             finally:
                 await behind.close()
+
+    async def _turn(self) -> None:
+        """Return when it is the fill's turn on the line; until then nobody is silent."""
+        fill = self._fill
+        if not fill.line.has_turn(fill):
+            await fill.line.turn(fill)
+            fill.heard = time.monotonic()
 
     def _lacks(self) -> int:
         """Bytes that are still to come, as the plan stands now."""

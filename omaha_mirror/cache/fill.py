@@ -281,7 +281,7 @@ class Fill:
         if self.setting.pause:
             await asyncio.sleep(self.setting.pause)
             self.heard = time.monotonic()
-        await stack.enter_async_context(self.line.fill(self, self.priority))
+        await stack.enter_async_context(self.line.fill(self, self.priority, self.audience.claim))
         self._has_place = True
 
     async def _begin(self) -> None:

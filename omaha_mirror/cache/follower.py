@@ -16,6 +16,7 @@ class Follower(Protocol):
         since: when it came, and
         fed: when it last got a byte, in seconds of the monotonic clock.
         is_cut: whether it was cut.
+        client: who it is, as far as it takes its share of the line; "" for nobody.
     """
 
     start: int
@@ -25,6 +26,7 @@ class Follower(Protocol):
     since: float
     fed: float
     is_cut: bool
+    client: str
 
     def cut(self) -> None:
         """The bytes that it gets belong to an ended generation: it must not go on."""

@@ -1,6 +1,6 @@
 """The line to the outside is scarce: how fast it is used, and by how many fills at once.
 
-Who has somebody waiting goes first; among equals the first come.
+Bytes go to who has somebody waiting first, and among equals to the first come; fills take turns (`turns`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import IntEnum
 
+from omaha_mirror.cache.turns import Claim, Standing, order, turns
+
+LOOKS = 5
+"""How often in a slice it is looked whose turn it is."""
 BURST_SECONDS = 0.05
 """How much unused time counts: a line that was idle may send this much at once."""
 
@@ -29,17 +33,22 @@ class Line:
     Args:
         rate: bytes a second for everything together; None for no limit.
         max_fills: fills at once.
+        slice_seconds: how long a fill keeps its place at least, while others as urgent wait.
     """
 
-    def __init__(self, rate: float | None = None, max_fills: int = 3) -> None:
+    def __init__(
+        self, rate: float | None = None, max_fills: int = 3, slice_seconds: float = 5.0
+    ) -> None:
         self._rate = rate
         self._max_fills = max_fills
         self._free_at = 0.0
         self._arrivals = 0
         self._takers: list[tuple[Priority, int, int, asyncio.Future[None]]] = []
         self._granting: asyncio.TimerHandle | None = None
-        self._running: dict[object, Callable[[], Priority]] = {}
-        self._queued: dict[object, tuple[asyncio.Future[None], Callable[[], Priority]]] = {}
+        self._slice_seconds = slice_seconds
+        self._fills: dict[object, _Entry] = {}
+        self._served: dict[str, float] = {}
+        self._turning: asyncio.TimerHandle | None = None
 
     def change(self, rate: float | None, max_fills: int) -> None:
         """Apply other limits from now on; what runs goes on."""
@@ -82,39 +91,84 @@ class Line:
     # Fills
 
     @asynccontextmanager
-    async def fill(self, who: object, priority: Callable[[], Priority]) -> AsyncIterator[None]:
-        """Hold one of the places for fills; waits in the queue until there is one."""
-        admitted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queued[who] = (admitted, priority)
+    async def fill(
+        self, who: object, priority: Callable[[], Priority], claim: Callable[[], Claim] = Claim
+    ) -> AsyncIterator[None]:
+        """Take turns with the other fills; waits for the first one."""
+        entry = self._fills[who] = _Entry(priority, claim, asyncio.get_running_loop().time())
         self._admit()
         try:
-            await admitted
+            await entry.has_turn.wait()
             yield
         finally:
-            self._queued.pop(who, None)
-            self._running.pop(who, None)
+            del self._fills[who]
+            now = asyncio.get_running_loop().time()
+            self._served.update(dict.fromkeys(claim().clients, now))
             self._admit()
+
+    def has_turn(self, who: object) -> bool:
+        """Whether a fill may take bytes now."""
+        entry = self._fills.get(who)
+        return entry is None or entry.has_turn.is_set()
+
+    async def turn(self, who: object) -> None:
+        """Return when a fill may take bytes."""
+        if (entry := self._fills.get(who)) is not None:
+            await entry.has_turn.wait()
 
     def position(self, who: object) -> int | None:
         """Place of a fill in the queue, from 1; None when it is not waiting."""
-        order = self._order()
-        return order.index(who) + 1 if who in order else None
-
-    def _order(self) -> list[object]:
-        return sorted(self._queued, key=lambda who: self._queued[who][1]())
+        entries = list(self._fills)
+        queue = [entries[i] for i in order(self._standings())]
+        return queue.index(who) + 1 if who in queue else None
 
     def look_again(self) -> None:
         """Somebody began or ceased to wait for a fill."""
         self._admit()
 
+    def _standings(self) -> list[Standing]:
+        now = asyncio.get_running_loop().time()
+        claims = [(entry, entry.claim()) for entry in self._fills.values()]
+        for entry, claim in claims:
+            if entry.has_turn.is_set():
+                self._served.update(dict.fromkeys(claim.clients, now))
+        return [
+            Standing(
+                entry.priority(),
+                claim,
+                entry.has_turn.is_set(),
+                now - entry.since,
+                max((now - self._served.get(c, entry.since) for c in claim.clients), default=0.0),
+            )
+            for entry, claim in claims
+        ]
+
     def _admit(self) -> None:
-        """Fill the places. Who is waited for finds those taken that nobody waits for any more as good as free."""
-        for who in self._order():
-            admitted, priority = self._queued[who]
-            rivals = [other for other in self._running.values() if other() <= priority()]
-            if len(rivals) >= self._max_fills:
-                return
-            del self._queued[who]
-            self._running[who] = priority
-            if not admitted.done():
-                admitted.set_result(None)
+        """Give turns, and look again while somebody waits for one."""
+        if self._turning is not None:
+            self._turning.cancel()
+            self._turning = None
+        if all(entry.has_turn.is_set() for entry in self._fills.values()):
+            if not self._fills:
+                self._served.clear()
+            return
+        loop = asyncio.get_running_loop()
+        chosen = turns(self._standings(), self._max_fills, self._slice_seconds)
+        for i, entry in enumerate(self._fills.values()):
+            if (i in chosen) != entry.has_turn.is_set():
+                (entry.has_turn.set if i in chosen else entry.has_turn.clear)()
+                entry.since = loop.time()
+        if len(chosen) < len(self._fills):
+            self._turning = loop.call_later(self._slice_seconds / LOOKS, self._admit)
+
+
+class _Entry:
+    """A fill that takes turns: what it is, and since when it has its turn, or waits for one."""
+
+    def __init__(
+        self, priority: Callable[[], Priority], claim: Callable[[], Claim], since: float
+    ) -> None:
+        self.priority = priority
+        self.claim = claim
+        self.since = since
+        self.has_turn = asyncio.Event()

@@ -73,6 +73,7 @@ class Reader:
         start: first offset.
         stop: offset after the last.
         measure: gives the size of the blob's head, and reads it where it must.
+        client: who it is, as far as it takes its share of the line; "" for nobody.
     """
 
     def __init__(
@@ -81,7 +82,9 @@ class Reader:
         start: int,
         stop: int,
         measure: Measure,
+        client: str = "",
     ) -> None:
+        self.client = client
         self.offset, self.stop = start, stop
         self.start = self.reach = start
         self.since = self.fed = time.monotonic()

@@ -40,8 +40,10 @@ class Mirror(Protocol):
     def changed_recently(self, board: str, version: str, name: str) -> bool:
         """Whether such a path got other bytes within a day."""
 
-    def read(self, file: PackageFile, start: int, stop: int) -> AbstractContextManager[Reader]:
-        """Read [start, stop) of a package. Raises CacheError, OSError."""
+    def read(
+        self, file: PackageFile, start: int, stop: int, client: str = ""
+    ) -> AbstractContextManager[Reader]:
+        """Read [start, stop) of a package, for a client that takes its share of the line. Raises CacheError, OSError."""
 
     def served(self, count: int, cache: Status) -> None:
         """Told how many bytes of a package went to a machine, as they go."""

@@ -24,6 +24,7 @@ from omaha_mirror.web.errors import plain, reply_to
 from omaha_mirror.web.metadata import in_one_piece, may_be_metadata, pause_at, wait_for_close
 from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.sending import cuttable, send_window
+from omaha_mirror.web.shares import share_of
 
 LOG = structlog.get_logger(__name__)
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -95,7 +96,7 @@ async def _send(
     began = time.monotonic()
     reader, outcome, level, why = None, "cut", "info", "cancelled"
     try:
-        with mirror.read(file, start, stop) as reader:
+        with mirror.read(file, start, stop, share_of(request.remote or "")) as reader:
             await _copy(request, response, mirror, reader, part)
         outcome, why = "whole", ""
         return response
