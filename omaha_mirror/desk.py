@@ -119,6 +119,9 @@ class Desk:
             track = track_upstream(app.track, rule)
             await self._catalog.follow(app.app_id, app.board, track, FIRST_ANSWER, client)
             decision = self._decide(app, rule)
+        if isinstance(rule, Pin) and self._upstream is not None:
+            await self._catalog.ask_about(app.app_id, app.board, rule.version, app.track)
+            decision = self._decide(app, rule)
         return await self._looked_up(
             app, client, rule, decision, until, lambda: self._decide(app, rule)
         )

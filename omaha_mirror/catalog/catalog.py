@@ -28,6 +28,7 @@ from omaha_mirror.catalog.model import (
     extensions,
     needed_packages,
 )
+from omaha_mirror.catalog.pinned import ASK_FIRST, Pinned
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.rules import Follow, Pin, Rule, track_upstream
 from omaha_mirror.catalog.shelf import Shelf
@@ -72,6 +73,7 @@ class Catalog:
         self._imports = Imports()
         self._told: dict[ReleaseKey, Release] = {}
         self._lookups = Lookups(learn, self._wanted, self._settle, self._leads, self._clock)
+        self._pinned = Pinned(self._follower, self._told)
         self._turns = 0
         self._closed = False
         self._writer = Writer(path, self._state)
@@ -80,7 +82,7 @@ class Catalog:
         """Read what was known before. A damaged file is put aside, and said."""
         state = await self._writer.read()
         self._shelf.restore(state.releases)
-        self._told = {key_of(release): release for release in state.told}
+        self._told.update((key_of(release), release) for release in state.told)
         for item in state.releases:
             if item.current:
                 told = item.key in self._told
@@ -95,6 +97,7 @@ class Catalog:
         """Stop asking upstream, and keep the times of last use."""
         self._closed = True
         await self._follower.close()
+        await self._pinned.close()
         await self._lookups.close()
         await self._writer.close()
 
@@ -161,7 +164,7 @@ class Catalog:
             return
         for part in (self._shelf, self._follower, self._imports, self._lookups):
             part.rebase(now)
-        self._told = {key: began(release, now) for key, release in self._told.items()}
+        self._told.update({key: began(release, now) for key, release in self._told.items()})
         self._writer.save_behind()
 
     def _known(self, app_id: str, board: str, step: Step) -> Known:
@@ -181,6 +184,10 @@ class Catalog:
         the address it asks from.
         """
         await self._follower.follow(ChannelKey(app_id, board, track), wait, client)
+
+    async def ask_about(self, app_id: str, board: str, version: str, track: str) -> None:
+        """Ask upstream's Omaha once about a version that the machines of a track are pinned to; waits for a moment only."""
+        await self._pinned.ask(ReleaseKey(app_id, board, version), track, ASK_FIRST)
 
     async def sync(self, track: str | None = None) -> list[ChannelStatus]:
         """Ask upstream now for all that is known, or for one track; gives what is known then of what was asked.
@@ -242,6 +249,10 @@ class Catalog:
         use of the release. `client` is the address that a machine asks from: it may make its OEM up.
         """
         key = ReleaseKey(app_id, board, version)
+        if isinstance(rule, Pin) and not self._pinned.asked(key):
+            began = self._clock.boottime()
+            await self._pinned.ask(key, "", wait)
+            wait -= self._clock.boottime() - began
         self.known(app_id, board, version)
         needed = needed_packages(rule, oem)
         own = rule.packages if isinstance(rule, Pin) else ()

@@ -147,6 +147,10 @@ class Follower:
         """All that were asked about."""
         return [KeptChannel(f.key, f.channel, f.asked) for f in self._roster]
 
+    def configured(self, key: ChannelKey) -> bool:
+        """Whether its track is named in the config."""
+        return self._roster.configured(key)
+
     def shown(self) -> list[KeptChannel]:
         """Those that operators see: all while those that machines may have made up are few, else without these."""
         lasting, kept = self.lasting(), self.kept()

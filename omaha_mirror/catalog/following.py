@@ -57,5 +57,16 @@ class Following:
     hook: Callable[[FollowEvent], None] = _silence
 
 
+CHANNELS = ("alpha", "beta", "stable", "lts")
+"""Flatcar's channels, by the second number of the versions on them (flatcar.org/docs, release channels)."""
+
+
+def channel_of(version: str) -> str:
+    """The channel that has a version of this number; empty where none has."""
+    _, _, rest = version.partition(".")
+    minor = rest.partition(".")[0]
+    return CHANNELS[int(minor)] if minor in ("0", "1", "2", "3") else ""
+
+
 NOBODY = Following()
 """Nothing is asked about."""

@@ -16,6 +16,8 @@ import aiohttp
 from rich.filesize import decimal
 
 from omaha_mirror.catalog import BOARDS
+from omaha_mirror.catalog.model import extensions
+from omaha_mirror.catalog.state import load
 from omaha_mirror.cli.config_text import PORTLESS
 from omaha_mirror.cli.doctor_host import get
 from omaha_mirror.cli.exits import Exit
@@ -23,6 +25,7 @@ from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn
 from omaha_mirror.clock import SET_IT, SKEW, Clock
 from omaha_mirror.config import Config, Follow, Pin, Relay
 from omaha_mirror.config.urls import without_password
+from omaha_mirror.files import Damaged
 from omaha_mirror.omaha import AppStatus
 from omaha_mirror.proxies import proxy_of
 from omaha_mirror.upstream.allowed import AllowList
@@ -37,6 +40,9 @@ NEWEST = "9999.0.0"
 """Above every release, so that no question opens a grant."""
 MANY_TRACKS = 8
 """Tracks that upstream is asked about."""
+MANY_NAMES = 32
+"""System extensions that the release server is asked for."""
+CATALOG = "catalog.json"
 MACHINE = uuid5(NAMESPACE_URL, "omaha-mirror doctor").hex
 """The same from everywhere, so that the questions add one machine to upstream's books."""
 
@@ -180,7 +186,31 @@ async def released(config: Config, fetcher: HttpFetcher) -> list[Found]:
     server = ReleaseServer(fetcher, config.upstream.release_url)
     payload = config.upstream.payload_name
     looks = [_version(server, version, payload, names) for version, names in pins.items()]
+    looks += [_extensions(config, server, version) for version in pins]
     return [found for look in await asyncio.gather(*looks) for found in look]
+
+
+async def _extensions(config: Config, server: ReleaseServer, version: str) -> list[Found]:
+    """Whether a pinned version has all system extensions that this mirror knows of, where no manifest tells its own."""
+    try:
+        told = (await in_thread(lambda: load(config.state_directory / CATALOG))).told
+    except (Damaged, OSError, TimeoutError):
+        return []
+    found = []
+    for app_id, board in sorted({(release.app_id, release.board) for release in told}):
+        of_it = [r for r in told if (r.app_id, r.board) == (app_id, board)]
+        if any(release.version == version for release in of_it):
+            continue
+        names = sorted(extensions(of_it, app_id, board))[:MANY_NAMES]
+        files = await asyncio.gather(*(_file(server, board, version, name) for name in names))
+        missing = [name for name, file in zip(names, files, strict=True) if file is None]
+        if missing:
+            words = (
+                f"{board}/{version}: upstream's Omaha has told no manifest of this version, and the"
+                f" release server has no {', '.join(missing)}: machines that use them cannot take it"
+            )
+            found.append(warn("extensions", words))
+    return found
 
 
 async def redirected(config: Config, fetcher: HttpFetcher) -> list[Found]:

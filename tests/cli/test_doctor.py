@@ -21,6 +21,7 @@ from aiohttp import web
 from click.testing import CliRunner
 
 from omaha_mirror.cache.lock import DirectoryLock
+from omaha_mirror.catalog import state
 from omaha_mirror.cli import doctor_host, doctor_network, findings
 from omaha_mirror.cli.doctor import doctor
 from omaha_mirror.cli.doctor_host import directory, disk, examine_host, file_system
@@ -35,6 +36,7 @@ from omaha_mirror.payload import load_keys
 from omaha_mirror.web.admin.app import AdminApp
 from omaha_mirror.web.admin.health_api import HealthApi
 from omaha_mirror.web.server import Handler, Listener
+from tests.catalog.scene import release
 from tests.payload.build import DATA
 from tests.support.nebraska import Nebraska
 from tests.support.talk import PATIENCE
@@ -613,3 +615,20 @@ async def test_a_track_that_upstream_has_not_is_a_warning_that_names_the_key(
         (True, False),
         (False, True),
     ]
+
+
+async def test_extensions_that_a_pinned_version_lacks_are_named(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    upstream.put(f"/amd64-usr/3000.0.0/{PAYLOAD}", b"older")
+    told = release("flatcar-podman.gz", version=VERSION)
+    settings = config(tmp_path, upstream, tracks={"stable": "3000.0.0"})
+    settings.state_directory.mkdir()
+    state.save(settings.state_directory / "catalog.json", state.State(told=(told,)))
+    found = of(await examine_network(settings), "extensions")
+    assert found.state == "warn"
+    assert "3000.0.0" in found.words
+    assert "flatcar-podman.gz" in found.words
+    upstream.put("/amd64-usr/3000.0.0/flatcar-podman.gz", b"podman")
+    checks = [each.check for each in await examine_network(settings)]
+    assert "extensions" not in checks
