@@ -96,7 +96,7 @@ async def test_a_pinned_coreos_release_is_fetched_first_and_offered_when_its_dig
         await box.nothing()
         gate.open()
         await mirror.until(lambda: bool(mirror.ended()))
-        await mirror.round_trips()
+        await mirror.service.catalog._lookups.quiet()
         offer = await box.offer()
         assert await box.download(offer) == body("2135.6.0")
         assert upstream.bytes_sent(path) == 40_000
