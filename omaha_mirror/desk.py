@@ -163,8 +163,9 @@ class Desk:
         decision: Decision,
         until: float,
         again: Callable[[], Decision],
+        name: str = "",
     ) -> Decision:
-        """Decide again when what the decision rests on was looked up.
+        """Decide again when what the decision rests on was looked up; `name` is what it goes by, where not its version.
 
         Waits only while nothing can be decided, and until then, in monotonic seconds.
         """
@@ -172,7 +173,7 @@ class Desk:
             return decision
         wait = until - time.monotonic() if decision.reason is Reason.WARMING else 0.0
         await self._catalog.look_up(
-            app.app_id, app.board, decision.version, rule, app.oem, wait, client
+            app.app_id, app.board, name or decision.version, rule, app.oem, wait, client
         )
         return decision if decision.release is not None else again()
 
@@ -198,13 +199,13 @@ class Desk:
             return self._told(app, rule, self._step(app, relayed), (relayed.reason, relayed.detail))
 
         until = time.monotonic() + FIRST_ANSWER
-        return await self._looked_up(app, client, rule, again(), until, again)
+        return await self._looked_up(app, client, rule, again(), until, again, relayed.name)
 
     def _step(self, app: AppRequest, relayed: Relayed) -> tuple[Step, ...]:
         """What upstream offers the machine, as far as it is looked up, with the attributes that it was told with."""
         if relayed.version is None:
             return ()
-        step = self._catalog.step(app.app_id, app.board, relayed.version)
+        step = self._catalog.step(app.app_id, app.board, relayed.version, relayed.name)
         known, told = step.known, relayed.release
         if told is not None and known.release is not None and known.release.id == told.id:
             step = replace(step, known=replace(known, release=told))

@@ -61,7 +61,7 @@ class Doubts:
         doubted = {
             (release.app_id, release.board, release.version): doubt[0]
             for release in self._catalog.current()
-            if (doubt := self.about(release.payload)) is not None
+            if not release.is_delta and (doubt := self.about(release.payload)) is not None
         }
         if not doubted:
             return list(channels)
@@ -82,8 +82,9 @@ class Doubts:
         ]
 
     def releases(self) -> list[Release]:
-        """The releases whose payload can be had, of those that machines are offered."""
-        return [r for r in self._catalog.current() if self.about(r.payload) is None]
+        """The releases whose payload can be had, of those that machines in general are offered."""
+        current = [release for release in self._catalog.current() if not release.is_delta]
+        return [release for release in current if self.about(release.payload) is None]
 
     def packages(self) -> dict[Reason, dict[str, str]]:
         """The packages of offered releases that cannot be had, and why, by reason."""

@@ -138,6 +138,12 @@ class Packages:
         return UpstreamSource(self._fetcher, file.url, file.size, self._rng, known=known)
 
 
+def is_delta(catalog: Catalog, key: str) -> bool:
+    """Whether a blob is the payload of a delta that upstream gave to a machine."""
+    deltas = (release for release in catalog.current() if release.is_delta)
+    return any(expected(release.payload).key == key for release in deltas)
+
+
 def is_offered(catalog: Catalog, key: str) -> bool:
     """Whether a blob is a package of a release that machines are offered now."""
     return any(expected(file).key == key for release in catalog.current() for file in release.files)

@@ -15,7 +15,8 @@
   client that resumes does not hash the metadata again (update_engine/payload_processor.cc:484). So such a range gets no
   byte of header, manifest, signatures, or a file that is no payload, before the whole is proven or they are known.
 * With keys, a package must be signed by one of them as update_engine demands, and be a full one: Flatcar's machines say
-  that deltas are not for them (update_engine/omaha_request_params.cc:65).
+  that deltas are not for them (update_engine/omaha_request_params.cc:65). One that upstream gives to a machine by name
+  is for upstream and that machine to settle: it need only be signed.
 """
 
 from __future__ import annotations
@@ -62,15 +63,21 @@ def keys_in(files: Mapping[str, bytes]) -> tuple[Key, ...]:
     return tuple(read_key(pem, path) for path, pem in files.items())
 
 
+def _never(_: str) -> bool:
+    return False
+
+
 class PayloadProvers:
     """Makes the provers of packages.
 
     Args:
         keys: asked each time, so that they can be replaced while the mirror runs.
+        delta: whether upstream told of a blob, by its key, as a delta for one machine.
     """
 
-    def __init__(self, keys: Keys = tuple) -> None:
+    def __init__(self, keys: Keys = tuple, delta: Callable[[str], bool] = _never) -> None:
         self._keys = keys
+        self._delta = delta
 
     @property
     def terms(self) -> str:
@@ -95,7 +102,8 @@ class PayloadProvers:
 
     def __call__(self, expected: Expected, hold_back: int, head: Head | None = None) -> Prover:
         """See `Provers`."""
-        return PayloadProver(expected.size, hold_back, self._keys, head)
+        delta = self._delta(expected.key)
+        return PayloadProver(expected.size, hold_back, self._keys, head, takes_delta=delta)
 
 
 class PayloadProver:
@@ -106,10 +114,20 @@ class PayloadProver:
         hold_back: bytes at the end that wait for the whole, where no operation is there to prove them.
         keys: those that count.
         head: its metadata, where they are known.
+        takes_delta: whether it may be a delta.
     """
 
-    def __init__(self, size: int, hold_back: int, keys: Keys, head: Head | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        hold_back: int,
+        keys: Keys,
+        head: Head | None = None,
+        *,
+        takes_delta: bool = False,
+    ) -> None:
         self._size = size
+        self._takes_delta = takes_delta
         self._known = head
         self._is_known_right = False
         self._metadata = MetadataDigest(size)
@@ -262,7 +280,8 @@ class PayloadProver:
             signed = self._prefix.judge(keys)
         except PayloadError as error:
             raise Untrusted(f"no payload that machines take: {error}", _terms(keys)) from error
-        if self._prefix.manifest is not None and self._prefix.manifest.is_delta:
+        manifest = self._prefix.manifest
+        if manifest is not None and manifest.is_delta and not self._takes_delta:
             raise Untrusted("a delta payload, and these machines take none", _terms(keys))
         if not signed.valid_for_update_engine:
             raise Untrusted(_unsigned(signed), _terms(keys))

@@ -43,7 +43,7 @@ from omaha_mirror.health import Finding
 from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.outward import Outward
 from omaha_mirror.overrides import Overrides
-from omaha_mirror.packages import Packages, is_offered
+from omaha_mirror.packages import Packages, is_delta, is_offered
 from omaha_mirror.preview import Opinion
 from omaha_mirror.proof import PayloadProvers, keys_in
 from omaha_mirror.register import Register
@@ -109,7 +109,7 @@ class Service:
             when_abandoned=config.cache.when_abandoned,
             hook=self._happened,
             keep=lambda key: is_offered(self.catalog, key),
-            provers=PayloadProvers(lambda: self._keys),
+            provers=PayloadProvers(lambda: self._keys, lambda key: is_delta(self.catalog, key)),
             clock=self.clock,
         )
         self.doubts = Doubts(self.catalog, self.cache)

@@ -126,9 +126,12 @@ class Catalog:
             self.known(app_id, board, steps[-1].version)
         return tuple(replace(step, known=self._known(app_id, board, step)) for step in steps)
 
-    def step(self, app_id: str, board: str, version: str) -> Step:
-        """A version that upstream told one machine, as the one step of its way. It counts as a use."""
-        return Step(version, self.known(app_id, board, version) or Known())
+    def step(self, app_id: str, board: str, version: str, name: str = "") -> Step:
+        """A version that upstream told one machine, as the one step of its way. It counts as a use.
+
+        `name` is what it goes by here, where that is not the version; see `ReleaseKey`.
+        """
+        return Step(version, self.known(app_id, board, name or version) or Known())
 
     def nothing(self, app_id: str, board: str, track: str) -> tuple[Reason, str]:
         """Why a track that is followed has no steps, as a reason and its detail."""

@@ -91,6 +91,11 @@ class Release:
         return self.check.manifests[0]
 
     @property
+    def is_delta(self) -> bool:
+        """Whether its payload fits machines of one version only."""
+        return any(action.is_delta_payload for action in self.manifest.actions)
+
+    @property
     def files(self) -> tuple[PackageFile, ...]:
         """All packages, the payload first."""
         return tuple(map(self._file, self.manifest.packages))

@@ -106,6 +106,7 @@ def read_told(
     *,
     allowed: Callable[[str], object],
     now: float,
+    deltas: bool = False,
 ) -> Told:
     """Read the answer about one application.
 
@@ -115,6 +116,7 @@ def read_told(
         board: the board that was asked about.
         allowed: raises `Forbidden` for an address that may not be asked.
         now: in seconds since the epoch.
+        deltas: whether one is taken: it fits machines of the version that was asked as, and no others.
 
     Raises:
         Unusable: with the first thing that is wrong with it.
@@ -130,17 +132,28 @@ def read_told(
         more = f"; {NO_SUCH_TRACK}" if unknown else ""
         return Told(policy, detail=f"upstream answered {words.strip()[:160]}{more}")
     try:
-        return Told(policy, _releases(app, check, board, allowed, now))
+        found = Told(policy, _releases(app, check, board, allowed, now))
     except (BadResponse, BadVersion, Forbidden) as error:
         raise Unusable(str(error)) from error
+    for offered in found.releases:
+        if offered.release.is_delta and not deltas:
+            name = offered.release.payload.name
+            raise Unusable(f"{name} is a delta, which fits some machines only")
+    return found
 
 
 async def read_soon(
-    response: Response, app_id: str, board: str, *, allowed: Callable[[str], object], now: float
+    response: Response,
+    app_id: str,
+    board: str,
+    *,
+    allowed: Callable[[str], object],
+    now: float,
+    deltas: bool = False,
 ) -> Told:
     """The same as `read_told`, in a worker where it would take more than 10 ms: an answer may lead through many steps."""
     manifests = sum(len(app.update_check.manifests) for app in response.apps if app.update_check)
-    work = partial(read_told, response, app_id, board, allowed=allowed, now=now)
+    work = partial(read_told, response, app_id, board, allowed=allowed, now=now, deltas=deltas)
     return work() if manifests <= FEW else await WORK.call(work)
 
 
@@ -243,5 +256,3 @@ def _check_manifest(manifest: Manifest) -> None:
     action = next(action for action in manifest.actions if action.event == "postinstall")
     if payload.hash_sha256 not in (None, action.sha256):
         raise Unusable(f"{payload.name} has one SHA-256 as a package and another as an update")
-    if action.is_delta_payload:
-        raise Unusable(f"{payload.name} is a delta, which fits some machines only")

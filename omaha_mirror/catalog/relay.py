@@ -55,6 +55,7 @@ class Relayed:
         detail: the same for people; of an outage also beside an offer.
         delivered: whether upstream got the request. Where it did not, or where this is not known, the events and the
             ping in it are the caller's to deliver.
+        delta: whether the release is one, for machines of the version that asked alone.
     """
 
     release_id: str | None
@@ -62,6 +63,12 @@ class Relayed:
     reason: Reason
     detail: str
     delivered: bool
+    delta: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the release goes by in the catalog, where that is not its version."""
+        return self.release_id if self.delta and self.release_id is not None else ""
 
     @property
     def version(self) -> str | None:
@@ -167,7 +174,7 @@ class Relay:
                 cancelled: nobody would read the answer, and the connection may be dead.
             address: where the machine is.
         """
-        machine = _key(app)
+        machine = _Machine(app)
         try:
             response = await self._shared(app, request, wait, address)
         except UpstreamError as error:
@@ -181,7 +188,12 @@ class Relay:
         self._answered = self._clock.time()
         try:
             told = await read_soon(
-                response, app.app_id, app.board, allowed=self._allowed, now=self._clock.stamp()
+                response,
+                app.app_id,
+                app.board,
+                allowed=self._allowed,
+                now=self._clock.stamp(),
+                deltas=True,
             )
         except Unusable as error:
             return self._remembered(machine, Reason.REFUSED, str(error), delivered=True)
@@ -217,22 +229,32 @@ class Relay:
                 async with asyncio.timeout_at(deadline):
                     return await self._ask(request)
 
-    def _policy(self, machine: str | None, told: Told) -> Relayed:
-        if told.policy is not Policy.OFFERS:
-            if machine is not None and self._told.pop(machine, None) is not None:
-                self._changed.set()
+    def _policy(self, machine: _Machine, told: Told) -> Relayed:
+        release = told.releases[0].release if told.policy is Policy.OFFERS else None
+        self._remember(machine, release)
+        if release is None:
             return Relayed(None, None, _NOTHING[told.policy], told.detail, delivered=True)
-        release = told.releases[0].release
-        if machine is not None:
-            if self._told.get(machine) != release.id:
-                self._changed.set()
-            self._told[machine] = release.id
-            self._told.move_to_end(machine)
+        return Relayed(
+            release.id,
+            release,
+            Reason.OFFERED,
+            told.detail,
+            delivered=True,
+            delta=release.is_delta,
+        )
+
+    def _remember(self, machine: _Machine, release: Release | None) -> None:
+        """Note what a machine was told last; a delta for the version alone that it asked with."""
+        before = {key: self._told.pop(key) for key in machine.keys if key in self._told}
+        if release is not None and machine.keys:
+            self._told[machine.keys[release.is_delta]] = release.id
             self._bound()
-        return Relayed(release.id, release, Reason.OFFERED, told.detail, delivered=True)
+        after = {key: self._told[key] for key in machine.keys if key in self._told}
+        if before != after:
+            self._changed.set()
 
     def _remembered(
-        self, machine: str | None, reason: Reason, detail: str, *, delivered: bool = False
+        self, machine: _Machine, reason: Reason, detail: str, *, delivered: bool = False
     ) -> Relayed:
         self._failed(reason)
         if reason is Reason.UNREACHABLE:
@@ -242,10 +264,12 @@ class Relay:
             if detail != self._refusal:
                 LOG.warning("upstream's answer to a machine cannot be used: %s", detail)
             self._refusal = detail
-        if machine is None or machine not in self._told:
-            return Relayed(None, None, reason, detail, delivered)
-        self._told.move_to_end(machine)
-        return Relayed(self._told[machine], None, Reason.OFFERED, detail, delivered)
+        for delta, key in enumerate(machine.keys):
+            if key in self._told:
+                self._told.move_to_end(key)
+                told = self._told[key]
+                return Relayed(told, None, Reason.OFFERED, detail, delivered, delta=bool(delta))
+        return Relayed(None, None, reason, detail, delivered)
 
     def _bound(self) -> None:
         while len(self._told) > self._machines:
@@ -287,12 +311,20 @@ class _Shared:
                 await asyncio.wait([self.task])
 
 
-def _key(app: AppRequest) -> str | None:
-    """A machine on a track, in fixed length and unreadable; None for one without an id, which is like any other."""
-    if not app.machineid:
-        return None
-    text = json.dumps([app.machineid, app.app_id, app.board, app.track])
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+class _Machine:
+    """A machine on a track, by what is remembered of it.
+
+    Attributes:
+        keys: in fixed length and unreadable: of what any of its versions may be told, and of what only the one may be
+            that it runs. None for a machine without an id, which is like any other.
+    """
+
+    def __init__(self, app: AppRequest) -> None:
+        who = [app.machineid, app.app_id, app.board, app.track]
+        whole = (who, [*who, app.version]) if app.machineid else ()
+        self.keys = tuple(
+            hashlib.sha256(json.dumps(each).encode()).hexdigest()[:32] for each in whole
+        )
 
 
 def _store(path: Path, told: dict[str, str]) -> None:

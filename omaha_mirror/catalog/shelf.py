@@ -126,6 +126,7 @@ class Shelf:
         found = [
             kept.release
             for kept in self._kept.values()
-            if kept.release.board == board and kept.release.version == version
+            if (kept.release.board, kept.release.version) == (board, version)
+            and not kept.release.is_delta
         ]
         return sorted(found, key=lambda release: release.learnt, reverse=True)

@@ -31,7 +31,10 @@ LIMIT = 64 * 1024 * 1024
 
 
 class ReleaseKey(NamedTuple):
-    """A version: the application's id in lower case, the board and the version as upstream writes it."""
+    """A version: the application's id in lower case, the board and the version as upstream writes it.
+
+    A delta is no release for everybody: it goes by its id, in place of the version.
+    """
 
     app_id: str
     board: str
@@ -40,7 +43,8 @@ class ReleaseKey(NamedTuple):
 
 def key_of(release: Release) -> ReleaseKey:
     """Which version a release is of."""
-    return ReleaseKey(release.app_id, release.board, release.version)
+    name = release.id if release.is_delta else release.version
+    return ReleaseKey(release.app_id, release.board, name)
 
 
 def versions(kept: Iterable[KeptChannel]) -> set[ReleaseKey]:
