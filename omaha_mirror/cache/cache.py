@@ -323,6 +323,7 @@ class Cache:
             if named:
                 self._shelf.put(named, fill.size, proof.signed_by, fill.identity)
             self._verdicts.right(key)
+            self._places.leave(fill)  # who asks now may have it proven again
             await self._heads.write()
             return proof
         except BaseException as error:

@@ -166,3 +166,26 @@ async def test_keys_that_come_while_a_package_arrives_count(start: Start, keys: 
         await site.told(FillEnded)
         assert site.cache.holds(source.expected.key) == (payload is GOOD)
         assert source.sent == len(payload)
+
+
+async def test_other_keys_that_come_as_a_fill_ends_cost_no_byte(
+    start: Start, keys: list[Key], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vendor = keys.pop()
+    site, source = await start(), ScriptedSource(GOOD)
+    stuck, passable = asyncio.Event(), asyncio.Event()
+
+    async def write() -> None:
+        stuck.set()
+        await passable.wait()
+
+    monkeypatch.setattr(site.cache._heads, "write", write)
+    assert await site.read(source) == GOOD
+    await stuck.wait()
+    keys.append(vendor)
+    again = asyncio.create_task(site.read(source))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    passable.set()
+    assert await again == GOOD
+    assert source.sent == len(GOOD)
