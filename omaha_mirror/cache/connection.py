@@ -15,6 +15,7 @@ from omaha_mirror.cache.events import Connected, Trouble
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.flow import Flow, race
 from omaha_mirror.cache.nodes import TRIES
+from omaha_mirror.cache.pace import Pace, overtake
 from omaha_mirror.cache.source import Body, Validator
 from omaha_mirror.cache.spool import Overflowed
 from omaha_mirror.cache.write_behind import WriteBehind
@@ -89,13 +90,21 @@ class Connection:
     async def _fetch(self) -> None:
         fill, behind = self._fill, self._behind
         flow = Flow(self._open)
+        pace = Pace(fill.limits.slow_seconds, fill.limits.slow_rate)
         try:
             while self._lacks() > 0:
                 await self._turn()
+                asked = time.monotonic()
+                chunk: bytes | None
                 try:
-                    chunk = await flow.next()
+                    if pace.slow and fill.followers:
+                        flow, chunk = await self._contest(flow)
+                        pace = Pace(fill.limits.slow_seconds, fill.limits.slow_rate)
+                    else:
+                        chunk = await flow.next()
                 except SourceStalled as stall:
                     flow, chunk = await self._race(flow, stall)
+                pace.add(len(chunk or b""), time.monotonic() - asked)
                 if chunk is None:
                     raise SourceFailed(f"{fill.source.name} ended early")
                 self._from, self._strangers = flow.validator, 0
@@ -129,6 +138,16 @@ class Connection:
         fill.trouble = stall
         fill.hook(Trouble(fill.expected.key, fill.source.name, self.position, str(stall), 0.0))
         return await race(stalled, self._open, pause=fill.source.pause, worth_it=fill.worth_trying)
+
+    async def _contest(self, slow: Flow) -> tuple[Flow, bytes]:
+        """Bytes hardly come: ask again at the same offset beside it."""
+        fill, limits = self._fill, self._fill.limits
+        await self._behind.close()
+        words = f"{fill.source.name}: fewer than {limits.slow_rate:g} bytes a second for {limits.slow_seconds:g} s"
+        fill.hook(Trouble(fill.expected.key, fill.source.name, self.position, words, 0.0))
+        return await overtake(
+            slow, self._open, seconds=limits.contest_seconds, worth_it=fill.worth_trying
+        )
 
     async def _open(self, stack: AsyncExitStack) -> Body:
         """Connect; the first connection of a fill decides which generation the others must be of."""

@@ -80,14 +80,14 @@ async def race(
     """
 
     async def wait_on() -> tuple[Flow, bytes | None]:
-        return stalled, await _patiently(stalled, worth_it)
+        return stalled, await patiently(stalled, worth_it)
 
     async def ask_again() -> tuple[Flow, bytes | None]:
         failures = 0
         while True:
             flow = Flow(connect)
             try:
-                return flow, await _patiently(flow, worth_it)
+                return flow, await patiently(flow, worth_it)
             except SourceFailed as failure:
                 await flow.close()
                 failures += 1
@@ -128,7 +128,8 @@ async def _first_good(
     raise failure
 
 
-async def _patiently(flow: Flow, worth_it: Callable[[], bool]) -> bytes | None:
+async def patiently(flow: Flow, worth_it: Callable[[], bool]) -> bytes | None:
+    """The next chunk of a flow, however long it stalls, as long as it is worth it. Raises like `Flow.next`."""
     while True:
         try:
             return await flow.next()

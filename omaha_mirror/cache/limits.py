@@ -21,6 +21,9 @@ class Limits:
         proof_seconds: how long the last byte of a range inside an unproven blob waits for the proof.
         trickle_seconds: after so long without a byte, a reader at the edge of a healthy fill gets
         trickle_bytes: of what is held back: a client gives up below 10 bytes a second.
+        slow_seconds: after so long, while somebody waits, a connection that delivered less than
+        slow_rate: bytes a second is held against a second one, which has
+        contest_seconds: to deliver more.
         round_seconds: pause before the round after one that ended wrong; before the next one three times as long.
         spool: bytes of memory through which a blob passes that cannot be kept.
         lag_seconds: how long one reader may hold up the others of such a blob.
@@ -34,6 +37,9 @@ class Limits:
     proof_seconds: float = 60.0
     trickle_seconds: float = 10.0
     trickle_bytes: int = 640
+    slow_seconds: float = 60.0
+    slow_rate: float = 32.0
+    contest_seconds: float = 10.0
     round_seconds: float = 1.0
     spool: int = 64 * MIB
     lag_seconds: float = 10.0

@@ -69,6 +69,8 @@ class ScriptedSource:
         self.chunk = CHUNK
         self.nodes: deque[tuple[str, bytes]] = deque()
         """Etag and bytes of those that answer the next connections, as long as there are any."""
+        self.drips: deque[int] = deque()
+        """How many bytes the next connections give one by one, and slowly, before all others."""
         self._gates: dict[int, Gate] = {}
         self._stalls: dict[int, Stall] = {}
 
@@ -107,7 +109,8 @@ class ScriptedSource:
         self.connected += 1
         self.most_connected = max(self.connected, self.most_connected)
         try:
-            yield ScriptedBody(self, start + self.shift, stop, mine, data)
+            drip = self.drips.popleft() if self.drips else 0
+            yield ScriptedBody(self, start + self.shift, stop, mine, data, drip)
         finally:
             self.connected -= 1
 
@@ -156,6 +159,7 @@ class ScriptedBody:
     stop: int
     validator: Validator
     data: bytes
+    drip: int = 0
 
     def __post_init__(self) -> None:
         self.at = self.start
@@ -164,5 +168,8 @@ class ScriptedBody:
         while self.at < self.stop:
             await self.source.passed(self.at, self)
             start, self.at = self.at, self.source.chunk_end(self.at, self.stop)
+            if self.drip > 0:
+                self.drip, self.at = self.drip - 1, start + 1
+                await asyncio.sleep(0.002)
             self.source.sent += self.at - start
             yield self.source.damaged(start, self.data[start : self.at])

@@ -169,6 +169,12 @@ ROWS: tuple[Row, ...] = (
         hasty=True,
     ),
     Row(
+        name="slow drip on one connection (0.4 B/s)",
+        faults=lambda scene: [*scene.again(), Drip(times=1, rate=0.4)],
+        destroys=1,
+        hasty=True,
+    ),
+    Row(
         name="truncated (FIN)",
         faults=_once(lambda at: Fin(times=1, at=at)),
         gets=2,
