@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from omaha_mirror.config import Address
+from tests.support.broken_log import Broken, Pipe, broken
 from tests.support.talk import PATIENCE, ask
 from tests.support.upstream import Upstream
 from tests.systemd.manager import SocketUnit, address_of, listening
@@ -27,56 +28,10 @@ TALKATIVE = (
 """A request that is logged in many lines."""
 
 
-class Pipe:
-    """A pipe, of which a process has one end and a test the other."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self.ours, self.theirs = os.pipe()
-        self._open = {self.ours, self.theirs}
-        stack.callback(self.close)
-
-    def close(self, *ends: int) -> None:
-        """Close these ends, or those that are still open."""
-        for end in ends or tuple(self._open):
-            os.close(end)
-            self._open.discard(end)
-
-    def fill(self) -> None:
-        """Put in what goes in."""
-        os.set_blocking(self.theirs, False)
-        with suppress(BlockingIOError):
-            while os.write(self.theirs, b"." * 4096):
-                pass
-        os.set_blocking(self.theirs, True)
-
-    async def until(self, holds: Callable[[bytes], bool]) -> bytes:
-        """Read until something holds of all that was read."""
-        read = b""
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(PATIENCE):
-            while not holds(read):
-                read += await loop.run_in_executor(None, os.read, self.ours, 1 << 16)
-        return read
-
-
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
     with ExitStack() as stack:
         yield Pipe(stack)
-
-
-def broken(kind: str, stack: ExitStack) -> int | None:
-    """A standard error that takes nothing."""
-    if kind == "closed":
-        return None
-    if kind == "full":
-        return stack.enter_context(Path("/dev/full").open("w")).fileno()
-    pipe = Pipe(stack)
-    if kind == "unread":
-        pipe.fill()
-    else:
-        pipe.close(pipe.ours)
-    return pipe.theirs
 
 
 BROKEN = (
@@ -132,14 +87,14 @@ async def box(release: Upstream, tmp_path: Path) -> AsyncIterator[Box]:
     """Not started yet."""
     with listening() as public, listening() as admin:
         sockets = {"omaha": public, "admin": admin}
-        async with Box(tmp_path, release.origin, sockets, log="info") as box:
+        async with Box(tmp_path, release.origin, sockets, log={"level": "info"}) as box:
             box.admin = address_of(admin)
             yield box
 
 
 @pytest.mark.parametrize("kind", BROKEN)
 async def test_machines_are_served_whatever_becomes_of_the_log(
-    box: Box, payload: bytes, kind: str
+    box: Box, payload: bytes, kind: Broken
 ) -> None:
     with ExitStack() as stack:
         await box.start(broken(kind, stack))
@@ -202,7 +157,7 @@ async def test_what_is_read_late_comes_whole_as_far_as_there_was_room_and_all_is
     ],
 )
 def test_a_start_that_fails_ends_with_its_code_though_nobody_can_be_told(
-    tmp_path: Path, kind: str, text: str, code: int
+    tmp_path: Path, kind: Broken, text: str, code: int
 ) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(f"{text}cache: {{directory: {tmp_path}/c}}\nstate_directory: {tmp_path}/s\n")

@@ -5,10 +5,11 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.faults.lab import lab
-from tests.faults.table import ROWS, SIZE, STATES, Ran
+from tests.faults.lab import Lab, lab
+from tests.faults.table import ROWS, SIZE, STATES, Log, Ran
 
 PEERS = ("nginx proxy_cache", "nginx slice", "varnish", "squid", "apt-cacher-ng")
 
@@ -31,16 +32,21 @@ async def main() -> None:
     columns = ["fault upstream", *STATES, "next client", "fetched", *PEERS]
     show(columns)
     show("---" for _ in columns)
-    with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
-        async with lab(Path(one)) as patient, lab(Path(other), stall_timeout="300ms") as hasty:
-            for row in ROWS:
-                at = hasty if row.hasty else patient
-                ran = {state: await at.run(row, state) for state in STATES}
-                cells = [cell for some in ran.values() for cell in some]
-                most = max(cell.fetched for cell in cells) / SIZE
-                after = ", ".join(sorted({cell.after for cell in cells}))
-                ours = (*map(told, ran.values()), after, f"{most:.2f}")
-                show((row.name, *ours, *(peer or "-" for peer in row.peers)))
+    async with AsyncExitStack() as stack:
+        labs: dict[tuple[bool, Log], Lab] = {}
+        for row in ROWS:
+            kind = row.hasty, row.log
+            if kind not in labs:
+                folder = stack.enter_context(tempfile.TemporaryDirectory())
+                limit = "300ms" if row.hasty else "5s"
+                made = lab(Path(folder), stall_timeout=limit, log=row.log)
+                labs[kind] = await stack.enter_async_context(made)
+            ran = {state: await labs[kind].run(row, state) for state in STATES}
+            cells = [cell for some in ran.values() for cell in some]
+            most = max(cell.fetched for cell in cells) / SIZE
+            after = ", ".join(sorted({cell.after for cell in cells}))
+            ours = (*map(told, ran.values()), after, f"{most:.2f}")
+            show((row.name, *ours, *(peer or "-" for peer in row.peers)))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """Runs the table: one scripted upstream, one real mirror process, a release of its own for each cell."""
 
 import asyncio
+import signal
 import time
 import zlib
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 from tests.faults.clients import Machine, Outcome
 from tests.faults.table import (
@@ -18,15 +19,18 @@ from tests.faults.table import (
     SIGNATURE,
     SIZE,
     Kind,
+    Log,
     Ran,
     Row,
     Scene,
     State,
     payload,
 )
+from tests.support.broken_log import Broken, broken
 from tests.support.faults import Fault, Gate
 from tests.support.mirror import PAYLOAD, MirrorProcess
 from tests.support.upstream import Upstream
+from tests.systemd.manager import SocketUnit, listening
 
 VERSIONS = 500
 HOLD_BACK = 64 * 1024
@@ -45,25 +49,63 @@ class Cell:
     clients: list[asyncio.Task[Outcome]] = field(default_factory=list)
 
 
+class MuteMirror(SocketUnit):
+    """A mirror as a process, whose log goes nowhere. An async context manager."""
+
+    def __init__(self, directory: Path, release_url: str, broken: Broken, **changes: Any) -> None:
+        self.log: list[str] = []
+        self._stack = ExitStack()
+        self._broken = broken
+        sock = self._stack.enter_context(listening())
+        super().__init__(directory, release_url, {"omaha": sock}, log={"level": "info"}, **changes)
+
+    async def __aenter__(self) -> Self:
+        await self.start(broken(self._broken, self._stack))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await super().__aexit__()
+        self._stack.close()
+
+    async def terminate(self) -> int:
+        """Ask it to stop; the exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def kill(self) -> int:
+        """End it as a crash or a power cut does."""
+        return await self._end(signal.SIGKILL)
+
+    async def _end(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        code, _ = await self.ended()
+        self._stack.close()
+        return code
+
+
 class Lab:
     """An upstream and a mirror before it. Made by `lab`."""
 
-    def __init__(self, directory: Path, stall_timeout: str) -> None:
+    def __init__(self, directory: Path, stall_timeout: str, log: Log) -> None:
         self.directory = directory
         self.upstream = Upstream()
         self.tainted: list[tuple[str, int, bytes]] = []
         self.releases = 0
         self._stall_timeout = stall_timeout
+        self._log = log
         self._full: Cell | None = None
 
     async def start(self) -> None:
         """Start a mirror; it goes on with what the one before has left."""
-        self.mirror = MirrorProcess(
-            self.directory,
-            self.upstream.origin,
-            cache={"hold_back": HOLD_BACK},
-            upstream={"stall_timeout": self._stall_timeout, "max_fills": 100},
-            tracks={f"t{number}": f"9000.{number}.0" for number in range(VERSIONS)},
+        changes: dict[str, Any] = {
+            "cache": {"hold_back": HOLD_BACK},
+            "upstream": {"stall_timeout": self._stall_timeout, "max_fills": 100},
+            "tracks": {f"t{number}": f"9000.{number}.0" for number in range(VERSIONS)},
+        }
+        self.mirror: MirrorProcess | MuteMirror = (
+            MirrorProcess(self.directory, self.upstream.origin, **changes)
+            if self._log == "read"
+            else MuteMirror(self.directory, self.upstream.origin, self._log, **changes)
         )
         await self.mirror.__aenter__()
 
@@ -230,9 +272,11 @@ async def ranged(machine: Machine, i: int) -> Outcome:
 
 
 @asynccontextmanager
-async def lab(directory: Path, *, stall_timeout: str = "5s") -> AsyncIterator[Lab]:
+async def lab(
+    directory: Path, *, stall_timeout: str = "5s", log: Log = "read"
+) -> AsyncIterator[Lab]:
     """A lab, with its upstream and its mirror running."""
-    made = Lab(directory, stall_timeout)
+    made = Lab(directory, stall_timeout, log)
     async with made.upstream:
         await made.start()
         try:

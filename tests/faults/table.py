@@ -30,6 +30,7 @@ from tests.support.faults import (
 
 State = Literal["cold", "filling", "full"]
 STATES: tuple[State, ...] = ("cold", "filling", "full")
+Log = Literal["read", "full", "unread"]
 Kind = Literal["whole", "ranged", "resuming"]
 KINDS: tuple[Kind, ...] = ("whole", "ranged", "resuming")
 COUNTS = (1, 10)
@@ -94,6 +95,7 @@ class Row:
         refuses: seconds without a listening upstream.
         replaced: whether upstream has other bytes from now on.
         hasty: run with a short stall time-out, so that a short silence is a long one in proportion.
+        log: where the mirror's own log goes: read, to a full disk, or to a pipe that nobody reads.
         within: seconds in which all must be done.
     """
 
@@ -108,6 +110,7 @@ class Row:
     refuses: float = 0.0
     replaced: bool = False
     hasty: bool = False
+    log: Log = "read"
     within: float | None = None
 
 
@@ -347,6 +350,8 @@ ROWS: tuple[Row, ...] = (
         refuses=1.0,
         peers=("502", "502", "503", "503", "503"),
     ),
+    Row(name="log full, and five drops", faults=_five_drops, gets=6, log="full"),
+    Row(name="log stalled, and five drops", faults=_five_drops, gets=6, log="unread"),
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.faults.lab import Lab, lab, released
-from tests.faults.table import ROWS, SIZE, STATES, Row, State
+from tests.faults.table import ROWS, SIZE, STATES, Log, Row, State
 from tests.support.talk import dial, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -30,16 +30,25 @@ QUICK = {
 """What every test run covers."""
 
 
+class Labs:
+    """A lab for each kind of row, made when it is first needed: with the default stall time-out, hasty, or without a log."""
+
+    def __init__(self, factory: pytest.TempPathFactory, stack: AsyncExitStack) -> None:
+        self.made: dict[tuple[bool, Log], Lab] = {}
+        self._factory = factory
+        self._stack = stack
+
+    async def of(self, *, hasty: bool = False, log: Log = "read") -> Lab:
+        if (hasty, log) not in self.made:
+            making = lab(self._factory.mktemp("lab"), stall_timeout=STALL[hasty], log=log)
+            self.made[hasty, log] = await self._stack.enter_async_context(making)
+        return self.made[hasty, log]
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def labs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[bool, Lab]]:
-    """One mirror with the stall time-out that it has by default, and a hasty one."""
+async def labs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Labs]:
     async with AsyncExitStack() as stack:
-        yield {
-            hasty: await stack.enter_async_context(
-                lab(tmp_path_factory.mktemp("lab"), stall_timeout=limit)
-            )
-            for hasty, limit in STALL.items()
-        }
+        yield Labs(tmp_path_factory, stack)
 
 
 @pytest.mark.parametrize(
@@ -55,15 +64,16 @@ async def labs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[b
         for state in STATES
     ],
 )
-async def test_fault(labs: dict[bool, Lab], row: Row, state: State) -> None:
-    ran = await labs[row.hasty].run(row, state)
+async def test_fault(labs: Labs, row: Row, state: State) -> None:
+    ran = await (await labs.of(hasty=row.hasty, log=row.log)).run(row, state)
     broken = {f"{r.count} {r.kind}": r.broken(row, state) for r in ran}
     assert not {cell: found for cell, found in broken.items() if found}
 
 
-async def test_a_slow_first_client_holds_nobody_back(labs: dict[bool, Lab]) -> None:
-    cell = await labs[False].new()
-    machine = labs[False].machine(cell.path, cell.body)
+async def test_a_slow_first_client_holds_nobody_back(labs: Labs) -> None:
+    patient = await labs.of()
+    cell = await patient.new()
+    machine = patient.machine(cell.path, cell.body)
     async with dial(machine.address, buffer=4096) as slow:
         await slow.send(request("GET", cell.path))
         assert (await slow.head()).status == 200
@@ -73,8 +83,8 @@ async def test_a_slow_first_client_holds_nobody_back(labs: dict[bool, Lab]) -> N
         assert await slow.read(SIZE) == cell.body
 
 
-async def test_a_restart_brings_nothing_wrong_back(labs: dict[bool, Lab]) -> None:
-    for made in labs.values():
+async def test_a_restart_brings_nothing_wrong_back(labs: Labs) -> None:
+    for made in labs.made.values():
         assert await made.mirror.terminate() == 0
         assert not [line for line in made.mirror.log if "Traceback" in line]
         assert not made.partial()

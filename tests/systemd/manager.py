@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import yaml
 
@@ -87,7 +87,7 @@ class SocketUnit(Site):
         release_url: of the upstream.
         sockets: that the mirror gets, by name; the first is the public one.
         environ: that the mirror gets besides ours.
-        log: the least that is logged.
+        changes: of the config.
     """
 
     def __init__(
@@ -96,13 +96,12 @@ class SocketUnit(Site):
         release_url: str,
         sockets: Mapping[str, socket.socket],
         environ: Mapping[str, str] | None = None,
-        *,
-        log: str = "warning",
+        **changes: Any,
     ) -> None:
         self._sockets = sockets
         self._environ = environ or {}
         self._config = directory / "config.yaml"
-        config = settings(directory, release_url, log={"level": log})
+        config = settings(directory, release_url, **{"log": {"level": "warning"}, **changes})
         self._config.write_text(yaml.safe_dump(config))
         self.address = address_of(next(iter(sockets.values())))
         self.process: asyncio.subprocess.Process | None = None
@@ -137,4 +136,4 @@ class SocketUnit(Site):
         async with asyncio.timeout(PATIENCE):
             _, said = await self.process.communicate()
         assert self.process.returncode is not None
-        return self.process.returncode, said.decode()
+        return self.process.returncode, (said or b"").decode()
