@@ -1,6 +1,7 @@
 import hashlib
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,7 @@ from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import Reason
 from omaha_mirror.local import LocalMirror
 from omaha_mirror.omaha import AppRequest, Request
+from tests.payload.build import build
 
 BODY = os.urandom(10_000)
 
@@ -28,6 +30,15 @@ def mirror(path: Path) -> Iterator[LocalMirror]:
     mirror = LocalMirror(path, "3815.2.1")
     yield mirror
     mirror.close()
+
+
+@pytest.mark.parametrize("is_payload", [False, True])
+async def test_where_the_metadata_end_is_read_in_the_file(tmp_path: Path, is_payload: bool) -> None:
+    body = build([b"data"]) if is_payload else BODY
+    (tmp_path / "payload").write_bytes(body)
+    mirror = LocalMirror(tmp_path / "payload", "3815.2.1")
+    with closing(mirror), mirror.read(mirror.release.payload, 0, 9) as reader:
+        assert await reader.head_size() == (body.index(b"data") if is_payload else 0)
 
 
 def touch(path: Path, body: bytes) -> None:

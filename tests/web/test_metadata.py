@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from omaha_mirror.web.metadata import (
 )
 from tests.cache.payloads import signed
 from tests.support.mirror import PAYLOAD_PATH, mirror_in_process
-from tests.support.talk import dial, request
+from tests.support.talk import PATIENCE, dial, request
 from tests.support.upstream import Upstream
+from tests.web.secure import SecureTalk, dial_tls, edge, listening
 
 BODY = signed([b"data" * 9, b"more data"])
 SIZE = 1000
@@ -64,6 +65,52 @@ def test_a_suffix_and_what_has_no_metadata_pause_nowhere() -> None:
     assert isinstance(suffix, ByteRange)
     assert not may_be_metadata(suffix)
     assert pause_at(ByteRange(100, 200, 200), 0) is None
+
+
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+async def test_what_lies_beyond_the_metadata_leaves_when_the_client_had_time_to_close(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_secure: bool
+) -> None:
+    upstream.put(PAYLOAD_PATH, BODY)
+    stop = BODY.index(b"data" * 9)
+    asked, over = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: asyncio.Transport | None) -> None:
+        asked.set()
+        await over.wait()
+
+    monkeypatch.setattr(package, "wait_for_close", wait)
+    async with AsyncExitStack() as stack:
+        mirror = await stack.enter_async_context(mirror_in_process(tmp_path, upstream.origin))
+        if is_secure:
+            address, _ = await stack.enter_async_context(listening(mirror, edge()))
+            talk = await stack.enter_async_context(dial_tls(address))
+        else:
+            place = mirror.address
+            talk = SecureTalk(*await asyncio.open_connection(place.host, place.port))
+            stack.callback(talk.writer.close)
+        await talk.send(request("GET", PAYLOAD_PATH, {"Range": f"bytes=9-{9 + stop - 1}"}))
+        head = await talk.head()
+        assert (head.status, head.length) == (206, stop)
+        async with asyncio.timeout(PATIENCE):
+            assert await talk.reader.readexactly(stop - 9) == BODY[9:stop]
+            await asked.wait()
+            await mirror.round_trips(3)
+            assert not talk.reader._buffer  # type: ignore[attr-defined]
+            over.set()
+            assert await talk.reader.readexactly(9) == BODY[stop : stop + 9]
+
+
+async def test_a_client_that_closes_there_gets_no_more(upstream: Upstream, tmp_path: Path) -> None:
+    """Its handler ends with it, and does not wait for the time to be over."""
+    upstream.put(PAYLOAD_PATH, BODY)
+    stop = BODY.index(b"data" * 9)
+    async with mirror_in_process(tmp_path, upstream.origin) as mirror:
+        async with dial(mirror.address) as talk:
+            await talk.send(request("GET", PAYLOAD_PATH, {"Range": f"bytes=9-{9 + stop - 1}"}))
+            await talk.head()
+            assert await talk.read(stop - 9) == BODY[9:stop]
+        await mirror.until(lambda: mirror.active == 0)
 
 
 @pytest.fixture
