@@ -25,10 +25,13 @@ class Doubts:
     def __init__(self, catalog: Catalog, cache: Cache) -> None:
         self._catalog = catalog
         self._cache = cache
+        self._keys: dict[str, tuple[tuple[str, str], ...]] = {}
 
     def about(self, file: PackageFile) -> Doubt | None:
         """What is to be said against a package, if anything."""
-        key = expected(file).key
+        return self._about(expected(file).key)
+
+    def _about(self, key: str) -> Doubt | None:
         if (why := self._cache.refused(key)) is not None:
             return Reason.UNTRUSTED, why
         if (why := self._cache.condemned(key)) is not None:
@@ -60,8 +63,9 @@ class Doubts:
         """The same channels, whose steps are not offered where their payload cannot be had."""
         doubted = {
             (release.app_id, release.board, release.version): doubt[0]
-            for release in self._catalog.current()
-            if not release.is_delta and (doubt := self.about(release.payload)) is not None
+            for release in self._current()
+            if not release.is_delta
+            and (doubt := self._about(self._keys[release.id][0][1])) is not None
         }
         if not doubted:
             return list(channels)
@@ -83,15 +87,26 @@ class Doubts:
 
     def releases(self) -> list[Release]:
         """The releases whose payload can be had, of those that machines in general are offered."""
-        current = [release for release in self._catalog.current() if not release.is_delta]
-        return [release for release in current if self.about(release.payload) is None]
+        current = [release for release in self._current() if not release.is_delta]
+        return [r for r in current if self._about(self._keys[r.id][0][1]) is None]
 
     def packages(self) -> dict[Reason, dict[str, str]]:
         """The packages of offered releases that cannot be had, and why, by reason."""
         found: dict[Reason, dict[str, str]] = {}
-        for release in self._catalog.current():
-            for file in release.files:
-                if (doubt := self.about(file)) is not None:
-                    name = f"{release.board}/{release.version}/{file.name}"
-                    found.setdefault(doubt[0], {})[name] = doubt[1]
+        for release in self._current():
+            for name, key in self._keys[release.id]:
+                if (doubt := self._about(key)) is not None:
+                    path = f"{release.board}/{release.version}/{name}"
+                    found.setdefault(doubt[0], {})[path] = doubt[1]
         return found
+
+    def _current(self) -> list[Release]:
+        """The releases that machines are offered; the keys of their packages are worked out once."""
+        current = self._catalog.current()
+        self._keys = {r.id: self._keys.get(r.id) or _keys_of(r) for r in current}
+        return current
+
+
+def _keys_of(release: Release) -> tuple[tuple[str, str], ...]:
+    """The names of the packages and the keys of their blobs, the payload first."""
+    return tuple((file.name, expected(file).key) for file in release.files)

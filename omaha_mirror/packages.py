@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncGenerator, Iterator
@@ -19,6 +20,7 @@ from omaha_mirror.catalog import (
     Catalog,
     Known,
     PackageFile,
+    Release,
     Wanted,
     at_hand,
     learn,
@@ -144,6 +146,32 @@ def is_delta(catalog: Catalog, key: str) -> bool:
     return any(expected(release.payload).key == key for release in deltas)
 
 
-def is_offered(catalog: Catalog, key: str) -> bool:
-    """Whether a blob is a package of a release that machines are offered now."""
-    return any(expected(file).key == key for release in catalog.current() for file in release.files)
+class OfferedKeys:
+    """Which blobs are packages of releases that machines are offered now.
+
+    It is worked out once for all who ask in one turn of the event loop: a collection asks about every blob that there is.
+
+    Args:
+        catalog: of releases.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._of: dict[str, frozenset[str]] = {}
+        self._now: frozenset[str] | None = None
+
+    def __call__(self, key: str) -> bool:
+        """Whether one is. For the event loop alone."""
+        if self._now is None:
+            current = self._catalog.current()
+            self._of = {r.id: self._of.get(r.id) or _keys_of(r) for r in current}
+            self._now = frozenset().union(*self._of.values())
+            asyncio.get_running_loop().call_soon(self._forget)
+        return key in self._now
+
+    def _forget(self) -> None:
+        self._now = None
+
+
+def _keys_of(release: Release) -> frozenset[str]:
+    return frozenset(expected(file).key for file in release.files)

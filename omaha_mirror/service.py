@@ -43,7 +43,7 @@ from omaha_mirror.health import Finding
 from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.outward import Outward
 from omaha_mirror.overrides import Overrides
-from omaha_mirror.packages import Packages, is_delta, is_offered
+from omaha_mirror.packages import OfferedKeys, Packages, is_delta
 from omaha_mirror.preview import Opinion
 from omaha_mirror.proof import PayloadProvers, keys_in
 from omaha_mirror.register import Register
@@ -108,7 +108,7 @@ class Service:
             hold_back=config.cache.hold_back,
             when_abandoned=config.cache.when_abandoned,
             hook=self._happened,
-            keep=lambda key: is_offered(self.catalog, key),
+            keep=OfferedKeys(self.catalog),
             provers=PayloadProvers(lambda: self._keys, lambda key: is_delta(self.catalog, key)),
             clock=self.clock,
         )

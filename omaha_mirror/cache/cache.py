@@ -227,9 +227,9 @@ class Cache:
 
     # Upkeep
 
-    async def contents(self) -> Contents:
-        """All that is here. Raises OSError."""
-        return await look(self._store, self._ledger, self._readers, self._keep)
+    async def contents(self, most: int | None = None) -> Contents:
+        """All that is here, or of the blobs the last used ones, so many at most. Raises OSError."""
+        return await look(self._store, self._ledger, self._readers, self._keep, most)
 
     @contextmanager
     def busy(self, key: str) -> Iterator[None]:
@@ -311,7 +311,7 @@ class Cache:
         return fill
 
     def _must_stay(self, key: str) -> bool:
-        is_used = self._readers[key] > 0 or key in self._busy or key in self._places.taken
+        is_used = self._readers.get(key, 0) > 0 or key in self._busy or key in self._places.taken
         return is_used or self._keep(key)
 
     async def _run(self, fill: Fill) -> Proof:

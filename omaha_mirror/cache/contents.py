@@ -62,6 +62,7 @@ class Contents:
         max_size: what they may take together.
         free: left on the file system.
         min_free: what must stay free there.
+        count: how many proven blobs there are, described or not.
     """
 
     blobs: tuple[Blob, ...]
@@ -70,10 +71,15 @@ class Contents:
     max_size: int
     free: int
     min_free: int
+    count: int
 
 
 async def look(
-    store: Store, ledger: Ledger, readers: Mapping[str, int], keep: Callable[[str], bool]
+    store: Store,
+    ledger: Ledger,
+    readers: Mapping[str, int],
+    keep: Callable[[str], bool],
+    most: int | None = None,
 ) -> Contents:
     """What is in a cache now.
 
@@ -82,22 +88,34 @@ async def look(
         ledger: its books.
         readers: how many read a blob, by its key.
         keep: whether a blob stays although nobody reads it.
+        most: how many blobs are described, the last used ones; None for all.
 
     Raises:
         OSError: the disk failed.
     """
-    keys = list(ledger.entries)
-    facts = await in_worker(lambda: {key: store.describe(key) for key in keys})
     leftovers = await in_worker(store.leftovers)
     free = await in_worker(store.free)
-    blobs = [
-        _blob(key, entry, facts[key], readers.get(key, 0), keep(key))
-        for key, entry in ledger.entries.items()
-        if key in facts
-    ]
-    blobs.sort(key=lambda blob: blob.last_used, reverse=True)
+    entries = list(ledger.entries.items())
+    offered, used_now = {key for key, _ in entries if keep(key)}, dict(readers)
+
+    def describe() -> tuple[Blob, ...]:
+        """All of this takes seconds where there are many."""
+        entries.sort(key=lambda item: item[1].last_used, reverse=True)
+        shown = entries if most is None else entries[:most]
+        return tuple(
+            _blob(key, entry, store.describe(key), used_now.get(key, 0), key in offered)
+            for key, entry in shown
+        )
+
+    blobs = await in_worker(describe)
     return Contents(
-        tuple(blobs), tuple(leftovers), ledger.used, ledger.max_size, free, ledger.min_free
+        blobs,
+        tuple(leftovers),
+        ledger.used,
+        ledger.max_size,
+        free,
+        ledger.min_free,
+        len(entries),
     )
 
 

@@ -42,12 +42,12 @@ class Ledger:
         self.min_free = min_free
         self.entries: dict[str, Entry] = {}
         self.reserved: dict[str, Reservation] = {}
+        self._proven = 0
 
     @property
     def used(self) -> int:
         """Bytes of proven blobs and of reserved room."""
-        proven = sum(entry.size for entry in self.entries.values())
-        return proven + sum(room.size for room in self.reserved.values())
+        return self._proven + sum(room.size for room in self.reserved.values())
 
     def victims(
         self,
@@ -80,11 +80,12 @@ class Ledger:
         short = max(0, size - written) + promised + self.min_free - free
         few = 0 if files is None else FILES * (len(self.reserved) + bool(size)) - files
         gone: list[str] = []
-        for key, entry in sorted(self.entries.items(), key=lambda item: item[1].last_used):
+        if over <= 0 and short <= 0 and few <= 0:
+            return gone
+        may_go = [item for item in self.entries.items() if not keep(item[0])]
+        for key, entry in sorted(may_go, key=lambda item: item[1].last_used):
             if over <= 0 and short <= 0 and few <= 0:
                 break
-            if keep(key):
-                continue
             gone.append(key)
             over -= entry.size
             short -= entry.size
@@ -115,7 +116,9 @@ class Ledger:
     def settle(self, key: str, size: int, now: float) -> None:
         """Book a proven blob; a reservation under the same key ends."""
         self.release(key)
+        self.remove(key)
         self.entries[key] = Entry(size, now)
+        self._proven += size
 
     def touch(self, key: str, now: float) -> None:
         """Note a use."""
@@ -124,4 +127,5 @@ class Ledger:
 
     def remove(self, key: str) -> None:
         """Forget a blob that is gone."""
-        self.entries.pop(key, None)
+        if (entry := self.entries.pop(key, None)) is not None:
+            self._proven -= entry.size

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import BinaryIO
@@ -21,6 +21,7 @@ from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.inventory import Facts
 from omaha_mirror.cache.residency import READ, resident
 from omaha_mirror.cache.store import Identity, Store, identity
+from omaha_mirror.workers import WORK
 
 WEEK = 7 * 86400.0
 IDLE = 3600.0
@@ -143,7 +144,7 @@ class Upkeep:
         """Verify these blobs, or all: first those whose last verification is longest ago."""
         if keys is None:
             contents = await self._cache.contents()
-            keys = [blob.key for blob in sorted(contents.blobs, key=_age)]
+            keys = await WORK.call(lambda: [blob.key for blob in sorted(contents.blobs, key=_age)])
         for key in keys:
             if (verdict := await self.verify(key)) is not None:
                 yield verdict
@@ -191,12 +192,15 @@ class Scrubber:
     async def _pass(self) -> float:
         """Sweep, look at all that is due; gives the seconds until something is again. Raises OSError."""
         await self._cache.gc(dry_run=False)
-        blobs = sorted((await self._cache.contents()).blobs, key=_age)
+        blobs = (await self._cache.contents()).blobs
+        for blob in await WORK.call(self._due, blobs):
+            await self._look_at(blob.key)
+        return max(1.0, await WORK.call(lambda: min([IDLE, *map(self._due_in, blobs)])))
+
+    def _due(self, blobs: Sequence[Blob]) -> list[Blob]:
+        """Those that are due, the ones whose last verification is longest ago first; forgets those that are gone."""
         self._tried = {b.key: self._tried[b.key] for b in blobs if b.key in self._tried}
-        for blob in blobs:
-            if self._due_in(blob) <= 0:
-                await self._look_at(blob.key)
-        return max(1.0, min([IDLE, *map(self._due_in, blobs)]))
+        return sorted((blob for blob in blobs if self._due_in(blob) <= 0), key=_age)
 
     def _due_in(self, blob: Blob) -> float:
         """Seconds until a blob is due; what was verified in the future was not."""

@@ -22,7 +22,7 @@ from omaha_mirror.config import Config
 from omaha_mirror.desk import rule_in_force
 from omaha_mirror.expect import expected
 from omaha_mirror.overrides import Overrides
-from omaha_mirror.packages import is_offered
+from omaha_mirror.packages import OfferedKeys
 from omaha_mirror.proof import PayloadProvers, keys_in
 
 AT = "/api/v1/bundle/"
@@ -108,7 +108,7 @@ async def _stopped(config: Config) -> AsyncIterator[BundleAccess]:
     cache = Cache(
         store,
         ledger,
-        keep=lambda key: is_offered(catalog, key),
+        keep=lambda key: offered(key),  # noqa: PLW0108 (the catalog is made below)
         provers=PayloadProvers(lambda: keys),
     )
     overrides = Overrides(state / "overrides.json")
@@ -124,6 +124,7 @@ async def _stopped(config: Config) -> AsyncIterator[BundleAccess]:
 
     plan = Following(app_ids=up.app_ids, tracks=tuple(config.tracks))
     catalog = Catalog(learn, state / "catalog.json", up.payload_name, plan)
+    offered = OfferedKeys(catalog)
     await cache.start()
     await catalog.start()
     try:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from omaha_mirror.fleet.model import Machine, State, inert
 from omaha_mirror.fleet.schema import machines
 from omaha_mirror.omaha import BadVersion, Version
+from omaha_mirror.workers import WORK
 
 MAX_PER_PAGE = 1000
 MAX_DISTINCT = 200
@@ -78,7 +79,8 @@ async def find_machines(connection: AsyncConnection, query: MachineQuery) -> Pag
     else:
         ids = ids.order_by(*reverse).offset(after)
     page = select(machines).where(machines.c.id.in_(ids)).order_by(*order)
-    return Page(tuple(map(machine_of, await connection.execute(page))), total)
+    rows = (await connection.execute(page)).all()
+    return Page(await WORK.call(lambda: tuple(map(machine_of, rows))), total)
 
 
 async def count_machines(

@@ -35,6 +35,7 @@ from omaha_mirror.fleet.schema import (
 )
 from omaha_mirror.fleet.states import FAILURES
 from omaha_mirror.omaha import EventResult
+from omaha_mirror.workers import WORK
 
 _TROUBLE = (*sorted(FAILURES), EventResult.UPDATE_DEFERRED)
 
@@ -164,7 +165,8 @@ class FleetReader:
             .limit(limit)
         )
         async with self._connection() as connection:
-            return tuple(map(_machine_event, await connection.execute(errors)))
+            rows = (await connection.execute(errors)).all()
+        return await WORK.call(lambda: tuple(map(_machine_event, rows)))
 
     async def served(self, since: float = 0.0) -> tuple[Served, ...]:
         """What was sent each day and how it met the cache, oldest first."""

@@ -132,3 +132,30 @@ def test_victims_make_enough_room_and_no_more(
         assert fits(gone)
         assert not gone or not fits(gone[:-1]), "the last one had to go as well"
         assert gone == [key for key in sizes if key not in kept][: len(gone)], "oldest first"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["settle", "touch", "remove", "reserve", "release"]),
+            st.sampled_from("abc"),
+            st.integers(0, 50),
+        )
+    )
+)
+def test_what_is_used_is_the_sum_of_what_is_there(steps: list[tuple[str, str, int]]) -> None:
+    books = ledger()
+    for step, key, size in steps:
+        match step:
+            case "settle":
+                books.settle(key, size, 1.0)
+            case "touch":
+                books.touch(key, 2.0)
+            case "remove":
+                books.remove(key)
+            case "reserve":
+                books.reserve(key, size)
+            case _:
+                books.release(key)
+        proven = sum(entry.size for entry in books.entries.values())
+        assert books.used == proven + sum(room.size for room in books.reserved.values())

@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ import pytest
 from omaha_mirror.cache import DiskStore, Expected, Scrubber, Upkeep, Verdict
 from omaha_mirror.cache.errors import GenerationEnded, InUse, Spoilt
 from omaha_mirror.cache.events import Opened, Rotten
-from omaha_mirror.cache.inventory import Removed
+from omaha_mirror.cache.inventory import Facts, Removed
 from omaha_mirror.cache.lock import NAME, DirectoryInUse, DirectoryLock, Holder, NoLock, in_use
 from omaha_mirror.cache.reader import WINDOW
 from omaha_mirror.cache.upkeep import Outcome, verify
@@ -537,3 +538,24 @@ async def test_a_blob_is_due_again_in_spite_of_a_wrong_clock(
     await upkeep.verify(key)
     [blob] = (await site.cache.contents()).blobs
     assert 0 < scrubber._due_in(blob) <= 7 * DAY
+
+
+async def test_of_a_large_cache_only_as_much_is_described_as_is_shown(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the event loop nothing is described: a page of the status takes what is used last."""
+    described: list[int] = []
+    describe = site.store.describe
+
+    def noted(key: str) -> Facts:
+        described.append(threading.get_ident())
+        return describe(key)
+
+    monkeypatch.setattr(site.store, "describe", noted)
+    keys = [await have(site, ScriptedSource(os.urandom(10))) for _ in range(5)]
+    for at, key in enumerate(keys):
+        site.ledger.touch(key, 1e12 + at)
+    contents = await site.cache.contents(2)
+    assert [blob.key for blob in contents.blobs] == [keys[4], keys[3]]
+    assert (contents.count, len(described)) == (5, 2)
+    assert threading.get_ident() not in described

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from omaha_mirror.config import Address
 from omaha_mirror.web.admin import AdminApp, admin_routes
+from omaha_mirror.web.admin.answers import as_long_json
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD, PAYLOAD_PATH, VERSION, Mirror
 from tests.support.talk import Answer, ask, dial, request
@@ -344,3 +346,15 @@ async def test_a_mistake_is_one_line_of_json(
 async def test_what_one_path_takes_is_told(admin: Admin) -> None:
     answer = await admin.ask("POST", f"/api/v1/cache/{'ab' * 32}", {})
     assert (answer.status, answer.headers["allow"]) == (405, "DELETE")
+
+
+async def test_a_long_answer_is_made_in_a_worker() -> None:
+    threads = []
+
+    def make() -> dict[str, int]:
+        threads.append(threading.get_ident())
+        return {"a": 1}
+
+    answer = await as_long_json(make)
+    assert (answer.status, answer.body) == (200, b'{"a": 1}\n')
+    assert threads != [threading.get_ident()]

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from omaha_mirror.web.body import read_body
 from omaha_mirror.web.errors import BadRequest
+from omaha_mirror.workers import WORK
 
 LOG = structlog.get_logger(__name__)
 Handler = Callable[..., Awaitable[web.StreamResponse]]
@@ -71,6 +72,11 @@ def as_json(data: object, status: int = 200) -> web.Response:
     body = json.dumps(data, default=_as_data).encode() + b"\n"
     headers = {"X-Content-Type-Options": "nosniff"}
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+async def as_long_json(make: Callable[[], object]) -> web.Response:
+    """The same of what `make` gives, where it may be much: made and written in a worker."""
+    return await WORK.call(lambda: as_json(make()))
 
 
 def _as_data(value: Any) -> dict[str, object]:

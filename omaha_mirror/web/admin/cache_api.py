@@ -23,6 +23,7 @@ from omaha_mirror.web.admin.answers import (
     Route,
     as_json,
     as_lines,
+    as_long_json,
     refuse,
 )
 from omaha_mirror.web.admin.questions import Question, read_model
@@ -92,7 +93,8 @@ class CacheApi:
 
     async def _contents(self, _: web.BaseRequest) -> web.StreamResponse:
         """What is in the cache."""
-        return as_json(asdict(await self._cache.contents()))
+        contents = await self._cache.contents()
+        return await as_long_json(lambda: contents)
 
     async def _fills(self, _: web.BaseRequest) -> web.StreamResponse:
         """What is coming in."""
@@ -114,7 +116,7 @@ class CacheApi:
         """Evict down to the cache's bounds, and sweep what is stale."""
         dry_run = (await read_model(request, Collect)).dry_run
         swept = await self._cache.gc(dry_run=dry_run)
-        return as_json(asdict(Collected(dry_run, swept.removed, swept.short)))
+        return await as_long_json(lambda: Collected(dry_run, swept.removed, swept.short))
 
     async def _remove(self, _: web.BaseRequest, key: str) -> web.StreamResponse:
         """Remove a package; what is in use is refused (409)."""

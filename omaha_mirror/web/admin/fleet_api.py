@@ -23,7 +23,7 @@ from omaha_mirror.fleet import (
 from omaha_mirror.fleet.listing import MAX_PER_PAGE, Sort
 from omaha_mirror.service import Service
 from omaha_mirror.telemetry import printable
-from omaha_mirror.web.admin.answers import READ, Route, as_json
+from omaha_mirror.web.admin.answers import READ, Route, as_long_json
 from omaha_mirror.web.admin.fleet_answers import (
     FleetEvents,
     LastDecisions,
@@ -120,10 +120,11 @@ class FleetApi:
             page = await self._reader.machines(
                 _query(asked, asked.sort, descending=asked.order == "desc")
             )
-        found = Machines(
-            tuple(map(machine_info, page.machines)), page.total, asked.page, asked.per_page
+        return await as_long_json(
+            lambda: Machines(
+                tuple(map(machine_info, page.machines)), page.total, asked.page, asked.per_page
+            )
         )
-        return as_json(found)
 
     async def _machine(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
         """A machine by its id, its alias or the beginning of its id: why it is where it is, and its history."""
@@ -134,30 +135,32 @@ class FleetApi:
         why = explain(
             history.machine, history.stretches, history.events, self._service.clock.time()
         )
-        found = MachineHistory(
-            machine_info(history.machine),
-            tuple(why if override is None else [*why, override.words]),
-            tuple(map(told, history.stretches)),
-            tuple(map(event_info, history.events)),
+        return await as_long_json(
+            lambda: MachineHistory(
+                machine_info(history.machine),
+                tuple(why if override is None else [*why, override.words]),
+                tuple(map(told, history.stretches)),
+                tuple(map(event_info, history.events)),
+            )
         )
-        return as_json(found)
 
     async def _events(self, request: web.BaseRequest) -> web.StreamResponse:
         """The newest errors that machines reported, in words."""
         asked = read_query(request, Last)
         with fleet_is_there():
             found = await self._reader.recent_errors(asked.limit)
-        return as_json(FleetEvents(tuple(map(fleet_event, found))))
+        return await as_long_json(lambda: FleetEvents(tuple(map(fleet_event, found))))
 
     async def _decisions(self, request: web.BaseRequest) -> web.StreamResponse:
         """What each machine was last told, and why."""
         asked = read_query(request, Filter)
         with fleet_is_there():
             page = await self._reader.machines(_query(asked, "last_seen", descending=True))
-        found = LastDecisions(
-            tuple(map(last_decision, page.machines)), page.total, asked.page, asked.per_page
+        return await as_long_json(
+            lambda: LastDecisions(
+                tuple(map(last_decision, page.machines)), page.total, asked.page, asked.per_page
+            )
         )
-        return as_json(found)
 
 
 @contextmanager

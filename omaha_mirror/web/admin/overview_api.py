@@ -14,7 +14,7 @@ from omaha_mirror.expect import expected
 from omaha_mirror.fleet import FleetUnavailable
 from omaha_mirror.health import Finding
 from omaha_mirror.service import Service
-from omaha_mirror.web.admin.answers import READ, Route, as_json
+from omaha_mirror.web.admin.answers import READ, Route, as_json, as_long_json
 from omaha_mirror.web.admin.page.status import verdict
 from omaha_mirror.web.admin.savings import DAY, SPANS, Saving, first_day, savings
 
@@ -134,7 +134,8 @@ class OverviewApi:
 
     async def _releases(self, _: web.BaseRequest) -> web.StreamResponse:
         """The releases that machines are offered now, with their packages."""
-        return as_json(asdict(Releases(tuple(map(self._release, self._service.catalog.current())))))
+        current = self._service.catalog.current()
+        return await as_long_json(lambda: Releases(tuple(map(self._release, current))))
 
     def _release(self, release: Release) -> ReleaseInfo:
         return ReleaseInfo(

@@ -216,7 +216,7 @@ def test_all_tracks_that_anybody_named_are_there_with_their_overrides() -> None:
 
 def test_a_cache_that_is_too_full_for_its_disk_is_marked() -> None:
     blob = Blob("key", 100, NOW, 0.0, "sha256", "release.pem", "", 1, offered=True)
-    contents = Contents((blob,) * 30, (), 3000, 2000, 5, 10)
+    contents = Contents((blob,) * 30, (), 3000, 2000, 5, 10, 30)
     told = stock.cache(contents, NOW)
     assert (told.room.percent, told.room.length, told.room.level) == (150, svg.WIDTH, "bad")
     assert (len(told.blobs), told.more) == (stock.MAX_BLOBS, 30 - stock.MAX_BLOBS)

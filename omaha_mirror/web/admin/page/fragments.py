@@ -138,7 +138,7 @@ class Fragments:
             return self._counted
 
     async def _cache(self, now: float) -> Values:
-        contents = await self._service.cache.contents()
+        contents = await self._service.cache.contents(stock.MAX_BLOBS)
         return {"cache": stock.cache(contents, now), "width": svg.WIDTH}
 
     async def _fleet(self, now: float) -> Values:

@@ -211,7 +211,7 @@ def cache(contents: Contents, now: float) -> CacheView:
         ),
         disk=f"{size(contents.free)} free on the disk, {size(contents.min_free)} must stay free",
         blobs=tuple(_blob(blob, now) for blob in contents.blobs[:MAX_BLOBS]),
-        more=max(0, len(contents.blobs) - MAX_BLOBS),
+        more=max(0, contents.count - MAX_BLOBS),
         leftovers=f"{some(put_aside, 'wrong file')} put aside" if put_aside else "",
     )
 
