@@ -21,6 +21,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 PATIENCE = 5.0
 """Seconds after which reading, opening or looking at a file counts as hanging."""
+SLOW = 30.0
+"""The same for what a slow disk may take its time for."""
 
 
 class Hangs(OSError):
@@ -30,18 +32,28 @@ class Hangs(OSError):
         work: what still waits for it; None where nothing was begun.
     """
 
-    def __init__(self, what: str, work: Future[Any] | None = None) -> None:
-        super().__init__(errno.ETIMEDOUT, f"{what} does not answer")
+    def __init__(self, workers: Workers, work: Future[Any] | None = None) -> None:
+        super().__init__(errno.ETIMEDOUT, f"{workers.name} does not answer")
         self.work = work
+        self._workers = workers
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is still so."""
+        return self._workers.are_lost() if self.work is None else not self.work.done()
 
 
 class _Job(Future[Any]):
     """A call, and since when it runs, in monotonic seconds; None while it is in the queue."""
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: partial[Any]) -> None:
         super().__init__()
         self._call = call
         self.since: float | None = None
+
+    def is_about(self, thing: object) -> bool:
+        given = (getattr(self._call.func, "__self__", None), *self._call.args)
+        return thing is not None and any(other is thing for other in given)
 
     def run(self) -> None:
         self.since = time.monotonic()
@@ -60,16 +72,21 @@ class Workers(Executor):
     Args:
         count: how many.
         name: of what they wait for, for people.
+        spare: how many may take the places of those that hang, for calls that wait as long as it takes.
+
+    Attributes:
+        name: the same.
     """
 
-    def __init__(self, count: int, name: str) -> None:
+    def __init__(self, count: int, name: str, *, spare: int = 0) -> None:
         self._count = count
-        self._name = name
+        self._most = count + spare
+        self.name = name
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._running: set[_Job] = set()
         self._threads = 0
         self._idle = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """See `Executor.submit`."""
@@ -80,10 +97,15 @@ class Workers(Executor):
     def _put(self, job: _Job) -> None:
         with self._lock:
             self._jobs.put(job)
-            if self._idle < self._jobs.qsize() and self._threads < self._count:
-                self._threads += 1
-                name = f"{self._name} {self._threads}"
-                threading.Thread(target=self._work, name=name, daemon=True).start()
+            self._grow()
+
+    def _grow(self) -> None:
+        """Have a thread for what is in the queue; one that hangs counts no more, up to a bound."""
+        alive = self._threads - len(self._hanging(None))
+        if self._idle < self._jobs.qsize() and alive < self._count and self._threads < self._most:
+            self._threads += 1
+            name = f"{self.name} {self._threads}"
+            threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
         while True:
@@ -92,13 +114,16 @@ class Workers(Executor):
             job = self._jobs.get()
             with self._lock:
                 self._idle -= 1
-                if job is None:
+                if job is not None:
+                    self._running.add(job)
+            if job is not None:
+                job.run()
+            with self._lock:
+                if job is not None:
+                    self._running.discard(job)
+                if job is None or self._threads > self._count:
                     self._threads -= 1
                     return
-                self._running.add(job)
-            job.run()
-            with self._lock:
-                self._running.discard(job)
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Let the threads end when the queue is empty. It waits for none of them."""
@@ -106,13 +131,20 @@ class Workers(Executor):
             for _ in range(self._threads):
                 self._jobs.put(None)
 
-    def hanging(self, patience: float = PATIENCE) -> int:
-        """How many threads have waited longer than that for one thing."""
-        before = time.monotonic() - patience
-        with self._lock:
-            return sum(job.since is not None and job.since < before for job in self._running)
+    def hanging(self, patience: float | None = None) -> int:
+        """How many threads have waited longer than that for one thing; None: than `PATIENCE`."""
+        return len(self._hanging(patience))
 
-    def are_lost(self, patience: float = PATIENCE) -> bool:
+    def hang_on(self, thing: object) -> bool:
+        """Whether a method of a thing, or a call with it as an argument, has waited longer than `PATIENCE`."""
+        return any(job.is_about(thing) for job in self._hanging(None))
+
+    def _hanging(self, patience: float | None) -> list[_Job]:
+        before = time.monotonic() - (PATIENCE if patience is None else patience)
+        with self._lock:
+            return [job for job in self._running if job.since is not None and job.since < before]
+
+    def are_lost(self, patience: float | None = None) -> bool:
         """Whether all of them have."""
         return self.hanging(patience) >= self._count
 
@@ -121,17 +153,19 @@ class Workers(Executor):
         return await self.patiently(math.inf, fn, *args, **kwargs)
 
     async def patiently(
-        self, patience: float, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+        self, patience: float | None, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Call something that may hang; what it gives when nobody waits any longer is closed.
 
         A cancellation is raised when the call has ended, or hangs.
 
         Raises:
-            Hangs: it takes longer than `patience` seconds, or no thread is left to do it.
+            Hangs: it takes longer than `patience` seconds (None: `PATIENCE`), or no thread is left to do it.
         """
+        if patience is None:
+            patience = PATIENCE
         if self.are_lost(patience):
-            raise Hangs(self._name)
+            raise Hangs(self)
         job = _Job(partial(fn, *args, **kwargs))
         self._put(job)
         ended = asyncio.ensure_future(asyncio.wrap_future(job))
@@ -148,20 +182,21 @@ class Workers(Executor):
         job.add_done_callback(_close)
         if cancelled is not None:
             raise cancelled
-        raise Hangs(self._name, job)
+        raise Hangs(self, job)
 
     def _is_given_up(self, job: _Job, patience: float) -> bool:
         if job.since is None:
+            with self._lock:
+                self._grow()
             return self.are_lost(patience) and job.cancel()
         return time.monotonic() - job.since >= patience
 
 
 def _left(job: _Job, patience: float) -> float | None:
     """Seconds until it is looked at again; None for never."""
-    if math.isinf(patience):
-        return None
-    since = job.since
-    return patience if since is None else max(0.0, since + patience - time.monotonic())
+    if (since := job.since) is None:
+        return min(patience, PATIENCE)
+    return None if math.isinf(patience) else max(0.0, since + patience - time.monotonic())
 
 
 def _close(job: Future[Any]) -> None:
@@ -171,7 +206,7 @@ def _close(job: Future[Any]) -> None:
             close()
 
 
-BLOBS = Workers(8, "the cache directory")
+BLOBS = Workers(8, "the cache directory", spare=24)
 """For the files of packages."""
 WORK = Workers(1, "what takes long to work out")
 """For what waits for no disk: it would hold up the event loop for more than 10 ms."""

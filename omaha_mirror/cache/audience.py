@@ -8,9 +8,11 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from omaha_mirror import workers
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, NoRoomNow, NotInTime
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.turns import Claim
+from omaha_mirror.workers import Hangs
 
 if TYPE_CHECKING:
     from omaha_mirror.cache.fill import Fill
@@ -108,6 +110,7 @@ class Audience:
             GenerationEnded: it has wrong bytes, or its bytes have passed while it was held up.
             NoRoomNow: they have passed, and will pass as before.
             CacheError: the fill failed.
+            Hangs: the disk does not answer.
         """
         fill = self._fill
         while (edge := self.edge(follower)) <= follower.offset:
@@ -118,6 +121,8 @@ class Audience:
                 raise failure.with_traceback(None)
             if follower.is_cut:
                 raise GenerationEnded("some of the bytes sent so far were wrong")
+            if fill.is_stuck:
+                raise Hangs(workers.BLOBS)
             patience = self._patience_of(follower)
             if patience <= 0:
                 raise NotInTime(self._silence(follower)) from fill.trouble
@@ -127,7 +132,7 @@ class Audience:
             pause = hunger if hunger > 0 else fill.limits.trickle_seconds
             if self._can_wait(follower):
                 pause = min(pause, follower.since + fill.limits.proof_seconds - time.monotonic())
-            await self._woken(follower, min(patience, pause))
+            await self._woken(follower, min(patience, pause, workers.PATIENCE))
         return edge
 
     async def _woken(self, follower: Follower, seconds: float) -> None:

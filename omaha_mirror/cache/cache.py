@@ -19,6 +19,7 @@ from omaha_mirror.cache import events, told
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.contents import Contents, Progress, look
+from omaha_mirror.cache.ending import retrieve
 from omaha_mirror.cache.errors import (
     Condemned,
     Distrusted,
@@ -37,6 +38,7 @@ from omaha_mirror.cache.inventory import Refusal, Removed, Swept
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.line import Line
+from omaha_mirror.cache.opening import Opening
 from omaha_mirror.cache.places import Places
 from omaha_mirror.cache.proven import ProvenBlob
 from omaha_mirror.cache.prover import HoldBacks, Provers
@@ -117,6 +119,7 @@ class Cache:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._shelf.close()
 
     # Looking
 
@@ -193,7 +196,8 @@ class Cache:
         if offset == start > 0 and self._verdicts.tainted(key):
             raise Spoilt("bytes of it turned out wrong lately: begin again without a Range")
         readable, status = self._met(expected, source, offset)
-        self._hook(events.Opened(key, status))
+        if not isinstance(readable, Opening):  # it is looked for again
+            self._hook(events.Opened(key, status))
         return readable, status
 
     def _met(
@@ -207,7 +211,7 @@ class Cache:
         if fill is not None and fill.checks:
             return fill, "hit" if self.holds(key) else "filling"
         match self._shelf.find(expected):
-            case ProvenBlob() as blob:
+            case ProvenBlob() | Opening() as blob:
                 return blob, "hit"
             case _ if fill is not None:
                 return fill, "filling"
@@ -307,7 +311,7 @@ class Cache:
         fill = Fill(expected, source, prover, setting, checks=checks)
         self._fills[key] = fill
         self._tasks[fill] = asyncio.create_task(self._run(fill))
-        self._tasks[fill].add_done_callback(_retrieve)
+        self._tasks[fill].add_done_callback(retrieve)
         return fill
 
     def _must_stay(self, key: str) -> bool:
@@ -342,9 +346,3 @@ class Cache:
             seconds = time.monotonic() - began
             if (event := told.end(fill, ended_with, seconds)) is not None:
                 self._hook(event)
-
-
-def _retrieve(task: asyncio.Task[Proof]) -> None:
-    """A fill's failure is told to its readers and the hook; nobody need await the task."""
-    if not task.cancelled():
-        task.exception()

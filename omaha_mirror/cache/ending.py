@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.errors import (
     CacheError,
     DigestMismatch,
@@ -14,6 +15,7 @@ from omaha_mirror.cache.errors import (
     Untrusted,
 )
 from omaha_mirror.cache.store import Draft
+from omaha_mirror.workers import BLOBS
 
 
 def failure_of(error: BaseException) -> CacheError:
@@ -46,3 +48,17 @@ def leave(draft: Draft, failure: CacheError | None, *, leaked: bool, is_empty: b
             draft.discard()
         else:
             draft.record()
+
+
+def close(draft: Draft) -> None:
+    """Close it; where a thread still waits for the disk with it, behind that one."""
+    if BLOBS.hang_on(draft):
+        BLOBS.submit(draft.close)
+    else:
+        draft.close()
+
+
+def retrieve(task: asyncio.Task[Proof]) -> None:
+    """A fill's failure is told to its readers and the hook; nobody need await the task."""
+    if not task.cancelled():
+        task.exception()

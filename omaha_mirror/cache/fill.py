@@ -16,7 +16,7 @@ from omaha_mirror.cache import events
 from omaha_mirror.cache.audience import Audience
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.crew import Crew
-from omaha_mirror.cache.ending import failure_of, leave
+from omaha_mirror.cache.ending import close, failure_of, leave
 from omaha_mirror.cache.errors import (
     CacheError,
     GenerationEnded,
@@ -37,6 +37,7 @@ from omaha_mirror.cache.setting import Setting
 from omaha_mirror.cache.source import Source, Validator
 from omaha_mirror.cache.spool import Overflowed, SpoolDraft
 from omaha_mirror.cache.store import Draft, Identity, Place
+from omaha_mirror.workers import BLOBS, Hangs
 
 
 class Fill:
@@ -95,12 +96,6 @@ class Fill:
         self._crew = Crew(self, self._changed)
         self._recorder = Recorder(setting.limits)
 
-    def __repr__(self) -> str:
-        return (
-            f"<Fill {self.expected.key[:12]} {self.filled.total}/{self.size} bytes,"
-            f" {len(self._crew)} cursors, {len(self.followers)} readers>"
-        )
-
     # What readers use
 
     @property
@@ -157,9 +152,18 @@ class Fill:
         """Told that bytes cannot be read. Raises CacheError where that ends the fill, and not only a blob that it proved."""
         self.proving.broken(reason)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the disk does not answer: nobody need join."""
+        return BLOBS.hang_on(self.expected) or BLOBS.hang_on(self._draft)
+
+    def hangs(self, error: Hangs, follower: Follower) -> bool:  # noqa: ARG002
+        """See `Readable.hangs`."""
+        return self.proof is not None or self.proving.is_right(follower.start, follower.offset)
+
     def joinable(self, offset: int) -> bool:
         """Whether a reader that begins at `offset` can still have its first bytes."""
-        return not self.ended and not self.passed(offset)
+        return not self.ended and not self.passed(offset) and not self.is_stuck
 
     def want(self, offset: int) -> None:
         """Somebody waits for the byte at `offset`."""
@@ -341,4 +345,4 @@ class Fill:
 
     def _let_go(self) -> None:
         if self.ended and not self.followers and self._draft is not None:
-            self._draft.close()
+            close(self._draft)

@@ -39,7 +39,9 @@ class Places:
     async def open(self, fill: Fill) -> Draft:
         """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
         expected, reason = fill.expected, "another fill of the same blob is under way"
-        if expected.key not in self.taken:
+        if self._shelf.is_away(expected.key):
+            reason = "the cache directory does not answer"
+        elif expected.key not in self.taken:
             self.taken[expected.key] = fill
             self.update_books()
             try:
@@ -50,6 +52,7 @@ class Places:
             except (NoRoom, OSError) as error:
                 reason = str(error)
                 del self.taken[expected.key]
+        fill.checks = False
         self._hook(events.NotKept(expected.key, fill.source.name, reason))
         return SpoolDraft(expected, fill.limits.spool)
 

@@ -8,6 +8,7 @@ from typing import BinaryIO
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, Lost
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.store import Place, identity
+from omaha_mirror.workers import Hangs
 
 
 class ProvenBlob:
@@ -16,6 +17,7 @@ class ProvenBlob:
     Args:
         file: opened for reading.
         on_last: called when the last reader has left.
+        on_hang: called when the disk does not answer.
         on_lost: called once when the file is another than before (""), or with why it cannot be read.
     """
 
@@ -24,12 +26,14 @@ class ProvenBlob:
         file: BinaryIO,
         on_last: Callable[[], object] = lambda: None,
         on_lost: Callable[[str], object] | None = None,
+        on_hang: Callable[[Hangs], object] | None = None,
     ) -> None:
         self.file = file
         self.identity = identity(file)
         self.size = self.identity.size
         self._on_last = on_last
         self._on_lost = on_lost
+        self._on_hang = on_hang
         self._followers: set[Follower] = set()
         self._wrong = ""
         self._is_lost = False
@@ -38,6 +42,11 @@ class ProvenBlob:
     def is_unchanged(self) -> bool:
         """Whether the file is still as it was when it was opened."""
         return identity(self.file) == self.identity
+
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody reads it."""
+        return bool(self._followers)
 
     def attach(self, follower: Follower) -> None:
         """Count a reader in."""
@@ -82,6 +91,14 @@ class ProvenBlob:
             self._is_lost = True
             if self._on_lost is not None:
                 self._on_lost(reason)
+
+    def hangs(self, error: Hangs, follower: Follower) -> bool:  # noqa: ARG002
+        """Told that the disk does not answer: others are read meanwhile. Raises Hangs where there are none."""
+        if self._on_hang is None:
+            raise error
+        self._on_hang(error)
+        self.lose("")
+        return True
 
     def broken(self, reason: str) -> None:
         """Told that its bytes cannot be read. Raises CacheError where there are no others."""

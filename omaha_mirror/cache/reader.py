@@ -6,16 +6,16 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
 from omaha_mirror.cache.errors import GenerationEnded, Lost, Stopping, is_unreadable
 from omaha_mirror.cache.events import Status
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.follower import Follower
+from omaha_mirror.cache.loading import loaded
 from omaha_mirror.cache.prover import Read
-from omaha_mirror.cache.residency import load, resident
 from omaha_mirror.cache.store import Place
+from omaha_mirror.workers import Hangs
 
 WINDOW = 8 * 1024 * 1024
 
@@ -45,7 +45,10 @@ class Readable(Protocol):
         """Told that a reader has sent bytes on."""
 
     async def wait(self, follower: Follower) -> int:
-        """Where the bytes that the follower may have now end. Raises CacheError."""
+        """Where the bytes that the follower may have now end. Raises CacheError, Hangs."""
+
+    def hangs(self, error: Hangs, follower: Follower) -> bool:
+        """Told that the disk does not answer; whether all that the follower got is right, so that it may go on."""
 
     def broken(self, reason: str) -> None:
         """Told that bytes that may leave cannot be read. Raises CacheError where nothing can be done about it."""
@@ -58,10 +61,11 @@ class Window:
     file: BinaryIO
     offset: int
     count: int
+    on_disk: bool = True
 
     def first(self, count: int) -> Window:
         """At most so many of them."""
-        return Window(self.file, self.offset, min(count, self.count))
+        return replace(self, count=min(count, self.count))
 
 
 class Reader:
@@ -134,7 +138,7 @@ class Reader:
             edge = await self._edge()
             place = self._blob.place(self.offset)
             count = min(min(edge, self.stop) - self.offset, place.count, WINDOW)
-            window = Window(place.file, place.offset, count)
+            window = Window(place.file, place.offset, count, place.on_disk)
             self.reach = max(self.reach, self.offset + count)
             if not await self._loaded(window):
                 continue
@@ -144,10 +148,11 @@ class Reader:
         return None
 
     async def _loaded(self, window: Window) -> bool:
-        fd = window.file.fileno()
         try:
-            if not resident(fd, window.offset, window.count):
-                await in_worker(load, fd, window.offset, window.count)
+            await loaded(window.file, window.offset, window.count, on_disk=window.on_disk)
+        except Hangs as error:
+            self._leave_alone(error)
+            return False
         except OSError as error:
             if not is_unreadable(error):
                 raise
@@ -167,10 +172,21 @@ class Reader:
             except Lost:
                 if not self.is_cut:
                     self._again()
+            except Hangs as error:
+                self._leave_alone(error)
             except (GenerationEnded, Stopping):
                 if self.offset > self.start:
                     raise
                 self._again()
+
+    def _leave_alone(self, error: Hangs) -> None:
+        """A disk does not answer: go on with what comes from elsewhere. Raises Hangs where that cannot be."""
+        if not self._blob.hangs(error, self) and self.offset > self.start:
+            raise error
+        left = self._blob
+        self._again()
+        if self._blob is left:
+            raise error
 
     def _again(self) -> None:
         """Nothing was sent yet, or nothing wrong: go on, with the next generation where this one has ended."""

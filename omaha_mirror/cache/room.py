@@ -13,6 +13,7 @@ from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.inventory import Leftover, Removed, Swept
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.store import Draft, Store
+from omaha_mirror.workers import BLOBS, SLOW
 
 STALE = 7 * 86400.0
 """Seconds after which a growing blob that nobody fills, and bytes that were put aside, have lain long enough."""
@@ -47,10 +48,10 @@ class Room:
     async def draft(self, expected: Expected) -> Draft:
         """Book room for a blob, and open its place. Raises NoRoom, OSError."""
         async with self._busy:
-            written = await in_worker(self._store.begun, expected.key)
+            written = await BLOBS.patiently(None, self._store.begun, expected.key)
             await self._book(expected.key, expected.size, written)
             try:
-                return await in_worker(self._store.draft, expected)
+                return await BLOBS.patiently(SLOW, self._store.draft, expected)
             except BaseException:
                 self._ledger.release(expected.key)
                 raise
@@ -61,7 +62,7 @@ class Room:
             await self._book(key, size, 0)
 
     async def _book(self, key: str, size: int, written: int) -> None:
-        free, files = await in_worker(self._left)
+        free, files = await BLOBS.patiently(None, self._left)
         victims = self._ledger.victims(
             size, free=free, keep=self._must_stay, written=written, files=files
         )
@@ -79,13 +80,13 @@ class Room:
     async def recheck(self, expected: Expected) -> Draft:
         """Open a blob that was proven once; its room stays booked. Raises Damaged, OSError."""
         async with self._busy:
-            return await in_worker(self._store.recheck, expected)
+            return await BLOBS.patiently(SLOW, self._store.recheck, expected)
 
     async def make(self) -> bool:
         """The disk is fuller than it was: free what is booked and not written; whether anything was freed."""
         async with self._busy:
             try:
-                free, files = await in_worker(self._left)
+                free, files = await BLOBS.patiently(None, self._left)
                 victims = self._ledger.victims(0, free=free, keep=self._must_stay, files=files)
                 await self._evict(victims)
             except (NoRoom, OSError):
@@ -140,7 +141,7 @@ class Room:
     async def condemn(self, key: str, *, leaked: bool) -> None:
         """Put a blob aside that is out of the books. Raises OSError."""
         async with self._busy:
-            await in_worker(self._store.condemn, key, leaked=leaked)
+            await BLOBS.patiently(None, self._store.condemn, key, leaked=leaked)
 
     def _discard(self, leftovers: list[Leftover]) -> None:
         for leftover in leftovers:
@@ -155,4 +156,4 @@ class Room:
             self._hook(events.Evicted(key, self._ledger.entries[key].size))
             self._ledger.remove(key)
         for key in keys:
-            await in_worker(self._store.remove, key)
+            await BLOBS.patiently(SLOW, self._store.remove, key)

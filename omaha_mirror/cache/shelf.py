@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.clock import Clock
 from omaha_mirror.cache.errors import Damaged
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.ledger import Ledger
+from omaha_mirror.cache.opening import Opening
 from omaha_mirror.cache.proven import ProvenBlob
 from omaha_mirror.cache.prover import Provers
 from omaha_mirror.cache.store import Identity, Store
+from omaha_mirror.workers import BLOBS, Hangs
+
+REST = 1.0
+"""Seconds for which a blob that cannot be opened is fetched instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +65,10 @@ class Shelf:
         self._broken: set[str] = set()
         self._unsized: set[str] = set()
         self._open: dict[str, ProvenBlob] = {}
+        self._opening: dict[str, Opening] = {}
+        self._away: dict[str, Callable[[], bool]] = {}
+        self._used: dict[str, float] = {}
+        self._noting = False
 
     async def load(self) -> None:
         """Rebuild the index from the files. Raises OSError."""
@@ -91,7 +103,24 @@ class Shelf:
         if key in self._ledger.entries:
             now = self._clock.time()
             self._ledger.touch(key, now)
-            self._store.touch(key, now)
+            self._used[key] = now
+            if not self._noting:
+                self._noting = True
+                BLOBS.submit(self._note)
+
+    async def close(self) -> None:
+        """Write down the last uses, if the disk answers."""
+        with suppress(Hangs):
+            await BLOBS.patiently(None, self._note)
+
+    def _note(self) -> None:
+        """Write down when blobs were used; one thread does. What it misses is noted with the next use."""
+        try:
+            with suppress(KeyError):  # all of them are written down
+                while True:
+                    self._store.touch(*self._used.popitem())
+        finally:
+            self._noting = False
 
     def holds(self, key: str) -> bool:
         """Whether the blob is here, and may be served."""
@@ -102,51 +131,71 @@ class Shelf:
         """Whether this process found it right."""
         return key in self._right
 
-    def find(self, expected: Expected) -> ProvenBlob | Unsure | None:
-        """The blob, open. One that somebody removed by hand is forgotten; one that cannot be read is fetched."""
+    def is_away(self, key: str) -> bool:
+        """Whether the disk does not answer who reads the blob, or does not let it be opened."""
+        lasts = self._away.get(key)
+        if lasts is not None and not lasts():
+            del self._away[key]
+        return key in self._away
+
+    def find(self, expected: Expected) -> ProvenBlob | Opening | Unsure | None:
+        """The blob, open or being opened. One that cannot be read now is fetched."""
         key = expected.key
-        if not self.lists(key) or key in self._broken:
+        if not self.lists(key) or key in self._broken or self.is_away(key):
             return None
-        if not self.holds(key):
-            return Unsure(self._ledger.entries[key].size)
+        told = expected.size if key in self._unsized else self._ledger.entries[key].size
+        if not self.holds(key) or key not in self._right:
+            return Unsure(told)
         blob = self._open.get(key)
         if blob is not None and not blob.is_unchanged:
             blob.lose("")
             blob = None
-        return blob if blob is not None else self._opened(expected)
+        return blob if blob is not None else self._opening_of(key)
 
-    def _opened(self, expected: Expected) -> ProvenBlob | Unsure | None:
-        key = expected.key
+    def _opening_of(self, key: str) -> Opening:
+        if key not in self._opening:
+            self._opening[key] = Opening(self._open_it(key), lambda: self._let_go(key))
+        return self._opening[key]
+
+    async def _open_it(self, key: str) -> None:
+        """Open a blob, and note what came of it. One that somebody removed by hand is forgotten."""
         try:
-            file = self._store.open(key)
+            file = await BLOBS.patiently(None, self._store.open, key)
+            if not self._put_open(key, file):
+                self._right.pop(key, None)
         except FileNotFoundError:
             self.take(key)
-            return None
         except Damaged as error:
             self._give_up(key, str(error))
-            return None
+        except Hangs as error:
+            self._leave_alone(key, error)
         except OSError:
-            return None
+            until = time.monotonic() + REST
+            self._away[key] = lambda: time.monotonic() < until
+        finally:
+            del self._opening[key]
+
+    def _put_open(self, key: str, file: BinaryIO) -> bool:
+        """Whether it is the file that was found right."""
         blob = ProvenBlob(
             file,
             on_last=lambda: self._shut(key, blob),
             on_lost=lambda reason: self._lost(key, blob, reason),
+            on_hang=lambda error: self._leave_alone(key, error),
         )
-        if blob.identity == self._right.get(key):
-            self._open[key] = blob
-            return blob
-        blob.close()
-        self._right.pop(key, None)
-        return self._judged(expected, blob.size)
+        if blob.identity != self._right.get(key):
+            blob.close()
+            return False
+        self._open[key] = blob
+        return True
 
-    def _judged(self, expected: Expected, size: int) -> Unsure | None:
-        """What is to be made of a file that this process did not find right. Who asks may be wrong about the size."""
-        key = expected.key
-        told = expected.size if key in self._unsized else self._ledger.entries[key].size
-        if size == told:
-            return Unsure(size)
-        self._give_up(key, f"{size} bytes instead of {told}")
-        return None
+    def _leave_alone(self, key: str, error: Hangs) -> None:
+        self._away[key] = lambda: error.lasts
+
+    def _let_go(self, key: str) -> None:
+        """Nobody waits for it to be open any more."""
+        if (blob := self._open.get(key)) is not None and not blob.is_read:
+            self._shut(key, blob)
 
     def _shut(self, key: str, blob: ProvenBlob) -> None:
         blob.close()
@@ -175,4 +224,8 @@ class Shelf:
         self._right.pop(key, None)
         self._broken.discard(key)
         self._unsized.discard(key)
-        return self._open.pop(key, None)
+        blob = self._open.pop(key, None)
+        if blob is not None and not blob.is_read:  # it was opened just now
+            blob.close()
+            return None
+        return blob

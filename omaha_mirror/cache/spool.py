@@ -64,10 +64,10 @@ class SpoolDraft:
     def place(self, offset: int) -> Place:
         """See `Draft.place`."""
         if self._under is not None and offset in self.filled:
-            file, stop = self._under.place(offset).file, self.filled.run_end(offset)
-        else:
-            file, stop = self._file, self.filled.next_start(offset, self.expected.size)
-        return Place(file, offset, stop - offset)
+            file = self._under.place(offset).file
+            return Place(file, offset, self.filled.run_end(offset) - offset)
+        stop = self.filled.next_start(offset, self.expected.size)
+        return Place(self._file, offset, stop - offset, on_disk=False)
 
     @property
     def identity(self) -> None:

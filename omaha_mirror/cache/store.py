@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple, Protocol
@@ -10,6 +9,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 from omaha_mirror.cache.blob import Expected, Head, Proof
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.inventory import Facts, Leftover, Refusal
+from omaha_mirror.cache.known import known
 from omaha_mirror.cache.source import Validator
 
 
@@ -47,18 +47,22 @@ class Identity(NamedTuple):
 
 
 def identity(file: BinaryIO) -> Identity:
-    """Of an open file; never waits for its bytes. Raises OSError."""
-    found = os.fstat(file.fileno())
-    return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    """Of an open file; waits for no disk. Raises OSError."""
+    return Identity(*known(file.fileno()))
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where bytes lie: `count` of them at `offset` of `file`, to be read with explicit offsets (pread, sendfile)."""
+    """Where bytes lie: `count` of them at `offset` of `file`, to be read with explicit offsets (pread, sendfile).
+
+    Attributes:
+        on_disk: False for a file in memory, which nobody waits for.
+    """
 
     file: BinaryIO
     offset: int
     count: int
+    on_disk: bool = True
 
 
 class Draft(Protocol):

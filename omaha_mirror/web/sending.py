@@ -12,14 +12,14 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import structlog
 from aiohttp import web
 
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import is_unreadable
-from omaha_mirror.cache.finish import in_worker
-from omaha_mirror.cache.residency import load, resident
+from omaha_mirror.cache.loading import loaded
 
 LOG = structlog.get_logger(__name__)
 PIECE = 128 * 1024
@@ -59,7 +59,7 @@ async def send_window(
 
 
 def _rest(window: Window, sent: int) -> Window:
-    return Window(window.file, window.offset + sent, window.count - sent)
+    return replace(window, offset=window.offset + sent, count=window.count - sent)
 
 
 def _send_at_once(transport: asyncio.Transport, window: Window) -> int:
@@ -104,8 +104,7 @@ async def _send_pieces(response: web.StreamResponse, window: Window) -> int:
     while sent < window.count:
         offset, count = window.offset + sent, min(PIECE, window.count - sent)
         try:
-            if not resident(fd, offset, count):
-                await in_worker(load, fd, offset, count)
+            await loaded(window.file, offset, count, on_disk=window.on_disk)
             piece = os.pread(fd, count, offset)
         except OSError as error:
             if not is_unreadable(error):

@@ -1,5 +1,6 @@
 """A proven blob that is one no longer: what lies in its place is put aside, and what is right is fetched."""
 
+import asyncio
 import errno
 import os
 import shutil
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache import reader as reading
+from omaha_mirror.cache import loading as reading
 from omaha_mirror.cache.events import Opened, Rotten
 from omaha_mirror.cache.reader import WINDOW
 from tests.cache.conftest import MakeSite
@@ -164,6 +165,8 @@ async def test_a_use_is_noted_as_access_and_changes_nothing_else(
     site = await make_site()
     assert site.ledger.entries[blob.name].last_used == 0
     await site.read(source)
+    while site.cache._shelf._noting:  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0)
     assert blob.stat().st_mtime_ns == written
     used = blob.stat().st_atime
     assert used > written / 1e9 - 60

@@ -114,6 +114,7 @@ async def test_a_use_is_remembered_across_a_restart(
     began = time.time()
     await site.read(source)
     assert site.ledger.entries[key].last_used >= began
+    await site.cache.close()
     again = await make_site()
     assert again.ledger.entries[key].last_used == pytest.approx(began, abs=60)
 

@@ -133,7 +133,7 @@ async def test_a_reader_that_got_nothing_yet_reads_the_next_generation(
     with site.cache.read(small.expected, small, 0, 100_000) as reader:
         await upkeep(site).verify(key)
         assert await rest(reader) == small.data
-    assert [event.status for event in site.all(Opened)][-2:] == ["hit", "miss"]
+    assert site.all(Opened)[-1].status == "miss"
 
 
 async def test_who_reads_the_new_one_is_not_disturbed_by_the_last_of_the_rotten_one(

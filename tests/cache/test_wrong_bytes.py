@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from omaha_mirror.cache import Reader
-from omaha_mirror.cache import reader as reader_module
+from omaha_mirror.cache import loading as loading_module
 from omaha_mirror.cache.errors import Condemned, GenerationEnded, Spoilt, Stopping
 from omaha_mirror.cache.events import FillEnded, Opened, Outcome
 from omaha_mirror.cache.verdicts import TAINTED_SECONDS
@@ -240,8 +240,8 @@ async def test_a_reader_cut_while_its_bytes_are_loaded_reads_the_next_round(
     good, expected = source.data, source.expected
     source.data = flipped(good, 0)
     last, loading = source.gate(SIZE - 1), Hold()
-    monkeypatch.setattr(reader_module, "resident", lambda *_: False)
-    monkeypatch.setattr(reader_module, "load", lambda *_: loading.pass_through())
+    monkeypatch.setattr(loading_module, "resident", lambda *_: False)
+    monkeypatch.setattr(loading_module, "load", lambda *_: loading.pass_through())
     reading = asyncio.create_task(site.read(source, 0, 1, expected))
     await loading.reached.wait()
     await last.reached.wait()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache import reader, residency
+from omaha_mirror.cache import loading, residency
 from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, real_payload
 from tests.support.upstream import Upstream
 
@@ -34,8 +34,8 @@ async def test_checks_are_answered_while_the_disk_takes_its_time(
 
     async with mirror_in_process(tmp_path, upstream.origin) as mirror:
         path = await proven(mirror, upstream, payload)
-        monkeypatch.setattr(reader, "resident", lambda *_: False)
-        monkeypatch.setattr(reader, "load", slow_disk)
+        monkeypatch.setattr(loading, "resident", lambda *_: False)
+        monkeypatch.setattr(loading, "load", slow_disk)
         getting = asyncio.create_task(mirror.get(path))
         await asked.wait()
         for _ in range(CHECKS):
@@ -56,10 +56,10 @@ async def test_cold_pages_are_read_by_a_worker_once(
 
     async with mirror_in_process(tmp_path, upstream.origin) as mirror:
         path = await proven(mirror, upstream, payload)
-        monkeypatch.setattr(reader, "load", load)
-        monkeypatch.setattr(reader, "resident", lambda *_: bool(loaded))
+        monkeypatch.setattr(loading, "load", load)
+        monkeypatch.setattr(loading, "resident", lambda *_: bool(loaded))
         assert (await mirror.get(path)).body == payload
         assert loaded == [(0, len(payload), False)]
-        monkeypatch.setattr(reader, "resident", residency.resident)
+        monkeypatch.setattr(loading, "resident", residency.resident)
         assert (await mirror.get(path)).body == payload
         assert len(loaded) == 1

@@ -1,0 +1,65 @@
+"""Brings bytes of files into memory. A file whose disk hangs takes few threads, and who waits for it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import BinaryIO
+from weakref import WeakKeyDictionary
+
+from omaha_mirror.cache.residency import load, resident
+from omaha_mirror.workers import BLOBS, Hangs
+
+AT_ONCE = 2
+"""Threads that wait for bytes of one file."""
+
+
+class _Turn:
+    """Who may wait for the disk for a file."""
+
+    def __init__(self) -> None:
+        self.places = asyncio.Semaphore(AT_ONCE)
+        self.hangs: Hangs | None = None
+
+
+_turns: WeakKeyDictionary[BinaryIO, _Turn] = WeakKeyDictionary()
+
+
+async def loaded(file: BinaryIO, offset: int, count: int, *, on_disk: bool) -> None:
+    """Return when [offset, offset + count) of an open file is in memory.
+
+    Args:
+        file: stays open until then.
+        offset: of the first byte.
+        count: bytes.
+        on_disk: False for a file in memory, which needs no patience.
+
+    Raises:
+        Hangs: the disk does not answer.
+        OSError: the disk failed.
+    """
+    if resident(file.fileno(), offset, count):
+        return
+    if not on_disk:
+        await BLOBS.call(load, file.fileno(), offset, count)
+        return
+    turn = _turns.setdefault(file, _Turn())
+    async with turn.places:
+        if turn.hangs is not None and turn.hangs.lasts:
+            raise turn.hangs
+        # Its own descriptor: the file may be closed while a thread still waits for it.
+        fd = os.dup(file.fileno())
+        try:
+            await BLOBS.patiently(None, _load, fd, offset, count)
+        except Hangs as error:
+            if error.work is None or error.work.cancelled():
+                os.close(fd)
+            turn.hangs = error
+            raise
+
+
+def _load(fd: int, offset: int, count: int) -> None:
+    try:
+        load(fd, offset, count)
+    finally:
+        os.close(fd)
