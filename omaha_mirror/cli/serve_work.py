@@ -32,13 +32,14 @@ from omaha_mirror.web.admin import AdminApp, admin_routes
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
+from omaha_mirror.web.turns import fair_loop
 from omaha_mirror.workers import STATE
 
 LOG = structlog.get_logger(__name__)
 STOP = 20.0
 """Less than systemd waits (TimeoutStopSec of the unit)."""
-GARBAGE = 10_000
-"""New objects between two looks for garbage."""
+GARBAGE = 5000, 8, 100
+"""New objects between two looks for garbage, and how many of these come before a longer one: each takes milliseconds."""
 ADMIN_CONNECTIONS = 64
 """At once, to the admin listener: they are out of what connections of machines leave."""
 PUBLIC, ADMIN = "omaha", "admin"
@@ -58,7 +59,8 @@ def run(config_path: Path | None, log_level: str | None) -> None:
         time.sleep(wait)  # a signal ends it
     try:
         sockets = passed_sockets(os.environ, (PUBLIC, ADMIN))
-        asyncio.run(_serve(config, config_path, log_level, sockets))
+        with asyncio.Runner(loop_factory=fair_loop) as runner:
+            runner.run(_serve(config, config_path, log_level, sockets))
         starts.end()
     except OSError as error:
         click.echo(f"omaha-mirror: {_words(error)}", err=True)
@@ -89,7 +91,7 @@ async def _serve(
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
-    gc.set_threshold(GARBAGE, 20, 20)
+    gc.set_threshold(*GARBAGE)
     told = _told_to_stop()
     try:
         async with (

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from omaha_mirror.config import Address
 
-BACKLOG = 1024
-AT_A_TIME = 64
+BACKLOG = 4096
+AT_A_TIME = 8
 """Connections that are taken before the loop does something else."""
 PAUSE = 0.1
 """Seconds until accepting is tried again when something is short."""
@@ -54,7 +54,7 @@ class Acceptor:
     ) -> None:
         self.sock = sock
         self._arrived, self._short = arrived, short
-        self._pausing: asyncio.TimerHandle | None = None
+        self._later: asyncio.Handle | None = None
 
     def start(self) -> None:
         """Begin to accept. Raises OSError."""
@@ -63,9 +63,8 @@ class Acceptor:
 
     def stop(self) -> None:
         """Accept no more; connections wait in the socket from now on, where another process has it too."""
-        if self._pausing is not None:
-            self._pausing.cancel()
-            self._short("")
+        self._wait_no_more()
+        self._short("")
         if self.sock.fileno() >= 0:
             asyncio.get_running_loop().remove_reader(self.sock)
 
@@ -74,11 +73,16 @@ class Acceptor:
         self.stop()
         self.sock.close()
 
+    def _wait_no_more(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+
     def _go_on(self) -> None:
-        self._pausing = None
         asyncio.get_running_loop().add_reader(self.sock, self._accept)
 
     def _accept(self) -> None:
+        self._wait_no_more()
         for _ in range(AT_A_TIME):
             try:
                 connection, peer = self.sock.accept()
@@ -92,10 +96,12 @@ class Acceptor:
                 return
             connection.setblocking(False)
             self._arrived(connection, peer[0] if isinstance(peer, tuple) else "")
+        # At once after what the loop has to do now, and not only when all other sockets were looked after.
+        self._later = asyncio.get_running_loop().call_soon(self._accept)
 
     def _pause(self, error: OSError) -> None:
         """The socket would be ready again and again."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.sock)
-        self._pausing = loop.call_later(PAUSE, self._go_on)
+        self._later = loop.call_later(PAUSE, self._go_on)
         self._short(os.strerror(error.errno or 0))

@@ -34,7 +34,8 @@ SIDECAR = ".sha256"
 TOLERATED = 100
 """Refusals of a kind that a client gets at once within a minute; each one more comes late."""
 LATE = 0.1
-"""Seconds: a flood over some connections must not take the time that other clients are answered in."""
+"""Seconds, for each so many: a flood over many connections must not take the time that others are answered in."""
+LATEST = 2.0
 GUIDE = """\
 This is an omaha-mirror: it keeps Flatcar / Container Linux machines up to date from a local cache.
 
@@ -97,7 +98,7 @@ class PublicApp:
                 why=printable(str(error)),
             )
             if times > TOLERATED:
-                await asyncio.sleep(LATE)
+                await asyncio.sleep(min(times // TOLERATED * LATE, LATEST))
             return plain(error.status, str(error), error.headers)
         except OmahaError as error:
             reply = reply_to(error)

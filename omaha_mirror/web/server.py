@@ -23,6 +23,7 @@ from omaha_mirror.config import Address
 from omaha_mirror.web import pace
 from omaha_mirror.web.accepting import Acceptor, Place, open_sockets
 from omaha_mirror.web.connection import Connection, Room
+from omaha_mirror.web.deadlines import Deadlines
 from omaha_mirror.web.shares import share_of
 from omaha_mirror.web.sparing import MANY, Sparing
 from omaha_mirror.web.tls import Secure
@@ -30,6 +31,8 @@ from omaha_mirror.web.tls import Secure
 FIRST_REQUEST = 10.0
 """Seconds for the handshake of TLS, and again for the first request."""
 KEEP_ALIVE = 30.0
+LINGER = 2.0
+"""Seconds that a client gets to read why its body is not wanted, while it still sends it."""
 USER_TIMEOUT_MS = 120_000
 SECURE_BUFFER = 64 * 1024
 """Bytes that wait, encrypted or not yet, for one client that reads slowly."""
@@ -62,18 +65,17 @@ class _Server(web.Server):
             access_log=None,
             auto_decompress=False,
             keepalive_timeout=KEEP_ALIVE,
+            lingering_time=LINGER,
         )
         self.room = Room()
         self.short = ""
         self._handler, self._limit, self._exempt = handler, limit, exempt
-        self._deadlines: dict[web.RequestHandler, asyncio.TimerHandle] = {}
+        self._unheard = Deadlines[web.RequestHandler](FIRST_REQUEST, _give_up)
         self._arriving: set[asyncio.Task[None]] = set()
-        self._all_heard = asyncio.Event()
-        self._all_heard.set()
         self._log = Sparing()
 
     async def _first_come(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._forget(request.protocol)
+        self._unheard.cancel(request.protocol)
         cast(Connection, request.protocol).begins(request)
         return await self._handler(request)
 
@@ -89,8 +91,8 @@ class _Server(web.Server):
         connection = Connection(self, self.room, exempt=exempt, log=self._log, **self._kwargs)
         self.room.enter(connection, key)
         self.room.idle(connection)
-        self._hear(connection)
-        protocol = connection if context is None else Secure(connection, context, FIRST_REQUEST)
+        self._unheard.start(connection)
+        protocol = connection if context is None else Secure(connection, context)
         loop = asyncio.get_running_loop()
         task = loop.create_task(self._connect(connection, sock, protocol))
         self._arriving.add(task)
@@ -152,34 +154,25 @@ class _Server(web.Server):
         super().connection_made(handler, transport)
         if transport.get_extra_info("sslcontext") is not None:
             transport.set_write_buffer_limits(SECURE_BUFFER)
-            self._hear(handler)
+            self._unheard.start(handler)
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
     ) -> None:
-        self._forget(handler)
+        self._unheard.cancel(handler)
         self.room.leave(cast(Connection, handler))
         super().connection_lost(handler, exc)
-
-    def _hear(self, handler: web.RequestHandler) -> None:
-        """Wait for a handshake, or for the first request."""
-        self._forget(handler)
-        end = cast(Connection, handler).give_up
-        self._deadlines[handler] = asyncio.get_running_loop().call_later(FIRST_REQUEST, end)
-        self._all_heard.clear()
-
-    def _forget(self, handler: web.RequestHandler) -> None:
-        deadline = self._deadlines.pop(handler, None)
-        if deadline is not None:
-            deadline.cancel()
-        if not self._deadlines:
-            self._all_heard.set()
 
     async def hear_out(self) -> None:
         """Wait a moment for the first requests of all connections that were taken."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
-                await self._all_heard.wait()
+                await self._unheard.none.wait()
+        self._unheard.close()
+
+
+def _give_up(handler: web.RequestHandler) -> None:
+    cast(Connection, handler).give_up()
 
 
 class Listener:

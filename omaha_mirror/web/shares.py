@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
@@ -40,7 +41,7 @@ class _Holder(Generic[C]):
         self.key = key
         self.count = 0
         self.held = 0
-        self.idle: dict[C, float] = {}
+        self.idle: OrderedDict[C, float] = OrderedDict()
         self.slow: dict[C, float] = {}
         self.level = 0
 
@@ -104,8 +105,8 @@ class Shares(Generic[C]):
         holder = self._of.get(connection)
         if holder is not None:
             holder.slow.pop(connection, None)
-            holder.idle.pop(connection, None)
             holder.idle[connection] = time.monotonic()
+            holder.idle.move_to_end(connection)
             self._file(holder)
 
     def busy(self, connection: C) -> None:

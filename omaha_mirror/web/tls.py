@@ -22,19 +22,17 @@ class Secure(SSLProtocol):
     Args:
         connection: what speaks inside; told of what is below, too.
         context: for it.
-        handshake: seconds that the handshake may take.
     """
 
     max_size = RECORD
 
-    def __init__(self, connection: Connection, context: ssl.SSLContext, handshake: float) -> None:
+    def __init__(self, connection: Connection, context: ssl.SSLContext) -> None:
         super().__init__(
             asyncio.get_running_loop(),
             connection,
             context,
             None,  # type: ignore[arg-type]  # nobody waits for the handshake
             server_side=True,
-            ssl_handshake_timeout=handshake,  # type: ignore[arg-type]  # it may be a fraction
             ssl_shutdown_timeout=FAREWELL,
         )
         self._connection = connection

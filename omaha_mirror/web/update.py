@@ -58,7 +58,12 @@ class UpdateEndpoint:
             raise
         remote = request.remote or ""
         client = share_of(remote)
-        decisions = await asyncio.gather(*(self._decide(asked, app, client) for app in asked.apps))
+        if len(asked.apps) == 1:  # which is nearly always so, and needs no task of its own
+            decisions = [await self._decide(asked, asked.apps[0], client)]
+        else:
+            decisions = await asyncio.gather(
+                *(self._decide(asked, app, client) for app in asked.apps)
+            )
         told = list(zip(asked.apps, decisions, strict=True))
         answer = web.Response(body=self._serialised(told, base), content_type="text/xml")
         for app, decision in told:

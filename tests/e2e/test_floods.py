@@ -20,7 +20,7 @@ from tests.support.upstream import Upstream
 
 LOG = logging.getLogger(__name__)
 CHECKS = 30
-BATCH = 20
+BATCH = 5
 SPARE = 500
 """File descriptors of this process that are no connections."""
 HOSTILE = "a&#10;{&quot;event&quot;:&quot;b&quot;}&#13;&#x9b;31m&#x2028;&#x202e;&#x85;"
