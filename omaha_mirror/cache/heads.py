@@ -34,8 +34,9 @@ class Heads:
         self._unwritten: set[str] = set()
 
     async def load(self) -> None:
-        """Take over what was written down, oldest first. Raises OSError."""
-        self._heads = await in_worker(self._store.heads)
+        """Take over what was written down, oldest first; where that cannot be read, they are learnt anew."""
+        with contextlib.suppress(OSError):
+            self._heads = await in_worker(self._store.heads)
 
     def get(self, key: str) -> Head | None:
         """The head of a blob, where it is known."""

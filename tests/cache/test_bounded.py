@@ -195,6 +195,20 @@ async def test_a_note_that_is_wrong_or_damaged_costs_the_wait_and_nothing_else(
     assert json.loads(path.read_bytes())["size"] == HEAD
 
 
+async def test_a_folder_of_heads_that_cannot_be_read_stops_no_start(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    site = await known(make_site, source)
+    await site.cache.close()
+    [path] = (site.directory / "heads").iterdir()
+    path.unlink()
+    path.mkdir()
+    site = await make_site(provers=PayloadProvers())
+    assert await site.read(source, 0, HEAD) == PAYLOAD[:HEAD]
+    await site.told(FillEnded)
+    assert path.is_file()
+
+
 async def test_heads_are_kept_of_what_is_taken_in_and_of_what_is_verified(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
