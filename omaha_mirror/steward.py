@@ -50,7 +50,8 @@ class Steward:
 
     async def sync(self, track: str | None = None) -> list[ChannelStatus]:
         """Ask upstream now, about one track or all that are known."""
-        return await self._catalog.sync(track)
+        name = track if track is None else track_upstream(track, self._rule(track))
+        return await self._catalog.sync(name)
 
     async def warm(self, target: str, board: str) -> AsyncGenerator[Warmth]:
         """Fetch a version, or what a track leads to now, and tell how far it is: for each application that has it.

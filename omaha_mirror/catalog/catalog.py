@@ -19,6 +19,7 @@ from omaha_mirror.catalog.imports import Brought, Imports
 from omaha_mirror.catalog.learn import Wanted
 from omaha_mirror.catalog.lookup import Learn, Lookups
 from omaha_mirror.catalog.model import (
+    BOARDS,
     OEM_PACKAGES,
     Known,
     PackageFile,
@@ -119,7 +120,10 @@ class Catalog:
                 steps = (*floors(self._kept(), app_id, board, version), Step(version))
             case Follow():
                 key = ChannelKey(app_id, board, track_upstream(track, rule))
-                steps = self._imports.channel(key, self._follower.channel(key)).offered
+                channel = self._imports.channel(key, self._follower.channel(key))
+                # A bundle names a track as the machines do.
+                here = ChannelKey(app_id, board, track)
+                steps = self._imports.channel(here, channel).offered
             case _:
                 steps = ()
         if steps:
@@ -325,7 +329,7 @@ class Catalog:
     ) -> PackageFile | None:
         """The same; where it is not known, a version that these pins name is looked up for a client at an address."""
         found = self.layout_file(board, version, name)
-        if found is not None or not pins:
+        if found is not None or board not in BOARDS:
             return found
         oem = name.removeprefix("oem-").removesuffix(".gz") if name.startswith("oem-") else ""
         for app_id in app_ids:

@@ -187,7 +187,7 @@ class Lookups:
             for name in names:
                 question.pending.pop(name, None)
             return
-        _say(key, found, names)
+        _say(key, question, found, names)
         known = question.after(found)
         if anew or known != question.known:
             await self._settle(key, known)
@@ -219,18 +219,16 @@ class Lookups:
             self.begin(key)
 
 
-def _say(key: ReleaseKey, found: Known, names: Iterable[str]) -> None:
-    """What an operator should know of an answer."""
+def _say(key: ReleaseKey, question: Question, found: Known, names: Iterable[str]) -> None:
+    """What an operator should know of an answer, once for as long as it stays the same."""
+    words = []
     if found.release is None:
-        LOG.warning("%s %s: %s: %s", key.board, key.version, found.reason, found.detail)
+        words.append(f"{found.reason}: {found.detail}")
     if found.doubt:
-        LOG.warning(
-            "%s %s: what is here stays offered, but cannot be confirmed now: %s",
-            key.board,
-            key.version,
-            found.doubt,
-        )
-    for name in sorted(found.lacking.keys() & names):
-        LOG.warning(
-            "%s %s: %s cannot be had: %s", key.board, key.version, name, found.lacking[name]
-        )
+        words.append(f"what is here stays offered, but cannot be confirmed now: {found.doubt}")
+    lacking = sorted(found.lacking.keys() & names)
+    words += [f"{name} cannot be had: {found.lacking[name]}" for name in lacking]
+    said = "; ".join(words)
+    if said and said != question.said:
+        LOG.warning("%s %s: %s", key.board, key.version, said)
+    question.said = said

@@ -44,6 +44,7 @@ class Question:
         again: when to ask anew although no name is new.
         failures: how many answers in a row were none.
         used: when it was last asked for.
+        said: the trouble that was last said.
         own: those of the names that the operator wants.
     """
 
@@ -55,6 +56,7 @@ class Question:
     again: float = 0.0
     failures: int = 0
     used: float = 0.0
+    said: str = ""
     own: set[str] = field(default_factory=set)
 
     def want(

@@ -83,3 +83,19 @@ async def test_made_up_oems_keep_no_real_one_out_and_cost_a_look_each(
     [kept] = [item for item in load(tmp_path / "state" / "catalog.json").releases if item.current]
     assert len(kept.looked_up) <= MAX_NAMES + 1
     assert kept.release.app_id == FLATCAR_APP_ID
+
+
+async def test_made_up_boards_and_files_are_nothing_to_ask_about(
+    release: Upstream, tmp_path: Path
+) -> None:
+    async with mirror_in_process(tmp_path, release.origin) as mirror:
+        for n in range(20):
+            for path in (f"/b{n}-usr/{VERSION}/{PAYLOAD}", f"/amd64-usr/{n}.0.0/{PAYLOAD}"):
+                assert (await mirror.get(path)).status == 404
+        assert release.log == []
+        await mirror.get(PAYLOAD_PATH)
+        count = len(release.log)
+        for n in range(20):
+            assert (await mirror.get(f"{FOLDER}/flatcar-e{n}.gz")).status == 404
+            assert (await mirror.get(f"{FOLDER}/e{n}.gz.sha256")).status == 404
+        assert len(release.log) == count

@@ -69,3 +69,13 @@ async def test_so_it_is_where_upstream_says_no_update_for_every_name(
         decision = await mirror.service.decide(box.client.check(), box.client.check().apps[0])
         assert decision.reason is Reason.NO_UPDATE_UPSTREAM
         assert "upstream_track" in decision.detail
+
+
+async def test_an_operator_syncs_a_track_by_its_name_here(
+    tmp_path: Path, nebraska: Nebraska
+) -> None:
+    tracks = {"prod": {"mode": "follow", "upstream_track": "stable"}}
+    async with following(tmp_path, nebraska, tracks=tracks) as mirror:
+        await Box(mirror, track="prod").offer()
+        [status] = await mirror.service.steward.sync("prod")
+        assert status.steps[-1].version == STEPS[-1]
