@@ -53,13 +53,14 @@ class Lookups:
         self._turns = Turns(clock)
         self._questions: dict[ReleaseKey, Question] = {}
         self._asking: dict[ReleaseKey, asyncio.Task[None]] = {}
+        self._queue: dict[ReleaseKey, asyncio.Task[None]] = {}
         self._pauses: dict[ReleaseKey, asyncio.Task[None]] = {}
         self._closed = False
 
     async def close(self) -> None:
         """Ask no more."""
         self._closed = True
-        tasks = [*self._asking.values(), *self._pauses.values()]
+        tasks = [*self._asking.values(), *self._queue.values(), *self._pauses.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -141,18 +142,30 @@ class Lookups:
             await asyncio.wait([task], timeout=left)
 
     def begin(self, key: ReleaseKey) -> asyncio.Task[None] | None:
-        """The question under way; a new one if that is due; else None."""
+        """The question under way; a new one if that is due, or what waits for its turn to ask; else None."""
         if self._closed:
             return None
         task = self._asking.get(key)
         if task is not None and not task.done():
             return task
         question = self.question(key)
-        if not question.due(self._clock.boottime()):
-            return None
-        task = self._asking[key] = asyncio.create_task(self._ask(key, question))
-        task.add_done_callback(lambda _: self.begin(key))
-        return task
+        if question.queues and key not in self._queue and self._turns.free():
+            question.turns += 1
+        if question.due(self._clock.boottime()):
+            task = self._asking[key] = asyncio.create_task(self._ask(key, question))
+            task.add_done_callback(lambda _: self.begin(key))
+            return task
+        if question.queues and key not in self._queue:
+            client = question.pending[question.next]
+            waiting = asyncio.create_task(self._wait_for_turn(key, question, client))
+            self._queue[key] = waiting
+            waiting.add_done_callback(lambda _: self._queue.pop(key, None))
+        return self._queue.get(key)
+
+    async def _wait_for_turn(self, key: ReleaseKey, question: Question, client: str) -> None:
+        await self._turns.take(client)
+        question.turns += 1
+        self.begin(key)
 
     @property
     def asking(self) -> list[asyncio.Task[None]]:
@@ -171,7 +184,7 @@ class Lookups:
         anew = self._clock.boottime() >= question.again
         if anew:
             question.again = self._clock.boottime() + question.pause
-        names = await self._names(question, anew=anew)
+        names = self._names(question, anew=anew)
         wanted = replace(
             self._wanted(key),
             extras=tuple(sorted(names)),
@@ -199,18 +212,17 @@ class Lookups:
             pause = self._pauses[key] = asyncio.create_task(self._pause(key, question))
             pause.add_done_callback(lambda _: self._pauses.pop(key, None))
 
-    async def _names(self, question: Question, *, anew: bool) -> frozenset[str]:
+    def _names(self, question: Question, *, anew: bool) -> frozenset[str]:
         """What to look up in a round: names that may be made up take turns."""
-        names = question.names if anew else question.new
-        if names and not anew:
-            return frozenset(names)
+        if not anew and question.new:
+            return frozenset(question.new)
         first = set()
-        if not anew:
-            await self._turns.take(question.pending[question.next])
+        if not anew and question.pending:
+            question.turns -= 1
             first = {question.next}
         more = [name for name in reversed(question.pending) if name not in first]
         together = {name for name in more[: TOGETHER - len(first)] if self._turns.free()}
-        return frozenset({*names, *first, *together})
+        return frozenset({*(question.names if anew else ()), *first, *together})
 
     async def _pause(self, key: ReleaseKey, question: Question) -> None:
         """Ask again after trouble, for as long as somebody may need the answer."""

@@ -43,6 +43,7 @@ class Question:
         absent: names that upstream has not, the one that was wanted longest ago first.
         again: when to ask anew although no name is new.
         failures: how many answers in a row were none.
+        turns: those that were given for the pending names.
         used: when it was last asked for.
         said: the trouble that was last said.
         own: those of the names that the operator wants.
@@ -55,6 +56,7 @@ class Question:
     absent: dict[str, Absent] = field(default_factory=dict)
     again: float = 0.0
     failures: int = 0
+    turns: int = 0
     used: float = 0.0
     said: str = ""
     own: set[str] = field(default_factory=set)
@@ -90,8 +92,14 @@ class Question:
                     del self.pending[surplus(self.pending)]
 
     def due(self, now: float) -> bool:
-        """Whether to ask now: the last answer is old, or a name was not looked up."""
-        return now >= self.again or bool(self._has_release and (self.new or self.pending))
+        """Whether to ask now: the last answer is old, or a name was not looked up, and has its turn."""
+        turn = bool(self.pending) and self.turns > 0
+        return now >= self.again or (self._has_release and (bool(self.new) or turn))
+
+    @property
+    def queues(self) -> bool:
+        """Whether a name needs a turn."""
+        return self._has_release and bool(self.pending) and not self.turns
 
     @property
     def new(self) -> set[str]:

@@ -10,7 +10,7 @@ import pytest
 from omaha_mirror.catalog.question import MAX_NAMES
 from omaha_mirror.catalog.roster import MAX_LEARNT
 from omaha_mirror.catalog.state import load
-from omaha_mirror.catalog.turns import AT_ONCE
+from omaha_mirror.catalog.turns import AT_ONCE, FEW
 from omaha_mirror.omaha import FLATCAR_APP_ID
 from tests.e2e.site import Box, following, three_steps
 from tests.metrics.exposed import series
@@ -83,6 +83,15 @@ async def test_made_up_oems_keep_no_real_one_out_and_cost_a_look_each(
     [kept] = [item for item in load(tmp_path / "state" / "catalog.json").releases if item.current]
     assert len(kept.looked_up) <= MAX_NAMES + 1
     assert kept.release.app_id == FLATCAR_APP_ID
+
+
+async def test_a_known_oem_waits_behind_no_made_up_one(release: Upstream, tmp_path: Path) -> None:
+    release.put(f"{FOLDER}/{AZURE}", b"azure" * 100)
+    async with mirror_in_process(tmp_path, release.origin) as mirror:
+        for i in range(AT_ONCE + FEW):
+            await Box(mirror, number=1000 + i, oem=f"e{i}").check()
+        offer = await Box(mirror, number=2, oem="azure").offer()
+        assert [package.name for package in offer.packages] == [PAYLOAD, AZURE]
 
 
 async def test_made_up_boards_and_files_are_nothing_to_ask_about(
