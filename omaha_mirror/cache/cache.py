@@ -137,7 +137,7 @@ class Cache:
 
     def fills(self) -> list[Progress]:
         """The fills under way and in the queue."""
-        return [told.progress(fill) for fill in self._tasks if fill.mends or not fill.checks]
+        return told.progress(self._tasks, self.line)
 
     # Reading
 

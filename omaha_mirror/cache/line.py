@@ -13,6 +13,8 @@ from enum import IntEnum
 
 from omaha_mirror.cache.turns import Claim, Standing, order, turns
 
+MANY = 50
+"""Fills beyond which not every coming and going of a reader is a reason to look whose turn it is."""
 LOOKS = 5
 """How often in a slice it is looked whose turn it is."""
 BURST_SECONDS = 0.05
@@ -116,15 +118,15 @@ class Line:
         if (entry := self._fills.get(who)) is not None:
             await entry.has_turn.wait()
 
-    def position(self, who: object) -> int | None:
-        """Place of a fill in the queue, from 1; None when it is not waiting."""
+    def positions(self) -> dict[object, int]:
+        """The places in the queue, from 1, of those that wait."""
         entries = list(self._fills)
-        queue = [entries[i] for i in order(self._standings())]
-        return queue.index(who) + 1 if who in queue else None
+        return {entries[i]: place for place, i in enumerate(order(self._standings()), 1)}
 
     def look_again(self) -> None:
-        """Somebody began or ceased to wait for a fill."""
-        self._admit()
+        """Somebody began or ceased to wait for a fill. Where many wait, it can wait for the next look."""
+        if self._turning is None or len(self._fills) <= MANY:
+            self._admit()
 
     def _standings(self) -> list[Standing]:
         now = asyncio.get_running_loop().time()

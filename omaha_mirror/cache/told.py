@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from omaha_mirror.cache import events
 from omaha_mirror.cache.contents import Progress
 from omaha_mirror.cache.errors import GenerationEnded, Lost, Untrusted
 from omaha_mirror.cache.fill import Fill
+from omaha_mirror.cache.line import Line
 
 
-def progress(fill: Fill) -> Progress:
-    """Of a fill under way, or in the queue."""
+def progress(fills: Iterable[Fill], line: Line) -> list[Progress]:
+    """Of the fills under way, and in the queue."""
+    places = line.positions()
+    return [_progress(fill, places.get(fill, 0)) for fill in fills if fill.mends or not fill.checks]
+
+
+def _progress(fill: Fill, queued: int) -> Progress:
     return Progress(
         fill.expected.key,
         fill.source.name,
@@ -17,7 +25,7 @@ def progress(fill: Fill) -> Progress:
         fill.filled.total,
         fill.rate.per_second(),
         len(fill.followers),
-        fill.line.position(fill) or 0,
+        queued,
     )
 
 

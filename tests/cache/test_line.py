@@ -135,13 +135,13 @@ async def fills() -> Fills:
 async def test_who_is_waited_for_is_next_whenever_that_began(fills: Fills) -> None:
     for name in ("a", "b", "c", "d"):
         await fills.add(name)
-    assert [fills.line.position(name) for name in ("a", "b", "c", "d")] == [None, 1, 2, 3]
+    assert [fills.line.positions().get(name) for name in ("a", "b", "c", "d")] == [None, 1, 2, 3]
     fills.priorities["d"] = Priority.WAITED_FOR
-    assert [fills.line.position(name) for name in ("b", "c", "d")] == [2, 3, 1]
+    assert [fills.line.positions().get(name) for name in ("b", "c", "d")] == [2, 3, 1]
     for name in ("a", "d", "b", "c"):
         await fills.end(name)
     assert fills.began == ["a", "d", "b", "c"]
-    assert fills.line.position("a") is None
+    assert fills.line.positions().get("a") is None
 
 
 async def test_who_is_waited_for_need_not_wait_for_fills_that_everybody_left(fills: Fills) -> None:
@@ -153,7 +153,7 @@ async def test_who_is_waited_for_need_not_wait_for_fills_that_everybody_left(fil
     await turn()
     assert fills.began == ["left", "waited for"]
     await fills.add("one more", Priority.WAITED_FOR)
-    assert fills.line.position("one more") == 1
+    assert fills.line.positions().get("one more") == 1
     for name in ("left", "waited for", "one more"):
         await fills.end(name)
 
@@ -162,7 +162,7 @@ async def test_a_cancelled_fill_leaves_its_place_or_the_queue(fills: Fills) -> N
     for name in ("a", "b", "c"):
         await fills.add(name)
     await fills.cancel("b")
-    assert fills.line.position("c") == 1
+    assert fills.line.positions().get("c") == 1
     await fills.cancel("a")
     assert fills.began == ["a", "c"]
     await fills.end("c")
