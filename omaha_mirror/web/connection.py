@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from omaha_mirror.telemetry import printable
 from omaha_mirror.web.errors import plain
@@ -43,7 +44,17 @@ class Connection(web.RequestHandler):
         sample: what was delivered when that was looked at last.
     """
 
-    __slots__ = ("_answering", "_log", "_room", "exempt", "raw", "sample")
+    __slots__ = (
+        "_answered",
+        "_answering",
+        "_body",
+        "_log",
+        "_room",
+        "_stays",
+        "exempt",
+        "raw",
+        "sample",
+    )
 
     def __init__(
         self, manager: web.Server, room: Room, *, exempt: bool, log: Sparing, **more: Any
@@ -53,6 +64,9 @@ class Connection(web.RequestHandler):
         self.raw: asyncio.Transport | None = None
         self.sample: Sample | None = None
         self._answering = False
+        self._stays = True
+        self._answered = 0
+        self._body: StreamReader | None = None
         self._room = room
         self._log = log
 
@@ -81,6 +95,8 @@ class Connection(web.RequestHandler):
         """Bytes of requests came."""
         self._take(len(data))
         super().data_received(data)
+        if self._messages:
+            self._body = self._messages[-1][1]
 
     def _take(self, count: int) -> None:
         self._room.take(self, count)
@@ -91,13 +107,31 @@ class Connection(web.RequestHandler):
 
     def begins(self, request: web.BaseRequest) -> None:
         """The head of a request is here."""
-        self._answering = True
+        self._answering = self._stays = True
         self._room.idle(self)
         request.content.on_eof(self._is_asked)
 
     def _is_asked(self) -> None:
         if self._answering:
             self._room.busy(self)
+
+    def reads(self) -> None:
+        """The client is sent a package: if it ends its side from now on, it has left."""
+        self._stays = False
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio asks for it
+        """The client sends no more: it gets the answer that it waits for, and that is all.
+
+        Nothing tells a client that ended its side from one that left. Who left costs an answer of a few bytes, but
+        would keep a package coming. With TLS the connection cannot stay half open.
+        """
+        waits = self._stays and self._request_count > self._answered
+        if not waits or self._body is None or not self._body.is_eof():
+            return None
+        if self.raw is not self.transport:
+            return None
+        self.close()
+        return True
 
     def serves(self, request: web.BaseRequest) -> None:
         """A proxy named the client of this request: until it is answered, the connection is that one's."""
@@ -119,6 +153,7 @@ class Connection(web.RequestHandler):
             return sent
         finally:
             self._answering = False
+            self._answered += 1
             self.sample = None
             if not self._messages:  # else more was sent ahead, of which the size is not known
                 self._room.free(self)
@@ -150,6 +185,12 @@ class Connection(web.RequestHandler):
         else:
             self.raw.abort()
 
+    def never_spoke(self, error: BaseException | None) -> None:
+        """The connection ended before its TLS was there."""
+        peer = self.raw.get_extra_info("peername") if self.raw is not None else None
+        if isinstance(error, ssl.SSLError):
+            self._log.tell("no TLS", peer[0] if peer else "", 0, why=printable(str(error.reason)))
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -165,6 +206,12 @@ class Connection(web.RequestHandler):
         response = plain(status, why)
         response.force_close()
         return response
+
+
+def is_read(request: web.BaseRequest) -> None:
+    """Tell the connection of a request that a package is the answer."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.reads()
 
 
 def counts_for(request: web.BaseRequest) -> None:

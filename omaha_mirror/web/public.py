@@ -15,7 +15,7 @@ from omaha_mirror.semantics.ranges import ByteRange
 from omaha_mirror.semantics.validators import select
 from omaha_mirror.telemetry import printable, tell
 from omaha_mirror.web.base_url import base_url
-from omaha_mirror.web.connection import counts_for
+from omaha_mirror.web.connection import counts_for, is_read
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
 from omaha_mirror.web.mirror import Mirror
@@ -141,6 +141,7 @@ class PublicApp:
             raise BadRequest(
                 "no such package: ask for an update first, and use the address it names", 404
             )
+        is_read(request)
         return await send_package(request, self._mirror, file, immutable=True)
 
     async def _layout(
@@ -155,6 +156,7 @@ class PublicApp:
             return plain(200, f"{file.sha256.hex}  {file.name}")
         if self._mirror.changed_recently(board, version, name) and _resumes(request, file.size):
             raise BadRequest("this path got other bytes lately: begin again without a Range", 416)
+        is_read(request)
         return await send_package(request, self._mirror, file, immutable=False)
 
     async def _guide(self, request: web.BaseRequest) -> web.StreamResponse:

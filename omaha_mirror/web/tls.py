@@ -49,6 +49,8 @@ class Secure(SSLProtocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The end, which asyncio tells the connection of only if the handshake was ever over."""
+        if self._connection.transport is None:
+            self._connection.never_spoke(exc)
         super().connection_lost(exc)
         self._connection.connection_lost(exc)
 

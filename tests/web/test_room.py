@@ -165,6 +165,17 @@ async def test_a_handshake_that_does_not_end_is_not_waited_for(
         assert listener.connections == 0
 
 
+async def test_what_is_no_tls_costs_one_line(mirror: Mirror) -> None:
+    with capture_logs() as logs:
+        async with listening(mirror, edge()) as (address, listener):
+            for sent in (HEALTH, b"\x16\x03\x01" + bytes(200), HEALTH):
+                async with dial(address) as talk:
+                    await talk.send(sent)
+                    await talk.rest()
+            await until(lambda: listener.connections == 0)
+    assert [(line["event"], line["remote"]) for line in logs] == [("no TLS", "127.0.0.1")]
+
+
 async def test_who_waits_for_the_mirror_is_never_cut(mirror: Mirror, release: Upstream) -> None:
     path = await mirror.payload()
     gate = release.hold(PAYLOAD_PATH, at=0)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -215,6 +216,28 @@ async def test_nothing_is_left_of_a_hundred_clients_that_left(
     gate.open()
     assert (await mirror.get(path)).body == BODY
     assert len(release.requests(PAYLOAD_PATH, "GET")) == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [(CHECK, 200), (HEALTH, 200), (request("GET", "/nothing"), 404)],
+    ids=["check", "health", "nothing"],
+)
+async def test_a_client_that_sends_no_more_gets_its_answer_and_the_end(
+    mirror: Mirror, sent: bytes, status: int
+) -> None:
+    async with dial(mirror.address) as talk:
+        await talk.send(sent)
+        talk.sock.shutdown(socket.SHUT_WR)
+        assert (await talk.answer()).status == status
+        assert await talk.rest() == b""
+
+
+async def test_half_a_body_and_the_end_is_no_request(mirror: Mirror) -> None:
+    async with dial(mirror.address) as talk:
+        await talk.send(CHECK[:-9])
+        talk.sock.shutdown(socket.SHUT_WR)
+        assert await talk.rest() == b""
 
 
 # What is no HTTP
