@@ -78,7 +78,7 @@ class Books:
     def verified(self, verdict: Verdict) -> None:
         """The scrubber read a blob again."""
         narrator.tell_verdict(verdict)
-        self.metrics.verified(verdict)
+        self.metrics.verified(verdict, self._clock.time())
 
     def followed(self, event: FollowEvent) -> None:
         """Something happened while a track is followed."""

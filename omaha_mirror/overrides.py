@@ -134,6 +134,12 @@ class Overrides:
         self._adopt(file)
 
     def _adopt(self, file: Kept) -> None:
-        self._overrides = {override.track: override for override in file.overrides}
+        now = self._clock.stamp()
+        self._overrides = {
+            override.track: override
+            if override.since <= now
+            else override.model_copy(update={"since": now})
+            for override in file.overrides
+        }
         self._unreadable = file.unreadable
         self._released = frozenset(file.released)

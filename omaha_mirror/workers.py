@@ -208,7 +208,7 @@ def _close(job: Future[Any]) -> None:
 
 BLOBS = Workers(8, "the cache directory", spare=24)
 """For the files of packages."""
-WORK = Workers(1, "what takes long to work out")
+WORK = Workers(2, "what takes long to work out")
 """For what waits for no disk: it would hold up the event loop for more than 10 ms."""
 STATE = Workers(3, "the state directory")
 """For all other files of the mirror's own."""

@@ -15,6 +15,7 @@ from omaha_mirror.files import replace_file
 from omaha_mirror.health import State
 from omaha_mirror.override_files import LIMIT, MAX_OVERRIDES
 from omaha_mirror.overrides import Overrides
+from tests.support.clock import SetClock
 from tests.support.mirror import PAYLOAD_PATH, VERSION, Mirror, mirror_in_process, omaha
 from tests.support.upstream import Upstream
 from tests.web.asking import Api, api_of
@@ -31,6 +32,17 @@ async def opened(path: Path) -> Overrides:
     overrides = Overrides(path)
     await overrides.start()
     return overrides
+
+
+async def test_what_a_wrong_clock_dated_is_of_now(path: Path) -> None:
+    ahead = Overrides(path, SetClock(9 * 365 * 86400.0))
+    await ahead.start()
+    await ahead.put("stable", Hold())
+    clock = SetClock(synchronised=True)
+    right = Overrides(path, clock)
+    await right.start()
+    [held] = right.all()
+    assert held.since == pytest.approx(clock.right(), abs=60)
 
 
 async def test_what_was_set_is_there_after_a_restart(path: Path) -> None:

@@ -6,7 +6,6 @@ series.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Literal, get_args
 
@@ -221,10 +220,10 @@ class Metrics:
             case _:
                 pass
 
-    def verified(self, verdict: Verdict) -> None:
-        """The scrubber read a blob again."""
+    def verified(self, verdict: Verdict, now: float) -> None:
+        """The scrubber read a blob again, in seconds since the epoch."""
         self._verified.add(verdict.outcome)
-        self._verified_last = time.time()
+        self._verified_last = now
 
     def upstream_failed(self, kind: UpstreamError) -> None:
         """A question to upstream failed (`omaha`), or its answer cannot be used (`refused`)."""
