@@ -337,3 +337,13 @@ def token(trouble: str) -> Iterator[Finding]:
     """Whether the admin listener has a token; `trouble` says why not."""
     if trouble:
         yield Finding("token", State.DEGRADED, trouble)
+
+
+def reading(directory: Path, hanging: int) -> Iterator[Finding]:
+    """Whether the disk of the packages answers who reads; `hanging` says how many calls it does not."""
+    if hanging:
+        words = (
+            f"{hanging} calls wait for {directory} and are not answered: see the kernel's log (dmesg);"
+            " the packages concerned pass through from upstream"
+        )
+        yield Finding("reading", State.DEGRADED, words)

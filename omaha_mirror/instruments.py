@@ -11,6 +11,7 @@ from omaha_mirror.config import Config
 from omaha_mirror.doubts import Doubts
 from omaha_mirror.metrics import Metrics, Queue, readings
 from omaha_mirror.standard_error import WRITER
+from omaha_mirror.workers import BLOBS
 
 
 def fit(
@@ -39,6 +40,7 @@ def fit(
             lambda: health.signatures(doubts.packages().get(Reason.UNTRUSTED, {})),
             lambda: health.redirects(redirects()),
             lambda: health.log(WRITER.trouble(), sum(WRITER.dropped.values())),
+            lambda: health.reading(config.cache.directory, BLOBS.hanging()),
             also,
         ),
         where={

@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
         "health",
         "metrics",
         "standard_error",
+        "workers",
     },
     "packages": {"cache", "catalog", "clock", "expect", "omaha", "upstream", "upstream_source"},
     "ahead": {"cache", "catalog", "expect", "structlog"},
