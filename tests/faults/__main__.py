@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from tests.faults.lab import Lab, lab
-from tests.faults.table import ROWS, SIZE, STATES, Log, Ran
+from tests.faults.lab import Labs
+from tests.faults.table import ROWS, SIZE, STATES, Ran
 
 PEERS = ("nginx proxy_cache", "nginx slice", "varnish", "squid", "apt-cacher-ng")
 
@@ -32,21 +32,17 @@ async def main() -> None:
     columns = ["fault upstream", *STATES, "next client", "fetched", *PEERS]
     show(columns)
     show("---" for _ in columns)
-    async with AsyncExitStack() as stack:
-        labs: dict[tuple[bool, Log], Lab] = {}
-        for row in ROWS:
-            kind = row.hasty, row.log
-            if kind not in labs:
-                folder = stack.enter_context(tempfile.TemporaryDirectory())
-                limit = "300ms" if row.hasty else "5s"
-                made = lab(Path(folder), stall_timeout=limit, log=row.log)
-                labs[kind] = await stack.enter_async_context(made)
-            ran = {state: await labs[kind].run(row, state) for state in STATES}
-            cells = [cell for some in ran.values() for cell in some]
-            most = max(cell.fetched for cell in cells) / SIZE
-            after = ", ".join(sorted({cell.after for cell in cells}))
-            ours = (*map(told, ran.values()), after, f"{most:.2f}")
-            show((row.name, *ours, *(peer or "-" for peer in row.peers)))
+    with tempfile.TemporaryDirectory() as directory:
+        async with AsyncExitStack() as stack:
+            labs = Labs(lambda: Path(tempfile.mkdtemp(dir=directory)), stack)
+            for row in ROWS:
+                at = await labs.of(row)
+                ran = {state: await at.run(row, state) for state in STATES}
+                cells = [cell for some in ran.values() for cell in some]
+                most = max(cell.fetched for cell in cells) / SIZE
+                after = ", ".join(sorted({cell.after for cell in cells}))
+                ours = (*map(told, ran.values()), after, f"{most:.2f}")
+                show((row.name, *ours, *(peer or "-" for peer in row.peers)))
 
 
 if __name__ == "__main__":

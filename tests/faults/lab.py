@@ -1,11 +1,12 @@
 """Runs the table: one scripted upstream, one real mirror process, a release of its own for each cell."""
 
 import asyncio
+import hashlib
 import signal
 import time
 import zlib
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -35,6 +36,12 @@ from tests.systemd.manager import SocketUnit, listening
 VERSIONS = 500
 HOLD_BACK = 64 * 1024
 HALF = SIZE // 2
+NO_SENDFILE = """
+import errno, os
+def sendfile(*_):
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+os.sendfile = sendfile
+"""
 
 
 @dataclass(slots=True)
@@ -86,13 +93,14 @@ class MuteMirror(SocketUnit):
 class Lab:
     """An upstream and a mirror before it. Made by `lab`."""
 
-    def __init__(self, directory: Path, stall_timeout: str, log: Log) -> None:
+    def __init__(self, directory: Path, stall_timeout: str, log: Log, prelude: str) -> None:
         self.directory = directory
         self.upstream = Upstream()
         self.tainted: list[tuple[str, int, bytes]] = []
         self.releases = 0
         self._stall_timeout = stall_timeout
         self._log = log
+        self._prelude = prelude
         self._full: Cell | None = None
 
     async def start(self) -> None:
@@ -107,6 +115,8 @@ class Lab:
             if self._log == "read"
             else MuteMirror(self.directory, self.upstream.origin, self._log, **changes)
         )
+        if isinstance(self.mirror, MirrorProcess):
+            self.mirror.prelude = self._prelude
         await self.mirror.__aenter__()
 
     def machine(self, path: str, body: bytes) -> Machine:
@@ -155,6 +165,8 @@ class Lab:
         since = time.monotonic()
         for cell in cells:
             self._arm(row, cell, state)
+        if row.damage is not None and state == "full":
+            await self._damage(cells[0], row.damage)
         async with self._refusing(row.refuses):
             for cell in cells:
                 cell.clients += [self._client(cell, i) for i in range(cell.count)]
@@ -188,6 +200,15 @@ class Lab:
             cell.clients.append(asyncio.create_task(leader))
             await cell.gate.reached()
         return cell
+
+    async def _damage(self, cell: Cell, damage: Callable[[Path, bytes], None]) -> None:
+        """Done once: the cells have the same file."""
+        self.publish(cell.path, cell.body)
+        key = hashlib.sha256(cell.body).hexdigest()
+        blob = self.directory / "cache" / "blobs" / key[:2] / key
+        while not blob.exists():
+            await self.mirror.round_trips(1)
+        damage(blob, cell.body)
 
     def _arm(self, row: Row, cell: Cell, state: State) -> None:
         rng = Random(zlib.crc32(f"{row.name} {state} {cell.kind} {cell.count}".encode()))
@@ -273,13 +294,37 @@ async def ranged(machine: Machine, i: int) -> Outcome:
 
 @asynccontextmanager
 async def lab(
-    directory: Path, *, stall_timeout: str = "5s", log: Log = "read"
+    directory: Path, *, stall_timeout: str = "5s", log: Log = "read", prelude: str = ""
 ) -> AsyncIterator[Lab]:
     """A lab, with its upstream and its mirror running."""
-    made = Lab(directory, stall_timeout, log)
+    made = Lab(directory, stall_timeout, log, prelude)
     async with made.upstream:
         await made.start()
         try:
             yield made
         finally:
             await made.mirror.__aexit__()
+
+
+class Labs:
+    """The labs that rows run in, each made when the first of them comes.
+
+    Args:
+        folder: makes an empty one.
+        stack: ends them.
+    """
+
+    def __init__(self, folder: Callable[[], Path], stack: AsyncExitStack) -> None:
+        self.made: dict[tuple[bool, Log, bool], Lab] = {}
+        self._folder = folder
+        self._stack = stack
+
+    async def of(self, row: Row) -> Lab:
+        key = row.hasty, row.log, row.copies
+        if key not in self.made:
+            # Hasty: it makes a silence of a few seconds a long one.
+            limit = "300ms" if row.hasty else "5s"
+            prelude = NO_SENDFILE if row.copies else ""
+            made = lab(self._folder(), stall_timeout=limit, log=row.log, prelude=prelude)
+            self.made[key] = await self._stack.enter_async_context(made)
+        return self.made[key]

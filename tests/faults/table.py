@@ -1,7 +1,9 @@
 """The table of faults: what goes wrong upstream, and what must come of it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Literal
 
@@ -94,6 +96,8 @@ class Row:
         lasts: whether it goes on until it is healed; a blob that it spoils is not tried again for an hour.
         refuses: seconds without a listening upstream.
         replaced: whether upstream has other bytes from now on.
+        damage: done to the file on the mirror's disk, where it is whole.
+        copies: run where the kernel has no sendfile.
         hasty: run with a short stall time-out, so that a short silence is a long one in proportion.
         log: where the mirror's own log goes: read, to a full disk, or to a pipe that nobody reads.
         within: seconds in which all must be done.
@@ -109,6 +113,8 @@ class Row:
     lasts: bool = False
     refuses: float = 0.0
     replaced: bool = False
+    damage: Callable[[Path, bytes], None] | None = None
+    copies: bool = False
     hasty: bool = False
     log: Log = "read"
     within: float | None = None
@@ -355,6 +361,44 @@ ROWS: tuple[Row, ...] = (
 )
 
 
+def _truncated(blob: Path, body: bytes) -> None:
+    os.truncate(blob, SIZE // 3)
+
+
+def _emptied(blob: Path, body: bytes) -> None:
+    os.truncate(blob, 0)
+
+
+def _flipped(blob: Path, body: bytes) -> None:
+    at = SIZE // 2
+    with blob.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([body[at] ^ 1]))
+
+
+def _linked(blob: Path, body: bytes) -> None:
+    elsewhere = blob.with_suffix(".tmp")
+    elsewhere.write_bytes(bytes(len(body)))
+    blob.unlink()
+    blob.symlink_to(elsewhere)
+
+
+def _folder(blob: Path, body: bytes) -> None:
+    blob.unlink()
+    blob.mkdir()
+
+
+DISK_ROWS: tuple[Row, ...] = (
+    Row(name="no sendfile", copies=True),
+    Row(name="blob truncated on disk", damage=_truncated),
+    Row(name="blob emptied on disk", damage=_emptied),
+    Row(name="a bit of the blob flipped on disk", damage=_flipped),
+    Row(name="a link in place of the blob", damage=_linked),
+    Row(name="a folder in place of the blob", damage=_folder),
+)
+ROWS += DISK_ROWS
+
+
 @dataclass(frozen=True, slots=True)
 class Ran:
     """What came of one cell.
@@ -388,7 +432,8 @@ class Ran:
             found.append(f"the next client: {self.after}")
         if set(self.answers) - {"status 416"}:
             found.append(f"a client with wrong bytes was given the rest: {self.answers}")
-        most = 0 if state == "full" else SIZE * (1 + row.destroys) + SLACK
+        is_whole = state == "full" and row.damage is None
+        most = 0 if is_whole else SIZE * (1 + row.destroys) + SLACK
         if self.fetched > most:
             found.append(f"{self.fetched} bytes fetched, at most {most} were needed")
         enough = row.gets if state != "full" and self.kind != "ranged" else None

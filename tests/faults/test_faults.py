@@ -7,14 +7,12 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 
-from tests.faults.lab import Lab, lab, released
-from tests.faults.table import ROWS, SIZE, STATES, Log, Row, State
+from tests.faults.lab import Labs, released
+from tests.faults.table import ROWS, SIZE, STATES, Row, State
 from tests.support.talk import dial, request
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-STALL = {False: "5s", True: "300ms"}
-"""The default, and one that makes a silence of a few seconds a long one."""
 QUICK = {
     ("drop once", "filling"),
     ("drop five times", "cold"),
@@ -26,29 +24,18 @@ QUICK = {
     ("replaced", "full"),
     ("503 with Retry-After, then well", "cold"),
     ("labelled Content-Encoding: gzip", "cold"),
+    ("no sendfile", "full"),
+    ("blob truncated on disk", "full"),
+    ("a bit of the blob flipped on disk", "full"),
 }
 """What every test run covers."""
 
 
-class Labs:
-    """A lab for each kind of row, made when it is first needed: with the default stall time-out, hasty, or without a log."""
-
-    def __init__(self, factory: pytest.TempPathFactory, stack: AsyncExitStack) -> None:
-        self.made: dict[tuple[bool, Log], Lab] = {}
-        self._factory = factory
-        self._stack = stack
-
-    async def of(self, *, hasty: bool = False, log: Log = "read") -> Lab:
-        if (hasty, log) not in self.made:
-            making = lab(self._factory.mktemp("lab"), stall_timeout=STALL[hasty], log=log)
-            self.made[hasty, log] = await self._stack.enter_async_context(making)
-        return self.made[hasty, log]
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def labs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Labs]:
+    """Mirrors with the settings that the rows need."""
     async with AsyncExitStack() as stack:
-        yield Labs(tmp_path_factory, stack)
+        yield Labs(lambda: tmp_path_factory.mktemp("lab"), stack)
 
 
 @pytest.mark.parametrize(
@@ -65,15 +52,15 @@ async def labs(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Labs]:
     ],
 )
 async def test_fault(labs: Labs, row: Row, state: State) -> None:
-    ran = await (await labs.of(hasty=row.hasty, log=row.log)).run(row, state)
+    ran = await (await labs.of(row)).run(row, state)
     broken = {f"{r.count} {r.kind}": r.broken(row, state) for r in ran}
     assert not {cell: found for cell, found in broken.items() if found}
 
 
 async def test_a_slow_first_client_holds_nobody_back(labs: Labs) -> None:
-    patient = await labs.of()
-    cell = await patient.new()
-    machine = patient.machine(cell.path, cell.body)
+    at = await labs.of(Row(name="a slow client"))
+    cell = await at.new()
+    machine = at.machine(cell.path, cell.body)
     async with dial(machine.address, buffer=4096) as slow:
         await slow.send(request("GET", cell.path))
         assert (await slow.head()).status == 200

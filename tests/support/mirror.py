@@ -27,6 +27,7 @@ VERSION = "3815.2.1"
 FOLDER = f"/amd64-usr/{VERSION}"
 PAYLOAD = "flatcar_production_update.gz"
 PAYLOAD_PATH = f"{FOLDER}/{PAYLOAD}"
+RUN = "import runpy; runpy.run_module('omaha_mirror', run_name='__main__', alter_sys=True)"
 
 
 def real_payload(name: str = "update.gz") -> bytes:
@@ -189,17 +190,22 @@ class MirrorProcess(Site):
         directory: for the config, the cache and the state; the next process goes on with them.
         release_url: of the upstream.
         changes: of the config.
+
+    Attributes:
+        prelude: Python that it runs first.
     """
 
     def __init__(self, directory: Path, release_url: str, **changes: Any) -> None:
+        self.prelude = ""
         self.log: list[str] = []
         self._partial = directory / "cache" / "partial"
         self._config = directory / "config.yaml"
         self._config.write_text(yaml.safe_dump(settings(directory, release_url, **changes)))
 
     async def __aenter__(self) -> Self:
+        program = ("-c", f"{self.prelude}\n{RUN}") if self.prelude else ("-m", "omaha_mirror")
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "omaha_mirror", "serve", "--config", str(self._config)),
+            *(sys.executable, *program, "serve", "--config", str(self._config)),
             stderr=asyncio.subprocess.PIPE,
         )
         self._news = asyncio.Event()
