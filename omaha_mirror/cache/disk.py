@@ -151,7 +151,7 @@ class DiskStore:
         return os.fdopen(fd, "rb", buffering=0)
 
     def identity(self, key: str) -> Identity | None:
-        """See `Store.identity`."""
+        """Of the file of a blob; None where it cannot be told."""
         try:
             found = self.path(key).lstat()
         except OSError:

@@ -43,6 +43,7 @@ class DiskDraft:
     def __init__(self, home: Home, expected: Expected) -> None:
         self.expected = expected
         self.capacity: int | None = None
+        self.identity: Identity | None = None
         self._home = home
         self._data = home.partial / f"{expected.key}.data"
         self._journal = home.partial / f"{expected.key}.json"
@@ -80,11 +81,6 @@ class DiskDraft:
     def place(self, offset: int) -> Place:
         """See `Draft.place`."""
         return Place(self.file, offset, self.expected.size - offset)
-
-    @property
-    def identity(self) -> Identity:
-        """See `Draft.identity`."""
-        return identity(self.file)
 
     def begin(self, validator: Validator) -> None:
         """See `Draft.begin`."""
@@ -148,6 +144,7 @@ class DiskDraft:
         unnamed = proof.proven_by == "size-and-validator"
         key = proof.sha256.hex() if unnamed else self.expected.key
         sync(self.file.fileno())
+        self.identity = identity(self.file)  # while nobody else knows the file
         target = self._home.path(key)
         give_name(self._data, target, proof, self.expected.source, self.validator or {})
         self._journal.unlink(missing_ok=True)

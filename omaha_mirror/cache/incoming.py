@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.naming import give_name
+from omaha_mirror.cache.store import Identity, identity
 from omaha_mirror.files import sync
 
 
@@ -25,10 +26,12 @@ class IncomingFile:
         while rest:
             rest = rest[self._file.write(rest) :]
 
-    def finish(self) -> None:
+    def finish(self) -> Identity:
         """See `store.Incoming`."""
         sync(self._file.fileno())
+        found = identity(self._file)
         self._file.close()
+        return found
 
     def commit(self, proof: Proof) -> None:
         """See `store.Incoming`."""

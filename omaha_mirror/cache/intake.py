@@ -14,7 +14,7 @@ from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.prover import Prover, Provers
 from omaha_mirror.cache.room import Room
 from omaha_mirror.cache.shelf import Shelf
-from omaha_mirror.cache.store import Incoming, Store
+from omaha_mirror.cache.store import Identity, Incoming, Store
 from omaha_mirror.cache.verdicts import Verdicts
 
 BOOKED = "incoming"
@@ -55,7 +55,7 @@ class Intake:
         self._verdicts = verdicts
         self._heads = heads
         self._written = 0
-        self._proven: list[tuple[Expected, Incoming, Proof]] = []
+        self._proven: list[tuple[Expected, Incoming, Proof, Identity]] = []
 
     async def __aenter__(self) -> Self:
         if BOOKED in self._ledger.reserved:
@@ -65,7 +65,7 @@ class Intake:
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            for _expected, incoming, _proof in self._proven:
+            for _expected, incoming, _proof, _found in self._proven:
                 await in_worker(incoming.discard)
         finally:
             self._ledger.release(BOOKED)
@@ -89,7 +89,7 @@ class Intake:
                 await in_worker(_write, incoming, hasher, prover, chunk)
                 self._written += len(chunk)
                 self._ledger.wrote(BOOKED, self._written)
-            await in_worker(incoming.finish)
+            found = await in_worker(incoming.finish)
             judged = hasher.judge()
             if isinstance(judged, str):
                 raise DigestMismatch(judged)
@@ -98,7 +98,7 @@ class Intake:
         except BaseException:
             await in_worker(incoming.discard)
             raise
-        self._proven.append((expected, incoming, proof))
+        self._proven.append((expected, incoming, proof, found))
 
     async def settle(self) -> None:
         """Give all of them their names.
@@ -106,9 +106,8 @@ class Intake:
         Raises:
             OSError: the disk failed; those that have their names keep them.
         """
-        for expected, incoming, proof in self._proven:
+        for expected, incoming, proof, found in self._proven:
             await in_worker(incoming.commit, proof)
-            found = await in_worker(self._store.identity, expected.key)
             self._shelf.put(expected.key, expected.size, proof.signed_by, found)
             self._verdicts.right(expected.key)
             self._heads.proven(expected, proof)

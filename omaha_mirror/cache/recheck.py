@@ -34,7 +34,7 @@ class Home(growing.Home, Protocol):
         """See `Store.open`."""
 
     def identity(self, key: str) -> Identity | None:
-        """See `Store.identity`."""
+        """Of the file of a blob; None where it cannot be told."""
 
     def describe(self, key: str) -> Facts:
         """See `Store.describe`."""
@@ -83,7 +83,7 @@ class ProvenDraft:
             raise Damaged(f"{self._found.size} bytes instead of {expected.size}")
 
     @property
-    def identity(self) -> Identity:
+    def identity(self) -> Identity | None:
         """See `Draft.identity`: of the file that was proven, whatever it is by now."""
         return self._found if self._growing is None else self._growing.identity
 

@@ -93,7 +93,7 @@ class Draft(Protocol):
 
     @property
     def identity(self) -> Identity | None:
-        """Of the file that it is in; None where it is in none that is kept. Does not block."""
+        """Of the file that was committed, as it was proven; None where nothing is kept. Does not block."""
 
     def begin(self, validator: Validator) -> None:
         """Write down which generation the bytes will belong to, before the first is written."""
@@ -132,8 +132,8 @@ class Incoming(Protocol):
     def write(self, data: bytes) -> None:
         """Write the next bytes. Raises OSError."""
 
-    def finish(self) -> None:
-        """Nothing more is written: make it survive a power cut. Raises OSError."""
+    def finish(self) -> Identity:
+        """Nothing more is written: make it survive a power cut; gives which file it is. Raises OSError."""
 
     def commit(self, proof: Proof) -> None:
         """Make it a proven blob that survives a crash, in place of one that is there. Raises OSError."""
@@ -171,9 +171,6 @@ class Store(Protocol):
             Damaged: it is no file, or its disk cannot tell.
             OSError: it cannot be opened now.
         """
-
-    def identity(self, key: str) -> Identity | None:
-        """Of the file of a proven blob; None where it cannot be told."""
 
     def draft(self, expected: Expected) -> Draft:
         """Begin a growing blob, or go on with one that was recorded. Raises OSError."""

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from omaha_mirror.cache import Proof
 from omaha_mirror.cache import loading as reading
 from omaha_mirror.cache.events import Opened, Rotten
+from omaha_mirror.cache.growing import DiskDraft
 from omaha_mirror.cache.reader import WINDOW
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
@@ -174,3 +176,24 @@ async def test_a_use_is_noted_as_access_and_changes_nothing_else(
     assert site.all(Opened)[-1].status == "hit"
     site = await make_site()
     assert site.ledger.entries[blob.name].last_used >= used
+
+
+@pytest.mark.parametrize("damage", [truncated, emptied, grown])
+async def test_what_is_damaged_as_it_gets_its_name_is_not_taken_for_right(
+    site: Site, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch, damage: Damage
+) -> None:
+    commit = DiskDraft.commit
+
+    def damaged(draft: DiskDraft, proof: Proof) -> str:
+        key = commit(draft, proof)
+        if not list(site.store.quarantine.iterdir()):
+            damage(site.store.path(key))
+        return key
+
+    monkeypatch.setattr(DiskDraft, "commit", damaged)
+    with site.cache.read(source.expected, source, 0, SIZE) as slow:
+        got = await step(slow)
+        await have(site, source)
+        assert await site.read(source, HALF) == source.data[HALF:]
+        assert got + await rest(slow) == source.data
+    assert len(site.all(Rotten)) == 1
