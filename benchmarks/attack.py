@@ -26,6 +26,8 @@ from tests.support.upstream import Upstream
 
 MACHINES, SECONDS, CONNECTIONS = 1000, 60, 20_000
 SIZE = 1_000_000
+OEM = "azure"
+"""That the machines have: its package comes with the release, and is wanted under the attack of made-up ones."""
 COLD = tuple(f"39{number:02}.0.0" for number in range(5))
 COLD_SIZE = 20_000_000
 LINE = 10_000_000
@@ -58,7 +60,10 @@ async def attacked(
     """Let machines update from a mirror while it is attacked, or a server that does nothing."""
     async with Upstream() as upstream:
         nebraska = Nebraska(upstream)
-        nebraska.publish(TARGET, {PAYLOAD: random.Random(0).randbytes(SIZE)})
+        nebraska.publish(
+            TARGET,
+            {PAYLOAD: random.Random(0).randbytes(SIZE), f"oem-{OEM}.gz": OEM.encode() * 1000},
+        )
         nebraska.group("stable", TARGET)
         for version in COLD:
             upstream.put(
@@ -75,7 +80,7 @@ async def attacked(
                 paths = [f"/amd64-usr/{version}/{PAYLOAD}" for version in (TARGET, *COLD)]
                 attack, told = await asyncio.gather(
                     _said("benchmarks.attacker", *target, seconds, connections, *paths),
-                    _said("benchmarks.machines", ports[0], machines, seconds),
+                    _said("benchmarks.machines", ports[0], machines, seconds, OEM),
                 )
             return Outcome(told["told"], told["check"], attack, _peak(mirror.pid), mirror.log)
 
@@ -136,7 +141,7 @@ async def main(machines: int, seconds: int, connections: int) -> None:
         [
             (
                 name,
-                outcome.told.get("has its package", 0),
+                outcome.told.get("has its packages", 0),
                 *(f"{outcome.check[key] * 1e3:.0f}" for key in ("p50", "p99", "longest")),
                 f"{outcome.memory / 1e6:.0f}",
             )

@@ -146,11 +146,11 @@ class Attack:
             ),
         }
         many = [kind for kind in self.kinds if "asking" not in kind]
-        for number in range(connections - 3 * ASKING - HANDSHAKES):
-            self._open.put_nowait(many[number % len(many)])
         for kind in set(self.kinds) - set(many):
             for _ in range(ASKING):
                 self._open.put_nowait(kind)
+        for number in range(connections - 3 * ASKING - HANDSHAKES):
+            self._open.put_nowait(many[number % len(many)])
 
     def count(self, what: str) -> None:
         """Note it."""

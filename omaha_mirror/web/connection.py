@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp import StreamReader, web
 
@@ -19,7 +19,21 @@ from omaha_mirror.web.sparing import MANY, Sparing
 if TYPE_CHECKING:
     from omaha_mirror.web.pace import Sample
 
-Room = Shares["Connection"]
+
+class Counted(Protocol):
+    """What there can be too many of."""
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is here that is not answered yet."""
+
+    def give_up(self) -> None:
+        """End it now."""
+
+    def __hash__(self) -> int: ...
+
+
+Room = Shares[Counted]
 HELD = 64 * 1024 * 1024
 """Bytes of requests that have not arrived whole, and of answers that are not read, for all clients together."""
 AT_ONCE = struct.pack("ii", 1, 0)

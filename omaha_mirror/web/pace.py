@@ -87,6 +87,6 @@ async def watch(room: Room, after: Callable[[], None]) -> None:
         for number, connection in enumerate(list(room)):
             if number % AT_A_TIME == AT_A_TIME - 1:
                 await asyncio.sleep(0)
-            if connection in room:
+            if isinstance(connection, Connection) and connection in room:
                 look(room, connection, loop.time())
         after()

@@ -22,7 +22,8 @@ from aiohttp import web
 from omaha_mirror.config import Address
 from omaha_mirror.web import pace
 from omaha_mirror.web.accepting import Acceptor, Place, open_sockets
-from omaha_mirror.web.connection import Connection, Room
+from omaha_mirror.web.arrivals import Arrival, Arrivals
+from omaha_mirror.web.connection import Connection, Counted, Room
 from omaha_mirror.web.deadlines import Deadlines
 from omaha_mirror.web.shares import share_of
 from omaha_mirror.web.sparing import MANY, Sparing
@@ -70,31 +71,46 @@ class _Server(web.Server):
         self.room = Room()
         self.short = ""
         self._handler, self._limit, self._exempt = handler, limit, exempt
-        self._unheard = Deadlines[web.RequestHandler](FIRST_REQUEST, _give_up)
+        self._unheard = Deadlines[Counted](FIRST_REQUEST, lambda one: one.give_up())
+        self.arrivals = Arrivals(self._let_in)
         self._arriving: set[asyncio.Task[None]] = set()
         self._log = Sparing()
 
     async def _first_come(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._unheard.cancel(request.protocol)
-        cast(Connection, request.protocol).begins(request)
+        connection = cast(Connection, request.protocol)
+        self._unheard.cancel(connection)
+        connection.begins(request)
         return await self._handler(request)
 
     # Who is let in
 
     def arrived(self, context: ssl.SSLContext | None, sock: socket.socket, address: str) -> None:
         """Take a connection that was accepted, if there is room."""
-        exempt = self._exempt(address)
-        key = None if exempt else share_of(address)
+        key = None if self._exempt(address) else share_of(address)
         if not self._has_room(self.room.count(key)):
             sock.close()
             return
+        arrival = Arrival(sock, context, address, key, self._left)
+        self._enter(arrival, key)
+        self.arrivals.put(arrival)
+
+    def _left(self, one: Counted) -> None:
+        self._unheard.cancel(one)
+        self.room.leave(one)
+
+    def _enter(self, one: Counted, key: str | None) -> None:
+        self.room.enter(one, key)
+        self.room.idle(one)
+        self._unheard.start(one)
+
+    def _let_in(self, arrival: Arrival) -> None:
+        self._left(arrival)
+        exempt, context = arrival.key is None, arrival.context
         connection = Connection(self, self.room, exempt=exempt, log=self._log, **self._kwargs)
-        self.room.enter(connection, key)
-        self.room.idle(connection)
-        self._unheard.start(connection)
+        self._enter(connection, arrival.key)
         protocol = connection if context is None else Secure(connection, context)
         loop = asyncio.get_running_loop()
-        task = loop.create_task(self._connect(connection, sock, protocol))
+        task = loop.create_task(self._connect(connection, arrival.sock, protocol))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
 
@@ -154,25 +170,21 @@ class _Server(web.Server):
         super().connection_made(handler, transport)
         if transport.get_extra_info("sslcontext") is not None:
             transport.set_write_buffer_limits(SECURE_BUFFER)
-            self._unheard.start(handler)
+            self._unheard.start(cast(Connection, handler))
 
     def connection_lost(
         self, handler: web.RequestHandler, exc: BaseException | None = None
     ) -> None:
-        self._unheard.cancel(handler)
-        self.room.leave(cast(Connection, handler))
+        self._left(cast(Connection, handler))
         super().connection_lost(handler, exc)
 
     async def hear_out(self) -> None:
         """Wait a moment for the first requests of all connections that were taken."""
+        self.arrivals.all()
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
                 await self._unheard.none.wait()
         self._unheard.close()
-
-
-def _give_up(handler: web.RequestHandler) -> None:
-    cast(Connection, handler).give_up()
 
 
 class Listener:

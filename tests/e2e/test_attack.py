@@ -28,7 +28,7 @@ def memory_max() -> int:
 async def test_every_machine_is_served_while_the_mirror_is_attacked(tmp_path: Path) -> None:
     found = await attacked(tmp_path, MACHINES, SECONDS, CONNECTIONS)
     LOG.info("%s", found)
-    everybody = ("was offered an update", "has its package", "has reported")
+    everybody = ("was offered an update", "has its packages", "has reported")
     assert {what: found.told.get(what) for what in everybody} == dict.fromkeys(everybody, MACHINES)
     assert set(found.told) <= {*everybody, "was not answered"}, found.told
     assert found.memory < memory_max()
