@@ -314,7 +314,7 @@ ROWS: tuple[Row, ...] = (
         name="replaced midway, and a drop",
         faults=lambda scene: [Change(times=1, at=scene.somewhere(), body=scene.other(), drop=True)],
         invisible=False,
-        destroys=3,
+        destroys=5,  # two tries for each wrong operation, and three rounds in which nobody got a byte
         lasts=True,
         peers=("WRONG", "WRONG, kept", "WRONG", "WRONG", "restarts at 0"),
     ),
