@@ -16,6 +16,7 @@ _KEPT = {
     name.lower(): name
     for name in (
         b"Accept-Ranges",
+        b"Age",
         b"Cache-Status",
         b"Content-Encoding",
         b"Content-Range",

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from omaha_mirror.upstream.errors import (
 )
 from omaha_mirror.upstream.fetcher import Body, Fetcher, Validator
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from tests.support.clock import SetClock
 from tests.support.upstream import (
     Change,
     Drip,
@@ -415,6 +417,18 @@ async def test_a_small_file_cut_short_is_dropped(upstream: Upstream, fetcher: Ht
     upstream.fault(PATH, Fin(at=10))
     with pytest.raises(Dropped):
         await fetcher.small(upstream.url(PATH), limit=SIZE, deadline=10)
+
+
+async def test_an_answer_out_of_a_cache_tells_the_time_by_its_age(upstream: Upstream) -> None:
+    clock = SetClock()
+    date = formatdate(clock.right() - 7200, usegmt=True).encode()
+    fetcher = HttpFetcher(settings(upstream.origin), clock)
+    head = b"HTTP/1.1 200 OK\r\nDate: %s\r\nAge: 7200\r\n\r\n" % date
+    upstream.put(PATH, b"x")
+    upstream.fault(PATH, RawHead(head=head))
+    await fetcher.small(upstream.url(PATH), limit=1, deadline=10.0)
+    assert (clock.sure, clock.apart) == (True, None)
+    await fetcher.close()
 
 
 # Servers that cannot be reached
