@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 from omaha_mirror.cache import events
 from omaha_mirror.cache.audience import Audience
@@ -63,7 +64,7 @@ class Fill:
         self.checks = checks
         self.mends = False
         self.source = source
-        self.expected = expected
+        self.expected = replace(expected)  # its own: a call with it is this fill's
         self.size = expected.size
         self.filled = Intervals()
         self.fetched = 0

@@ -18,6 +18,8 @@ from omaha_mirror.cache.store import Place
 from omaha_mirror.workers import Hangs
 
 WINDOW = 8 * 1024 * 1024
+MOVES = 5
+"""How often one reader leaves bytes alone whose disk hangs."""
 
 Measure = Callable[[Read], Awaitable[int]]
 """Gives the size of a head in bytes, 0 where there is none. Raises OSError."""
@@ -94,6 +96,7 @@ class Reader:
         self.since = self.fed = time.monotonic()
         self.on_cut: Callable[[], None] | None = None
         self._find = find
+        self._moves = 0
         self._measure = measure
         self.is_cut = False
         self._blob, self.status = find(start)
@@ -183,10 +186,10 @@ class Reader:
         """A disk does not answer: go on with what comes from elsewhere. Raises Hangs where that cannot be."""
         if not self._blob.hangs(error, self) and self.offset > self.start:
             raise error
-        left = self._blob
-        self._again()
-        if self._blob is left:
+        self._moves += 1
+        if self._moves > MOVES:
             raise error
+        self._again()
 
     def _again(self) -> None:
         """Nothing was sent yet, or nothing wrong: go on, with the next generation where this one has ended."""

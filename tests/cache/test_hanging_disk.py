@@ -148,3 +148,16 @@ async def test_when_no_thread_is_left_nobody_waits_for_one(
     assert await site.read(new) == new.data
     await site.cache.fetch(new.expected, new)
     assert site.cache.holds(new.expected.key)
+
+
+async def test_a_fill_whose_disk_hangs_is_left_and_its_readers_go_on(
+    site: Site, disk: Disk
+) -> None:
+    source = source_of()
+    disk.hang(site.store.partial)
+    reading = [asyncio.create_task(site.read(source)) for _ in range(3)]
+    assert await asyncio.gather(*reading) == [source.data] * 3
+    assert not site.cache.holds(source.expected.key)
+    disk.answers.set()
+    await site.cache.fetch(source.expected, source)
+    assert await site.read(source) == source.data
