@@ -38,7 +38,7 @@ format: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.omaha_parse
-	set -e; for name in hits herd ranges readers checks; do $(BIN)/python -m benchmarks.$$name; done
+	set -e; for name in hits first_use herd ranges readers checks; do $(BIN)/python -m benchmarks.$$name; done
 
 deb:
 	packaging/build-deb
