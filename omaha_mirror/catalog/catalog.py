@@ -75,6 +75,7 @@ class Catalog:
         self._told: dict[ReleaseKey, Release] = {}
         self._lookups = Lookups(learn, self._wanted, self._settle, self._leads, self._clock)
         self._pinned = Pinned(self._follower, self._told)
+        self._extension_names: dict[tuple[str, str], frozenset[str]] = {}
         self._turns = 0
         self._closed = False
         self._writer = Writer(path, self._state)
@@ -122,8 +123,7 @@ class Catalog:
                 key = ChannelKey(app_id, board, track_upstream(track, rule))
                 channel = self._imports.channel(key, self._follower.channel(key))
                 # A bundle names a track as the machines do.
-                here = ChannelKey(app_id, board, track)
-                steps = self._imports.channel(here, channel).offered
+                steps = self._imports.channel(ChannelKey(app_id, board, track), channel).offered
             case _:
                 steps = ()
         if steps:
@@ -213,6 +213,7 @@ class Catalog:
             key = key_of(release)
             if self._told.get(key) != release:
                 self._told[key] = release
+                self._extension_names.clear()
                 self._lookups.told_anew(key)
             in_use = self._lookups.in_use(release.app_id, release.board)
             self._lookups.question(key).want((), in_use)
@@ -221,6 +222,7 @@ class Catalog:
         spare = sorted((r.learnt, key) for key, r in self._told.items() if key not in leading)
         for _, key in spare[:-MAX_TOLD]:
             del self._told[key]
+            self._extension_names.clear()
 
     async def take_in(self, key: ChannelKey, brought: Sequence[Brought]) -> bool:
         """Remember what a bundle brought, oldest first; whether the track leads there as far as bundles go.
@@ -268,7 +270,7 @@ class Catalog:
         if told is not None:
             question.want(own, {name for name in needed if told.file(name) is not None})
         else:
-            sure = extensions(self._told.values(), app_id, board) | (needed & OEM_PACKAGES)
+            sure = self._extensions(app_id, board) | (needed & OEM_PACKAGES)
             in_use = self._lookups.in_use(app_id, board)
             question.want(own, sure | in_use, needed, client=client, now=now)
         await self._lookups.wait(key, needed, own, wait, client)
@@ -278,6 +280,12 @@ class Catalog:
         if not self._closed:
             self.told(*releases)
             self._writer.save_behind()
+
+    def _extensions(self, app_id: str, board: str) -> frozenset[str]:
+        if (found := self._extension_names.get((app_id, board))) is None:
+            found = extensions(self._told.values(), app_id, board)
+            self._extension_names[app_id, board] = found
+        return found
 
     def _leads(self, key: ReleaseKey) -> bool:
         return key in versions(self._kept())

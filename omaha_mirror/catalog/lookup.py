@@ -53,6 +53,7 @@ class Lookups:
         self._turns = Turns(clock)
         self._questions: dict[ReleaseKey, Question] = {}
         self._asking: dict[ReleaseKey, asyncio.Task[None]] = {}
+        self._in_use: dict[tuple[str, str], frozenset[str]] = {}
         self._queue: dict[ReleaseKey, asyncio.Task[None]] = {}
         self._pauses: dict[ReleaseKey, asyncio.Task[None]] = {}
         self._closed = False
@@ -70,6 +71,7 @@ class Lookups:
         """Take up what was known of a version; upstream is asked anew when somebody asks for it."""
         question = self._questions[key] = Question()
         question.restored(known, looked_up)
+        self._in_use.clear()
 
     def known(self, key: ReleaseKey) -> Known | None:
         """What is known of a version; None before the first answer."""
@@ -83,17 +85,20 @@ class Lookups:
 
     def in_use(self, app_id: str, board: str) -> frozenset[str]:
         """Extra packages that machines here needed of any version, and that there were."""
-        return frozenset(
-            name
-            for key, question in self._questions.items()
-            if key[:2] == (app_id, board) and question.known is not None
-            for name in question.names
-            if (release := question.known.release) is not None and release.file(name) is not None
-        )
+        found = self._in_use.get((app_id, board))
+        if found is None:
+            found = self._in_use[app_id, board] = frozenset(
+                name
+                for key, question in self._questions.items()
+                if key[:2] == (app_id, board)
+                for name in question.had
+            )
+        return found
 
     def forget(self, key: ReleaseKey) -> None:
         """Let a version go."""
         self._questions.pop(key, None)
+        self._in_use.clear()
 
     def told_anew(self, key: ReleaseKey) -> None:
         """Upstream told of another release of a version: what was learnt before is old."""
@@ -206,6 +211,7 @@ class Lookups:
             await self._settle(key, known)
         now = self._clock.boottime()
         question.told(known, found, names, now, anew=anew)
+        self._in_use.clear()
         if self._wanted(key).told is not wanted.told:
             question.again = 0.0
         if question.again < now + FRESH / 2 and key not in self._pauses:

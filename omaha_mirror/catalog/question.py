@@ -107,6 +107,12 @@ class Question:
         return self.names - self.asked
 
     @property
+    def had(self) -> set[str]:
+        """Those of the names that the release has."""
+        release = self.known.release if self.known is not None else None
+        return set() if release is None else self.names & {file.name for file in release.files}
+
+    @property
     def next(self) -> str:
         """Of the names that machines sent: the newest of who sent fewest. Raises ValueError: there is none."""
         clients = list(self.pending.values())
