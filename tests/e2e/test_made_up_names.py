@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from omaha_mirror.catalog.lookup import TOGETHER
 from omaha_mirror.catalog.question import MAX_NAMES
 from omaha_mirror.catalog.roster import MAX_LEARNT
 from omaha_mirror.catalog.state import load
@@ -81,7 +82,7 @@ async def test_made_up_oems_keep_no_real_one_out_and_cost_a_look_each(
         assert len(release.log) - count < 4 * AT_ONCE
         assert len(release.requests(PAYLOAD_PATH, "HEAD")) <= 2
     [kept] = [item for item in load(tmp_path / "state" / "catalog.json").releases if item.current]
-    assert len(kept.looked_up) <= MAX_NAMES + 1
+    assert len(kept.looked_up) <= MAX_NAMES + TOGETHER + 1
     assert kept.release.app_id == FLATCAR_APP_ID
 
 
