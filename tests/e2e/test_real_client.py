@@ -5,8 +5,8 @@ Its payload has a large manifest, as released ones have: small ones fit into one
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -159,16 +159,15 @@ async def test_a_kill_cuts_no_metadata_that_were_begun(release: Upstream, tmp_pa
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("end", [MirrorProcess.kill, MirrorProcess.terminate])
 async def test_who_waits_for_the_proof_fails_with_the_mirror_and_goes_on_with_the_next(
-    release: Upstream, tmp_path: Path, end: Callable[[MirrorProcess], Awaitable[int]]
+    release: Upstream, tmp_path: Path
 ) -> None:
     gate = release.hold(PAYLOAD_PATH, at=SIZE - 1)
     async with MirrorProcess(tmp_path, release.origin) as mirror:
         resuming = asyncio.create_task(machine(mirror.address).resume(METADATA, OFFSET))
         await gate.reached()
         assert not resuming.done()
-        await end(mirror)
+        await mirror.kill()
         with pytest.raises(Failed) as failed:
             await resuming
     assert failed.value.code == 9
@@ -176,6 +175,22 @@ async def test_who_waits_for_the_proof_fails_with_the_mirror_and_goes_on_with_th
         resuming = asyncio.create_task(machine(mirror.address).resume(METADATA, OFFSET))
         gate.open()
         assert await resuming == (BODY[:METADATA], BODY[OFFSET:])
+
+
+@pytest.mark.long
+async def test_a_mirror_that_is_told_to_stop_finishes_the_metadata_or_never_begins(
+    release: Upstream, tmp_path: Path
+) -> None:
+    gate = release.hold(PAYLOAD_PATH, at=SIZE - 1)
+    async with MirrorProcess(tmp_path, release.origin) as mirror:
+        asking = asyncio.create_task(machine(mirror.address).metadata(METADATA))
+        await gate.reached()
+        ending = asyncio.create_task(mirror.terminate())
+        await asyncio.sleep(0)
+        gate.open()
+        with suppress(Failed):
+            assert await asking == BODY[:METADATA]
+        assert await ending == 0
 
 
 async def test_a_forged_payload_is_never_taken_for_the_metadata(
