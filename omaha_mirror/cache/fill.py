@@ -340,6 +340,7 @@ class Fill:
         finally:
             if self.checks and isinstance(self.failure, GenerationEnded):
                 self.failure = Lost(str(self.failure))
+            self.failure = self.failure or self.proving.lost
             self.ended = True
             self.audience.wake()
             self._let_go()

@@ -68,7 +68,7 @@ class Proving:
         self._left = Intervals()
         self._told = False
         self._hopes_until = 0.0
-        self._lost: Lost | None = None
+        self.lost: Lost | None = None
         self._telling = asyncio.Lock()
         self._wrong: Counter[Span] = Counter()
 
@@ -103,7 +103,7 @@ class Proving:
     def broken(self, reason: str) -> None:
         """See `Fill.broken`."""
         fill = self._fill
-        if fill.checks and not fill.ended:
+        if not fill.ended and (fill.checks or fill.proof is not None):
             self.lose(reason)
         elif fill.identity is None or not fill.ended:
             raise CacheError(reason)
@@ -113,9 +113,9 @@ class Proving:
 
     def lose(self, reason: str) -> Lost:
         """The bytes cannot be read any more: none leaves."""
-        self._lost, self.released = Lost(reason), Intervals()
+        self.lost, self.released = Lost(reason), Intervals()
         self.grown.set()
-        return self._lost
+        return self.lost
 
     def end(self, failure: CacheError) -> None:
         """Nothing leaves any more; who got what may be wrong does not go on."""
@@ -167,8 +167,8 @@ class Proving:
         fill = self._fill
         awaited = fill.audience.waited_for() if fill.checks else []
         ruling = await in_worker(self._judge.step, fill.draft, fill.filled, awaited)
-        if self._lost is not None:
-            raise self._lost
+        if self.lost is not None:
+            raise self.lost
         has_begun = bool(self.settled)
         self._rule(ruling)
         leaked = [self._take_back(start, stop) for start, stop in ruling.wrong]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache import Proof
+from omaha_mirror.cache import Proof, Reader
 from omaha_mirror.cache import loading as reading
 from omaha_mirror.cache.events import Opened, Rotten
 from omaha_mirror.cache.growing import DiskDraft
 from omaha_mirror.cache.reader import WINDOW
 from tests.cache.conftest import MakeSite
-from tests.cache.site import Site, rest, step
+from tests.cache.site import Hold, Site, rest, step
 from tests.cache.source import ScriptedSource
 
 SIZE = WINDOW + 100_000
@@ -197,3 +197,39 @@ async def test_what_is_damaged_as_it_gets_its_name_is_not_taken_for_right(
         assert await site.read(source, HALF) == source.data[HALF:]
         assert got + await rest(slow) == source.data
     assert len(site.all(Rotten)) == 1
+
+
+async def test_who_reads_while_a_blob_gets_its_name_goes_on_too(
+    site: Site, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, hold = DiskDraft.commit, Hold()
+
+    def damaged(draft: DiskDraft, proof: Proof) -> str:
+        key = commit(draft, proof)
+        if not list(site.store.quarantine.iterdir()):
+            truncated(site.store.path(key))
+            hold.pass_through()
+        return key
+
+    monkeypatch.setattr(DiskDraft, "commit", damaged)
+    fetching = asyncio.create_task(site.cache.fetch(source.expected, source))
+    await hold.reached.wait()
+    with site.cache.read(source.expected, source, 0, SIZE) as reader:
+        reading = asyncio.create_task(_patiently(reader))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        hold.open()
+        assert await reading == source.data
+    await fetching
+
+
+async def _patiently(reader: Reader) -> bytes:
+    """All of it; where the file ends before, others are asked for."""
+    got = b""
+    while (window := await reader.window()) is not None:
+        data = os.pread(window.file.fileno(), window.count, window.offset)
+        reader.advance(len(data))
+        got += data
+        if len(data) < window.count:
+            reader.broken("short")
+    return got
