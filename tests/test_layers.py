@@ -15,7 +15,7 @@ ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "workers": set(),
     "clock": set(),
-    "omaha": set(),
+    "omaha": {"lxml"},
     "proxies": set(),
     "payload": {"cryptography", "google"},
     "semantics": set(),

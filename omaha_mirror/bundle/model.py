@@ -15,7 +15,15 @@ from omaha_mirror.bundle.errors import BadBundle
 from omaha_mirror.catalog.model import BOARDS, PackageFile, Release
 from omaha_mirror.catalog.read import Unusable, read_told
 from omaha_mirror.catalog.state import dump_release, read_release
-from omaha_mirror.omaha import AppResponse, AppStatus, Digest, OmahaError, Response, Version
+from omaha_mirror.omaha import (
+    AppResponse,
+    AppStatus,
+    Digest,
+    OmahaError,
+    Response,
+    Version,
+    parse_response,
+)
 
 FORMAT = 1
 LIMIT = 16 * 1024 * 1024
@@ -122,7 +130,7 @@ def _dump_entry(entry: Entry) -> dict[str, Any]:
 
 
 def _read_entry(item: Mapping[str, Any]) -> Entry:
-    release = read_release(dict(item))
+    release = read_release(dict(item), parse_response)
     _check_release(release)
     members = tuple(_read_member(release, package) for package in item["packages"])
     names = [member.file.name for member in members]

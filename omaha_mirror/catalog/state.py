@@ -7,7 +7,7 @@ What reads and writes it waits for the disk: call it in a worker.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from omaha_mirror.omaha import (
     UpdateCheck,
     Url,
     Version,
-    parse_response,
+    parse_stored_response,
     serialise_response,
 )
 
@@ -146,7 +146,7 @@ def _read(text: bytes) -> State:
         return State(releases)
     return State(
         releases,
-        tuple(map(read_release, data["told"])),
+        tuple(read_release(item, parse_stored_response) for item in data["told"]),
         tuple(map(_read_channel, data["channels"])),
         tuple(map(_read_channel, data.get("imported", ()))),
     )
@@ -165,7 +165,7 @@ def _dump_kept(kept: Kept) -> dict[str, Any]:
 def _read_kept(item: dict[str, Any]) -> Kept:
     looked_up = frozenset(map(str, item["looked_up"]))
     return Kept(
-        read_release(item),
+        read_release(item, parse_stored_response),
         float(item["last_used"]),
         looked_up,
         current=item["current"] is True,
@@ -187,14 +187,14 @@ def dump_release(release: Release) -> dict[str, Any]:
     }
 
 
-def read_release(item: dict[str, Any]) -> Release:
-    """A release from JSON. Raises ValueError, LookupError, TypeError, AttributeError, OmahaError."""
+def read_release(item: dict[str, Any], parse: Callable[[bytes], Response]) -> Release:
+    """A release from JSON, its answer by `parse`. Raises ValueError, LookupError, TypeError, AttributeError, OmahaError."""
     urls = dict(item["urls"])
     release = Release(
         app_id=item["app_id"],
         board=item["board"],
         version=item["version"],
-        check=_read_check(item, urls),
+        check=_read_check(item, urls, parse),
         urls=urls,
         learnt=float(item["learnt"]),
     )
@@ -203,10 +203,12 @@ def read_release(item: dict[str, Any]) -> Release:
     return release
 
 
-def _read_check(item: dict[str, Any], urls: dict[str, str]) -> UpdateCheck:
+def _read_check(
+    item: dict[str, Any], urls: dict[str, str], parse: Callable[[bytes], Response]
+) -> UpdateCheck:
     """The answer; format 1 has only its manifest, under that name."""
     text = item["answer"] if "answer" in item else item["manifest"]
-    check = parse_response(text.encode()).apps[0].update_check
+    check = parse(text.encode()).apps[0].update_check
     if check is None or len(check.manifests) != 1:
         raise ValueError(f"release {item['id']} has no manifest")
     if "answer" in item:

@@ -92,6 +92,7 @@ from omaha_mirror.omaha.xml import (
     AT_ONCE,
     parse_request,
     parse_response,
+    parse_stored_response,
     serialise_request,
     serialise_response,
 )
@@ -149,6 +150,7 @@ __all__ = [
     "normalise_app_id",
     "parse_request",
     "parse_response",
+    "parse_stored_response",
     "read_answer",
     "serialise_request",
     "serialise_response",

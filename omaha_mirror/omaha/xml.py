@@ -18,6 +18,7 @@ from omaha_mirror.omaha.reading import (
     Limits,
     Node,
     read,
+    read_trusted,
 )
 from omaha_mirror.omaha.shapes import REQUEST, RESPONSE, Child, Shape
 
@@ -50,6 +51,15 @@ def parse_response(body: bytes, limits: Limits = RESPONSE_LIMITS) -> Response:
     response = _message(RESPONSE, read(body, limits, strict=True), "response")
     _check_apps(response, limits)
     return response
+
+
+def parse_stored_response(body: bytes) -> Response:
+    """Read a response that `serialise_response` wrote, from a file of the mirror's own.
+
+    Raises:
+        OmahaError: If the file was damaged.
+    """
+    return _message(RESPONSE, read_trusted(body), "response")
 
 
 def _check_apps(message: Request | Response, limits: Limits) -> None:

@@ -19,7 +19,7 @@ from omaha_mirror.cli.man import EXIT_STATUS
 from omaha_mirror.cli.options import log_level_options
 from omaha_mirror.config.environment import VARIABLES
 
-HEAVY = {"aiohttp", "cryptography", "jinja2", "pydantic", "rich", "sqlalchemy", "structlog"}
+HEAVY = {"aiohttp", "cryptography", "jinja2", "lxml", "pydantic", "rich", "sqlalchemy", "structlog"}
 """Each of these costs more time than the help may take."""
 
 

@@ -30,6 +30,7 @@ from omaha_mirror.omaha import (
     Url,
     localise,
     parse_response,
+    parse_stored_response,
     serialise_response,
 )
 from omaha_mirror.omaha import protocol as messages
@@ -136,6 +137,15 @@ def test_any_answer_survives_writing_and_reading(response: Response) -> None:
     again = parse_response(body)
     assert serialise_response(again) == body
     assert again == response or _blank(response) == _blank(again)
+    assert parse_stored_response(body) == again
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"<response", b"\xff\xfe<", b"<response protocol='3.0'>&x;</response>"]
+)
+def test_a_stored_answer_that_was_damaged_is_refused(damage: bytes) -> None:
+    with pytest.raises(OmahaError):
+        parse_stored_response(damage)
 
 
 def _blank(message: object) -> object:
