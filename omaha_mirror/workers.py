@@ -11,10 +11,10 @@ import errno
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
-from queue import SimpleQueue
 from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -82,11 +82,12 @@ class Workers(Executor):
         self._count = count
         self._most = count + spare
         self.name = name
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: deque[_Job] = deque()
         self._running: set[_Job] = set()
         self._threads = 0
         self._idle = 0
-        self._lock = threading.RLock()
+        self._ended = False
+        self._lock = threading.Condition(threading.RLock())
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """See `Executor.submit`."""
@@ -96,40 +97,46 @@ class Workers(Executor):
 
     def _put(self, job: _Job) -> None:
         with self._lock:
-            self._jobs.put(job)
+            self._jobs.append(job)
+            self._lock.notify()
             self._grow()
 
     def _grow(self) -> None:
         """Have a thread for what is in the queue; one that hangs counts no more, up to a bound."""
         alive = self._threads - len(self._hanging(None))
-        if self._idle < self._jobs.qsize() and alive < self._count and self._threads < self._most:
+        if self._idle < len(self._jobs) and alive < self._count and self._threads < self._most:
             self._threads += 1
             name = f"{self.name} {self._threads}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
-        while True:
+        while (job := self._next()) is not None:
+            job.run()
             with self._lock:
+                self._running.discard(job)
+                if self._threads > self._count:
+                    break
+        with self._lock:
+            self._threads -= 1
+
+    def _next(self) -> _Job | None:
+        """What to do next, which runs from now on; None when there will be nothing any more."""
+        with self._lock:
+            while not self._jobs:
+                if self._ended:
+                    return None
                 self._idle += 1
-            job = self._jobs.get()
-            with self._lock:
+                self._lock.wait()
                 self._idle -= 1
-                if job is not None:
-                    self._running.add(job)
-            if job is not None:
-                job.run()
-            with self._lock:
-                if job is not None:
-                    self._running.discard(job)
-                if job is None or self._threads > self._count:
-                    self._threads -= 1
-                    return
+            job = self._jobs.popleft()
+            self._running.add(job)
+            return job
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Let the threads end when the queue is empty. It waits for none of them."""
         with self._lock:
-            for _ in range(self._threads):
-                self._jobs.put(None)
+            self._ended = True
+            self._lock.notify_all()
 
     def hanging(self, patience: float | None = None) -> int:
         """How many threads have waited longer than that for one thing; None: than `PATIENCE`."""
