@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from enum import IntEnum
@@ -150,9 +151,11 @@ class Line:
         if self._turning is not None:
             self._turning.cancel()
             self._turning = None
-        if all(entry.has_turn.is_set() for entry in self._fills.values()):
-            if not self._fills:
-                self._served.clear()
+        waiting = [entry.since for entry in self._fills.values() if not entry.has_turn.is_set()]
+        # What was before anybody began to wait says nothing of who waits longest.
+        since = min(waiting, default=math.inf)
+        self._served = {client: last for client, last in self._served.items() if last > since}
+        if not waiting:
             return
         loop = asyncio.get_running_loop()
         chosen = turns(self._standings(), self._max_fills, self._slice_seconds)
