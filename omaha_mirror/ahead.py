@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from omaha_mirror.background import tell_failure
 from omaha_mirror.cache import Cache
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import Catalog, PackageFile, Release
@@ -129,6 +130,7 @@ class Ahead:
         task = asyncio.create_task(self._have(new))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(tell_failure)
 
     def _progress(self, file: PackageFile) -> Warmth:
         key = expected(file).key

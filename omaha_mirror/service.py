@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, suppress
 
 from omaha_mirror import health, instruments
 from omaha_mirror.ahead import Ahead
+from omaha_mirror.background import lasting, tell_failure
 from omaha_mirror.books import Books
 from omaha_mirror.bundle import Bundles
 from omaha_mirror.cache import (
@@ -155,8 +156,8 @@ class Service:
     async def start(self) -> None:
         """Open what is on disk, and begin what goes on in the background. Raises what `open` raises."""
         await self.open()
-        self._spawn(self._timekeeper.run())
-        self._spawn(self._scrubber.run())
+        self._spawn(lasting(self._timekeeper.run, "looking at the clock"))
+        self._spawn(lasting(self._scrubber.run, "reading packages again"))
         self._proving = self._spawn(self._prove_again())
         await self._ahead.start()
         await self._outward.open()
@@ -334,6 +335,7 @@ class Service:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(tell_failure)
         return task
 
     # Upstream

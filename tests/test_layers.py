@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "omaha_mirror"
 
 ALLOWED: dict[str, set[str]] = {
+    "background": set(),
     "files": set(),
     "workers": set(),
     "clock": set(),
@@ -20,9 +21,9 @@ ALLOWED: dict[str, set[str]] = {
     "payload": {"cryptography", "google"},
     "semantics": set(),
     "cache": {"files", "workers"},
-    "upstream": {"aiohttp", "clock", "files", "proxies", "yarl", "omaha", "workers"},
-    "fleet": {"alembic", "clock", "files", "omaha", "sqlalchemy", "workers"},
-    "catalog": {"clock", "files", "omaha", "structlog", "upstream", "workers"},
+    "upstream": {"background", "aiohttp", "clock", "files", "proxies", "yarl", "omaha", "workers"},
+    "fleet": {"background", "alembic", "clock", "files", "omaha", "sqlalchemy", "workers"},
+    "catalog": {"background", "clock", "files", "omaha", "structlog", "upstream", "workers"},
     "config": {
         "clock",
         "cryptography",
@@ -54,7 +55,7 @@ ALLOWED: dict[str, set[str]] = {
         "workers",
     },
     "packages": {"cache", "catalog", "clock", "expect", "omaha", "upstream", "upstream_source"},
-    "ahead": {"cache", "catalog", "expect", "structlog"},
+    "ahead": {"background", "cache", "catalog", "expect", "structlog"},
     "bundle": {"ahead", "cache", "catalog", "expect", "files", "omaha", "packages", "workers"},
     "override_files": {"config", "files", "pydantic"},
     "overrides": {"cache", "clock", "config", "health", "override_files", "workers"},
@@ -77,6 +78,7 @@ ALLOWED: dict[str, set[str]] = {
     "register": {"cache", "clock", "fleet", "health", "reports"},
     "books": {"cache", "catalog", "clock", "metrics", "narrator", "register", "reports"},
     "service": {
+        "background",
         "ahead",
         "books",
         "bundle",
@@ -105,6 +107,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "local": {"cache", "catalog", "omaha", "proof"},
     "web": {
+        "background",
         "ahead",
         "aiohttp",
         "bundle",

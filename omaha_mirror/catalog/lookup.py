@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
+from omaha_mirror.background import tell_failure
 from omaha_mirror.catalog.learn import Wanted
 from omaha_mirror.catalog.model import Known
 from omaha_mirror.catalog.question import FRESH, Question
@@ -150,21 +151,21 @@ class Lookups:
         """The question under way; a new one if that is due, or what waits for its turn to ask; else None."""
         if self._closed:
             return None
-        task = self._asking.get(key)
-        if task is not None and not task.done():
-            return task
+        if key in self._asking:
+            return self._asking[key]
         question = self.question(key)
         if question.queues and key not in self._queue and self._turns.free():
             question.turns += 1
         if question.due(self._clock.boottime()):
             task = self._asking[key] = asyncio.create_task(self._ask(key, question))
-            task.add_done_callback(lambda _: self.begin(key))
+            task.add_done_callback(lambda _: self._asked(key))
             return task
         if question.queues and key not in self._queue:
             client = question.pending[question.next]
             waiting = asyncio.create_task(self._wait_for_turn(key, question, client))
             self._queue[key] = waiting
             waiting.add_done_callback(lambda _: self._queue.pop(key, None))
+            waiting.add_done_callback(tell_failure)
         return self._queue.get(key)
 
     async def _wait_for_turn(self, key: ReleaseKey, question: Question, client: str) -> None:
@@ -172,10 +173,15 @@ class Lookups:
         question.turns += 1
         self.begin(key)
 
+    def _asked(self, key: ReleaseKey) -> None:
+        del self._asking[key]
+        if key in self._questions:
+            self.begin(key)
+
     @property
     def asking(self) -> list[asyncio.Task[None]]:
         """The questions under way."""
-        return [task for task in self._asking.values() if not task.done()]
+        return list(self._asking.values())
 
     async def quiet(self) -> None:
         """Wait until nothing is being asked."""
@@ -190,6 +196,18 @@ class Lookups:
         if anew:
             question.again = self._clock.boottime() + question.pause
         names = self._names(question, anew=anew)
+        try:
+            await self._learnt(key, question, names, anew=anew)
+        except Exception:
+            LOG.exception("looking up %s %s failed; it is tried again", key.board, key.version)
+            question.asked |= names
+            for name in names:
+                question.pending.pop(name, None)
+
+    async def _learnt(
+        self, key: ReleaseKey, question: Question, names: frozenset[str], *, anew: bool
+    ) -> None:
+        """Learn what a round is about, and take it in."""
         wanted = replace(
             self._wanted(key),
             extras=tuple(sorted(names)),
@@ -197,14 +215,7 @@ class Lookups:
             own=frozenset(question.own),
             known=None if anew else question.known,
         )
-        try:
-            found = await self._learn(wanted)
-        except Exception:
-            LOG.exception("looking up %s %s failed; it is tried again", key.board, key.version)
-            question.asked |= names
-            for name in names:
-                question.pending.pop(name, None)
-            return
+        found = await self._learn(wanted)
         _say(key, question, found, names)
         known = question.after(found)
         if anew or known != question.known:
@@ -217,6 +228,7 @@ class Lookups:
         if question.again < now + FRESH / 2 and key not in self._pauses:
             pause = self._pauses[key] = asyncio.create_task(self._pause(key, question))
             pause.add_done_callback(lambda _: self._pauses.pop(key, None))
+            pause.add_done_callback(tell_failure)
 
     def _names(self, question: Question, *, anew: bool) -> frozenset[str]:
         """What to look up in a round: names that may be made up take turns."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Container, Iterable, Iterator
 
+from omaha_mirror.background import tell_failure
 from omaha_mirror.catalog.channel import ChannelKey
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.following import channel_of
@@ -56,6 +57,8 @@ class Pinned:
         if key not in self._asked:
             channels = list(self._channels(key, track))
             walks = asyncio.create_task(self._walk(key, channels)) if channels else None
+            if walks is not None:
+                walks.add_done_callback(tell_failure)
             self._asked[key] = walks
         task = self._asked[key]
         if task is not None and not task.done():

@@ -18,8 +18,10 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from omaha_mirror.background import lasting
 from omaha_mirror.catalog.breaker import Breaker, Resting
 from omaha_mirror.catalog.model import Release
+from omaha_mirror.catalog.once import Once
 from omaha_mirror.catalog.read import Policy, Told, Unusable, read_soon
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.slots import OneByOne, Slots
@@ -126,7 +128,7 @@ class Relay:
         self._breaker = Breaker(self._clock.boottime)
         self._slots = Slots()
         self._one_by_one = OneByOne()
-        self._asking: dict[tuple[Request, str], _Shared] = {}
+        self._once = Once[Response]()
         self._told: OrderedDict[str, str] = OrderedDict()
         self._outages = self._refused = 0
         self._refusal = ""
@@ -148,7 +150,9 @@ class Relay:
         loop = asyncio.get_running_loop()
         self._told.update(await loop.run_in_executor(self._disk, _load, self._path))
         self._bound()
-        self._saving = asyncio.create_task(self._save_behind())
+        self._saving = asyncio.create_task(
+            lasting(self._save_behind, "writing down what machines were told")
+        )
 
     async def close(self) -> None:
         """Write down what machines were told."""
@@ -205,13 +209,9 @@ class Relay:
     ) -> Response:
         """The answer to a question, which goes up once for all who ask the same at the same time."""
         alone = replace(request, apps=(app,))
-        key = alone, address
-        shared = self._asking.get(key)
-        if shared is None:
-            asking = self._asked(alone, id(request), wait, address)
-            shared = self._asking[key] = _Shared(asyncio.create_task(asking))
-            shared.task.add_done_callback(lambda _: self._asking.pop(key, None))
-        return await shared.result()
+        return await self._once.ask(
+            (alone, address), lambda: self._asked(alone, id(request), wait, address)
+        )
 
     async def _asked(self, request: Request, whole: int, wait: float, address: str) -> Response:
         """Ask when it is this question's turn, among those of its request, its machine and its address."""
@@ -289,26 +289,6 @@ class Relay:
         except OSError as error:
             LOG.error("what machines were last told will not survive a restart: %s", error)
             self._changed.set()
-
-
-class _Shared:
-    """A question under way, and how many wait for its answer."""
-
-    def __init__(self, task: asyncio.Task[Response]) -> None:
-        self.task = task
-        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        self._waiting = 0
-
-    async def result(self) -> Response:
-        """The answer. Who leaves last takes the question along."""
-        self._waiting += 1
-        try:
-            return await asyncio.shield(self.task)
-        finally:
-            self._waiting -= 1
-            if not self._waiting and not self.task.done():
-                self.task.cancel()
-                await asyncio.wait([self.task])
 
 
 class _Machine:

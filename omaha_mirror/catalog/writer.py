@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from omaha_mirror.background import tell_failure
 from omaha_mirror.catalog.state import State, recover, save
 from omaha_mirror.workers import Workers
 
@@ -48,6 +49,7 @@ class Writer:
         task = asyncio.create_task(self.save())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(tell_failure)
 
     async def close(self) -> None:
         """Write it a last time."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 import structlog
 from rich.filesize import decimal
 
+from omaha_mirror.background import lasting
 from omaha_mirror.config import Address
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier
@@ -36,9 +38,11 @@ async def supervised(
         status: how it goes, in a sentence.
     """
     notifier.ready()
-    tasks = [asyncio.create_task(_tell_status(notifier, status))]
+    telling = partial(_tell_status, notifier, status)
+    tasks = [asyncio.create_task(lasting(telling, "telling the service manager how it goes"))]
     if watchdog is not None:
-        tasks.append(asyncio.create_task(_feed(notifier, watchdog, address)))
+        feeding = partial(_feed, notifier, watchdog, address)
+        tasks.append(asyncio.create_task(lasting(feeding, "giving signs of life", watchdog / 16)))
     try:
         yield
     finally:

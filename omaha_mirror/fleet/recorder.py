@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import DataError, IntegrityError
 
+from omaha_mirror.background import lasting
 from omaha_mirror.clock import Clock
 from omaha_mirror.fleet.backlog import Backlog, Waiting
 from omaha_mirror.fleet.database import Database
@@ -97,7 +98,7 @@ class FleetRecorder:
 
     def start(self) -> None:
         """Begin to write; a database that is not there yet is waited for."""
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(lasting(self._run, "recording", self._retry))
 
     async def flush(self) -> None:
         """Return when all that was put is written."""

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from omaha_mirror.background import lasting, tell_failure
 from omaha_mirror.config import Address
 from omaha_mirror.web import pace
 from omaha_mirror.web.accepting import Acceptor, Place, open_sockets
@@ -113,6 +114,7 @@ class _Server(web.Server):
         task = loop.create_task(self._connect(connection, arrival.sock, protocol))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
+        task.add_done_callback(tell_failure)
 
     def _has_room(self, count: int) -> bool:
         """Whether an address that has so many connections may have one more; it may take the place of another one."""
@@ -234,7 +236,8 @@ class Listener:
         if self._runner.server is None:
             await self._runner.setup()
             room = self._server.room
-            self._watching = asyncio.create_task(pace.watch(room, self._server.looked))
+            watch = partial(pace.watch, room, self._server.looked)
+            self._watching = asyncio.create_task(lasting(watch, "looking for slow clients"))
         taken: list[Address] = []
         for place in places:
             try:
@@ -260,6 +263,7 @@ class Listener:
         await self._server.hear_out()
         if self._watching is not None:
             self._watching.cancel()
+            await asyncio.wait([self._watching])
         await self._runner.cleanup()
 
 

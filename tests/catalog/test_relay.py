@@ -388,6 +388,19 @@ async def test_a_machine_asks_one_thing_at_a_time_and_equal_ones_once(site: Site
         assert site.posts() == 2
 
 
+async def test_who_asks_the_same_as_one_that_is_just_leaving_asks_anew(site: Site) -> None:
+    async with site.relay() as relay:
+        gate = site.upstream.hold(PATH)
+        leaving = asyncio.create_task(check(relay))
+        await site.upstream.until(lambda: site.posts() == 1)
+        leaving.cancel()
+        coming = asyncio.create_task(check(relay))
+        await asyncio.wait([leaving])
+        gate.open()
+        assert (await coming).delivered
+        assert site.posts() == 2
+
+
 async def test_an_address_that_takes_all_places_leaves_some_to_others(site: Site) -> None:
     async with site.relay() as relay:
         gate = site.upstream.hold(PATH)

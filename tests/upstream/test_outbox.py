@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.upstream import outbox as outbox_module
+from omaha_mirror.upstream import segments as segments_module
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import (
     BadAnswer,
@@ -29,7 +29,8 @@ from omaha_mirror.upstream.errors import (
     UpstreamError,
 )
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
-from omaha_mirror.upstream.outbox import SEGMENT, Outbox, OutboxStats, is_refusal
+from omaha_mirror.upstream.outbox import Outbox, OutboxStats, is_refusal
+from omaha_mirror.upstream.segments import SEGMENT
 from tests.support.upstream import Hangup, Redirect, Status, Upstream
 
 PATH = "/v1/update/"
@@ -338,7 +339,7 @@ async def test_segments_go_as_they_are_done(folder: Path, server: Server) -> Non
 async def test_the_disk_holds_little_more_than_the_bound_however_long_an_outage(
     folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox_module, "SEGMENT", 2000)
+    monkeypatch.setattr(segments_module, "SEGMENT", 2000)
     server.trouble = Unreachable("no line", "http://up/")
     async with opened(folder, server.send, size=10_000) as outbox:
         for n in range(50):
@@ -576,7 +577,7 @@ async def main(folder):
     for n in range(1000):
         outbox.put(b"%d" % n)
     async with asyncio.timeout(20):
-        while outbox._journal.newest < 1000:
+        while outbox._segments.newest < 1000:
             await asyncio.sleep(0.01)
     print("written", flush=True)
     await asyncio.Event().wait()
