@@ -150,7 +150,9 @@ async def main(machines: int, seconds: int, connections: int) -> None:
     )
     calm, mirror = found.values()
     print(f"\nratio of the p99: {mirror.check['p99'] / calm.check['p99']:.1f}")
-    print(f"the machines: {mirror.told}\nthe attacker: {mirror.attack}")
+    print(f"the machines: {mirror.told}")
+    for what in sorted(calm.attack | mirror.attack):  # both attacks are to be alike
+        print(f"{what:>40} {calm.attack.get(what, 0):>8} {mirror.attack.get(what, 0):>8}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import signal
 import socket
 import ssl
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -172,6 +173,7 @@ class Attack:
         for task in tasks:
             if not task.cancelled():
                 task.result()
+        self._books["ms of CPU"] = int(time.process_time() * 1e3)
         return dict(sorted(self._books.items()))
 
     async def _keep_opening(self) -> None:

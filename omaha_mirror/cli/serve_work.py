@@ -36,8 +36,8 @@ from omaha_mirror.web.turns import fair_loop
 from omaha_mirror.workers import STATE
 
 LOG = structlog.get_logger(__name__)
-STOP = 20.0
-"""Less than systemd waits (TimeoutStopSec of the unit)."""
+STOP = 27.0
+"""Seconds from the signal on: less than systemd waits (TimeoutStopSec of the unit)."""
 GARBAGE = 5000, 8, 100
 """New objects between two looks for garbage, and how many of these come before a longer one: each takes milliseconds."""
 ADMIN_CONNECTIONS = 64
@@ -92,7 +92,8 @@ async def _serve(
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
     gc.set_threshold(*GARBAGE)
-    told = _told_to_stop()
+    told, loop = _told_to_stop(), asyncio.get_running_loop()
+    ends = loop.time() + STOP  # where it does not even start
     try:
         async with (
             _admin(service, config, sockets[ADMIN]),
@@ -100,18 +101,19 @@ async def _serve(
             supervised(notifier, watchdog(os.environ), addresses[0], partial(status, service)),
         ):
             await told.wait()
+            ends = loop.time() + STOP
     finally:
-        await _close(service)
+        await _close(service, ends)
 
 
-async def _close(service: Service) -> None:
-    """Stop what goes on; a disk that hangs keeps the process no longer than `STOP` seconds."""
+async def _close(service: Service, ends: float) -> None:
+    """Stop what goes on; a disk that hangs keeps the process no longer than until `ends`, by the loop's clock."""
     closing = asyncio.create_task(service.close())
-    await asyncio.wait([closing], timeout=STOP)
+    await asyncio.wait([closing], timeout=ends - asyncio.get_running_loop().time())
     if not closing.done():
         click.echo(
-            f"omaha-mirror: a disk has not answered for {STOP:.0f} s: it ends without having written all"
-            " down; see the kernel's log (dmesg)",
+            "omaha-mirror: a disk does not answer: it ends without having written all down; see the"
+            " kernel's log (dmesg)",
             err=True,
         )
         os._exit(Exit.FAILURE)

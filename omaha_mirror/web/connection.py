@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from aiohttp import StreamReader, web
@@ -15,6 +15,7 @@ from omaha_mirror.telemetry import printable
 from omaha_mirror.web.errors import plain
 from omaha_mirror.web.shares import Shares, share_of
 from omaha_mirror.web.sparing import MANY, Sparing
+from omaha_mirror.web.unbegun import Unbegun
 
 if TYPE_CHECKING:
     from omaha_mirror.web.pace import Sample
@@ -51,6 +52,7 @@ class Connection(web.RequestHandler):
         room: where it is counted; it is in there already.
         exempt: of a trusted proxy: only what it names counts.
         log: for what clients can make happen as often as they like.
+        unbegun: where a request waits for the first byte of its answer.
         more: for aiohttp.
 
     Attributes:
@@ -68,13 +70,22 @@ class Connection(web.RequestHandler):
         "exempt",
         "raw",
         "sample",
+        "unbegun",
     )
 
     def __init__(
-        self, manager: web.Server, room: Room, *, exempt: bool, log: Sparing, **more: Any
+        self,
+        manager: web.Server,
+        room: Room,
+        *,
+        exempt: bool,
+        log: Sparing,
+        unbegun: Unbegun,
+        **more: Any,
     ) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **more)
         self.exempt = exempt
+        self.unbegun = unbegun
         self.raw: asyncio.Transport | None = None
         self.sample: Sample | None = None
         self._answering = False
@@ -232,3 +243,10 @@ def counts_for(request: web.BaseRequest) -> None:
     """Tell the connection of a request whose it is, where a proxy named another client than itself."""
     if isinstance(request.protocol, Connection):
         request.protocol.serves(request)
+
+
+def unbegun(request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
+    """Within it a request waits for the first byte of a package. Raises Stopping when its listener stops."""
+    if isinstance(request.protocol, Connection):
+        return request.protocol.unbegun.waits()
+    return nullcontext()

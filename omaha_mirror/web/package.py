@@ -20,6 +20,7 @@ from omaha_mirror.reports import Sent
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select
 from omaha_mirror.telemetry import tell
+from omaha_mirror.web.connection import unbegun
 from omaha_mirror.web.errors import plain, reply_to
 from omaha_mirror.web.metadata import in_one_piece, may_be_metadata, pause_at, wait_for_close
 from omaha_mirror.web.mirror import Mirror
@@ -137,7 +138,11 @@ async def _copy(
     reader: Reader,
     part: ByteRange,
 ) -> None:
-    window = await reader.window()
+    if reader.status == "hit":
+        window = await reader.window()
+    else:
+        async with unbegun(request):
+            window = await reader.window()
     metadata_size = await reader.head_size() if may_be_metadata(part) else 0
     pause = pause_at(part, metadata_size)
     response.content_length = reader.stop - reader.start

@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable
 import structlog
 from aiohttp import web
 
+from omaha_mirror.cache.errors import Stopping
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.omaha import OmahaError
 from omaha_mirror.semantics.ranges import ByteRange
 from omaha_mirror.semantics.validators import select
 from omaha_mirror.telemetry import printable, tell
 from omaha_mirror.web.base_url import base_url
-from omaha_mirror.web.connection import counts_for, is_read
+from omaha_mirror.web.connection import counts_for, is_read, unbegun
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
 from omaha_mirror.web.mirror import Mirror
@@ -31,6 +32,7 @@ Handler = Callable[..., Awaitable[web.StreamResponse]]
 READ = ("GET", "HEAD")
 SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
 SIDECAR = ".sha256"
+FROM_THE_START = "bytes=0-"
 TOLERATED = 100
 """Refusals of a kind that a client gets at once within a minute; each one more comes late."""
 LATE = 0.1
@@ -149,7 +151,17 @@ class PublicApp:
     ) -> web.StreamResponse:
         self._admit(request)
         client = share_of(request.remote or "")
-        file = await self._mirror.layout_file(board, version, name.removesuffix(SIDECAR), client)
+        try:
+            async with unbegun(request):
+                file = await self._mirror.layout_file(
+                    board, version, name.removesuffix(SIDECAR), client
+                )
+        except Stopping as error:
+            reply = reply_to(error)
+            tell(self._mirror.failed, reply.label)
+            if not request.headers.get("Range", FROM_THE_START).startswith(FROM_THE_START):
+                request.protocol.force_close()
+            return plain(reply.status, str(error))
         if file is None or (name.endswith(SIDECAR) and file.sha256 is None):
             raise BadRequest(f"{board}/{version}/{name} is not offered here", 404)
         if name.endswith(SIDECAR) and file.sha256 is not None:

@@ -29,6 +29,7 @@ from omaha_mirror.web.deadlines import Deadlines
 from omaha_mirror.web.shares import share_of
 from omaha_mirror.web.sparing import MANY, Sparing
 from omaha_mirror.web.tls import Secure
+from omaha_mirror.web.unbegun import Unbegun
 
 FIRST_REQUEST = 10.0
 """Seconds for the handshake of TLS, and again for the first request."""
@@ -71,6 +72,7 @@ class _Server(web.Server):
         )
         self.room = Room()
         self.short = ""
+        self.unbegun = Unbegun()
         self._handler, self._limit, self._exempt = handler, limit, exempt
         self._unheard = Deadlines[Counted](FIRST_REQUEST, lambda one: one.give_up())
         self.arrivals = Arrivals(self._let_in)
@@ -107,7 +109,9 @@ class _Server(web.Server):
     def _let_in(self, arrival: Arrival) -> None:
         self._left(arrival)
         exempt, context = arrival.key is None, arrival.context
-        connection = Connection(self, self.room, exempt=exempt, log=self._log, **self._kwargs)
+        connection = Connection(
+            *(self, self.room), exempt=exempt, log=self._log, unbegun=self.unbegun, **self._kwargs
+        )
         self._enter(connection, arrival.key)
         protocol = connection if context is None else Secure(connection, context)
         loop = asyncio.get_running_loop()
@@ -205,7 +209,8 @@ class Listener:
         limit: int | None = None,
     ) -> None:
         self._server = _Server(handler, limit or most_connections(), exempt)
-        self._runner = web.ServerRunner(self._server, shutdown_timeout=GRACE)
+        # aiohttp waits so long for the handlers, and again when it has given up what they still receive.
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=GRACE / 2)
         self._acceptors: list[Acceptor] = []
         self._watching: asyncio.Task[None] | None = None
 
@@ -257,9 +262,13 @@ class Listener:
         return [Address(*sock.getsockname()[:2]) for sock in sockets]
 
     async def stop(self) -> None:
-        """Stop listening; who was let in is still heard, and responses under way get a moment to end."""
+        """Stop listening; who was let in is still heard, and responses under way get a moment to end.
+
+        Who waits for a package of which there is no byte yet is let go at once.
+        """
         for acceptor in self._acceptors:
             acceptor.close()
+        self._server.unbegun.let_go()
         await self._server.hear_out()
         if self._watching is not None:
             self._watching.cancel()

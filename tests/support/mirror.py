@@ -124,17 +124,17 @@ class Mirror(Site):
         self.active = 0
         self.events: list[events.Event] = []
         self.service = WatchedService(config, self._note, clock)
-        self._listener = Listener(self._handle)
+        self.listener = Listener(self._handle)
         self._app = PublicApp(self.service)
         self._addresses = config.listen
         self._news = asyncio.Event()
 
     async def start(self) -> None:
         await self.service.start()
-        [self.address] = await self._listener.start(self._addresses)
+        [self.address] = await self.listener.start(self._addresses)
 
     async def stop(self) -> None:
-        await self._listener.stop()
+        await self.listener.stop()
         await self.service.close()
 
     async def until(self, holds: Callable[[], bool]) -> None:
