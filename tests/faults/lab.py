@@ -17,8 +17,10 @@ from tests.faults.table import (
     COUNTS,
     ELSEWHERE,
     KINDS,
+    ROWS,
     SIGNATURE,
     SIZE,
+    STATES,
     Kind,
     Log,
     Ran,
@@ -33,7 +35,8 @@ from tests.support.mirror import PAYLOAD, MirrorProcess
 from tests.support.upstream import Upstream
 from tests.systemd.manager import SocketUnit, listening
 
-VERSIONS = 500
+VERSIONS = len(ROWS) * len(STATES) * len(KINDS) * len(COUNTS) + 100
+"""A release for each cell of the table, and some for other tests."""
 HOLD_BACK = 64 * 1024
 HALF = SIZE // 2
 NO_SENDFILE = """
