@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
 from functools import partial
 from itertools import pairwise
 
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.omaha import (
+    AT_ONCE,
     AppResponse,
     AppStatus,
     BadDigest,
@@ -35,10 +36,12 @@ from omaha_mirror.upstream.errors import Forbidden
 from omaha_mirror.workers import WORK
 
 MAX_MANIFESTS = 32
-FEW = 2
-"""Manifests that are read at once, with as many packages as they may have."""
 MAX_PACKAGES = 128
 """In one manifest."""
+MAX_TEXT = 96 * 1024
+"""Bytes of all that is told of one version, about: it is written for machines on the event loop, and kept on disk."""
+TAG = 8
+"""Bytes that an element takes besides what it says, at least."""
 MAX_SIZE = 16 * 1024**3
 """Bytes of one package."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}", re.ASCII)
@@ -151,10 +154,9 @@ async def read_soon(
     now: float,
     deltas: bool = False,
 ) -> Told:
-    """The same as `read_told`, in a worker where it would take more than 10 ms: an answer may lead through many steps."""
-    manifests = sum(len(app.update_check.manifests) for app in response.apps if app.update_check)
+    """The same as `read_told`, in a worker where it might take more than 10 ms."""
     work = partial(read_told, response, app_id, board, allowed=allowed, now=now, deltas=deltas)
-    return work() if manifests <= FEW else await WORK.call(work)
+    return await WORK.call(work) if _is_longer(response, AT_ONCE) else work()
 
 
 def _policy(app: AppResponse) -> Policy:
@@ -187,12 +189,15 @@ def _releases(
     manifests = sorted(
         map(_corrected, check.manifests), key=lambda manifest: Version.parse(manifest.version)
     )
+    # Every client reads all urls; machines here are told the first alone.
+    first = replace(check, urls=check.urls[:1])
     for manifest in manifests:
         alone = replace(app, update_check=replace(check, manifests=(manifest,)))
         read_answer(Response(apps=(alone,)))
         check_for_sysexts(Response(apps=(alone,)))
         _check_manifest(manifest)
-    codebase = check.urls[0].codebase
+        _check_text(replace(first, manifests=(manifest,)))
+    codebase = first.urls[0].codebase
     allowed(codebase)
     target = _target(manifests)
     return tuple(
@@ -201,7 +206,7 @@ def _releases(
                 app_id=app.app_id,
                 board=board,
                 version=manifest.version,
-                check=replace(check, manifests=(manifest,)),
+                check=replace(first, manifests=(manifest,)),
                 urls={package.name: codebase + package.name for package in manifest.packages},
                 learnt=now,
             ),
@@ -236,6 +241,27 @@ def _corrected_package(package: Package) -> Package:
         return package
     rest = tuple(pair for pair in package.extra if pair[0] != "hash_sha256")
     return replace(package, hash_sha256=digest, extra=rest)
+
+
+def _check_text(check: UpdateCheck) -> None:
+    if _is_longer(check, MAX_TEXT):
+        version = check.manifests[0].version
+        raise Unusable(f"what is told of {version} takes more than {MAX_TEXT} bytes")
+
+
+def _is_longer(message: object, limit: int) -> bool:
+    """Whether a message, or a part of one, takes about so many bytes more; looks at no more of it than it must."""
+    parts, left = [message], limit
+    while parts and left >= 0:
+        part = parts.pop()
+        if isinstance(part, str | bytes):
+            left -= len(part)
+        elif isinstance(part, tuple):
+            parts.extend(part)
+        elif is_dataclass(part):
+            left -= TAG
+            parts.extend(getattr(part, field.name) for field in fields(part))
+    return left < 0
 
 
 def _check_manifest(manifest: Manifest) -> None:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from omaha_mirror.catalog import Offered, Policy, Told, Unusable, read_told
-from omaha_mirror.catalog.read import MAX_MANIFESTS, MAX_PACKAGES, MAX_SIZE
+from omaha_mirror.catalog.read import MAX_MANIFESTS, MAX_PACKAGES, MAX_SIZE, MAX_TEXT
 from omaha_mirror.omaha import (
     Action,
     AppResponse,
     Digest,
+    Element,
     Manifest,
     Package,
     Response,
@@ -127,6 +128,32 @@ def test_an_app_without_a_readable_updatecheck_is_unusable(check: UpdateCheck | 
 def test_an_answer_about_no_or_another_app_is_unusable(apps: tuple[AppResponse, ...]) -> None:
     with pytest.raises(Unusable, match=APP):
         read(Response(apps=apps))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        replace(MANIFEST, extra=tuple((f"more{i}", "<" * 60_000) for i in range(2))),
+        replace(MANIFEST, extra_elements=(Element("note", text="x" * MAX_TEXT),)),
+        replace(MANIFEST, extra_elements=(Element("x" * MAX_TEXT),)),
+        replace(MANIFEST, actions=(ACTION,) * 2000),
+    ],
+)
+def test_more_text_than_any_release_needs_is_unusable(manifest: Manifest) -> None:
+    with pytest.raises(Unusable, match=f"{VERSION} takes more than"):
+        read_check(with_manifests(of("3000.0.0"), manifest))
+
+
+def test_what_is_unknown_is_kept_and_only_the_first_url() -> None:
+    strange = replace(
+        MANIFEST,
+        extra=(("more", "x" * 64 * 1024),),
+        extra_elements=(Element("note"),) * 1000,
+    )
+    urls = (Url(codebase=CODEBASE), *(Url(codebase="https://other.example/"),) * 5000)
+    [offered] = read_check(replace(with_manifests(strange), urls=urls)).releases
+    assert offered.release.manifest == strange
+    assert offered.release.check.urls == urls[:1]
 
 
 def test_another_app_in_the_answer_does_not_matter() -> None:
