@@ -1,9 +1,10 @@
 """What is fuzzed: each target takes any bytes, and raises where a promise is broken, or anything that was not promised."""
 
+import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -147,18 +148,8 @@ def opened(data: bytes) -> Bundle:
     async def chunks() -> AsyncIterator[bytes]:
         yield data
 
-    _, read = finished(BundleReader(chunks()).open())
+    _, read = asyncio.run(BundleReader(chunks()).open())
     return read
-
-
-def finished(work: Coroutine[Any, Any, T]) -> T:
-    """What a coroutine that waits for nobody gives."""
-    try:
-        work.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    raise AssertionError("it waits")
 
 
 def payload_seeds() -> list[bytes]:
