@@ -20,7 +20,8 @@ _UNSENDABLE = re.compile(rb"[^\x21-\x7e]")
 def as_it_came(text: str) -> URL:
     """An address, or a reference to one, of which path and query stand as written.
 
-    Only what no request line can hold is escaped, as libcurl does: control characters, spaces and bytes beyond ASCII.
+    Only what no request line can hold is escaped, as libcurl does: control characters, spaces and bytes beyond ASCII. A space
+    in a query becomes a plus (curl/lib/urlapi.c).
 
     Raises:
         ValueError: It cannot be read.
@@ -28,11 +29,15 @@ def as_it_came(text: str) -> URL:
     found = _PARTS.fullmatch(text.strip())
     if found is None:
         raise ValueError("it is no text")
-    rest = _UNSENDABLE.sub(
-        lambda byte: b"%%%02X" % byte[0][0], found[2].encode("utf-8", "surrogateescape")
-    )
-    url = URL((found[1] or "") + rest.decode("ascii"), encoded=True)
+    path, mark, query = found[2].partition("?")
+    rest = _sendable(path + mark + query.replace(" ", "+"))
+    url = URL((found[1] or "") + rest, encoded=True)
     return url if url.raw_host is None else url.with_host(url.raw_host)
+
+
+def _sendable(text: str) -> str:
+    data = text.encode("utf-8", "surrogateescape")
+    return _UNSENDABLE.sub(lambda byte: b"%%%02X" % byte[0][0], data).decode("ascii")
 
 
 class AllowList:

@@ -29,7 +29,7 @@ _KEPT = {
     )
 }
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]+")
-_LENGTH = re.compile(rb"\+?([0-9]{1,18})")
+_LENGTH = re.compile(rb"\+?0*([0-9]{1,18})(?![0-9])")
 
 Fields = dict[bytes, list[bytes]]
 """Values by their name in small letters, in the order in which they came."""
@@ -47,7 +47,7 @@ def status(head: bytes) -> int:
 def plain(head: bytes) -> bytes:
     """The same head in the strict form of RFC 9112, up to and with its empty line. Raises NotHttp.
 
-    A body in two codings is read by the last of them; a length that is told in two ways is none.
+    A body in two codings is read by the last of them; a length that is told in two ways, or is beyond all bounds, is none.
 
     Args:
         head: from the status line on; what comes after the first empty line does not count.

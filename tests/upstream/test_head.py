@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omaha_mirror.upstream.allowed import AllowList
-from omaha_mirror.upstream.errors import BadAnswer, UpstreamError
+from omaha_mirror.upstream.chunks import Chunks
+from omaha_mirror.upstream.errors import BadAnswer, Dropped, UpstreamError
 from omaha_mirror.upstream.head import NotHttp, plain
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 
@@ -27,6 +28,8 @@ HEADS = {
     "two lengths": OK + b"Content-Length: 99\r\n" + LENGTH + b"\r\n",
     "a length among spaces": OK + b"Content-Length:   \t 15  \r\n\r\n",
     "a length with a sign": OK + b"Content-Length: +15\r\n\r\n",
+    "a length of thirty zeros first": OK + b"Content-Length: " + b"0" * 30 + b"15\r\n\r\n",
+    "a length beyond all bounds": OK + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n",
     "a length that is none": OK + b"Content-Length: many\r\n\r\n",
     "a space before the colon": OK + b"Content-Length : 15\r\n\r\n",
     "folded": OK + b"Content-Length:\r\n 15\r\nX-A: b\r\n\tc\r\n\r\n",
@@ -82,6 +85,66 @@ async def test_what_a_machine_would_take_is_taken(name: str, in_pieces: bool) ->
         async with fetcher.stream(f"{origin}/x", size=len(BODY), judged=True) as answer:
             assert b"".join([chunk async for chunk in answer.chunks()]) == BODY
         await fetcher.close()
+
+
+CHUNKS = {
+    "no carriage returns": b"4\nhell\nb\no, machines\n0\n\n",
+    "none after sizes": b"4\nhell\r\nb\no, machines\r\n0\r\n\r\n",
+    "zeros and capitals": b"0004\r\nhell\r\n000B\r\no, machines\r\n000\r\n\r\n",
+    "spaces after sizes": b"4  \r\nhell\r\nb\t \r\no, machines\r\n0 \r\n\r\n",
+    "extensions among spaces": b'4 ; a = b\r\nhell\r\nb ;c="d;e"\r\no, machines\r\n0 ;f\r\n\r\n',
+    "an extension of 99 kB": b"4;a=" + b"x" * 99_000 + b"\r\nhell\r\nb\r\no, machines\r\n0\r\n\r\n",
+    "trailers": b"f\r\nhello, machines\r\n0\r\nA B : \x01\r\nnone\r\n"
+    + b"X: y\r\n" * 500
+    + b"\r\n",
+    "one for each byte": b"".join(b"1\r\n%c\r\n" % byte for byte in BODY) + b"0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("piece", [1, 7, 10**9])
+@pytest.mark.parametrize("name", CHUNKS)
+async def test_chunks_that_a_machine_would_take_are_taken(name: str, piece: int) -> None:
+    head = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+    # The server waits a turn after each piece: a long body in pieces of one byte would take a while.
+    piece = max(piece, len(CHUNKS[name]) // 1000)
+    async with answering(head, CHUNKS[name], piece) as origin:
+        fetcher = HttpFetcher(HttpSettings(AllowList(origin)))
+        assert await fetcher.small(f"{origin}/x", limit=100, deadline=20) == BODY
+        await fetcher.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"f\r\nhello, machines",
+        b"f\r\nhello, machines\r\n0\r\n",
+        b"4\r\nhello, machines\r\n0\r\n\r\n",
+        b"\r\nhello, machines\r\n0\r\n\r\n",
+        b"-1\r\nhello, machines\r\n0\r\n\r\n",
+        b"00000000000000000f\r\nhello, machines\r\n0\r\n\r\n",
+    ],
+    ids=["cut", "without its end", "longer than said", "no size", "a sign", "18 digits"],
+)
+async def test_chunks_that_are_broken_are_no_body(body: bytes) -> None:
+    head = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+    async with answering(head, body, 10**9) as origin:
+        fetcher = HttpFetcher(HttpSettings(AllowList(origin)))
+        with pytest.raises(Dropped):
+            await fetcher.small(f"{origin}/x", limit=100, deadline=20)
+        await fetcher.close()
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40)), st.integers(1, 9))
+def test_chunks_come_out_as_they_went_in(pieces: list[bytes], step: int) -> None:
+    body = b"".join(b"%x\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\n\nNEXT"
+    chunks, got = Chunks(), b""
+    for at in range(0, len(body), step):
+        if chunks.is_over:
+            break
+        got += chunks.strict(body[at : at + step])[0]
+    assert chunks.is_over
+    assert Chunks().strict(got) == (Chunks().strict(body)[0], b"")
+    assert Chunks().strict(body)[1] == b"NEXT"
 
 
 @pytest.mark.parametrize(

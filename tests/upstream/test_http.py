@@ -513,6 +513,7 @@ async def test_a_signed_address_is_asked_for_as_it_came(
         ("?x=%2F", "/a/b/old?x=%2F"),
         ("../%7E", "/a/%7E"),
         ("/f g", "/f%20g"),
+        ("/f g?a b=c d", "/f%20g?a+b=c+d"),
         ("/caf\xc3\xa9/\xe9\xff?q=\xb5#part", "/caf%C3%A9/%E9%FF?q=%B5"),
     ],
 )
