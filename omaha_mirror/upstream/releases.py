@@ -84,8 +84,8 @@ class ReleaseServer:
     async def size(self, url: str, expected: int | None = None) -> int | None:
         """Size of a file in bytes; None where no answer tells it.
 
-        HEAD is asked first. It is no machine's request, and servers answer it with anything: what it does not confirm is
-        asked for with a GET, whose word counts, of the first byte, or where that is refused of the whole.
+        HEAD is asked first, then a GET of the first byte. Neither is a machine's request, and servers answer them with
+        anything: what they do not confirm is asked for with the head of a plain GET, whose word counts.
 
         Args:
             url: Of the file.
@@ -94,26 +94,31 @@ class ReleaseServer:
         Raises:
             UpstreamError: A GET does not work either; `Gone` if there is no such file.
         """
-        try:
-            size = (await self._fetcher.head(url, deadline=DEADLINE)).size
-        except (Forbidden, Unreachable):
-            raise
-        except UpstreamError:
-            size = None
-        if size and expected in (None, size):
-            return size
-        size = await self._told_by_get(url)
+        missing = 0
+        for ask in (self._told_by_head, self._told_by_first_byte):
+            try:
+                size = await ask(url)
+            except Unreachable:
+                raise
+            except Gone:
+                missing += 1
+                if missing > 1:
+                    raise
+            except UpstreamError:
+                continue
+            else:
+                if size and expected in (None, size):
+                    return size
+        size = await self._fetcher.told_size(url, first_byte=False, deadline=DEADLINE)
         if size == 0:
             raise BadAnswer("the file is empty", url)
         return size
 
-    async def _told_by_get(self, url: str) -> int | None:
-        try:
-            return await self._fetcher.told_size(url, first_byte=True, deadline=DEADLINE)
-        except (Forbidden, Unreachable, Gone):
-            raise
-        except UpstreamError:
-            return await self._fetcher.told_size(url, first_byte=False, deadline=DEADLINE)
+    async def _told_by_head(self, url: str) -> int | None:
+        return (await self._fetcher.head(url, deadline=DEADLINE)).size
+
+    async def _told_by_first_byte(self, url: str) -> int | None:
+        return await self._fetcher.told_size(url, first_byte=True, deadline=DEADLINE)
 
     async def describe(self, board: str, version: str, name: str) -> RemotePackage:
         """All that the server says about a file without sending it.

@@ -17,7 +17,17 @@ from omaha_mirror.upstream.errors import (
 )
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.releases import ReleaseServer
-from tests.support.upstream import Fault, Hangup, NoLength, NoRange, Status, Upstream, WrongLength
+from tests.support.upstream import (
+    Fault,
+    Hangup,
+    NoLength,
+    NoRange,
+    RawHead,
+    Redirect,
+    Status,
+    Upstream,
+    WrongLength,
+)
 
 BODY = b"payload" * 1000
 WHERE = ("amd64-usr", "4230.2.1+x-1", "oem-azure.gz")
@@ -99,7 +109,7 @@ async def test_a_size_that_no_answer_tells_is_none(
     upstream.fault(PATH, NoLength())
     upstream.fault(PATH, NoRange())
     assert await releases.size(upstream.url(PATH)) is None
-    assert upstream.bytes_sent(PATH) <= len(BODY)
+    assert upstream.bytes_sent(PATH) <= 2 * len(BODY)
 
 
 @pytest.mark.parametrize("fault", [Status(416, times=2), Status(501, times=2), Hangup(times=4)])
@@ -109,6 +119,35 @@ async def test_where_the_first_byte_is_refused_the_whole_is_asked_for(
     upstream.fault(PATH, fault)
     assert await releases.size(upstream.url(PATH)) == len(BODY)
     assert upstream.requests(PATH)[-1].range is None
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+async def test_what_is_sent_to_another_host_for_the_first_byte_is_asked_for_plainly(
+    upstream: Upstream, releases: ReleaseServer, method: str
+) -> None:
+    upstream.fault(PATH, Status(405, method="HEAD"))
+    upstream.fault(PATH, Redirect("https://login.example/", method=method, times=1))
+    assert await releases.size(upstream.url(PATH)) == len(BODY)
+
+
+async def test_a_plain_get_has_the_last_word_on_a_file_and_its_size(
+    upstream: Upstream, releases: ReleaseServer
+) -> None:
+    upstream.fault(PATH, Status(405, method="HEAD"))
+    upstream.fault(PATH, Status(404, method="GET", times=1))
+    assert await releases.size(upstream.url(PATH)) == len(BODY)
+    one = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
+    upstream.fault(PATH, RawHead(head=one, method="GET", times=1))
+    assert await releases.size(upstream.url(PATH), len(BODY)) == len(BODY)
+
+
+async def test_a_file_that_is_twice_said_to_be_missing_is(
+    upstream: Upstream, releases: ReleaseServer
+) -> None:
+    upstream.remove(PATH)
+    with pytest.raises(Gone):
+        await releases.size(upstream.url(PATH))
+    assert len(upstream.requests(PATH)) == 2
 
 
 async def test_a_server_in_trouble_is_not_asked_on_and_on(
