@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -48,6 +47,7 @@ from omaha_mirror.cache.setting import Setting
 from omaha_mirror.cache.shelf import Shelf, Unsure
 from omaha_mirror.cache.source import Source
 from omaha_mirror.cache.store import Identity, Store
+from omaha_mirror.cache.uses import Uses
 from omaha_mirror.cache.verdicts import Verdicts
 
 
@@ -99,9 +99,7 @@ class Cache:
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
         self._places = Places(ledger, self._room, self._shelf, hook)
-        self._fetchers: Counter[str] = Counter()
-        self._readers: Counter[str] = Counter()
-        self._busy: set[str] = set()
+        self._uses = Uses()
         self._stopping = False
 
     async def start(self) -> None:
@@ -151,16 +149,13 @@ class Cache:
             Condemned: it turned out wrong too often, or is not to be served.
             Spoilt: `start` is not 0, and what the client has of it may be wrong.
             Stopping: the mirror is being stopped.
-            OSError: a proven blob cannot be opened.
         """
         find = partial(self._find, expected, source, start)
         reader = Reader(find, start, stop, partial(self._heads.size, expected), client)
-        self._readers[expected.key] += 1
         try:
-            yield reader
+            with self._uses.reading(expected.key), closing(reader):
+                yield reader
         finally:
-            reader.close()
-            self._readers -= Counter([expected.key])
             self._left(expected.key)
 
     async def fetch(self, expected: Expected, source: Source) -> Proof | None:
@@ -169,8 +164,7 @@ class Cache:
         Raises:
             CacheError, OSError: why it cannot be had.
         """
-        self._fetchers[expected.key] += 1
-        try:
+        with self._uses.fetching(expected.key):
             while not self.holds(expected.key):
                 self._find(expected, source, 0, 0)
                 task = self._tasks[self._fills[expected.key]]
@@ -180,8 +174,6 @@ class Cache:
                 if not isinstance(task.exception(), GenerationEnded):
                     return task.result()
             return None
-        finally:
-            self._fetchers -= Counter([expected.key])
 
     def intake(self) -> Intake:
         """Takes in blobs that come from elsewhere than a source; enter it."""
@@ -225,7 +217,9 @@ class Cache:
         self._shelf.touch(key)
         self.line.look_again()
         fill = self._fills.get(key)
-        wanted = fill is None or fill.followers or fill.owed or fill.proof or self._fetchers[key]
+        wanted = (
+            fill is None or fill.followers or fill.owed or fill.proof or self._uses.is_fetched(key)
+        )
         if fill is not None and not wanted and self._when_abandoned == "stop":
             self._tasks[fill].cancel()
 
@@ -233,16 +227,11 @@ class Cache:
 
     async def contents(self, most: int | None = None) -> Contents:
         """All that is here, or of the blobs the last used ones, so many at most. Raises OSError."""
-        return await look(self._store, self._ledger, self._readers, self._keep, most)
+        return await look(self._store, self._ledger, self._uses.readers, self._keep, most)
 
-    @contextmanager
-    def busy(self, key: str) -> Iterator[None]:
+    def busy(self, key: str) -> AbstractContextManager[None]:
         """Keep a blob from being evicted or removed."""
-        self._busy.add(key)
-        try:
-            yield
-        finally:
-            self._busy.discard(key)
+        return self._uses.busy(key)
 
     def lists(self, key: str) -> bool:
         """Whether there is something by the name of a blob, be it right or not."""
@@ -270,7 +259,7 @@ class Cache:
 
     async def remove(self, key: str) -> Removed | None:
         """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
-        if self._readers[key] > 0 or key in self._busy or key in self._places.taken:
+        if self._uses.is_used(key) or key in self._places.taken:
             raise InUse(f"{key} is in use")
         entry = self._ledger.entries.get(key)
         self._ledger.remove(key)
@@ -315,8 +304,7 @@ class Cache:
         return fill
 
     def _must_stay(self, key: str) -> bool:
-        is_used = self._readers.get(key, 0) > 0 or key in self._busy or key in self._places.taken
-        return is_used or self._keep(key)
+        return self._uses.is_used(key) or key in self._places.taken or self._keep(key)
 
     async def _run(self, fill: Fill) -> Proof:
         """Run one round of a fill; the books are straight whatever it ends with."""

@@ -53,10 +53,8 @@ class DiskDraft:
         try:
             found = journal.recover(self._lines(), expected.size, self._crc)
             self.validator, self.leaked = found.validator, found.leaked
-            if (
-                found.bare and not found.validator
-            ):  # any generation goes on with them: the proof tells
-                self.validator = None
+            if found.bare and not found.validator:
+                self.validator = None  # any generation goes on with them: the proof tells
             self.filled = Intervals(found.spans)
             self._spans: list[Span] = list(found.spans)
             self._bare = Intervals(found.bare)

@@ -164,7 +164,7 @@ class Store(Protocol):
         """List the proven blobs and sweep leftovers. Called once, before anything else."""
 
     def open(self, key: str) -> BinaryIO:
-        """Open a proven blob. Quick enough for the event loop.
+        """Open a proven blob.
 
         Raises:
             FileNotFoundError: there is none.
@@ -194,7 +194,7 @@ class Store(Protocol):
         """Remove a proven blob, if it is there."""
 
     def touch(self, key: str, now: float) -> None:
-        """Keep the time of last use across restarts, if that can be. Quick enough for the event loop."""
+        """Keep the time of last use across restarts, if that can be."""
 
     def files(self) -> int | None:
         """How many more files can be made; None where nobody knows. Raises OSError."""

@@ -25,8 +25,6 @@ from omaha_mirror.catalog.model import (
     PackageFile,
     Release,
     Step,
-    began,
-    extensions,
     needed_packages,
 )
 from omaha_mirror.catalog.pinned import ASK_FIRST, Pinned
@@ -34,11 +32,10 @@ from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.rules import Follow, Pin, Rule, track_upstream
 from omaha_mirror.catalog.shelf import Shelf
 from omaha_mirror.catalog.state import ReleaseKey, State, key_of, latest, versions
+from omaha_mirror.catalog.told import ToldReleases
 from omaha_mirror.catalog.writer import Writer
 from omaha_mirror.clock import Clock
 
-MAX_TOLD = 256
-"""Releases that upstream once told, and that no track leads to any more: a pin may name one."""
 FIRST_FILE = 20.0
 """Seconds that somebody who asks for a release by its version waits for it to be looked up."""
 CONFIRMED = 10.0
@@ -72,10 +69,9 @@ class Catalog:
         self._shelf = Shelf(self._clock)
         self._follower = Follower(following, self._learnt, self._clock, rng or random.Random())
         self._imports = Imports()
-        self._told: dict[ReleaseKey, Release] = {}
+        self._told = ToldReleases()
         self._lookups = Lookups(learn, self._wanted, self._settle, self._leads, self._clock)
         self._pinned = Pinned(self._follower, self._told)
-        self._extension_names: dict[tuple[str, str], frozenset[str]] = {}
         self._turns = 0
         self._closed = False
         self._writer = Writer(path, self._state)
@@ -84,7 +80,7 @@ class Catalog:
         """Read what was known before. A damaged file is put aside, and said."""
         state = await self._writer.read()
         self._shelf.restore(state.releases)
-        self._told.update((key_of(release), release) for release in state.told)
+        self._told.restore(state.told)
         for item in state.releases:
             if item.current:
                 told = item.key in self._told
@@ -169,9 +165,8 @@ class Catalog:
         self._turns = turns
         if latest(self._state()) <= now:
             return
-        for part in (self._shelf, self._follower, self._imports, self._lookups):
+        for part in (self._shelf, self._follower, self._imports, self._lookups, self._told):
             part.rebase(now)
-        self._told.update({key: began(release, now) for key, release in self._told.items()})
         self._writer.save_behind()
 
     def _known(self, app_id: str, board: str, step: Step) -> Known:
@@ -211,18 +206,12 @@ class Catalog:
         """Remember releases as an Omaha server told them, and begin to settle them."""
         for release in releases:
             key = key_of(release)
-            if self._told.get(key) != release:
-                self._told[key] = release
-                self._extension_names.clear()
+            if self._told.put(release):
                 self._lookups.told_anew(key)
             in_use = self._lookups.in_use(release.app_id, release.board)
             self._lookups.question(key).want((), in_use)
             self._lookups.begin(key)
-        leading = versions(self._kept())
-        spare = sorted((r.learnt, key) for key, r in self._told.items() if key not in leading)
-        for _, key in spare[:-MAX_TOLD]:
-            del self._told[key]
-            self._extension_names.clear()
+        self._told.thin_out(versions(self._kept()))
 
     async def take_in(self, key: ChannelKey, brought: Sequence[Brought]) -> bool:
         """Remember what a bundle brought, oldest first; whether the track leads there as far as bundles go.
@@ -270,7 +259,7 @@ class Catalog:
         if told is not None:
             question.want(own, {name for name in needed if told.file(name) is not None})
         else:
-            sure = self._extensions(app_id, board) | (needed & OEM_PACKAGES)
+            sure = self._told.extensions(app_id, board) | (needed & OEM_PACKAGES)
             in_use = self._lookups.in_use(app_id, board)
             question.want(own, sure | in_use, needed, client=client, now=now)
         await self._lookups.wait(key, needed, own, wait, client)
@@ -280,12 +269,6 @@ class Catalog:
         if not self._closed:
             self.told(*releases)
             self._writer.save_behind()
-
-    def _extensions(self, app_id: str, board: str) -> frozenset[str]:
-        if (found := self._extension_names.get((app_id, board))) is None:
-            found = extensions(self._told.values(), app_id, board)
-            self._extension_names[app_id, board] = found
-        return found
 
     def _leads(self, key: ReleaseKey) -> bool:
         return key in versions(self._kept())
@@ -303,7 +286,7 @@ class Catalog:
     def _state(self) -> State:
         return State(
             tuple(self._shelf.kept()),
-            tuple(self._told.values()),
+            self._told.all(),
             tuple(self._follower.lasting()),
             tuple(self._imports.kept()),
         )

@@ -22,9 +22,9 @@ from omaha_mirror.catalog import (
     Wanted,
     decide,
 )
-from omaha_mirror.catalog.catalog import MAX_TOLD
 from omaha_mirror.catalog.following import Following, Inquiry
 from omaha_mirror.catalog.state import load
+from omaha_mirror.catalog.told import MAX_TOLD
 from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.identity import lasting_id
