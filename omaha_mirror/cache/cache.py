@@ -91,9 +91,9 @@ class Cache:
         self._hook = hook
         self._keep = keep
         self.clock = clock or MachineClock()
-        self._room = Room(store, ledger, hook, self._must_stay, self.clock)
         rotten = lambda *what: hook(events.Rotten(*what))  # noqa: E731
         self._shelf = Shelf(store, ledger, self._provers, rotten, self.clock)
+        self._room = Room(store, ledger, hook, self._must_stay, self._shelf.let_go, self.clock)
         self._verdicts = Verdicts(self.clock)
         self._heads = Heads(store, self._provers)
         self._fills: dict[str, Fill] = {}

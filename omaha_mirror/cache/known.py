@@ -8,14 +8,15 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from typing import NamedTuple
 
 AT_EMPTY_PATH = 0x1000
 AT_STATX_DONT_SYNC = 0x4000
-WANTED = 0x0340
-"""STATX_MTIME, STATX_INO and STATX_SIZE."""
+WANTED = 0x0344
+"""STATX_NLINK, STATX_MTIME, STATX_INO and STATX_SIZE."""
 ROOM = 256
-FIELDS = struct.Struct("<I28xQQ64xqI12xII")
-"""Of struct statx (linux/stat.h): mask, inode, size, mtime, then the device, whose place is the same everywhere."""
+FIELDS = struct.Struct("<I12xI12xQQ64xqI12xII")
+"""Of struct statx (linux/stat.h): mask, links, inode, size, mtime, then the device, whose place is the same everywhere."""
 
 
 try:
@@ -24,13 +25,24 @@ except (AttributeError, OSError):  # a libc without it
     _statx = None  # type: ignore[assignment]
 
 
-def known(fd: int) -> tuple[int, int, int, int]:
-    """Device, inode, size in bytes and time of the last change in nanoseconds. Raises OSError."""
+class Known(NamedTuple):
+    """Device, inode, size in bytes, time of the last change in nanoseconds, and how many names it has."""
+
+    device: int
+    inode: int
+    size: int
+    written: int
+    names: int
+
+
+def known(fd: int) -> Known:
+    """What is known of an open file. Raises OSError."""
     if _statx is not None:
         found = ctypes.create_string_buffer(ROOM)
         if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, WANTED, found) == 0:
-            mask, inode, size, seconds, nanoseconds, major, minor = FIELDS.unpack_from(found)
+            mask, names, inode, size, seconds, nanoseconds, *device = FIELDS.unpack_from(found)
             if mask & WANTED == WANTED:
-                return os.makedev(major, minor), inode, size, seconds * 10**9 + nanoseconds
+                written = seconds * 10**9 + nanoseconds
+                return Known(os.makedev(*device), inode, size, written, names)
     status = os.fstat(fd)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return Known(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_nlink)

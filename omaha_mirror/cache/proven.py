@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, Lost
 from omaha_mirror.cache.follower import Follower
+from omaha_mirror.cache.known import known
 from omaha_mirror.cache.store import Place, identity
 from omaha_mirror.workers import Hangs
 
@@ -42,6 +43,11 @@ class ProvenBlob:
     def is_unchanged(self) -> bool:
         """Whether the file is still as it was when it was opened."""
         return identity(self.file) == self.identity
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file still has a name."""
+        return known(self.file.fileno()).names > 0
 
     @property
     def is_read(self) -> bool:

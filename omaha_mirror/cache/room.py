@@ -27,6 +27,7 @@ class Room:
         ledger: the books of the same place.
         hook: told what is evicted.
         must_stay: whether a proven blob must not be evicted.
+        goes: told of a blob that is about to be removed.
         clock: tells the time.
     """
 
@@ -36,12 +37,14 @@ class Room:
         ledger: Ledger,
         hook: events.Hook,
         must_stay: Callable[[str], bool],
+        goes: Callable[[str], object],
         clock: Clock,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._hook = hook
         self._must_stay = must_stay
+        self._goes = goes
         self._clock = clock
         self._busy = asyncio.Lock()
 
@@ -134,6 +137,7 @@ class Room:
             growing = [x for x in found if x.kind == "partial" and x.key == key]
             await in_worker(self._discard, growing)
             if size is not None:
+                self._goes(key)
                 await in_worker(self._store.remove, key)
                 return Removed("blob", key, size)
             return Removed("partial", key, growing[0].size) if growing else None
@@ -155,5 +159,6 @@ class Room:
         for key in keys:
             self._hook(events.Evicted(key, self._ledger.entries[key].size))
             self._ledger.remove(key)
+            self._goes(key)
         for key in keys:
             await BLOBS.patiently(SLOW, self._store.remove, key)

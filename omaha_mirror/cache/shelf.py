@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +22,10 @@ from omaha_mirror.workers import BLOBS, Hangs
 
 REST = 1.0
 """Seconds for which a blob that cannot be opened is fetched instead."""
+LINGER = 1.0
+"""Seconds for which a blob stays open that nobody reads, and after which its use is written down: both take a thread."""
+MANY = 64
+"""Blobs that are open together, beyond which those that nobody reads are closed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,11 @@ class Shelf:
         self._open: dict[str, ProvenBlob] = {}
         self._opening: dict[str, Opening] = {}
         self._away: dict[str, Callable[[], bool]] = {}
+        self._left: dict[str, float] = {}
         self._used: dict[str, float] = {}
+        self._looking: asyncio.TimerHandle | None = None
         self._noting = False
+        self._closed = False
 
     async def load(self) -> None:
         """Rebuild the index from the files. Raises OSError."""
@@ -104,14 +112,33 @@ class Shelf:
             now = self._clock.time()
             self._ledger.touch(key, now)
             self._used[key] = now
-            if not self._noting:
-                self._noting = True
-                BLOBS.submit(self._note)
+            self._look_later()
 
     async def close(self) -> None:
-        """Write down the last uses, if the disk answers."""
+        """Close what nobody reads, and write down the last uses, if the disk answers."""
+        self._closed = True
+        if self._looking is not None:
+            self._looking.cancel()
+        for key in list(self._open):
+            self.let_go(key)
         with suppress(Hangs):
             await BLOBS.patiently(None, self._note)
+
+    def _look_later(self) -> None:
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(LINGER, self._look)
+
+    def _look(self) -> None:
+        """Close what nobody has read for a while, and have the last uses written down."""
+        self._looking = None
+        before = time.monotonic() - LINGER
+        for key in [key for key, left in self._left.items() if left <= before]:
+            self.let_go(key)
+        if self._left:
+            self._look_later()
+        if self._used and not self._noting:
+            self._noting = True
+            BLOBS.submit(self._note)
 
     def _note(self) -> None:
         """Write down when blobs were used; one thread does. What it misses is noted with the next use."""
@@ -147,6 +174,9 @@ class Shelf:
         if not self.holds(key) or key not in self._right:
             return Unsure(told)
         blob = self._open.get(key)
+        if blob is not None and not blob.is_read and not blob.is_there:
+            self.let_go(key)
+            blob = None
         if blob is not None and not blob.is_unchanged:
             blob.lose("")
             blob = None
@@ -154,7 +184,7 @@ class Shelf:
 
     def _opening_of(self, key: str) -> Opening:
         if key not in self._opening:
-            self._opening[key] = Opening(self._open_it(key), lambda: self._let_go(key))
+            self._opening[key] = Opening(self._open_it(key), lambda: self.let_go(key))
         return self._opening[key]
 
     async def _open_it(self, key: str) -> None:
@@ -179,7 +209,7 @@ class Shelf:
         """Whether it is the file that was found right."""
         blob = ProvenBlob(
             file,
-            on_last=lambda: self._shut(key, blob),
+            on_last=lambda: self._left_alone(key, blob),
             on_lost=lambda reason: self._lost(key, blob, reason),
             on_hang=lambda error: self._leave_alone(key, error),
         )
@@ -192,19 +222,28 @@ class Shelf:
     def _leave_alone(self, key: str, error: Hangs) -> None:
         self._away[key] = lambda: error.lasts
 
-    def _let_go(self, key: str) -> None:
-        """Nobody waits for it to be open any more."""
-        if (blob := self._open.get(key)) is not None and not blob.is_read:
-            self._shut(key, blob)
+    def _left_alone(self, key: str, blob: ProvenBlob) -> None:
+        """Nobody reads it any more: the next one, who may come at once, finds it open."""
+        if self._open.get(key) is not blob:
+            blob.close()
+        elif self._closed or len(self._open) > MANY:
+            self.let_go(key)
+        else:
+            self._left[key] = time.monotonic()
+            self._look_later()
 
-    def _shut(self, key: str, blob: ProvenBlob) -> None:
-        blob.close()
-        if self._open.get(key) is blob:
+    def let_go(self, key: str) -> None:
+        """Close a blob that nobody reads."""
+        self._left.pop(key, None)
+        if (blob := self._open.get(key)) is not None and not blob.is_read:
             del self._open[key]
+            blob.close()
 
     def _lost(self, key: str, blob: ProvenBlob, reason: str) -> None:
         if self._open.get(key) is blob:
             del self._open[key]
+            if not blob.is_read:
+                blob.close()
             if reason:
                 self._give_up(key, reason)
 
@@ -225,7 +264,7 @@ class Shelf:
         self._broken.discard(key)
         self._unsized.discard(key)
         blob = self._open.pop(key, None)
-        if blob is not None and not blob.is_read:  # it was opened just now
+        if blob is not None and not blob.is_read:
             blob.close()
             return None
         return blob

@@ -48,7 +48,7 @@ class Identity(NamedTuple):
 
 def identity(file: BinaryIO) -> Identity:
     """Of an open file; waits for no disk. Raises OSError."""
-    return Identity(*known(file.fileno()))
+    return Identity(*known(file.fileno())[:4])
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,32 @@ async def test_proven_readers_share_one_open_file(site: Site, source: ScriptedSo
             assert await step(first) == await step(second)
             assert len(site.open_files()) == 1
         assert len(site.open_files()) == 1
+    await site.cache.close()
     assert site.open_files() == []
+
+
+async def test_what_was_just_read_stays_open_for_the_next_and_not_when_it_goes(
+    site: Site, source: ScriptedSource
+) -> None:
+    await site.cache.fetch(source.expected, source)
+    await site.read(source)
+    [open_file] = site.open_files()
+    await site.read(source)
+    assert site.open_files() == [open_file]
+    await site.cache.remove(source.expected.key)
+    assert site.open_files() == []
+
+
+async def test_what_lost_its_name_since_it_was_read_is_looked_for_anew(
+    site: Site, source: ScriptedSource
+) -> None:
+    await site.cache.fetch(source.expected, source)
+    await site.read(source)
+    path = site.store.path(source.expected.key)
+    path.unlink()
+    assert await site.read(source) == source.data
+    await site.cache.fetch(source.expected, source)
+    assert path.exists()
 
 
 async def test_the_sidecar_tells_where_a_blob_came_from(site: Site, source: ScriptedSource) -> None:
