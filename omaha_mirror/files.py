@@ -68,6 +68,14 @@ def read_state(path: Path, limit: int, parse: Callable[[bytes], T]) -> T | None:
         raise Damaged(f"{path} cannot be used: {_reason(error)}") from error
 
 
+def note(path: Path, limit: int, parse: Callable[[bytes], T]) -> T | None:
+    """What a file holds that matters little: None where there is none, and where it is damaged."""
+    try:
+        return read_state(path, limit, parse)
+    except Damaged:
+        return None
+
+
 def restore(path: Path, limit: int, parse: Callable[[bytes], T], loss: str) -> T | None:
     """The same for what the mirror can do without: a damaged file is put aside, and said with `loss`, what that costs."""
     try:

@@ -32,7 +32,8 @@ LIMIT = 4 * 1024 * 1024
 HOW = "POST /api/v1/tracks/{track}/release with the admin token releases one, POST /api/v1/tracks/release all of them"
 _STRING = re.compile(r'"track"\s*:\s*("(?:[^"\\]|\\.)*")')
 _LIST = re.compile(r'"tracks"\s*:\s*')
-_WAS_UNREADABLE = re.compile(r'"unreadable"\s*:\s*[0-9]')
+_WAS_UNREADABLE = re.compile(r'"unreadable"\s*:\s*[0-9]|[0-9],\s*"released"')
+"""From either side, so that damage on one leaves the other."""
 
 
 class Override(BaseModel):
@@ -193,7 +194,8 @@ def _names(text: str) -> Iterator[str]:
     for found in _LIST.finditer(text):
         with contextlib.suppress(ValueError, RecursionError):
             listed, _ = json.JSONDecoder().raw_decode(text, found.end())
-            yield from (name for name in listed if isinstance(name, str))
+            if isinstance(listed, list):
+                yield from (name for name in listed if isinstance(name, str))
 
 
 def _say(damaged: dict[Path, Damaged], found: Kept, *, whole: bool) -> None:

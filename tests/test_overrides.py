@@ -228,6 +228,31 @@ async def test_of_two_damaged_files_the_tracks_that_can_be_made_out_are_held(
     assert list((await opened(path)).findings()) == []
 
 
+async def test_one_bit_flipped_anywhere_in_both_files_forgets_no_hold(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omaha_mirror.files.sync", lambda *_: True)
+    path.write_bytes(b"")
+    overrides = await opened(path)
+    await overrides.put("edge", Hold())
+    await overrides.release("beta")
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        flipped = bytearray(whole)
+        flipped[at] ^= 1 << at % 8
+        for file in (path, copy_of(path)):
+            file.write_bytes(flipped)
+        found = override_files.recover((path, copy_of(path)))
+        assert "edge" in {override.track for override in found.overrides}, bytes(flipped)
+        assert found.unreadable is not None, bytes(flipped)
+
+
+def test_a_list_of_tracks_that_is_none_stops_no_start(path: Path) -> None:
+    path.write_text('{"format": 2, "sha256": "", "tracks": 7, "overrides": [{"track": "edge"')
+    found = override_files.recover((path, path.with_stem("overrides-copy")))
+    assert [override.track for override in found.overrides] == ["edge"]
+
+
 def a_folder(path: Path) -> None:
     path.unlink(missing_ok=True)
     path.mkdir()

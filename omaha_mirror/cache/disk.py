@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import re
 import shutil
@@ -45,7 +46,9 @@ from omaha_mirror.cache.incoming import IncomingFile
 from omaha_mirror.cache.inventory import Facts, Leftover, Refusal
 from omaha_mirror.cache.recheck import ProvenDraft
 from omaha_mirror.cache.store import Identity, Stored
+from omaha_mirror.files import put_aside
 
+LOG = logging.getLogger(__name__)
 QUARANTINED = 4
 MARKS = 1000
 MARK = ".left"
@@ -75,18 +78,22 @@ class DiskStore:
 
     def load(self) -> list[Stored]:
         """See `Store.load`."""
+        self.directory.mkdir(parents=True, exist_ok=True)
         for folder in (self.blobs, self.partial, self.quarantine, self.arriving, self.known):
-            folder.mkdir(parents=True, exist_ok=True)
+            if os.path.lexists(folder) and not folder.is_dir():
+                LOG.error("%s is no folder; %s", folder, put_aside(folder))
+            folder.mkdir(exist_ok=True)
         for file in self.arriving.iterdir():
-            file.unlink()
-        for file in self.partial.iterdir():
+            _delete(file)
+        for file in list(self.partial.iterdir()):
             other = file.with_suffix(".data" if file.suffix == ".json" else ".json")
-            if file.is_file() and (file.suffix not in {".data", ".json"} or not other.exists()):
-                file.unlink()
+            is_ours = file.suffix in {".data", ".json"}
+            if not (_is_file(file) and _is_file(other) if is_ours else file.is_dir()):
+                _delete(file)
         for file in self.blobs.glob("??/*"):
-            orphan = file.suffix == ".json" and not file.with_suffix("").exists()
+            orphan = file.suffix == ".json" and not os.path.lexists(file.with_suffix(""))
             if orphan or file.suffix == ".tmp":
-                file.unlink()
+                _delete(file)
         return list(self.stored())
 
     def stored(self) -> Iterator[Stored]:
@@ -110,7 +117,7 @@ class DiskStore:
     def marks(self) -> dict[str, float]:
         """See `Store.marks`."""
         found, now = self.quarantine.glob(f"*{MARK}"), self._clock.stamp()
-        marks = {file: file.stat().st_mtime for file in found}
+        marks = {file: file.lstat().st_mtime for file in found}
         for file in [file for file, when in marks.items() if when > now]:
             _date(file, now)
         return {file.name.removesuffix(MARK): when for file, when in marks.items()}
@@ -185,7 +192,7 @@ class DiskStore:
         """See `Store.remove`."""
         path = self.path(key)
         _delete(path)
-        path.with_suffix(".json").unlink(missing_ok=True)
+        _delete(path.with_suffix(".json"))
 
     def touch(self, key: str, now: float) -> None:
         """See `Store.touch`."""
@@ -216,9 +223,12 @@ class DiskStore:
         """See `Store.condemn`."""
         if leaked:
             self.mark(key)
+        folder = self.path(key).parent
+        if os.path.lexists(folder) and not folder.is_dir():
+            self.set_aside(folder, key)
         with contextlib.suppress(FileNotFoundError):
             self.set_aside(self.path(key), key)
-        self._sidecar(key).unlink(missing_ok=True)
+        _delete(self._sidecar(key))
 
     def leftovers(self) -> list[Leftover]:
         """See `Store.leftovers`."""
@@ -266,6 +276,11 @@ def _open(path: Path) -> int:
         return os.open(path, flags | os.O_NOATIME)
     except PermissionError:  # another user's file
         return os.open(path, flags)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file, and nothing that a link leads to."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _delete(path: Path) -> None:

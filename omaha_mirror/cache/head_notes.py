@@ -8,14 +8,15 @@ import re
 from pathlib import Path
 
 from omaha_mirror.cache.blob import Head
-from omaha_mirror.files import replace_file
+from omaha_mirror.files import note, replace_file
 
 LIMIT = 4096
 
 
 def load(folder: Path, names: re.Pattern[str]) -> dict[str, Head]:
     """All that can be read, oldest first, by its name. Raises OSError."""
-    found = {file.name: _read(file) for file in _oldest_first(folder) if names.fullmatch(file.name)}
+    files = (file for file in _oldest_first(folder) if names.fullmatch(file.name))
+    found = {file.name: note(file, LIMIT, _read) for file in files}
     return {key: head for key, head in found.items() if head is not None}
 
 
@@ -31,12 +32,8 @@ def _oldest_first(folder: Path) -> list[Path]:
     return sorted(folder.iterdir(), key=lambda file: file.lstat().st_mtime)
 
 
-def _read(file: Path) -> Head | None:
-    try:
-        with file.open("rb") as note:
-            told = json.loads(note.read(LIMIT))
-        head = Head(int(told["size"]), bytes.fromhex(told["sha256"]))
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+def _read(text: bytes) -> Head | None:
+    told = json.loads(text)
+    head = Head(int(told["size"]), bytes.fromhex(told["sha256"]))
     is_one = head.size > 0 and len(head.sha256) == hashlib.sha256().digest_size
     return head if is_one else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from omaha_mirror.cache.source import Validator
+from omaha_mirror.files import note
 
 LIMIT = 64 * 1024
 
@@ -81,10 +82,9 @@ class Swept:
 
 def facts(sidecar: Path) -> Facts:
     """What a sidecar says; what cannot be read there is not known."""
-    try:
-        verified = sidecar.stat().st_mtime
-        with sidecar.open("rb") as file:
-            told = json.loads(file.read(LIMIT))
+
+    def read(text: bytes) -> Facts:
+        told = json.loads(text)
         return Facts(
             size=int(told["size"]),
             sha256=bytes.fromhex(told["sha256"]),
@@ -92,20 +92,20 @@ def facts(sidecar: Path) -> Facts:
             source=str(told["source"]),
             signed_by=str(told.get("signed_by", "")),
             validator=dict(told.get("validator", {})),
-            verified=verified,
+            verified=sidecar.stat().st_mtime,
         )
-    except (OSError, ValueError, LookupError, TypeError):
-        return Facts()
+
+    return note(sidecar, LIMIT, read) or Facts()
 
 
-def refusal(note: Path) -> Refusal | None:
+def refusal(file: Path) -> Refusal | None:
     """What is written down about a blob that is not to be served; None where it cannot be read."""
-    try:
-        with note.open("rb") as file:
-            told = json.loads(file.read(LIMIT))
+
+    def read(text: bytes) -> Refusal:
+        told = json.loads(text)
         return Refusal(str(told["reason"]), str(told["terms"]))
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+
+    return note(file, LIMIT, read)
 
 
 def leftover(kind: Literal["partial", "quarantine"], file: Path) -> Leftover | None:

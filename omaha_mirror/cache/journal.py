@@ -83,7 +83,7 @@ def without(spans: Iterable[Span], start: int, stop: int) -> list[Span]:
 
 def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
     """Read a journal of a blob of this size. Raises OSError where its data cannot be read."""
-    match [_told(text) for text in lines]:
+    match [_told(text) for text in lines if text]:
         case [{"size": told, "validator": dict(validator)}, *rest] if told == size:
             spans: list[Span] = []
             bare: list[Span] = []
@@ -100,7 +100,9 @@ def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
                     case {"dropped": [int(start), int(stop)]}:
                         spans = without(spans, start, stop)
                         bare = without(bare, start, stop)
-                    case {"leaked": True}:
+                    case {
+                        "leaked": True
+                    } | None:  # who cannot read a line does not know that it was not this one
                         has_leaked = True
             if spans:
                 return Recovered(validator, tuple(spans), tuple(bare), has_leaked)
@@ -110,5 +112,5 @@ def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
 def _told(text: bytes) -> object:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

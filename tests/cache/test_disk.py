@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,70 @@ def test_leftovers_and_foreign_files_are_swept_and_folders_left_alone(
     assert names(store.blobs) == ["README"]
 
 
+def a_folder(path: Path) -> None:
+    (path / "folder").mkdir(parents=True)
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "a folder": a_folder,
+    "a pipe": os.mkfifo,
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "nested": lambda path: path.write_text("[" * 60_000),
+    "beyond all numbers": lambda path: path.write_text('{"size": 1e999, "sha256": "00"}'),
+    "large": lambda path: path.write_bytes(bytes(1 << 20)),
+}
+
+
+@pytest.mark.parametrize("put", STRANGE.values(), ids=STRANGE)
+def test_strange_things_in_place_of_files_stop_no_start(
+    store: DiskStore, opened: Opened, put: Callable[[Path], object]
+) -> None:
+    draft = opened()
+    draft.begin(VALIDATOR)
+    draft.write(0, [DATA])
+    draft.commit(proof())
+    other = "ab" * 32
+    sidecar = store.path(KEY).with_suffix(".json")
+    sidecar.unlink()
+    store.path(other).parent.mkdir(exist_ok=True)
+    for path in (
+        sidecar,
+        store.path(other).with_suffix(".json"),
+        store.path(other).with_suffix(".tmp"),
+        store.partial / f"{other}.data",
+        store.partial / f"{other}.json",
+        store.arriving / other,
+        store.known / KEY,
+        store.quarantine / f"{KEY}.left",
+        store.quarantine / f"{KEY}.not",
+    ):
+        put(path)
+    [blob] = store.load()
+    assert (blob.key, blob.is_whole, blob.is_told) == (KEY, True, False)
+    assert store.heads() == {}
+    assert store.refusals() == {}
+    assert list(store.marks()) == [KEY]
+    store.remove(KEY)
+    assert not os.path.lexists(sidecar)
+
+
+@pytest.mark.parametrize("name", ["blobs", "partial", "quarantine", "incoming", "heads", "key"])
+@pytest.mark.parametrize("kind", ["a pipe", "a link to itself", "large"])
+def test_what_is_no_folder_where_one_should_be_is_put_aside(
+    store: DiskStore, opened: Opened, name: str, kind: str
+) -> None:
+    place = store.path(KEY).parent if name == "key" else store.directory / name
+    if place.exists():
+        place.rmdir()
+    STRANGE[kind](place)
+    store.load()
+    store.condemn(KEY, leaked=False)
+    draft = opened()
+    draft.begin(VALIDATOR)
+    draft.write(0, [DATA])
+    assert draft.commit(proof()) == KEY
+
+
 def test_a_removed_blob_leaves_nothing(store: DiskStore, opened: Opened) -> None:
     draft = opened()
     draft.write(0, [DATA])
@@ -312,6 +377,16 @@ def test_that_bytes_left_which_may_be_wrong_survives_a_crash(
     assert (draft.leaked, opened().leaked, synced) == (True, True, [".json"])
     draft.begin(VALIDATOR)
     assert not opened().leaked
+
+
+def test_who_cannot_read_a_line_takes_it_for_the_one_that_says_so(
+    store: DiskStore, opened: Opened
+) -> None:
+    half_done(opened)
+    opened().leak()
+    journal = store.partial / f"{KEY}.json"
+    journal.write_bytes(journal.read_bytes().replace(b'"leaked": true', b'"leaked": trud'))
+    assert opened().leaked
 
 
 @pytest.mark.parametrize(
