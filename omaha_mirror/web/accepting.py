@@ -11,7 +11,7 @@ from collections.abc import Callable
 from omaha_mirror.config import Address
 
 BACKLOG = 4096
-AT_A_TIME = 64
+AT_A_TIME = 32
 """Connections that are taken before the loop does something else."""
 PAUSE = 0.1
 """Seconds until accepting is tried again when something is short."""

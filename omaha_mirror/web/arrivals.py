@@ -6,14 +6,14 @@ another address, which opens one, does not.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
-from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-AT_A_TIME = 4
+from omaha_mirror.web.by_turns import ByTurns
+
+AT_A_TIME = 1
 """How many are let in before the loop does something else."""
 
 
@@ -55,35 +55,16 @@ class Arrivals:
 
     def __init__(self, let_in: Callable[[Arrival], None]) -> None:
         self._let_in = let_in
-        self._waiting: OrderedDict[str, deque[Arrival]] = OrderedDict()
-        self._later: asyncio.Handle | None = None
+        self._turns = ByTurns(self._one, AT_A_TIME)
 
     def put(self, arrival: Arrival) -> None:
         """One more."""
-        self._waiting.setdefault(arrival.address, deque()).append(arrival)
-        if self._later is None:
-            self._later = asyncio.get_running_loop().call_soon(self._next)
+        self._turns.put(arrival.address, arrival)
 
     def all(self) -> None:
         """Let all in now."""
-        while self._waiting:
-            self._one()
+        self._turns.all()
 
-    def _next(self) -> None:
-        self._later = None
-        for _ in range(AT_A_TIME):
-            if not self._waiting:
-                return
-            self._one()
-        self._later = asyncio.get_running_loop().call_soon(self._next)
-
-    def _one(self) -> None:
-        """Of the address whose turn it is, the one that came first."""
-        address, waiting = next(iter(self._waiting.items()))
-        arrival = waiting.popleft()
-        if waiting:
-            self._waiting.move_to_end(address)
-        else:
-            del self._waiting[address]
+    def _one(self, arrival: Arrival) -> None:
         if arrival.sock.fileno() >= 0:
             self._let_in(arrival)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
-AT_A_TIME = 8
+AT_A_TIME = 2
 """How many are ended before the loop does something else: who came together runs out of time together."""
 
 C = TypeVar("C", bound=Hashable)

@@ -37,7 +37,7 @@ TOLERATED = 100
 """Refusals of a kind that a client gets at once within a minute; each one more comes late."""
 LATE = 0.1
 """Seconds, for each so many: a flood over many connections must not take the time that others are answered in."""
-LATEST = 2.0
+LATEST = 10.0
 GUIDE = """\
 This is an omaha-mirror: it keeps Flatcar / Container Linux machines up to date from a local cache.
 

@@ -24,6 +24,7 @@ from omaha_mirror.config import Address
 from omaha_mirror.web import pace
 from omaha_mirror.web.accepting import Acceptor, Place, open_sockets
 from omaha_mirror.web.arrivals import Arrival, Arrivals
+from omaha_mirror.web.by_turns import Recent, Requests
 from omaha_mirror.web.connection import Connection, Counted, Room
 from omaha_mirror.web.deadlines import Deadlines
 from omaha_mirror.web.shares import share_of
@@ -76,6 +77,8 @@ class _Server(web.Server):
         self._handler, self._limit, self._exempt = handler, limit, exempt
         self._unheard = Deadlines[Counted](FIRST_REQUEST, lambda one: one.give_up())
         self.arrivals = Arrivals(self._let_in)
+        self._recent = Recent()
+        self._requests = Requests()
         self._arriving: set[asyncio.Task[None]] = set()
         self._log = Sparing()
 
@@ -83,6 +86,8 @@ class _Server(web.Server):
         connection = cast(Connection, request.protocol)
         self._unheard.cancel(connection)
         connection.begins(request)
+        if not connection.exempt:
+            await self._requests.turn(share_of(request.remote or ""))
         return await self._handler(request)
 
     # Who is let in
@@ -95,7 +100,10 @@ class _Server(web.Server):
             return
         arrival = Arrival(sock, context, address, key, self._left)
         self._enter(arrival, key)
-        self.arrivals.put(arrival)
+        if key is None or self._recent.few(key):
+            self._let_in(arrival)
+        else:
+            self.arrivals.put(arrival)
 
     def _left(self, one: Counted) -> None:
         self._unheard.cancel(one)

@@ -7,7 +7,7 @@ import select
 import selectors
 from typing import Any, cast
 
-AT_A_TIME = 8
+AT_A_TIME = 32
 """Sockets that are looked after before what follows from them is done."""
 
 
