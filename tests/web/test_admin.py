@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from omaha_mirror import config
 from omaha_mirror.config import Address
-from omaha_mirror.web.admin import AdminApp, admin_routes
+from omaha_mirror.web.admin import AdminApp, admin_routes, tracks_api
 from omaha_mirror.web.admin.answers import as_long_json
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD, PAYLOAD_PATH, VERSION, Mirror
@@ -358,3 +359,20 @@ async def test_a_long_answer_is_made_in_a_worker() -> None:
     answer = await as_long_json(make)
     assert (answer.status, answer.body) == (200, b'{"a": 1}\n')
     assert threads != [threading.get_ident()]
+
+
+async def test_all_tracks_are_described_in_a_worker(
+    admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = set()
+    written = tracks_api.written
+
+    def watched(rule: config.Track) -> Any:
+        threads.add(threading.get_ident())
+        return written(rule)
+
+    monkeypatch.setattr(tracks_api, "written", watched)
+    told = await admin.told("GET", "/api/v1/tracks")
+    assert [track["track"] for track in told["tracks"]] == ["stable"]
+    assert threads
+    assert threading.get_ident() not in threads

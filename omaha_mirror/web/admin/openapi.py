@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import TypeAdapter
 
 from omaha_mirror import __version__
-from omaha_mirror.web.admin.answers import LINES, READ, Route, as_json
+from omaha_mirror.web.admin.answers import LINES, READ, Route, as_long_json
 
 PATH = r"/api/v1/openapi\.json"
 _GROUP = re.compile(r"\(\?P<(\w+)>((?:\[[^\]]*\]|[^()\[\]])+)\)")
@@ -44,7 +44,7 @@ class OpenApi:
 
     async def _described(self, _: web.BaseRequest) -> web.StreamResponse:
         """This description."""
-        return as_json(self._describe())
+        return await as_long_json(self._describe)
 
 
 def description(routes: Iterable[Route]) -> Json:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,7 +19,15 @@ from omaha_mirror.catalog.rules import track_upstream
 from omaha_mirror.omaha import Version
 from omaha_mirror.service import Service
 from omaha_mirror.telemetry import printable
-from omaha_mirror.web.admin.answers import CHANGE, READ, Route, as_json, read_object, refuse
+from omaha_mirror.web.admin.answers import (
+    CHANGE,
+    READ,
+    Route,
+    as_json,
+    as_long_json,
+    read_object,
+    refuse,
+)
 from omaha_mirror.web.admin.questions import read_model
 from omaha_mirror.web.errors import BadRequest
 
@@ -93,8 +101,14 @@ class TracksApi:
             *(override.track for override in self._service.overrides.all()),
             *(channel.track for channel in channels),
         }
-        default = written(self._service.config.default_track)
-        return as_json(asdict(Tracks(default, tuple(map(self._info, sorted(names))))))
+        current = self._service.doubts.releases()
+        default = self._service.config.default_track
+
+        def make() -> Tracks:
+            infos = (self._info(name, channels, current) for name in sorted(names))
+            return Tracks(written(default), tuple(infos))
+
+        return await as_long_json(make)
 
     async def _track(self, _: web.BaseRequest, track: str) -> web.StreamResponse:
         """One track."""
@@ -138,20 +152,23 @@ class TracksApi:
         return self._told(track)
 
     def _told(self, track: str) -> web.StreamResponse:
-        return as_json(asdict(self._info(track)))
+        doubts = self._service.doubts
+        return as_json(self._info(track, doubts.channels(), doubts.releases()))
 
-    def _info(self, track: str) -> TrackInfo:
+    def _info(
+        self, track: str, channels: Sequence[ChannelStatus], current: Sequence[Release]
+    ) -> TrackInfo:
         override = self._service.overrides.get(track)
         rule = self._service.track(track)
         name = track_upstream(track, self._service.rule(track))
-        channels = tuple(c for c in self._service.doubts.channels() if c.track == name)
+        found = tuple(channel for channel in channels if channel.track == name)
         return TrackInfo(
             track=track,
             rule=written(rule),
             configured=written(self._service.config.track(track)),
             overridden=override.since if override is not None else None,
-            offered=tuple(offered(rule, channels, self._service.doubts.releases())),
-            channels=channels,
+            offered=tuple(offered(rule, found, current)),
+            channels=found,
         )
 
 
