@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from omaha_mirror import config
-from omaha_mirror.catalog import BOARDS, Catalog, Decision, Reason, Step, decide
+from omaha_mirror.catalog import BOARDS, Catalog, Decision, Known, Reason, Step, decide
 from omaha_mirror.catalog.relay import Relay as Relaying
 from omaha_mirror.catalog.relay import Relayed
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
@@ -207,7 +207,12 @@ class Desk:
             return ()
         step = self._catalog.step(app.app_id, app.board, relayed.version, relayed.name)
         known, told = step.known, relayed.release
-        if told is not None and known.release is not None and known.release.id == told.id:
+        if told is None or known.release is None:
+            return (step,)
+        if known.release.payload.sha256 != told.payload.sha256:
+            # Other machines were told of other bytes, which may not fit this one.
+            return (replace(step, known=Known()),)
+        if known.release.id == told.id:
             step = replace(step, known=replace(known, release=told))
         return (step,)
 

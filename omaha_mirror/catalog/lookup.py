@@ -103,7 +103,8 @@ class Lookups:
 
     def told_anew(self, key: ReleaseKey) -> None:
         """Upstream told of another release of a version: what was learnt before is old."""
-        self.question(key).again = 0.0
+        question = self.question(key)
+        question.again, question.replaced = 0.0, True
 
     def question(self, key: ReleaseKey) -> Question:
         """What is asked about a version."""
@@ -224,7 +225,7 @@ class Lookups:
         question.told(known, found, names, now, anew=anew)
         self._in_use.clear()
         if self._wanted(key).told is not wanted.told:
-            question.again = 0.0
+            question.again, question.replaced = 0.0, True
         if question.again < now + FRESH / 2 and key not in self._pauses:
             pause = self._pauses[key] = asyncio.create_task(self._pause(key, question))
             pause.add_done_callback(lambda _: self._pauses.pop(key, None))

@@ -47,6 +47,7 @@ class Question:
         used: when it was last asked for.
         said: the trouble that was last said.
         own: those of the names that the operator wants.
+        replaced: whether upstream told of another release since it was last looked up.
     """
 
     known: Known | None = None
@@ -60,6 +61,7 @@ class Question:
     used: float = 0.0
     said: str = ""
     own: set[str] = field(default_factory=set)
+    replaced: bool = False
 
     def want(
         self,
@@ -131,7 +133,9 @@ class Question:
     def undecided(self, needed: frozenset[str], own: Iterable[str] = ()) -> bool:
         """Whether a machine that needs these packages, `own` of them by its rule, must wait for an answer."""
         known = self.known
-        return known is None or (known.release is not None and bool(known.unasked(needed, own)))
+        if known is None or self.replaced:
+            return True
+        return known.release is not None and bool(known.unasked(needed, own))
 
     def after(self, found: Known) -> Known:
         """What is known once upstream said this; of names that it was not asked about that stays known which was."""
@@ -156,6 +160,7 @@ class Question:
             anew: whether it was asked about the version too.
         """
         self.known = known
+        self.replaced = self.replaced and not anew
         for name in names if found.release is not None else ():
             client = self.pending.pop(name, "")
             if known.release is not None and known.release.file(name) is not None:

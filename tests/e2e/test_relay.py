@@ -9,13 +9,18 @@ import pytest
 from omaha_mirror.catalog import Reason
 from omaha_mirror.omaha import (
     FLATCAR_APP_ID,
+    AppResponse,
     NoUpdate,
     Request,
+    Response,
+    UpdateCheck,
+    Url,
     parse_request,
     serialise_request,
+    serialise_response,
 )
 from tests.e2e.site import FLOORS, OLD, STEPS, TARGET, Box, body, count, following, three_steps
-from tests.support.mirror import Mirror
+from tests.support.mirror import PAYLOAD, Mirror
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.upstream import Status, Upstream
 
@@ -188,3 +193,30 @@ async def test_several_applications_of_one_request_go_up_and_are_answered_in_ord
             "ok",
         ]
         assert [len(request.apps) for request in nebraska.requests] == [1, 1]
+
+
+async def test_each_machine_gets_the_bytes_that_upstream_names_to_it(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    """Also where it names others to the next machine, of the same version: those may not fit it."""
+    ours = {OLD: body("one"), "3100.0.0": body("other")}
+    folders = {}
+    for version, payload in ours.items():
+        folder = f"/{version}/{TARGET}/"
+        upstream.put(folder + PAYLOAD, payload)
+        folders[version] = folder, nebraska.publish(TARGET, {PAYLOAD: payload}).manifest
+
+    def answer(request: Any) -> bytes:
+        [app] = parse_request(request.body).apps
+        folder, manifest = folders[app.version]
+        url = Url(codebase=upstream.url(folder))
+        check = UpdateCheck(status="ok", urls=(url,), manifests=(manifest,))
+        told = AppResponse(appid=app.appid, status="ok", update_check=check)
+        return serialise_response(Response(apps=(told,)))
+
+    upstream.answer(PATH, answer)
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        for number in (1, 2):
+            for version, payload in ours.items():
+                box = Box(mirror, version, number)
+                assert await box.download(await box.offer()) == payload
