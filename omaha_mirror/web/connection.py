@@ -158,6 +158,10 @@ class Connection(web.RequestHandler):
         self.close()
         return True
 
+    async def drained(self) -> None:
+        """Return when the client takes more: aiohttp waits for that after each 64 KiB only. Raises ConnectionError."""
+        await self._drain_helper()
+
     def serves(self, request: web.BaseRequest) -> None:
         """A proxy named the client of this request: until it is answered, the connection is that one's."""
         if self.exempt and request.remote is not None:

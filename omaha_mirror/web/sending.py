@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import cast
 
 import structlog
 from aiohttp import web
@@ -20,10 +21,11 @@ from aiohttp import web
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import is_unreadable
 from omaha_mirror.cache.loading import loaded
+from omaha_mirror.web.connection import Connection
 
 LOG = structlog.get_logger(__name__)
-PIECE = 128 * 1024
-"""Bytes that are copied at a time for one client."""
+PIECE = 16 * 1024
+"""Bytes that are copied at a time for one client, and wait in memory for it: with TLS several times."""
 NO_SENDFILE = {
     errno.EACCES,
     errno.EINVAL,
@@ -50,7 +52,7 @@ async def send_window(
     """
     if transport.get_extra_info("sslcontext") is not None or _is_without_sendfile(window):
         with cuttable(transport, reader):
-            return await _send_pieces(response, window)
+            return await _send_pieces(transport, response, window)
     sent = _send_at_once(transport, window)
     if sent == window.count:
         return sent
@@ -84,21 +86,23 @@ async def _send_patiently(
 ) -> int:
     """Send as the client reads."""
     if _is_without_sendfile(window):
-        return await _send_pieces(response, window)
+        return await _send_pieces(transport, response, window)
     try:
         return await asyncio.get_running_loop().sendfile(
             transport, window.file, window.offset, window.count, fallback=False
         )
     except asyncio.SendfileNotAvailableError:
         # It failed for whatever reason before a byte was sent: so will this, unless sendfile is the reason.
-        return await _send_pieces(response, window)
+        return await _send_pieces(transport, response, window)
     except OSError as error:
         if error.errno in NO_SENDFILE:
             _remember(window, error)
         raise
 
 
-async def _send_pieces(response: web.StreamResponse, window: Window) -> int:
+async def _send_pieces(
+    transport: asyncio.Transport, response: web.StreamResponse, window: Window
+) -> int:
     """Send piece by piece as the client reads. A slow one can outlast what the page cache remembers of the window."""
     fd, sent = window.file.fileno(), 0
     while sent < window.count:
@@ -113,6 +117,7 @@ async def _send_pieces(response: web.StreamResponse, window: Window) -> int:
         if not piece:
             break
         await response.write(piece)
+        await cast(Connection, transport.get_protocol()).drained()
         sent += len(piece)
     return sent
 

@@ -38,8 +38,8 @@ KEEP_ALIVE = 30.0
 LINGER = 2.0
 """Seconds that a client gets to read why its body is not wanted, while it still sends it."""
 USER_TIMEOUT_MS = 120_000
-SECURE_BUFFER = 64 * 1024
-"""Bytes that wait, encrypted or not yet, for one client that reads slowly."""
+SECURE_BUFFER = 16 * 1024
+"""Bytes that wait for one client that reads slowly, encrypted ones and others each."""
 RECEIVED = 16 * 1024
 """Bytes that are read at a time from one client."""
 MAX_CONNECTIONS = 20_000
@@ -183,7 +183,8 @@ class _Server(web.Server):
     def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if transport.get_extra_info("sslcontext") is not None:
-            transport.set_write_buffer_limits(SECURE_BUFFER)
+            for layer in (transport, cast(Connection, handler).raw):
+                cast(asyncio.Transport, layer).set_write_buffer_limits(SECURE_BUFFER)
             self._unheard.start(cast(Connection, handler))
 
     def connection_lost(

@@ -10,6 +10,7 @@ import pytest
 from omaha_mirror.config import Address
 from omaha_mirror.omaha import parse_response
 from omaha_mirror.web import sending, server
+from omaha_mirror.web.connection import Connection
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.server import Listener
 from omaha_mirror.web.tls import Certificate
@@ -21,6 +22,8 @@ from tests.web.secure import OURS, ask_tls, dial_tls, edge, listening, make_cert
 
 HALF = len(BODY) // 2
 LARGE = 24 * 1024 * 1024
+MEMORY = 64 * 1024
+"""Bytes that may wait for a client that does not read, encrypted or not."""
 """More than all buffers between the mirror and a client that does not read."""
 HEALTH = request("GET", "/healthz")
 
@@ -91,9 +94,12 @@ async def test_a_client_that_does_not_read_costs_little_memory_and_gets_all_when
         await stuck(mirror, listener)
         await mirror.round_trips()
         [handler] = listener._server.connections
+        assert isinstance(handler, Connection)
         assert handler.transport is not None
+        assert handler.raw is not None
         waiting = handler.transport.get_write_buffer_size()
         assert waiting <= server.SECURE_BUFFER + 2 * sending.PIECE
+        assert waiting + handler.raw.get_write_buffer_size() <= MEMORY
         assert await talk.reader.readexactly(LARGE) == large
 
 
