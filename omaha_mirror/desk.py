@@ -188,10 +188,10 @@ class Desk:
         try:
             relayed = await self._upstream.relay.check(named, request, address=client)
         except asyncio.CancelledError:
-            self._send(_reports(request, as_upstream(app, rule)))
+            self._send(_reports(request, named))
             raise
         if not relayed.delivered:
-            self._send(_reports(request, as_upstream(app, rule)))
+            self._send(_reports(request, named))
         if relayed.release is not None:
             self._catalog.told(relayed.release)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from omaha_mirror.cache import Cache
 from omaha_mirror.catalog import Catalog, PackageFile, Reason, Release, Step
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.expect import expected
+from omaha_mirror.expect import Keys, Named, expected
 
 Doubt = tuple[Reason, str]
 """Why a package cannot be had: `UNTRUSTED` or `PAYLOAD_WRONG`, and the same for people."""
@@ -25,7 +25,8 @@ class Doubts:
     def __init__(self, catalog: Catalog, cache: Cache) -> None:
         self._catalog = catalog
         self._cache = cache
-        self._keys: dict[str, tuple[tuple[str, str], ...]] = {}
+        self._known = Keys()
+        self._keys: Mapping[str, Named] = {}
 
     def about(self, file: PackageFile) -> Doubt | None:
         """What is to be said against a package, if anything."""
@@ -101,12 +102,7 @@ class Doubts:
         return found
 
     def _current(self) -> list[Release]:
-        """The releases that machines are offered; the keys of their packages are worked out once."""
+        """The releases that machines are offered; `_keys` are those of their packages."""
         current = self._catalog.current()
-        self._keys = {r.id: self._keys.get(r.id) or _keys_of(r) for r in current}
+        self._keys = self._known.of(current)
         return current
-
-
-def _keys_of(release: Release) -> tuple[tuple[str, str], ...]:
-    """The names of the packages and the keys of their blobs, the payload first."""
-    return tuple((file.name, expected(file).key) for file in release.files)

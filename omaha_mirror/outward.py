@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from omaha_mirror.catalog import Reason
-from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
+from omaha_mirror.catalog.following import CHANNELS, NOBODY, Following, Inquiry
 from omaha_mirror.catalog.news import FollowEvent
 from omaha_mirror.catalog.relay import Relay
 from omaha_mirror.catalog.rules import track_upstream
@@ -24,14 +24,7 @@ from omaha_mirror.upstream.omaha import OmahaServer, question
 from omaha_mirror.upstream.outbox import Outbox
 from omaha_mirror.workers import STATE
 
-CHANNELS = (
-    "alpha",
-    "beta",
-    "edge",
-    "lts",
-    "stable",
-    *(f"lts-{year}" for year in range(2021, 2041)),
-)
+TRACKS = (*CHANNELS, "edge", *(f"lts-{year}" for year in range(2021, 2041)))
 """Tracks of Flatcar: a machine that names one of them has not made it up."""
 
 
@@ -101,7 +94,7 @@ class Outward:
             ask=partial(self._ask, self._server),
             allowed=self._allowed.check,
             app_ids=config.upstream.app_ids,
-            tracks=(*_named(config), *CHANNELS),
+            tracks=(*_named(config), *TRACKS),
             poll_interval=config.upstream.poll_interval,
             hook=self._hook,
         )

@@ -20,14 +20,13 @@ from omaha_mirror.catalog import (
     Catalog,
     Known,
     PackageFile,
-    Release,
     Wanted,
     at_hand,
     learn,
 )
 from omaha_mirror.catalog.read import MAX_SIZE
 from omaha_mirror.clock import Clock
-from omaha_mirror.expect import expected
+from omaha_mirror.expect import Keys, expected
 from omaha_mirror.omaha import Digest
 from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
@@ -140,12 +139,6 @@ class Packages:
         return UpstreamSource(self._fetcher, file.url, file.size, self._rng, known=known)
 
 
-def is_delta(catalog: Catalog, key: str) -> bool:
-    """Whether a blob is the payload of a delta that upstream gave to a machine."""
-    deltas = (release for release in catalog.current() if release.is_delta)
-    return any(expected(release.payload).key == key for release in deltas)
-
-
 class OfferedKeys:
     """Which blobs are packages of releases that machines are offered now.
 
@@ -157,21 +150,28 @@ class OfferedKeys:
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
-        self._of: dict[str, frozenset[str]] = {}
-        self._now: frozenset[str] | None = None
+        self._known = Keys()
+        self._now: tuple[frozenset[str], frozenset[str]] | None = None
 
     def __call__(self, key: str) -> bool:
         """Whether one is. For the event loop alone."""
+        return key in self._offered()[0]
+
+    def is_delta(self, key: str) -> bool:
+        """Whether one is the payload of a delta that upstream gave to a machine. For the event loop alone."""
+        return key in self._offered()[1]
+
+    def _offered(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The keys of all, and of the payloads of deltas."""
         if self._now is None:
             current = self._catalog.current()
-            self._of = {r.id: self._of.get(r.id) or _keys_of(r) for r in current}
-            self._now = frozenset().union(*self._of.values())
+            named = self._known.of(current)
+            self._now = (
+                frozenset(key for packages in named.values() for _, key in packages),
+                frozenset(named[release.id][0][1] for release in current if release.is_delta),
+            )
             asyncio.get_running_loop().call_soon(self._forget)
-        return key in self._now
+        return self._now
 
     def _forget(self) -> None:
         self._now = None
-
-
-def _keys_of(release: Release) -> frozenset[str]:
-    return frozenset(expected(file).key for file in release.files)

@@ -44,7 +44,7 @@ from omaha_mirror.health import Finding
 from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.outward import Outward
 from omaha_mirror.overrides import Overrides
-from omaha_mirror.packages import OfferedKeys, Packages, is_delta
+from omaha_mirror.packages import OfferedKeys, Packages
 from omaha_mirror.preview import Opinion
 from omaha_mirror.proof import PayloadProvers, keys_in
 from omaha_mirror.register import Register
@@ -99,6 +99,7 @@ class Service:
             rng=rng,
         )
         self._keys = keys_in(up.key_files)
+        offered = OfferedKeys(self.catalog)
         self._store = DiskStore(config.cache.directory, self.clock)
         self._ledger = Ledger(config.cache.max_size, config.cache.min_free)
         self.cache = Cache(
@@ -109,8 +110,8 @@ class Service:
             hold_back=config.cache.hold_back,
             when_abandoned=config.cache.when_abandoned,
             hook=self._happened,
-            keep=OfferedKeys(self.catalog),
-            provers=PayloadProvers(lambda: self._keys, lambda key: is_delta(self.catalog, key)),
+            keep=offered,
+            provers=PayloadProvers(lambda: self._keys, offered.is_delta),
             clock=self.clock,
         )
         self.doubts = Doubts(self.catalog, self.cache)

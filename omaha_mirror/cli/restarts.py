@@ -6,10 +6,11 @@ written down in a directory that outlives restarts and not a stop: see RuntimeDi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+
+from omaha_mirror.clock import since_boot
 
 WINDOW = 600.0
 """Seconds in which starts count."""
@@ -41,7 +42,7 @@ class Starts:
         """Write this start down; gives the seconds to wait first."""
         if self._path is None:
             return 0.0
-        now, starts = time.clock_gettime(time.CLOCK_BOOTTIME), self._read(self._path)
+        now, starts = since_boot(), self._read(self._path)
         kept = [start for start in starts if now - WINDOW < start <= now]
         with suppress(OSError):
             self._path.write_text("".join(f"{start}\n" for start in (*kept, now)))

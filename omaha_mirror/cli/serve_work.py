@@ -30,9 +30,9 @@ from omaha_mirror.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.web.accepting import Place
 from omaha_mirror.web.admin import AdminApp, admin_routes
 from omaha_mirror.web.edge import Edge
+from omaha_mirror.web.fair_loop import fair_loop
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
-from omaha_mirror.web.turns import fair_loop
 from omaha_mirror.workers import STATE
 
 LOG = structlog.get_logger(__name__)

@@ -199,7 +199,7 @@ async def _send_together(
     with cuttable(transport, reader):
         await response.write(together)
     reader.advance(len(together))
-    mirror.served(len(together), reader.status)
+    tell(mirror.served, len(together), reader.status)
 
 
 async def _send_window(
