@@ -108,7 +108,10 @@ class Lookups:
 
     def question(self, key: ReleaseKey) -> Question:
         """What is asked about a version."""
-        return self._questions.setdefault(key, Question())
+        question = self._questions.get(key)
+        if question is None:
+            question = self._questions[key] = Question()
+        return question
 
     def rebase(self, now: float) -> None:
         """Take what lies in the future for now, in seconds since the epoch."""
