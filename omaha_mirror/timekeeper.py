@@ -6,7 +6,7 @@ import json
 import logging
 from pathlib import Path
 
-from omaha_mirror.clock import Clock
+from omaha_mirror.clock import LATER, Clock
 from omaha_mirror.files import replace_file, restore
 from omaha_mirror.workers import STATE
 
@@ -61,4 +61,7 @@ class Timekeeper:
 
 
 def _read(text: bytes) -> float:
-    return float(json.loads(text)["time"])
+    then = float(json.loads(text)["time"])
+    if not 0 <= then < LATER:
+        raise ValueError("it tells a time that nobody can have known")
+    return then

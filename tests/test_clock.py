@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from omaha_mirror.clock import DAY, LATER, SKEW, Clock, kernel_synchronised
+from omaha_mirror.timekeeper import Timekeeper
 from tests.support.clock import SetClock
 
 YEARS = 365 * DAY
@@ -136,3 +139,13 @@ def test_asking_costs_no_more_than_looking() -> None:
     now[0] += 2 * SKEW
     clock.time()
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("told", ["Infinity", "NaN", "1e300", "-1", "1e999", "[" * 2000, '"x"'])
+async def test_a_time_that_nobody_can_have_known_is_none(tmp_path: Path, told: str) -> None:
+    path = tmp_path / "clock.json"
+    path.write_text(f'{{"time": {told}}}')
+    clock = SetClock()
+    await Timekeeper(clock, path).start()
+    assert clock.time() == pytest.approx(clock.right(), abs=60)
+    assert not path.exists()

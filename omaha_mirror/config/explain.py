@@ -38,6 +38,10 @@ _WORDS = {
 _BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than_equal": "le"}
 
 
+DEFAULTS_MEET: dict[KeyPath, KeyPath] = {("admin",): ("listen",)}
+"""Where the fault of a section lies that the file does not have."""
+
+
 def note(error: ValidationError, documents: Sequence[Document]) -> None:
     """Add what is wrong to the flaws of the document that each value is from.
 
@@ -65,7 +69,7 @@ def _flaw(details: ErrorDetails, path: KeyPath, document: Document) -> Flaw:
     if details["type"] != "missing":
         # A version by itself is read as a mapping with one key, which the file does not have.
         path = next((path[:n] for n in range(len(path), 0, -1) if path[:n] in places), path)
-    place = places.get(path) or (places.get(path[:-1]) if path[:-1] else None)
+    place = places.get(path) or places.get(path[:-1] or DEFAULTS_MEET.get(path, path))
     words = _words(details, place or _NOWHERE, path)
     if place is None:
         return Flaw(path, (0, 0), words)

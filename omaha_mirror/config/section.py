@@ -140,6 +140,15 @@ _Listen = Annotated[
     PlainSerializer(str),
     WithJsonSchema({"type": "string", "pattern": _ADDRESS}),
 ]
+
+
+def _named(value: object) -> object:
+    """An empty path would be the folder of the config file."""
+    if value == "":
+        raise ValueError("cannot be empty")
+    return value
+
+
 Listen = Annotated[
     tuple[_Listen, ...],
     BeforeValidator(_listed),
@@ -159,7 +168,7 @@ Release = Annotated[
     str, AfterValidator(_version), WithJsonSchema({"type": "string", "pattern": _RELEASE})
 ]
 """The version of a release."""
-Location = Annotated[Path, AfterValidator(located)]
+Location = Annotated[Path, BeforeValidator(_named), AfterValidator(located)]
 """A path; a relative one is relative to the folder of the config file."""
 
 

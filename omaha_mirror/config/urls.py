@@ -90,6 +90,9 @@ def database(text: str) -> str:
         raise ValueError("*** stands for a password that is not shown: write the password itself")
     try:
         parts = urlsplit(text)
+        user, _, _ = rest.rpartition("@")
+        if re.search(r"[/?#]", user):  # what follows in a password would be read as something else
+            raise ValueError
         if not (parts.hostname or parts.query) or parts.port == 0 or re.search(r"\s", text):
             raise ValueError
     except ValueError:

@@ -78,7 +78,9 @@ class Database:
             max_overflow=0,
         )
         self.writer = self.engine.sync_engine
-        self.where = self._url.render_as_string(hide_password=True)
+        secret = [key for key in self._url.query if "password" in key.lower()]
+        shown = self._url.difference_update_query(secret)
+        self.where = shown.render_as_string(hide_password=True)
         self._settled = asyncio.Event()
         self._settled.set()
         self._thread: Workers | None = None
@@ -193,7 +195,7 @@ def read_url(text: str) -> URL:
     """The URL with the driver that is used for it. Raises BadDatabaseURL."""
     expected = "expected sqlite:////absolute/path or postgresql://user@host/name"
     try:
-        url = make_url(text)
+        url = make_url(_escaped(text))
     except (ArgumentError, ValueError):
         raise BadDatabaseURL(f"the fleet database is no URL: {expected}") from None
     driver = DRIVERS.get(url.drivername)
@@ -207,6 +209,15 @@ def read_url(text: str) -> URL:
             ["sslmode"]
         )
     return url
+
+
+def _escaped(text: str) -> str:
+    """The URL where each @ in a password is %40: SQLAlchemy takes the first one for the end of it."""
+    if text.startswith("sqlite"):
+        return text
+    before, at, server = text.rpartition("@")
+    scheme, slashes, user = before.partition("://")
+    return scheme + slashes + user.replace("@", "%40") + at + server
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:

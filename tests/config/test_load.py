@@ -305,6 +305,8 @@ def test_an_unknown_key_is_an_error_with_the_nearest_known_one(
         ("cache: {hold_back: 0B}", "must be at least 1"),
         ("cache: {directory: ~/cache}", "~ is not expanded"),
         ("cache: {directory: [a]}", "must be a path"),
+        ("cache: {directory: ''}", "cannot be empty"),
+        ("state_directory: ''", "cannot be empty"),
         ("release_layout: any", "must be 'offered' or 'off'"),
         ("release_layout: true", 'put it in quotes, "true"'),
         ("upstream: {distribution: flatcr}", "'coreos'; did you mean flatcar?"),
@@ -501,6 +503,7 @@ def test_a_hostile_file_is_refused_in_seconds(tmp_path: Path, text: str) -> None
 def test_two_listeners_at_one_place_are_refused(tmp_path: Path, text: str, words: str) -> None:
     problem = only_problem(tmp_path, text)
     assert problem.key == "admin"
+    assert problem.line > 0
     assert words in problem.message
 
 
@@ -530,6 +533,9 @@ def test_two_listeners_beside_each_other_are_fine(tmp_path: Path, text: str) -> 
         ("sqlite://fleet.db", "an SQLite database is a file"),
         ("postgresql://u:secret@h:99999/n", "does not name a host and port"),
         ("postgresql://", "does not name a host and port"),
+        ("postgresql://u:p@secret/@h/n", "with %-escapes in the password"),
+        ("postgresql://u:p/secret@h/n", "with %-escapes in the password"),
+        ("postgresql://u:#secret?@h/n", "with %-escapes in the password"),
         ("postgresql://u:***@h/n", "write the password itself"),
     ],
 )

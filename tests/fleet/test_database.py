@@ -21,6 +21,8 @@ from tests.fleet.scene import ASK, Site
         ("sqlite:////var/lib/fleet.db", "sqlite+aiosqlite:////var/lib/fleet.db"),
         ("postgresql://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
         ("postgres://h/d", "postgresql+asyncpg://h/d"),
+        ("postgresql://u:p@q@r@h/d", "postgresql+asyncpg://u:p%40q%40r@h/d"),
+        ("postgresql://h/d?x=a@b", "postgresql+asyncpg://h/d?x=a%40b"),
         ("postgresql://h/d?sslmode=require", "postgresql+asyncpg://h/d?ssl=require"),
     ],
 )
@@ -36,8 +38,9 @@ def test_another_url_is_refused_with_what_is_expected(url: str) -> None:
         Database(url)
 
 
-def test_a_password_is_never_told() -> None:
-    database = Database("postgresql://u:secret@h/d")
+@pytest.mark.parametrize("secret", ["u:secret@h/d", "u:x@secret@h/d", "u@h/d?password=secret"])
+def test_a_password_is_never_told(secret: str) -> None:
+    database = Database(f"postgresql://{secret}")
     assert "secret" not in database.where
     with pytest.raises(BadDatabaseURL) as error:
         Database("mysql://u:secret@h/d")
