@@ -105,6 +105,9 @@ class Lookups:
         """Upstream told of another release of a version: what was learnt before is old."""
         question = self.question(key)
         question.again, question.replaced = 0.0, True
+        if question.known is not None and question.known.release is None:
+            # Why the other one could not be had says nothing of this one.
+            question.known = None
 
     def question(self, key: ReleaseKey) -> Question:
         """What is asked about a version."""

@@ -220,3 +220,17 @@ async def test_each_machine_gets_the_bytes_that_upstream_names_to_it(
             for version, payload in ours.items():
                 box = Box(mirror, version, number)
                 assert await box.download(await box.offer()) == payload
+
+
+async def test_what_replaces_a_release_that_was_not_to_be_had_is_offered_at_once(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    path = f"/amd64-usr/{FLOORS[0]}/{PAYLOAD}"
+    upstream.fault(path, Status(404))
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        await first_of(mirror).nothing()
+        assert told(mirror, Reason.NOT_RELEASED) == 1
+        upstream.heal(path)
+        nebraska.publish(FLOORS[0], {PAYLOAD: body("another")})
+        box = first_of(mirror)
+        assert await box.download(await box.offer()) == body("another")
