@@ -73,11 +73,11 @@ def _send_at_once(transport: asyncio.Transport, window: Window) -> int:
         return os.sendfile(connection.fileno(), window.file.fileno(), window.offset, window.count)
     except BlockingIOError:
         return 0
-    except OSError as error:
+    except ConnectionError:
+        raise
+    except OSError as error:  # what it is, of the file or of the moment, pieces will tell
         if error.errno in NO_SENDFILE:
             _remember(window, error)
-        elif not is_unreadable(error):
-            raise
         return 0
 
 

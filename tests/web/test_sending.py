@@ -93,15 +93,28 @@ async def test_the_copy_goes_on_as_the_fill_does(
         assert await talk.read(SIZE - HALF) == BODY[HALF:]
 
 
-async def test_any_other_failure_ends_in_a_closed_connection(
+@pytest.mark.parametrize(
+    "error", [errno.ENOMEM, errno.EIO, errno.EOVERFLOW], ids=errno.errorcode.get
+)
+async def test_a_failure_of_the_moment_costs_nobody_anything(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    path = await proven(mirror)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "sendfile", Sendfile(error))
+        assert (await mirror.get(path)).body == BODY
+    assert not sending.WITHOUT_SENDFILE
+    assert (await mirror.get(path)).body == BODY
+
+
+async def test_a_connection_that_is_gone_ends(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = await proven(mirror)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "sendfile", Sendfile(errno.ENOMEM))
+        patch.setattr(os, "sendfile", Sendfile(errno.ECONNRESET))
         async with dial(mirror.address) as talk:
             await talk.send(request("GET", path))
             assert (await talk.head()).length == SIZE
             assert await talk.rest() == b""
-    assert not sending.WITHOUT_SENDFILE
     assert (await mirror.get(path)).body == BODY
