@@ -39,12 +39,6 @@ VERSIONS = len(ROWS) * len(STATES) * len(KINDS) * len(COUNTS) + 100
 """A release for each cell of the table, and some for other tests."""
 HOLD_BACK = 64 * 1024
 HALF = SIZE // 2
-NO_SENDFILE = """
-import errno, os
-def sendfile(*_):
-    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-os.sendfile = sendfile
-"""
 
 
 @dataclass(slots=True)
@@ -318,16 +312,15 @@ class Labs:
     """
 
     def __init__(self, folder: Callable[[], Path], stack: AsyncExitStack) -> None:
-        self.made: dict[tuple[bool, Log, bool], Lab] = {}
+        self.made: dict[tuple[bool, Log, str], Lab] = {}
         self._folder = folder
         self._stack = stack
 
     async def of(self, row: Row) -> Lab:
-        key = row.hasty, row.log, row.copies
+        key = row.hasty, row.log, row.prelude
         if key not in self.made:
             # Hasty: it makes a silence of a few seconds a long one.
             limit = "300ms" if row.hasty else "5s"
-            prelude = NO_SENDFILE if row.copies else ""
-            made = lab(self._folder(), stall_timeout=limit, log=row.log, prelude=prelude)
+            made = lab(self._folder(), stall_timeout=limit, log=row.log, prelude=row.prelude)
             self.made[key] = await self._stack.enter_async_context(made)
         return self.made[key]

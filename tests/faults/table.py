@@ -97,7 +97,7 @@ class Row:
         refuses: seconds without a listening upstream.
         replaced: whether upstream has other bytes from now on.
         damage: done to the file on the mirror's disk, where it is whole.
-        copies: run where the kernel has no sendfile.
+        prelude: Python that the mirror runs first, so that its machine is another one.
         hasty: run with a short stall time-out, so that a short silence is a long one in proportion.
         log: where the mirror's own log goes: read, to a full disk, or to a pipe that nobody reads.
         within: seconds in which all must be done.
@@ -114,7 +114,7 @@ class Row:
     refuses: float = 0.0
     replaced: bool = False
     damage: Callable[[Path, bytes], None] | None = None
-    copies: bool = False
+    prelude: str = ""
     hasty: bool = False
     log: Log = "read"
     within: float | None = None
@@ -143,6 +143,21 @@ SPLICED = "spliced, cut 98 %"
 KEPT_WRONG = "WRONG, kept"
 KEPT_SHORT = "SHORT, kept"
 PASSED = "503; next ok"
+
+NO_SENDFILE = """
+import errno, os
+def sendfile(*_):
+    raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+os.sendfile = sendfile
+"""
+JUMPING = """
+import time
+right, began = time.time, time.monotonic()
+time.time = lambda: right() + {jump} * (int(2 * (time.monotonic() - began)) % 2)
+"""
+"""The clock is set twice a second: wrong, and right again."""
+AHEAD = JUMPING.format(jump="9 * 365 * 86400")
+BEHIND = JUMPING.format(jump="-right()")
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -175,7 +190,6 @@ ROWS: tuple[Row, ...] = (
     Row(
         name="slow drip",
         faults=lambda _: [Drip(rate=1e6)],
-        hasty=True,
     ),
     Row(
         name="slow drip on one connection (0.4 B/s)",
@@ -358,6 +372,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(name="log full, and five drops", faults=_five_drops, gets=6, log="full"),
     Row(name="log stalled, and five drops", faults=_five_drops, gets=6, log="unread"),
+    Row(
+        name="clock nine years ahead and back, and five drops",
+        faults=_five_drops,
+        gets=6,
+        prelude=AHEAD,
+    ),
+    Row(name="clock at 1970 and back, and five drops", faults=_five_drops, gets=6, prelude=BEHIND),
 )
 
 
@@ -389,7 +410,7 @@ def _folder(blob: Path, body: bytes) -> None:
 
 
 DISK_ROWS: tuple[Row, ...] = (
-    Row(name="no sendfile", copies=True),
+    Row(name="no sendfile", prelude=NO_SENDFILE),
     Row(name="blob truncated on disk", damage=_truncated),
     Row(name="blob emptied on disk", damage=_emptied),
     Row(name="a bit of the blob flipped on disk", damage=_flipped),
