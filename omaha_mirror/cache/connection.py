@@ -66,12 +66,12 @@ class Connection:
                 await self._pause(self._another(change), SourceFailed(str(change)))
 
     def _another(self, change: SourceChanged) -> int:
-        """How often in a row another generation answered than the one that all must come from, where a digest is known.
+        """How often in a row a node answered that has another file, in size or in a generation that all must come from.
 
-        The next node asked may have that one. Raises `change` where there is nothing to hope for.
+        The next node asked may have the right one. Raises `change` where there is nothing to hope for: no digest would tell.
         """
         self._strangers += 1
-        if not self._fill.picky or self._strangers > TRIES:
+        if self._fill.by_validator or self._strangers > TRIES:
             raise change
         return self._strangers
 

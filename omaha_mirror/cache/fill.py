@@ -75,8 +75,8 @@ class Fill:
         self.identity: Identity | None = None
         self.generation: Validator | None = None
         self.nodes = Nodes()
-        self.picky = setting.picky
-        self.one_generation = setting.picky or expected.proven_by == "size-and-validator"
+        self.by_validator = expected.proven_by == "size-and-validator"
+        self.one_generation = setting.picky or self.by_validator
         self.agreeing = asyncio.Lock()
         self.limits = setting.limits
         self.line = setting.line

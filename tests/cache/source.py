@@ -59,7 +59,7 @@ class ScriptedSource:
         self.connected = 0
         self.most_connected = 0
         self.sent = 0
-        self.refusals: deque[SourceError] = deque()
+        self.refusals: deque[SourceError | SourceChanged] = deque()
         self.drops: set[int] = set()
         self.flips: Counter[int] = Counter()
         """How often the byte at an offset is still sent wrong."""

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from omaha_mirror.cache.errors import CacheError, GenerationEnded, Spoilt
+from omaha_mirror.cache.errors import CacheError, GenerationEnded, SourceChanged, Spoilt
 from omaha_mirror.cache.events import FillEnded, Mended, Outcome
 from omaha_mirror.cache.nodes import TRIES, Nodes
 from omaha_mirror.proof import PayloadProvers
@@ -126,6 +126,17 @@ async def test_in_such_a_round_a_node_that_never_answers_again_ends_it(
     assert await fetching is not None
     assert [e.outcome for e in site.all(FillEnded)] == [*[Outcome.WRONG] * 2, Outcome.PROVEN]
     assert not source.nodes
+
+
+@pytest.mark.parametrize("others", [1, TRIES])
+async def test_a_node_with_a_file_of_another_size_is_passed_by(
+    site: Site, source: ScriptedSource, others: int
+) -> None:
+    """Another one may have the right file, where a digest tells which that is."""
+    source.refusals.extend([SourceChanged("the file has 7 bytes now")] * others)
+    assert await site.read(source) == PAYLOAD
+    assert len(source.opens) == others + 1
+    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
 
 
 def test_a_lone_node_is_not_left() -> None:
