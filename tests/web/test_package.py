@@ -328,10 +328,15 @@ async def test_a_body_that_cannot_be_finished_ends_in_a_closed_connection(
 @pytest.mark.parametrize("patience", [1.5])
 async def test_upstream_comes_back_and_the_rest_is_served(hasty: Mirror, release: Upstream) -> None:
     path = await hasty.payload()
-    release.fault(PAYLOAD_PATH, Drop(at=HALF))
+    gate = release.hold(PAYLOAD_PATH, at=HALF)
     async with dial(hasty.address) as talk:
         await talk.send(request("GET", path))
         await talk.head()
+        assert (
+            await talk.read(HALF) == BODY[:HALF]
+        )  # so a reset takes nothing with it that was sent
+        release.fault(PAYLOAD_PATH, Drop(at=HALF))
+        gate.open()
         await talk.rest()
     await hasty.until(lambda: len(hasty.ended()) == 1)
     release.heal(PAYLOAD_PATH)
