@@ -226,6 +226,14 @@ class MirrorProcess(Site):
                 await self._news.wait()
         return found[0]
 
+    async def logged_so_far(self) -> list[str]:
+        """All lines of what has happened: they come in order, and a little later. Needs the level `info`."""
+        mark = f"mark-{len(self.log)}"
+        body = omaha("request_check_first").replace(b'track="stable"', f'track="{mark}"'.encode())
+        await self.told(body)
+        await self.logged(f'"{mark}"')
+        return self.log
+
     def journals(self) -> list[Path]:
         """The journals of the fills under way."""
         return list(self._partial.glob("*.json"))
