@@ -13,6 +13,8 @@ from tests.support.nebraska import Nebraska
 from tests.support.talk import PATIENCE
 from tests.support.upstream import Corrupt, Upstream
 
+pytestmark = pytest.mark.long
+
 FILE = f"/amd64-usr/{TARGET}/{PAYLOAD}"
 ARM = "arm64-usr"
 

@@ -21,6 +21,8 @@ from tests.support.nebraska import Nebraska
 from tests.support.talk import PATIENCE
 from tests.support.upstream import Upstream
 
+pytestmark = pytest.mark.long
+
 KEY = DATA / "update-payload-key.pub.pem"
 CHANGES = {"default_track": "follow", "tracks": {}}
 LINE = f"stable amd64-usr: {' -> '.join(STEPS)}, 132.0 kB new\n"

@@ -17,6 +17,8 @@ from tests.support.mirror import MirrorProcess
 from tests.support.talk import PATIENCE
 from tests.support.upstream import Upstream
 
+pytestmark = pytest.mark.long
+
 FORMULA = '=HYPERLINK("http://evil.example","click")'
 ALIASES = {"web": "held", "db": "held", FORMULA: "held"}
 

@@ -93,6 +93,8 @@ def {name}(*_):
 
 {module}.{name} = {name}
 from omaha_mirror.cli.main import main
+
+pytestmark = pytest.mark.long
 main()
 """
 

@@ -104,6 +104,7 @@ async def test_a_large_fleet_is_answered_and_remembered_while_it_is_looked_at(
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.long
 async def test_a_crash_amid_a_fleet_costs_what_waited_and_no_more(
     release: Upstream, tmp_path: Path
 ) -> None:

@@ -70,6 +70,7 @@ async def test_a_slow_first_client_holds_nobody_back(labs: Labs) -> None:
         assert await slow.read(SIZE) == cell.body
 
 
+@pytest.mark.long
 async def test_a_restart_brings_nothing_wrong_back(labs: Labs) -> None:
     for made in labs.made.values():
         assert await made.mirror.terminate() == 0

@@ -125,6 +125,7 @@ def test_bytes_that_vanish_are_an_error_of_the_disk_and_cost_no_verdict() -> Non
     assert prover.examine(WHOLE, reading(PAYLOAD)).wrong == ()
 
 
+@pytest.mark.long
 def test_every_flipped_byte_of_the_data_is_found_in_its_operation() -> None:
     """A byte of each of 1,000 operations at a time, until all 700,000 had their turn."""
     size, count = 700, 1000
