@@ -90,9 +90,13 @@ Answer = Callable[[Request], bytes]
 
 
 class Upstream:
-    """The scripted server; an async context manager. Its methods belong to its event loop."""
+    """The scripted server; an async context manager. Its methods belong to its event loop.
 
-    def __init__(self) -> None:
+    Args:
+        port: to listen on; 0: any.
+    """
+
+    def __init__(self, port: int = 0) -> None:
         self.keep_alive = True
         self.peak = 0
         self.log: list[Request] = []
@@ -101,7 +105,7 @@ class Upstream:
         self._line: Line | None = None
         self._active = 0
         self._news = asyncio.Event()
-        self._port = 0
+        self._port = port
         self._connections: set[Connection] = set()
 
     async def __aenter__(self) -> Self:
