@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 GOOD = """\
 listen: ['127.0.0.1:{port}']
 admin: {{listen: []}}
@@ -94,7 +96,6 @@ def {name}(*_):
 {module}.{name} = {name}
 from omaha_mirror.cli.main import main
 
-pytestmark = pytest.mark.long
 main()
 """
 
