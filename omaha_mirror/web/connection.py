@@ -7,7 +7,8 @@ import socket
 import ssl
 import struct
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
 
 from aiohttp import StreamReader, web
 
@@ -16,9 +17,6 @@ from omaha_mirror.web.errors import plain
 from omaha_mirror.web.shares import Shares, share_of
 from omaha_mirror.web.sparing import MANY, Sparing
 from omaha_mirror.web.unbegun import Unbegun
-
-if TYPE_CHECKING:
-    from omaha_mirror.web.pace import Sample
 
 
 class Counted(Protocol):
@@ -39,6 +37,14 @@ HELD = 64 * 1024 * 1024
 """Bytes of requests that have not arrived whole, and of answers that are not read, for all clients together."""
 AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: what was not delivered is thrown away when the socket is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a connection had delivered at a time of the loop."""
+
+    at: float
+    acknowledged: int
 
 
 class Connection(web.RequestHandler):

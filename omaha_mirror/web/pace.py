@@ -9,9 +9,8 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from omaha_mirror.web.connection import Connection, Room
+from omaha_mirror.web.connection import Connection, Room, Sample
 
 SLOW = 10.0
 """Bytes a second below which update_engine gives up, too (update_engine/libcurl_http_fetcher.cc)."""
@@ -25,14 +24,6 @@ AT_A_TIME = 200
 UNACKED, ACKED, NOT_SENT = 24, 120, 144
 """Where they stand in struct tcp_info (linux/tcp.h)."""
 INFO_SIZE = 148
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a connection had delivered at a time of the loop."""
-
-    at: float
-    acknowledged: int
 
 
 def acknowledged(connection: socket.socket) -> int | None:
