@@ -442,7 +442,8 @@ async def test_a_dead_line_costs_a_fleet_one_wait_and_not_one_each(site: Site) -
         site.upstream.hold(PATH)
         checks = [check(relay, machine(n), wait=4.0) for n in range(2000)]
         assert not any(told.delivered for told in await asyncio.gather(*checks))
-        assert site.posts() == AT_ONCE
+        # The first that fail hand their places on, until so many failed in a row that nobody asks.
+        assert AT_ONCE <= site.posts() < AT_ONCE + IN_A_ROW
         assert relay.stats.outages == 2000
 
 
