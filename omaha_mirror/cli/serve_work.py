@@ -38,7 +38,7 @@ from omaha_mirror.workers import STATE
 LOG = structlog.get_logger(__name__)
 STOP = 27.0
 """Seconds from the signal on: less than systemd waits (TimeoutStopSec of the unit)."""
-GARBAGE = 5000, 8, 100
+GARBAGE = 500, 2, 2000
 """New objects between two looks for garbage, and how many of these come before a longer one: each takes milliseconds."""
 ADMIN_CONNECTIONS = 64
 """At once, to the admin listener: they are out of what connections of machines leave."""

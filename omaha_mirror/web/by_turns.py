@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 FEW = 20
 """Connections of one address within a second, and requests, that are looked after as they come."""
 SECOND = 1.0
-LONG = 0.005
+LONG = 0.001
 """Seconds that a turn of the event loop takes when there is much else to do: then others come first,"""
 AT_LEAST = 0.02
 """but not for longer than so many seconds."""

@@ -35,6 +35,8 @@ class Counted(Protocol):
 Room = Shares[Counted]
 HELD = 64 * 1024 * 1024
 """Bytes of requests that have not arrived whole, and of answers that are not read, for all clients together."""
+LEFT = 63 / 64
+"""How much of that is left when connections are cut: all of these end in one turn of the loop."""
 AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: what was not delivered is thrown away when the socket is closed."""
 
@@ -133,7 +135,7 @@ class Connection(web.RequestHandler):
         self._room.take(self, count)
         if self._room.held > HELD:
             self._log.tell("too much is held for slow clients: they are cut", MANY, 0, limit=HELD)
-            for connection in self._room.too_much(HELD // 4 * 3):
+            for connection in self._room.too_much(int(HELD * LEFT)):
                 connection.give_up()
 
     def begins(self, request: web.BaseRequest) -> None:

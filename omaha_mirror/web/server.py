@@ -40,7 +40,7 @@ LINGER = 2.0
 USER_TIMEOUT_MS = 120_000
 SECURE_BUFFER = 16 * 1024
 """Bytes that wait for one client that reads slowly, encrypted ones and others each."""
-RECEIVED = 16 * 1024
+RECEIVED = 4 * 1024
 """Bytes that are read at a time from one client."""
 MAX_CONNECTIONS = 20_000
 RESERVED = 256
