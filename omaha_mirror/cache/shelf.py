@@ -184,7 +184,7 @@ class Shelf:
 
     def _opening_of(self, key: str) -> Opening:
         if key not in self._opening:
-            self._opening[key] = Opening(self._open_it(key), lambda: self.let_go(key))
+            self._opening[key] = Opening(self._open_it(key), lambda: self._never_read(key))
         return self._opening[key]
 
     async def _open_it(self, key: str) -> None:
@@ -231,6 +231,11 @@ class Shelf:
         else:
             self._left[key] = time.monotonic()
             self._look_later()
+
+    def _never_read(self, key: str) -> None:
+        """Close a blob whose readers left before it was open. One that was read meanwhile stays open for a while."""
+        if key not in self._left:
+            self.let_go(key)
 
     def let_go(self, key: str) -> None:
         """Close a blob that nobody reads."""

@@ -103,7 +103,7 @@ async def test_a_blob_whose_disk_hangs_passes_through_and_takes_few_threads(
     await asyncio.to_thread(disk.asked.acquire)
     assert await site.read(good) == good.data
     assert await asyncio.gather(*reading) == [bad.data] * 20
-    assert disk.calls <= loading.AT_ONCE
+    assert disk.calls <= loading.AT_ONCE + 1, "one more notes uses"
     assert bad.sent <= 3 * SIZE, "one flight for those who came together"
     before = disk.calls
     assert await site.read(bad) == bad.data
