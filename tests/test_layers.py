@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "proxies": set(),
     "payload": {"cryptography", "google"},
     "semantics": set(),
-    "cache": {"files", "workers"},
+    "cache": {"files", "structlog", "workers"},
     "upstream": {"background", "aiohttp", "clock", "files", "proxies", "yarl", "omaha", "workers"},
     "fleet": {"background", "alembic", "clock", "files", "omaha", "sqlalchemy", "workers"},
     "catalog": {"background", "clock", "files", "omaha", "structlog", "upstream", "workers"},

@@ -18,9 +18,10 @@ from omaha_mirror.cache import events, told
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.contents import Contents, Progress, look
-from omaha_mirror.cache.ending import retrieve
 from omaha_mirror.cache.errors import (
+    CacheError,
     Condemned,
+    Defect,
     Distrusted,
     GenerationEnded,
     InUse,
@@ -30,7 +31,7 @@ from omaha_mirror.cache.errors import (
     Untrusted,
 )
 from omaha_mirror.cache.fill import Fill
-from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.finish import in_worker, log_defect
 from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.intake import Intake
 from omaha_mirror.cache.inventory import Refusal, Removed, Swept
@@ -91,14 +92,13 @@ class Cache:
         self._hook = hook
         self._keep = keep
         self.clock = clock or MachineClock()
-        rotten = lambda *what: hook(events.Rotten(*what))  # noqa: E731
-        self._shelf = Shelf(store, ledger, self._provers, rotten, self.clock)
+        self._shelf = Shelf(store, ledger, self._provers, self._note_corrupted, self.clock)
         self._room = Room(store, ledger, hook, self._must_stay, self._shelf.let_go, self.clock)
         self._verdicts = Verdicts(self.clock)
         self._heads = Heads(store, self._provers)
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
-        self._places = Places(ledger, self._room, self._shelf, hook)
+        self._places = Places(ledger, self._room, self._shelf, hook, self._note_corrupted)
         self._uses = Uses()
         self._stopping = False
 
@@ -171,8 +171,11 @@ class Cache:
                 await asyncio.wait([task])
                 if task.cancelled():
                     raise Stopping("the fill was stopped")
-                if not isinstance(task.exception(), GenerationEnded):
+                error = task.exception()
+                if error is None or isinstance(error, OSError):
                     return task.result()
+                if not isinstance(error, GenerationEnded):
+                    raise error if isinstance(error, CacheError) else Defect()
             return None
 
     def intake(self) -> Intake:
@@ -254,8 +257,12 @@ class Cache:
         self._verdicts.wrong(key, reason, leaked=blob is not None)
         if blob is not None:
             blob.cut(reason)
-        self._hook(events.Rotten(key, reason))
+        self._note_corrupted(key, reason)
         await self._room.condemn(key, leaked=blob is not None)
+
+    def _note_corrupted(self, key: str, reason: str) -> None:
+        self._verdicts.corrupted(key)
+        self._hook(events.Rotten(key, reason))
 
     async def remove(self, key: str) -> Removed | None:
         """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
@@ -293,6 +300,7 @@ class Cache:
             proven=lambda proof: self._heads.proven(expected, proof),
             mending=lambda: self._places.mend(fill),
             damaged=lambda reason: self._shelf.give_up(key, reason, fill.identity),
+            repairs=checks or self._verdicts.is_corrupted(key),
             picky=self._verdicts.mixed(key),
             pause=self._verdicts.pause(key) * self.limits.round_seconds,
         )
@@ -300,7 +308,7 @@ class Cache:
         fill = Fill(expected, source, prover, setting, checks=checks)
         self._fills[key] = fill
         self._tasks[fill] = asyncio.create_task(self._run(fill))
-        self._tasks[fill].add_done_callback(retrieve)
+        self._tasks[fill].add_done_callback(log_defect)
         return fill
 
     def _must_stay(self, key: str) -> bool:
@@ -321,6 +329,8 @@ class Cache:
         except BaseException as error:
             ended_with = error
             is_lost = fill.checks and isinstance(error, GenerationEnded | Lost)
+            if isinstance(error, Lost):
+                self._note_corrupted(key, str(error))
             if is_lost and not self._shelf.is_verified(key):
                 self._shelf.take(key)
             if isinstance(error, Untrusted):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from omaha_mirror.cache.connection import Connection
 from omaha_mirror.cache.cursors import comes_by, plan
+from omaha_mirror.cache.finish import stop
 
 if TYPE_CHECKING:
     from omaha_mirror.cache.fill import Fill
@@ -85,9 +86,7 @@ class Crew:
 
     async def stop(self) -> None:
         """Stop all cursors, and return when they have ended."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await stop(self._tasks)
         self._tasks.clear()
 
     def _wanted(self) -> set[int]:

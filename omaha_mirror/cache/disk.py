@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 import re
 import shutil
@@ -35,6 +34,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
+
+import structlog
 
 from omaha_mirror.cache import head_notes, inventory
 from omaha_mirror.cache.blob import Expected, Head
@@ -48,7 +49,7 @@ from omaha_mirror.cache.recheck import ProvenDraft
 from omaha_mirror.cache.store import Identity, Stored
 from omaha_mirror.files import put_aside
 
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 QUARANTINED = 4
 MARKS = 1000
 MARK = ".left"
@@ -81,7 +82,7 @@ class DiskStore:
         self.directory.mkdir(parents=True, exist_ok=True)
         for folder in (self.blobs, self.partial, self.quarantine, self.arriving, self.known):
             if os.path.lexists(folder) and not folder.is_dir():
-                LOG.error("%s is no folder; %s", folder, put_aside(folder))
+                LOG.error("not a folder", path=str(folder), outcome=put_aside(folder))
             folder.mkdir(exist_ok=True)
         for file in self.arriving.iterdir():
             _delete(file)

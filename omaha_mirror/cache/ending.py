@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from omaha_mirror.cache.blob import Proof
+import structlog
+
 from omaha_mirror.cache.errors import (
     CacheError,
+    Defect,
     DigestMismatch,
     GenerationEnded,
     Lost,
     Stopping,
     Untrusted,
 )
+from omaha_mirror.cache.finish import submit
 from omaha_mirror.cache.store import Draft
 from omaha_mirror.workers import BLOBS
 
+LOG = structlog.get_logger(__name__)
+
 
 def failure_of(error: BaseException) -> CacheError:
-    """What its readers are told."""
+    """What its readers are told; the traceback of what nobody expects goes to the log."""
     match error:
         case CacheError():
             return error
@@ -28,7 +33,8 @@ def failure_of(error: BaseException) -> CacheError:
         case OSError():
             return CacheError(f"the cache directory failed: {error}")
         case _:
-            return CacheError(f"a defect: {error!r}")
+            LOG.error("a defect ended a fill", exc_info=error)
+            return Defect()
 
 
 def leave(draft: Draft, failure: CacheError | None, *, leaked: bool, is_empty: bool) -> None:
@@ -53,12 +59,6 @@ def leave(draft: Draft, failure: CacheError | None, *, leaked: bool, is_empty: b
 def close(draft: Draft) -> None:
     """Close it; where a thread still waits for the disk with it, behind that one."""
     if BLOBS.hang_on(draft):
-        BLOBS.submit(draft.close)
+        submit(draft.close)
     else:
         draft.close()
-
-
-def retrieve(task: asyncio.Task[Proof]) -> None:
-    """A fill's failure is told to its readers and the hook; nobody need await the task."""
-    if not task.cancelled():
-        task.exception()

@@ -108,6 +108,13 @@ class Stopping(CacheError):
     """The cache is being closed."""
 
 
+class Defect(CacheError):
+    """The cache met an error that it does not expect; the log has its traceback."""
+
+    def __init__(self) -> None:
+        super().__init__("something went wrong in the mirror; its log says what")
+
+
 def is_unreadable(error: OSError) -> bool:
     """Whether the bytes of a file are lost, as far as the disk can tell."""
     return error.errno in UNREADABLE

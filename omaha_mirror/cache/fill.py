@@ -1,8 +1,7 @@
 """A growing blob: fetched once, by its own tasks, for whoever reads along.
 
-A fill goes one way: filling, then proven or failed. Cursors write what arrives; the proving task has it judged, and
-taken back where it is wrong; the recording task makes progress survive a power cut. Readers look and wait: no reader
-drives a fill, and none can stop it.
+A fill goes one way: filling, then proven or failed. Cursors write what arrives; the proving task has it judged; the
+recording task makes progress survive a power cut. No reader drives a fill, and none can stop it.
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ from omaha_mirror.cache.crew import Crew
 from omaha_mirror.cache.ending import close, failure_of, leave
 from omaha_mirror.cache.errors import (
     CacheError,
+    Defect,
     GenerationEnded,
     Lost,
     SourceFailed,
     Untrusted,
 )
-from omaha_mirror.cache.finish import finish, in_worker
+from omaha_mirror.cache.finish import finish, in_worker, stop
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.line import Priority
@@ -188,8 +188,10 @@ class Fill:
         return self.audience.patience_left(self.audience.newest) > 0
 
     def priority(self) -> Priority:
-        """Who waits goes first."""
-        return Priority.WAITED_FOR if self.followers else Priority.PREFETCH
+        """Who waits goes first; what was here before goes last."""
+        if self.followers:
+            return Priority.WAITED_FOR
+        return Priority.REPAIR if self.setting.repairs else Priority.PREFETCH
 
     def bound(self, position: int, stop: int) -> int:
         """Where a cursor that has filled up to `position` must end: filled bytes, or its own `stop`."""
@@ -254,8 +256,6 @@ class Fill:
         self.audience.wake()
         self.audience.moved()
 
-    # What the cache runs
-
     async def run(self) -> tuple[str, Proof]:
         """Fetch, prove and commit; gives the key of the proven blob, "" when it was not kept, and its proof.
 
@@ -277,6 +277,8 @@ class Fill:
                 return named, proof
         except BaseException as error:
             self.failure = failure_of(error)
+            if isinstance(self.failure, Defect):
+                raise self.failure from error
             raise
         finally:
             await self._put_away()
@@ -323,9 +325,7 @@ class Fill:
         finally:
             self._fetching = False
             await self._crew.stop()
-            for task in (proving, recording):
-                task.cancel()
-            await asyncio.gather(proving, recording, return_exceptions=True)
+            await stop((proving, recording))
 
     async def _put_away(self) -> None:
         """Leave the draft as its end demands, then tell the readers."""

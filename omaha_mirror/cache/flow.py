@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from omaha_mirror.cache.errors import SourceFailed, SourceStalled
+from omaha_mirror.cache.finish import stop
 from omaha_mirror.cache.source import Body, Validator
 
 Connect = Callable[[AsyncExitStack], Awaitable[Body]]
@@ -105,10 +106,10 @@ async def race(
         winner, chunk = await _first_good(waiting, asking)
         return winner, chunk
     finally:
-        for task in (waiting, asking):
-            task.cancel()
-        results = await asyncio.gather(waiting, asking, return_exceptions=True)
-        flows = {stalled, *(r[0] for r in results if not isinstance(r, BaseException))}
+        tasks = (waiting, asking)
+        await stop(tasks)
+        ended = [task for task in tasks if not task.cancelled() and task.exception() is None]
+        flows = {stalled, *(task.result()[0] for task in ended)}
         for flow in flows - {winner}:
             await flow.close()
 

@@ -23,7 +23,7 @@ BURST_SECONDS = 0.05
 
 
 class Priority(IntEnum):
-    """Who goes first."""
+    """Who goes first: a fill with readers, one for which nobody waits yet, one of a blob that was here and is wrong."""
 
     WAITED_FOR = 0
     PREFETCH = 1

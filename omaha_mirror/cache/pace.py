@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from omaha_mirror.cache.errors import CacheError, SourceFailed
+from omaha_mirror.cache.finish import stop
 from omaha_mirror.cache.flow import Connect, Flow, patiently
 
 ENOUGH = 64 * 1024
@@ -86,8 +87,6 @@ async def overtake(
                 reading[flow] = asyncio.create_task(patiently(flow, worth_it))
         return winner, bytes(got[winner])
     finally:
-        for task in reading.values():
-            task.cancel()
-        await asyncio.gather(*reading.values(), return_exceptions=True)
+        await stop(reading.values())
         for flow in {slow, fresh} - {winner}:
             await flow.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from omaha_mirror.cache import events
@@ -24,17 +25,26 @@ class Places:
         room: makes room.
         shelf: the proven blobs.
         hook: told what cannot be kept.
+        corrupted: told of a proven blob that is none any more, and why.
 
     Attributes:
         taken: the fills whose bytes go to the disk, by the keys of their blobs.
     """
 
-    def __init__(self, ledger: Ledger, room: Room, shelf: Shelf, hook: events.Hook) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        room: Room,
+        shelf: Shelf,
+        hook: events.Hook,
+        corrupted: Callable[[str, str], None],
+    ) -> None:
         self.taken: dict[str, Fill] = {}
         self._ledger = ledger
         self._room = room
         self._shelf = shelf
         self._hook = hook
+        self._corrupted = corrupted
 
     async def open(self, fill: Fill) -> Draft:
         """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
@@ -65,7 +75,7 @@ class Places:
             self._shelf.take(key)
         except Damaged as error:
             self._shelf.take(key)
-            self._hook(events.Rotten(key, str(error)))
+            self._corrupted(key, str(error))
         fill.checks = False
         return None
 
@@ -81,7 +91,7 @@ class Places:
         """What lies where a blob is to be, and is none, is put aside."""
         if not self._shelf.holds(key):
             if self._shelf.lists(key):
-                self._hook(events.Rotten(key, "it is no file of the size that was written down"))
+                self._corrupted(key, "it is no file of the size that was written down")
             self._shelf.take(key)
             await self._room.condemn(key, leaked=False)
 

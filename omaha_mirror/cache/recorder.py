@@ -6,8 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import structlog
+
 from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.limits import Limits
+
+LOG = structlog.get_logger(__name__)
 
 
 class Recorder:
@@ -33,5 +37,9 @@ class Recorder:
             self._enough.clear()
             if self._unrecorded:
                 self._unrecorded = 0
-                with contextlib.suppress(OSError):
+                try:
                     await in_worker(record)
+                except OSError:
+                    pass
+                except Exception:
+                    LOG.exception("cannot record what was fetched")

@@ -33,6 +33,7 @@ class Setting:
         proven: told first that all of it is right.
         mending: told that a blob which is being proven again has wrong bytes.
         damaged: told that a blob that it proved cannot be read any more, and why.
+        repairs: whether the blob was here before.
         picky: whether all bytes must be of one generation although a digest is known: those of several were wrong together,
             and nothing said which.
         pause: seconds to wait before it begins: passing trouble has to have passed.
@@ -48,5 +49,6 @@ class Setting:
     proven: Callable[[Proof], None]
     mending: Callable[[], None]
     damaged: Callable[[str], None]
+    repairs: bool = False
     picky: bool = False
     pause: float = 0.0

@@ -9,10 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import structlog
+
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.clock import Clock
 from omaha_mirror.cache.errors import Damaged
-from omaha_mirror.cache.finish import in_worker
+from omaha_mirror.cache.finish import in_worker, submit
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.opening import Opening
 from omaha_mirror.cache.proven import ProvenBlob
@@ -20,6 +22,7 @@ from omaha_mirror.cache.prover import Provers
 from omaha_mirror.cache.store import Identity, Store
 from omaha_mirror.workers import BLOBS, Hangs
 
+LOG = structlog.get_logger(__name__)
 REST = 1.0
 """Seconds for which a blob that cannot be opened is fetched instead."""
 LINGER = 1.0
@@ -138,7 +141,7 @@ class Shelf:
             self._look_later()
         if self._used and not self._noting:
             self._noting = True
-            BLOBS.submit(self._note)
+            submit(self._note)
 
     def _note(self) -> None:
         """Write down when blobs were used; one thread does. What it misses is noted with the next use."""
@@ -200,8 +203,10 @@ class Shelf:
         except Hangs as error:
             self._leave_alone(key, error)
         except OSError:
-            until = time.monotonic() + REST
-            self._away[key] = lambda: time.monotonic() < until
+            self._rest(key)
+        except Exception:  # an endless round for its readers otherwise
+            LOG.exception("cannot open a blob: it is fetched", key=key)
+            self._rest(key)
         finally:
             del self._opening[key]
 
@@ -218,6 +223,10 @@ class Shelf:
             return False
         self._open[key] = blob
         return True
+
+    def _rest(self, key: str) -> None:
+        until = time.monotonic() + REST
+        self._away[key] = lambda: time.monotonic() < until
 
     def _leave_alone(self, key: str, error: Hangs) -> None:
         self._away[key] = lambda: error.lasts

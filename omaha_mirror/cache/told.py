@@ -30,10 +30,10 @@ def _progress(fill: Fill, queued: int) -> Progress:
 
 
 def end(fill: Fill, error: BaseException | None, seconds: float) -> events.Event | None:
-    """How it ended, and with what; None where a blob was only read again, and stays what it is."""
+    """How it ended, and with what; None where it is told otherwise, or a blob was only read again, and stays what it is."""
     key, reason = fill.expected.key, str(error or "")
     if isinstance(error, Lost):
-        return events.Rotten(key, reason)
+        return None
     if fill.checks and not fill.mends and not isinstance(error, GenerationEnded):
         return events.Verified(key, fill.size, seconds) if error is None else None
     outcome = _outcome(error)

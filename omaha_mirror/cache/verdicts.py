@@ -40,6 +40,7 @@ class Verdicts:
         self._clock = clock or MachineClock()
         self._records: dict[str, _Record] = {}
         self._refusals: dict[str, Refusal] = {}
+        self._corrupted: set[str] = set()
 
     def load(self, marks: Mapping[str, float], refusals: Mapping[str, Refusal]) -> None:
         """Take over what was known before a restart: when wrong bytes of which blobs left, and which were refused."""
@@ -111,9 +112,18 @@ class Verdicts:
         record = self._records.get(key)
         if record is not None:
             record.rounds, record.condemned, record.mixed = 0, 0.0, False
+        self._corrupted.discard(key)
         now = self._clock.boottime()
         for old in [k for k, r in self._records.items() if _forgotten(r, now)]:
             del self._records[old]
+
+    def corrupted(self, key: str) -> None:
+        """A blob that was proven once is wrong, or cannot be read any more."""
+        self._corrupted.add(key)
+
+    def is_corrupted(self, key: str) -> bool:
+        """Whether it is, and was not proven since."""
+        return key in self._corrupted
 
     def condemned(self, key: str) -> str | None:
         """Why the blob is not even tried for a while, or None."""

@@ -62,6 +62,7 @@ TABLE: tuple[tuple[type[BaseException], Reply], ...] = (
     (cache.SourceError, Reply(502, "warning", "upstream")),
     (cache.NoRoom, Reply(502, "error", "no-room")),
     (cache.Stopping, Reply(502, "info", "stopping")),
+    (cache.Defect, Reply(502, "error", "unexpected")),
     (cache.CacheError, Reply(502, "error", "cache")),
     (OSError, Reply(502, "error", "disk")),
 )

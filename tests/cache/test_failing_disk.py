@@ -128,10 +128,3 @@ async def test_a_disk_that_fails_at_the_end_hides_neither_the_end_nor_its_reason
         with pytest.raises(error):
             await reading
     assert site.cache.fills() == []
-
-
-async def test_a_defect_is_told_to_the_readers(site: Site, source: ScriptedSource) -> None:
-    site.store.failures["write"] = ZeroDivisionError("surprise")
-    with pytest.raises(CacheError, match="surprise"):
-        await site.read(source)
-    assert (await site.told(FillEnded)).outcome is Outcome.FAILED

@@ -221,6 +221,26 @@ async def test_a_cache_fetches_no_more_at_once_and_readers_before_prefetch(
     assert [e.key for e in site.all(FillStarted)] == keys
 
 
+async def test_what_is_new_is_fetched_before_what_was_here(make_site: MakeSite) -> None:
+    """A blob that turned out wrong is fetched anew when nothing else is to be fetched, and nobody waits for it."""
+    site = await make_site(line=Line(max_fills=1))
+    first, broken, ahead = sources(3)
+    ahead.data += os.urandom(SIZE)  # among equals the smaller one would come sooner
+    await site.read(broken)
+    await site.told(FillEnded)
+    await site.cache.rot(broken.expected.key, "for the test")
+    gate = first.gate(0)
+    waiting = [asyncio.create_task(site.cache.fetch(first.expected, first))]
+    await gate.reached.wait()
+    for source in (broken, ahead):
+        waiting.append(asyncio.create_task(site.cache.fetch(source.expected, source)))
+        await turn()
+    gate.open()
+    await asyncio.gather(*waiting)
+    keys = [source.expected.key for source in (broken, first, ahead, broken)]
+    assert [e.key for e in site.all(FillStarted)] == keys
+
+
 async def test_a_fill_that_failed_gives_its_place_to_the_next(make_site: MakeSite) -> None:
     site = await make_site(line=Line(max_fills=1))
     bad, good = sources(2)

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from omaha_mirror.cache import Limits
+from omaha_mirror.cache.growing import DiskDraft
 from tests.support.mirror import FOLDER, PAYLOAD, PAYLOAD_PATH, Mirror, mirror_in_process
 from tests.support.talk import Answer, ask, dial, request
 from tests.support.upstream import Drop, Status, Upstream
@@ -366,3 +368,19 @@ async def test_a_package_that_is_wrong_again_and_again_is_answered_once_for_each
             assert (answer.status, after) == (status, b""), headers
             assert "SHA-256 is" in answer.line
         assert len(release.requests(PAYLOAD_PATH, "GET")) == 3
+
+
+async def test_a_defect_in_the_engine_is_a_plain_line_and_a_traceback_in_the_log(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise LookupError("a defect")
+
+    path = await mirror.payload()
+    monkeypatch.setattr(DiskDraft, "write", broken)
+    with capture_logs() as logs:
+        answer = await mirror.get(path)
+    assert (answer.status, "a defect" in answer.line) == (502, False)
+    assert [type(entry["exc_info"]) for entry in logs if "exc_info" in entry] == [LookupError]
+    monkeypatch.undo()
+    assert (await mirror.get(path)).body == BODY
