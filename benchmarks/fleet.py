@@ -24,8 +24,8 @@ from benchmarks.table import middle, show
 from omaha_mirror import service
 from omaha_mirror.cli.main import cli
 from omaha_mirror.config import Address
-from omaha_mirror.register import Register
-from omaha_mirror.reports import Heard, Sent
+from omaha_mirror.observability.fleet_feed import Register
+from omaha_mirror.observability.reports import Heard, Sent
 from tests.support.mirror import VERSION, real_payload, settings
 from tests.support.talk import ask
 from tests.support.upstream import Upstream

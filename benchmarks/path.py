@@ -22,9 +22,9 @@ from benchmarks.clients import HOST, head_of
 from benchmarks.table import show
 from omaha_mirror.cache.errors import InUse
 from omaha_mirror.config import Address, Config
+from omaha_mirror.observability.standard_error import WRITER
+from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.service import Service
-from omaha_mirror.standard_error import WRITER
-from omaha_mirror.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD, PAYLOAD_PATH, omaha, real_payload, settings

@@ -13,8 +13,8 @@ from benchmarks.table import middle, show
 from omaha_mirror.cache import Cache, DiskStore, Expected, Ledger, Validator
 from omaha_mirror.cache.errors import SourceFailed
 from omaha_mirror.cache.prover import HoldBacks, Provers
+from omaha_mirror.packages.payload_prover import PayloadProvers
 from omaha_mirror.payload import Key
-from omaha_mirror.proof import PayloadProvers
 from tests.cache.payloads import pieces, signed
 from tests.payload.build import public_key
 

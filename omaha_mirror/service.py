@@ -7,10 +7,10 @@ import random
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AbstractContextManager, suppress
 
-from omaha_mirror import health, instruments
-from omaha_mirror.ahead import Ahead
-from omaha_mirror.background import lasting, tell_failure
-from omaha_mirror.books import Books
+from omaha_mirror.aio.background import lasting, tell_failure
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.clock_file import Timekeeper
+from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.bundle import Bundles
 from omaha_mirror.cache import (
     Cache,
@@ -24,34 +24,29 @@ from omaha_mirror.cache import (
     events,
 )
 from omaha_mirror.cache.errors import CacheError
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.lock import DirectoryLock
-from omaha_mirror.catalog import (
-    Catalog,
-    Decision,
-    Known,
-    PackageFile,
-    Wanted,
-)
+from omaha_mirror.catalog import Catalog, Known, PackageFile, Wanted
 from omaha_mirror.catalog.rules import Pin, Rule
-from omaha_mirror.clock import Clock
 from omaha_mirror.config import Address, Config, Track
 from omaha_mirror.config.changes import adopted
-from omaha_mirror.desk import Desk, as_upstream, rule_in_force
-from omaha_mirror.doubts import Doubts
-from omaha_mirror.expect import expected
-from omaha_mirror.health import Finding
+from omaha_mirror.observability import health, wiring
+from omaha_mirror.observability.fleet_feed import Register
+from omaha_mirror.observability.health import Finding
+from omaha_mirror.observability.observers import Books
+from omaha_mirror.observability.reports import Heard, Sent
+from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.omaha import AppRequest, Request
-from omaha_mirror.outward import Outward
-from omaha_mirror.overrides import Overrides
-from omaha_mirror.packages import OfferedKeys, Packages
-from omaha_mirror.preview import Opinion
-from omaha_mirror.proof import PayloadProvers, keys_in
-from omaha_mirror.register import Register
-from omaha_mirror.reports import Heard, Sent
-from omaha_mirror.steward import Steward
-from omaha_mirror.telemetry import tell
-from omaha_mirror.timekeeper import Timekeeper
+from omaha_mirror.packages.expected import expected
+from omaha_mirror.packages.library import OfferedKeys, Packages
+from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
+from omaha_mirror.packages.prefetch import Ahead
+from omaha_mirror.packages.warm_up import Steward
+from omaha_mirror.policy.availability import Doubts
+from omaha_mirror.policy.check_decision import Desk, as_upstream, rule_in_force
+from omaha_mirror.policy.decide import Decision
+from omaha_mirror.policy.dry_run import Opinion
+from omaha_mirror.policy.omaha_upstream import Outward
+from omaha_mirror.policy.overrides import Overrides
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.releases import ReleaseServer
@@ -131,7 +126,7 @@ class Service:
             self.overrides.findings,
             lambda: health.clock(self.clock),
         ]
-        self.examine = instruments.fit(
+        self.examine = wiring.fit(
             config,
             self.metrics,
             self.doubts,

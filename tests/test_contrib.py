@@ -13,12 +13,14 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from omaha_mirror.cache import Ledger, Progress
-from omaha_mirror.catalog import Decision, Reason
+from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.health import Health
-from omaha_mirror.metrics import Metrics, readings
-from omaha_mirror.metrics.table import as_markdown, declared
+from omaha_mirror.observability.counters import Metrics
+from omaha_mirror.observability.gauges import readings
+from omaha_mirror.observability.health import Health
+from omaha_mirror.observability.metric_table import as_markdown, declared
 from omaha_mirror.omaha import EventRequest
+from omaha_mirror.policy.decide import Decision
 from omaha_mirror.upstream.outbox import OutboxStats
 
 ROOT = Path(__file__).parent.parent
@@ -162,6 +164,6 @@ if PROMTOOL is not None:
 
 
 def test_the_readme_has_the_table_of_all_metrics() -> None:
-    """`python -m omaha_mirror.metrics` prints it."""
+    """`python -m omaha_mirror.observability.metric_table` prints it."""
     _, _, rest = (ROOT / "README.md").read_text().partition("<!-- metrics -->\n")
     assert rest.partition("<!-- /metrics -->")[0] == as_markdown(declared())

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from omaha_mirror.cache.errors import Condemned
-from omaha_mirror.catalog import Decision, PackageFile, Reason, Release
+from omaha_mirror.catalog import PackageFile, Reason, Release
 from omaha_mirror.config import Config
 from omaha_mirror.omaha import AppRequest, Request
+from omaha_mirror.policy.decide import Decision
 from omaha_mirror.service import Service
 from tests.support.upstream import Status, Upstream
 
@@ -137,13 +138,13 @@ async def test_a_package_that_the_config_names_is_part_of_the_release(mirror: Op
 async def test_a_slow_upstream_holds_a_check_up_for_a_moment_only(
     upstream: Upstream, mirror: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.desk.FIRST_ANSWER", 0.05)
+    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 0.05)
     gate = upstream.hold(PAYLOAD)
     async with mirror() as service:
         assert (await decide(service, MACHINE)).reason is Reason.WARMING
         await gate.reached()
         gate.open()
-        monkeypatch.setattr("omaha_mirror.desk.FIRST_ANSWER", 30.0)
+        monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 30.0)
         await offer(service)
 
 
@@ -197,7 +198,7 @@ async def test_without_a_sidecar_a_payload_is_fetched_once_to_be_known(
 async def test_without_a_sidecar_nothing_is_offered_before_it_was_fetched(
     upstream: Upstream, mirror: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.desk.FIRST_ANSWER", 0.05)
+    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 0.05)
     upstream.remove(PAYLOAD)
     upstream.put(PAYLOAD, BODY, sidecar=False)
     gate = upstream.hold(PAYLOAD, at=len(BODY) - 1)

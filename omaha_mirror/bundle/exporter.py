@@ -10,13 +10,13 @@ from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from omaha_mirror.ahead import NotHere, Warmth
+from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle.layout import ReadMember, compose
 from omaha_mirror.bundle.model import Bundle, Entry, Member
 from omaha_mirror.catalog import WORDS, Catalog, Known, PackageFile, Reason, Release
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import BadVersion
-from omaha_mirror.workers import WORK
+from omaha_mirror.packages.prefetch import NotHere, Warmth
 
 PATIENCE = 20.0
 """Seconds that an operator waits for a release to be looked up."""

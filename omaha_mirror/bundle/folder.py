@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.bundle.errors import BadBundle, NotSaid
 from omaha_mirror.bundle.files import read_file
 from omaha_mirror.bundle.layout import DESCRIPTION, ReadMember
 from omaha_mirror.bundle.model import LIMIT, Bundle, Entry, Member, read_bundle
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.omaha import (
     Action,

@@ -20,7 +20,7 @@ from omaha_mirror.cache.errors import GenerationEnded
 from omaha_mirror.catalog import Catalog
 from omaha_mirror.catalog.channel import ChannelKey
 from omaha_mirror.catalog.imports import Brought
-from omaha_mirror.expect import expected
+from omaha_mirror.packages.expected import expected
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
+from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle.errors import BadBundle
 from omaha_mirror.bundle.layout import BLOCK, DESCRIPTION, END, after, header, opening
 from omaha_mirror.bundle.model import LIMIT, Bundle, Member, read_bundle
-from omaha_mirror.cache.finish import in_worker
-from omaha_mirror.workers import WORK
 
 STEP = 1024 * 1024
 SIZE = slice(124, 136)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from omaha_mirror.aio.finish import in_worker, log_defect
 from omaha_mirror.cache import events, told
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.clock import Clock, MachineClock
@@ -31,7 +32,6 @@ from omaha_mirror.cache.errors import (
     Untrusted,
 )
 from omaha_mirror.cache.fill import Fill
-from omaha_mirror.cache.finish import in_worker, log_defect
 from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.intake import Intake
 from omaha_mirror.cache.inventory import Refusal, Removed, Swept

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, ParamSpec
 
+from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache.cursors import Span
 from omaha_mirror.cache.errors import SourceChanged, SourceFailed, SourceStalled
 from omaha_mirror.cache.events import Connected, Trouble
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.flow import Flow, race
 from omaha_mirror.cache.nodes import TRIES
 from omaha_mirror.cache.pace import Pace, overtake

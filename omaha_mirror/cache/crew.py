@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from omaha_mirror.aio.finish import stop
 from omaha_mirror.cache.connection import Connection
 from omaha_mirror.cache.cursors import comes_by, plan
-from omaha_mirror.cache.finish import stop
 
 if TYPE_CHECKING:
     from omaha_mirror.cache.fill import Fill

@@ -47,7 +47,7 @@ from omaha_mirror.cache.incoming import IncomingFile
 from omaha_mirror.cache.inventory import Facts, Leftover, Refusal
 from omaha_mirror.cache.recheck import ProvenDraft
 from omaha_mirror.cache.store import Identity, Stored
-from omaha_mirror.files import put_aside
+from omaha_mirror.state_file import put_aside
 
 LOG = structlog.get_logger(__name__)
 QUARANTINED = 4

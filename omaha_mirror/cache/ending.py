@@ -7,6 +7,8 @@ import contextlib
 
 import structlog
 
+from omaha_mirror.aio.finish import submit
+from omaha_mirror.aio.workers import BLOBS
 from omaha_mirror.cache.errors import (
     CacheError,
     Defect,
@@ -16,9 +18,7 @@ from omaha_mirror.cache.errors import (
     Stopping,
     Untrusted,
 )
-from omaha_mirror.cache.finish import submit
 from omaha_mirror.cache.store import Draft
-from omaha_mirror.workers import BLOBS
 
 LOG = structlog.get_logger(__name__)
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+from omaha_mirror.aio.finish import finish, in_worker, stop
+from omaha_mirror.aio.workers import BLOBS, Hangs
 from omaha_mirror.cache import events
 from omaha_mirror.cache.audience import Audience
 from omaha_mirror.cache.blob import Expected, Proof
@@ -25,7 +27,6 @@ from omaha_mirror.cache.errors import (
     SourceFailed,
     Untrusted,
 )
-from omaha_mirror.cache.finish import finish, in_worker, stop
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.line import Priority
@@ -38,7 +39,6 @@ from omaha_mirror.cache.setting import Setting
 from omaha_mirror.cache.source import Source, Validator
 from omaha_mirror.cache.spool import Overflowed, SpoolDraft
 from omaha_mirror.cache.store import Draft, Identity, Place
-from omaha_mirror.workers import BLOBS, Hangs
 
 
 class Fill:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from omaha_mirror.aio.finish import stop
 from omaha_mirror.cache.errors import SourceFailed, SourceStalled
-from omaha_mirror.cache.finish import stop
 from omaha_mirror.cache.source import Body, Validator
 
 Connect = Callable[[AsyncExitStack], Awaitable[Body]]

@@ -17,7 +17,7 @@ from omaha_mirror.cache.prover import Span
 from omaha_mirror.cache.residency import READ
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Identity, Place, identity
-from omaha_mirror.files import sync, sync_folder
+from omaha_mirror.state_file import sync, sync_folder
 
 MAX_BUFFERS = 512
 

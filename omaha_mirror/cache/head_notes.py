@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from omaha_mirror.cache.blob import Head
-from omaha_mirror.files import note, replace_file
+from omaha_mirror.state_file import note, replace_file
 
 LIMIT = 4096
 

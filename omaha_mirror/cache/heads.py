@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import os
 
+from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache.blob import Expected, Head, Proof
 from omaha_mirror.cache.errors import CacheError
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.prover import Provers, Read
 from omaha_mirror.cache.store import Store
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.naming import give_name
 from omaha_mirror.cache.store import Identity, identity
-from omaha_mirror.files import sync
+from omaha_mirror.state_file import sync
 
 
 class IncomingFile:

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Self
 
+from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache.blob import Expected, Hasher, Proof
 from omaha_mirror.cache.errors import DigestMismatch, InUse
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.prover import Prover, Provers

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from omaha_mirror.cache.source import Validator
-from omaha_mirror.files import note
+from omaha_mirror.state_file import note
 
 LIMIT = 64 * 1024
 

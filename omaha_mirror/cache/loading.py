@@ -7,8 +7,8 @@ import os
 from typing import BinaryIO
 from weakref import WeakKeyDictionary
 
+from omaha_mirror.aio.workers import BLOBS, Hangs
 from omaha_mirror.cache.residency import load, resident
-from omaha_mirror.workers import BLOBS, Hangs
 
 AT_ONCE = 2
 """Threads that wait for bytes of one file."""

@@ -9,7 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from omaha_mirror.files import Damaged, read_file, set_aside
+from omaha_mirror.state_file import Damaged, read_file, set_aside
 
 NAME = ".lock"
 LIMIT = 4096

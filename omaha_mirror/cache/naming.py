@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.source import Validator
-from omaha_mirror.files import sync, sync_folder
+from omaha_mirror.state_file import sync, sync_folder
 
 
 def give_name(data: Path, target: Path, proof: Proof, source: str, validator: Validator) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import CacheError, Lost
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.store import Place
-from omaha_mirror.workers import Hangs
 
 
 class Opening:

@@ -9,8 +9,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from omaha_mirror.aio.finish import stop
 from omaha_mirror.cache.errors import CacheError, SourceFailed
-from omaha_mirror.cache.finish import stop
 from omaha_mirror.cache.flow import Connect, Flow, patiently
 
 ENOUGH = 64 * 1024

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO
 
+from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, Lost
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.known import known
 from omaha_mirror.cache.store import Place, identity
-from omaha_mirror.workers import Hangs
 
 
 class ProvenBlob:

@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.errors import CacheError, DigestMismatch, Lost, Untrusted
 from omaha_mirror.cache.events import Mended
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.judge import Judge
 from omaha_mirror.cache.prover import Prover, Ruling, Span

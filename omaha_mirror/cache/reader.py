@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol
 
+from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import GenerationEnded, Lost, Stopping, is_unreadable
 from omaha_mirror.cache.events import Status
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.loading import loaded
 from omaha_mirror.cache.prover import Read
 from omaha_mirror.cache.store import Place
-from omaha_mirror.workers import Hangs
 
 WINDOW = 8 * 1024 * 1024
 MOVES = 5

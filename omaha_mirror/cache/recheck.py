@@ -24,7 +24,7 @@ from omaha_mirror.cache.inventory import Facts
 from omaha_mirror.cache.naming import describe
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Identity, Place, identity
-from omaha_mirror.files import sync, sync_folder
+from omaha_mirror.state_file import sync, sync_folder
 
 
 class Home(growing.Home, Protocol):

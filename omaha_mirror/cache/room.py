@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Container
 
+from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.workers import BLOBS, SLOW
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.clock import Clock
 from omaha_mirror.cache.errors import NoRoom
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.inventory import Leftover, Removed, Swept
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.store import Draft, Store
-from omaha_mirror.workers import BLOBS, SLOW
 
 STALE = 7 * 86400.0
 """Seconds after which a growing blob that nobody fills, and bytes that were put aside, have lain long enough."""

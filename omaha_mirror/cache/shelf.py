@@ -11,16 +11,16 @@ from typing import BinaryIO
 
 import structlog
 
+from omaha_mirror.aio.finish import in_worker, submit
+from omaha_mirror.aio.workers import BLOBS, Hangs
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.clock import Clock
 from omaha_mirror.cache.errors import Damaged
-from omaha_mirror.cache.finish import in_worker, submit
 from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.opening import Opening
 from omaha_mirror.cache.proven import ProvenBlob
 from omaha_mirror.cache.prover import Provers
 from omaha_mirror.cache.store import Identity, Store
-from omaha_mirror.workers import BLOBS, Hangs
 
 LOG = structlog.get_logger(__name__)
 REST = 1.0

@@ -13,15 +13,15 @@ from enum import StrEnum
 from typing import BinaryIO
 from weakref import WeakValueDictionary
 
+from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.workers import WORK
 from omaha_mirror.cache.blob import Expected, Hasher
 from omaha_mirror.cache.cache import Cache
 from omaha_mirror.cache.contents import Blob
 from omaha_mirror.cache.errors import Damaged, is_unreadable
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cache.inventory import Facts
 from omaha_mirror.cache.residency import READ, resident
 from omaha_mirror.cache.store import Identity, Store, identity
-from omaha_mirror.workers import WORK
 
 WEEK = 7 * 86400.0
 IDLE = 3600.0

@@ -1,9 +1,7 @@
-"""Which releases there are, what each machine is told, and why."""
+"""Which releases there are, and where the tracks that are followed lead."""
 
-from omaha_mirror.catalog.answer import answer
 from omaha_mirror.catalog.catalog import Catalog
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.catalog.decide import Decision, decide
 from omaha_mirror.catalog.learn import CannotProve, Wanted, at_hand, learn
 from omaha_mirror.catalog.model import BOARDS, Known, PackageFile, Release, Step
 from omaha_mirror.catalog.read import Offered, Policy, Told, Unusable, read_told
@@ -16,7 +14,6 @@ __all__ = [
     "CannotProve",
     "Catalog",
     "ChannelStatus",
-    "Decision",
     "Follow",
     "Hold",
     "Known",
@@ -32,9 +29,7 @@ __all__ = [
     "Told",
     "Unusable",
     "Wanted",
-    "answer",
     "at_hand",
-    "decide",
     "learn",
     "read_told",
 ]

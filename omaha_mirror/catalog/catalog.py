@@ -12,10 +12,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog.channel import ChannelKey, ChannelStatus, KeptChannel, floors, status
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.following import NOBODY, Following
 from omaha_mirror.catalog.imports import Brought, Imports
+from omaha_mirror.catalog.known_releases import Shelf
 from omaha_mirror.catalog.learn import Wanted
 from omaha_mirror.catalog.lookup import Learn, Lookups
 from omaha_mirror.catalog.model import (
@@ -30,11 +32,9 @@ from omaha_mirror.catalog.model import (
 from omaha_mirror.catalog.pinned import ASK_FIRST, Pinned
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.rules import Follow, Pin, Rule, track_upstream
-from omaha_mirror.catalog.shelf import Shelf
 from omaha_mirror.catalog.state import ReleaseKey, State, key_of, latest, versions
 from omaha_mirror.catalog.told import ToldReleases
 from omaha_mirror.catalog.writer import Writer
-from omaha_mirror.clock import Clock
 
 FIRST_FILE = 20.0
 """Seconds that somebody who asks for a release by its version waits for it to be looked up."""

@@ -18,10 +18,9 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import reduce
 
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, merged, rebased
-from omaha_mirror.catalog.following import Following, Inquiry
-from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.news import (
+from omaha_mirror.catalog.follow_events import (
     LOG,
     Failed,
     FollowEvent,
@@ -30,12 +29,13 @@ from omaha_mirror.catalog.news import (
     Recovered,
     log,
 )
+from omaha_mirror.catalog.following import Following, Inquiry
+from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.read import Told, Unusable, read_soon
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.roster import MAX_LEARNT, Followed, Roster
 from omaha_mirror.catalog.turns import Turns
 from omaha_mirror.catalog.walk import Walk
-from omaha_mirror.clock import Clock
 from omaha_mirror.upstream.errors import BadAnswer, Forbidden, TooLarge, UpstreamError
 
 AT_ONCE = 4

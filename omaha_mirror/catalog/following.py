@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
-from omaha_mirror.catalog.news import FollowEvent
+from omaha_mirror.catalog.follow_events import FollowEvent
 from omaha_mirror.omaha import Response
 from omaha_mirror.upstream.errors import Forbidden, Unreachable
 

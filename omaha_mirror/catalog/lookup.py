@@ -11,13 +11,13 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
-from omaha_mirror.background import tell_failure
+from omaha_mirror.aio.background import tell_failure
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog.learn import Wanted
 from omaha_mirror.catalog.model import Known
 from omaha_mirror.catalog.question import FRESH, Question
 from omaha_mirror.catalog.state import ReleaseKey
 from omaha_mirror.catalog.turns import Turns
-from omaha_mirror.clock import Clock
 
 TOGETHER = 4
 """Names that machines sent, and that are looked up with a version where nobody waits for a turn."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Container, Iterable, Iterator
 
-from omaha_mirror.background import tell_failure
+from omaha_mirror.aio.background import tell_failure
 from omaha_mirror.catalog.channel import ChannelKey
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.following import channel_of

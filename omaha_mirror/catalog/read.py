@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import partial
 from itertools import pairwise
 
+from omaha_mirror.aio.workers import WORK
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.omaha import (
     AT_ONCE,
@@ -33,7 +34,6 @@ from omaha_mirror.omaha import (
     read_answer,
 )
 from omaha_mirror.upstream.errors import Forbidden
-from omaha_mirror.workers import WORK
 
 MAX_MANIFESTS = 32
 MAX_PACKAGES = 128

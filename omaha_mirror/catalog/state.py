@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.model import Release, Step
 from omaha_mirror.catalog.read import Policy
-from omaha_mirror.files import read_state, replace_file, restore
 from omaha_mirror.omaha import (
     AppResponse,
     Response,
@@ -25,6 +24,7 @@ from omaha_mirror.omaha import (
     parse_stored_response,
     serialise_response,
 )
+from omaha_mirror.state_file import read_state, replace_file, restore
 
 FORMAT = 2
 LIMIT = 64 * 1024 * 1024

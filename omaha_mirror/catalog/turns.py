@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
-from omaha_mirror.clock import Clock
+from omaha_mirror.aio.clock import Clock
 
 AT_ONCE = 64
 """Turns that are there when nobody asked for long."""

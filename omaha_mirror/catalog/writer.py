@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from omaha_mirror.background import tell_failure
+from omaha_mirror.aio.background import tell_failure
+from omaha_mirror.aio.workers import Workers
 from omaha_mirror.catalog.state import State, recover, save
-from omaha_mirror.workers import Workers
 
 LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omaha_mirror.config import Config
-from omaha_mirror.files import Damaged, read_file, replace_file, restore, sync
+from omaha_mirror.state_file import Damaged, read_file, replace_file, restore, sync
 
 LIMIT = 4096
 CREDENTIAL = "admin-token"

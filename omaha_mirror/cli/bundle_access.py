@@ -8,7 +8,6 @@ from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import asdict
 from typing import Protocol
 
-from omaha_mirror.ahead import NotHere
 from omaha_mirror.bundle import Announced, BadBundle, Exporter, Importer, Wish
 from omaha_mirror.bundle.files import read_file
 from omaha_mirror.cache import Cache, DiskStore, Ledger
@@ -19,11 +18,12 @@ from omaha_mirror.catalog.following import Following
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
 from omaha_mirror.config import Config
-from omaha_mirror.desk import rule_in_force
-from omaha_mirror.expect import expected
-from omaha_mirror.overrides import Overrides
-from omaha_mirror.packages import OfferedKeys
-from omaha_mirror.proof import PayloadProvers, keys_in
+from omaha_mirror.packages.expected import expected
+from omaha_mirror.packages.library import OfferedKeys
+from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
+from omaha_mirror.packages.prefetch import NotHere
+from omaha_mirror.policy.check_decision import rule_in_force
+from omaha_mirror.policy.overrides import Overrides
 
 AT = "/api/v1/bundle/"
 

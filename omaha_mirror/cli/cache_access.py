@@ -11,17 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.clock_file import Timekeeper
 from omaha_mirror.cache import Cache, DiskStore, Ledger, Upkeep
 from omaha_mirror.cache.errors import InUse
 from omaha_mirror.cache.lock import DirectoryLock, in_use
-from omaha_mirror.catalog.shelf import Shelf
+from omaha_mirror.catalog.known_releases import Shelf
 from omaha_mirror.catalog.state import load
 from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
-from omaha_mirror.clock import Clock
 from omaha_mirror.config import Config
-from omaha_mirror.expect import expected
-from omaha_mirror.files import Damaged
-from omaha_mirror.timekeeper import Timekeeper
+from omaha_mirror.packages.expected import expected
+from omaha_mirror.state_file import Damaged
 
 
 class CacheAccess(Protocol):

@@ -23,7 +23,7 @@ from omaha_mirror.cli.cache_access import CacheAccess, open_cache
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.running import Json, Refused
 from omaha_mirror.config import load
-from omaha_mirror.telemetry import printable, set_up_logging
+from omaha_mirror.observability.telemetry import printable, set_up_logging
 
 WIDE = 240
 """Characters of a line that no terminal must break."""

@@ -16,12 +16,12 @@ from typing import Any
 import click
 from rich.filesize import decimal
 
-from omaha_mirror.cli.agent import Agent, Answer
-from omaha_mirror.cli.connections import connections
-from omaha_mirror.cli.download import PAUSE, UpdateFailed
-from omaha_mirror.cli.watch import LONGEST, Bar, Downloaded, Lines, Silent, Watch
+from omaha_mirror.client.agent import Agent, Answer
+from omaha_mirror.client.connections import connections
+from omaha_mirror.client.download import PAUSE, UpdateFailed
+from omaha_mirror.client.watch import LONGEST, Bar, Downloaded, Lines, Silent, Watch
+from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.omaha import AppStatus, BadValue, Machine, Offer, Package
-from omaha_mirror.telemetry import printable
 
 NO_UPDATE = """\
 No update. That is no error: it is what a machine is told that has the version of its track already,

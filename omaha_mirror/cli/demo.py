@@ -15,7 +15,7 @@ def demo() -> None:
     from tempfile import TemporaryDirectory
 
     from omaha_mirror.cli.demo_story import RATE, DemoFailed, run_demo
-    from omaha_mirror.telemetry import begin_to_queue, set_up_logging
+    from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
 
     begin_to_queue()
     set_up_logging("console", "error")

@@ -16,10 +16,10 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from omaha_mirror.cli.agent import Agent
-from omaha_mirror.cli.connections import connections
-from omaha_mirror.cli.download import UpdateFailed
-from omaha_mirror.cli.watch import Downloaded, Silent
+from omaha_mirror.client.agent import Agent
+from omaha_mirror.client.connections import connections
+from omaha_mirror.client.download import UpdateFailed
+from omaha_mirror.client.watch import Downloaded, Silent
 from omaha_mirror.config import Address, CacheConfig, Config, Follow, UpstreamConfig
 from omaha_mirror.omaha import Machine, Offer
 from omaha_mirror.service import Service

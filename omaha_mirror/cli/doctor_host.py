@@ -24,8 +24,8 @@ from omaha_mirror.cache.lock import DirectoryInUse, in_use
 from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
 from omaha_mirror.config import Address, Config
-from omaha_mirror.health import State, writable
-from omaha_mirror.proof import keys_in
+from omaha_mirror.observability.health import State, writable
+from omaha_mirror.packages.payload_prover import keys_in
 
 LIMIT = 256 * 1024
 DESCRIPTORS = 4096

@@ -15,6 +15,7 @@ from uuid import NAMESPACE_URL, uuid5
 import aiohttp
 from rich.filesize import decimal
 
+from omaha_mirror.aio.clock import SET_IT, SKEW, Clock
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.catalog.model import extensions
 from omaha_mirror.catalog.state import load
@@ -22,12 +23,11 @@ from omaha_mirror.cli.config_text import PORTLESS
 from omaha_mirror.cli.doctor_host import get
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
-from omaha_mirror.clock import SET_IT, SKEW, Clock
 from omaha_mirror.config import Config, Follow, Pin, Relay
+from omaha_mirror.config.proxies import proxy_of
 from omaha_mirror.config.urls import without_password
-from omaha_mirror.files import Damaged
 from omaha_mirror.omaha import AppStatus
-from omaha_mirror.proxies import proxy_of
+from omaha_mirror.state_file import Damaged
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import Forbidden, Gone, UpstreamError
 from omaha_mirror.upstream.fetcher import seconds

@@ -14,7 +14,7 @@ import click
 
 from omaha_mirror.cli.running import Json, Refused, running_mirror
 from omaha_mirror.config import Config, load
-from omaha_mirror.telemetry import printable
+from omaha_mirror.observability.telemetry import printable
 
 LIMIT = 64 * 1024
 """Bytes of a request that the mirror reads."""

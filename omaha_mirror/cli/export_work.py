@@ -12,16 +12,16 @@ from pathlib import Path
 import click
 from rich.filesize import decimal
 
+from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.bundle import BadBundle, Wish, carry
 from omaha_mirror.bundle.files import Parts, read_files
-from omaha_mirror.cache.finish import in_worker
 from omaha_mirror.cli.bundle_access import BundleAccess, open_bundles
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.running import Refused
-from omaha_mirror.cli.watch import Bar, Lines, Watch
+from omaha_mirror.client.watch import Bar, Lines, Watch
 from omaha_mirror.config import load
 from omaha_mirror.config.units import parse_size
-from omaha_mirror.telemetry import printable, set_up_logging
+from omaha_mirror.observability.telemetry import printable, set_up_logging
 
 STDOUT = Path("-")
 

@@ -14,9 +14,9 @@ from rich.filesize import decimal
 
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.running import Json, Refused, running_mirror
-from omaha_mirror.cli.watch import Bar, Lines
+from omaha_mirror.client.watch import Bar, Lines
 from omaha_mirror.config import Config, load
-from omaha_mirror.telemetry import printable
+from omaha_mirror.observability.telemetry import printable
 
 
 def run(target: str, board: str, config_path: Path | None, as_json: bool) -> None:

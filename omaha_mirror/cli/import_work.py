@@ -19,9 +19,9 @@ from omaha_mirror.bundle.layout import compose, size_of
 from omaha_mirror.cli.bundle_access import open_bundles
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.running import Json, Refused
-from omaha_mirror.cli.watch import Bar, Lines, Watch
+from omaha_mirror.client.watch import Bar, Lines, Watch
 from omaha_mirror.config import Config, load
-from omaha_mirror.telemetry import printable, set_up_logging
+from omaha_mirror.observability.telemetry import printable, set_up_logging
 
 STDIN = Path("-")
 

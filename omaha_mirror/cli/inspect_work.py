@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from omaha_mirror.cli.exits import Exit
+from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.payload import (
     BadKey,
     Info,
@@ -27,7 +28,6 @@ from omaha_mirror.payload import (
     load_keys,
     verify,
 )
-from omaha_mirror.telemetry import printable
 
 WIDE = 240
 """Characters of a line that no terminal must break."""

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from omaha_mirror.cli.running import Json, Refused, running_mirror
 from omaha_mirror.config import Config, load
-from omaha_mirror.telemetry import printable
+from omaha_mirror.observability.telemetry import printable
 
 PER_PAGE = 1000
 WIDE = 240

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from omaha_mirror import __version__
 from omaha_mirror.cli.exits import Exit
-from omaha_mirror.standard_error import take_over
+from omaha_mirror.observability.standard_error import take_over
 
 COMMANDS = {
     "serve": ("omaha_mirror.cli.serve:serve", "Run the mirror."),

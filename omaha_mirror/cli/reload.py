@@ -11,10 +11,10 @@ import structlog
 from omaha_mirror.cli.options import DEFAULT_CONFIG
 from omaha_mirror.config import Config, ConfigError, load
 from omaha_mirror.config.changes import changes
-from omaha_mirror.health import Finding, State
+from omaha_mirror.observability.health import Finding, State
+from omaha_mirror.observability.telemetry import set_up_logging
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier
-from omaha_mirror.telemetry import set_up_logging
 from omaha_mirror.web.edge import Edge
 
 LOG = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from omaha_mirror.clock import since_boot
+from omaha_mirror.aio.clock import since_boot
 
 WINDOW = 600.0
 """Seconds in which starts count."""

@@ -13,9 +13,9 @@ from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.serve_work import run_until_told
 from omaha_mirror.config import Address
 from omaha_mirror.config.units import bracketed
-from omaha_mirror.local import LocalMirror
+from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.omaha import BadVersion, Version
-from omaha_mirror.telemetry import begin_to_queue, set_up_logging
+from omaha_mirror.packages.single_package import LocalMirror
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 

@@ -17,23 +17,23 @@ from pathlib import Path
 import click
 import structlog
 
-from omaha_mirror import health
+from omaha_mirror.aio.workers import STATE
 from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.reload import Reload
 from omaha_mirror.cli.restarts import Starts
 from omaha_mirror.cli.supervision import status, supervised
 from omaha_mirror.config import Address, Config, load_to_serve
+from omaha_mirror.observability import health
+from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
-from omaha_mirror.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.web.accepting import Place
 from omaha_mirror.web.admin import AdminApp, admin_routes
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.fair_loop import fair_loop
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
-from omaha_mirror.workers import STATE
 
 LOG = structlog.get_logger(__name__)
 STOP = 27.0

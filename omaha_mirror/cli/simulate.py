@@ -18,7 +18,7 @@ from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.options import quiet_option
 
 if TYPE_CHECKING:
-    from omaha_mirror.cli.simulated import Downloads, Fleet, Plan, Tally
+    from omaha_mirror.client.simulated import Downloads, Fleet, Plan, Tally
 
 NAME = r"[A-Za-z0-9._+-]{1,128}"
 NONE = "none"
@@ -162,7 +162,7 @@ def simulate(
     Exit status: 0 all machines could use their answers; 1 some could not; 5 nobody answers; 130 stopped by Ctrl-C,
     with the figures so far.
     """
-    from omaha_mirror.cli.simulated import Fleet, NobodyAnswers, Plan, State
+    from omaha_mirror.client.simulated import Fleet, NobodyAnswers, Plan, State
 
     if not (yes or _is_here(server)):
         click.echo(NOT_HERE.format(server=server, machines=machines), err=True)
@@ -230,7 +230,7 @@ def _states(tally: Tally) -> str:
 
 def as_data(plan: Plan, tally: Tally, seconds: float) -> dict[str, Any]:
     """The figures, for JSON; the keys are always the same. Times are in seconds, sizes in bytes."""
-    from omaha_mirror.cli.simulated import State
+    from omaha_mirror.client.simulated import State
 
     latencies = tally.latencies
     return {

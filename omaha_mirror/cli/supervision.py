@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 from rich.filesize import decimal
 
-from omaha_mirror.background import lasting
+from omaha_mirror.aio.background import lasting
 from omaha_mirror.config import Address
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier

@@ -12,7 +12,7 @@ import click
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.running import Json, Refused, running_mirror
 from omaha_mirror.config import Config, load
-from omaha_mirror.telemetry import printable
+from omaha_mirror.observability.telemetry import printable
 
 
 def run(track: str | None, config_path: Path | None, as_json: bool) -> None:

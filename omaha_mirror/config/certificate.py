@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from omaha_mirror.clock import kernel_synchronised
+from omaha_mirror.aio.clock import kernel_synchronised
 
 
 def check_certificate(path: Path) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from omaha_mirror.config import urls, yaml_marks
 from omaha_mirror.config.errors import Problem, did_you_mean
 from omaha_mirror.config.model import Config
+from omaha_mirror.config.proxies import proxy_of
 from omaha_mirror.config.section import keys
 from omaha_mirror.config.yaml_marks import Document
-from omaha_mirror.proxies import proxy_of
 
 PREFIX = "OMAHA_MIRROR_"
 VARIABLES = {PREFIX + "__".join(path).upper(): path for path in keys(Config)}

@@ -4,7 +4,6 @@
 what it finds into sentences.
 """
 
-from omaha_mirror.fleet.backlog import Backlog
 from omaha_mirror.fleet.causes import Cause, cause_of
 from omaha_mirror.fleet.database import BadDatabaseURL, Database
 from omaha_mirror.fleet.explain import explain
@@ -20,6 +19,7 @@ from omaha_mirror.fleet.model import (
     Stretch,
     Transfer,
 )
+from omaha_mirror.fleet.queue import Backlog
 from omaha_mirror.fleet.reader import (
     Census,
     FleetReader,

@@ -19,8 +19,8 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from omaha_mirror.files import set_aside
-from omaha_mirror.workers import STATE, Workers
+from omaha_mirror.aio.workers import STATE, Workers
+from omaha_mirror.state_file import set_aside
 
 LOG = logging.getLogger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 from sqlalchemy import Column, ColumnElement, Row, Text, case, func, literal, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from omaha_mirror.aio.workers import WORK
 from omaha_mirror.fleet.model import Machine, State, inert
 from omaha_mirror.fleet.schema import machines
 from omaha_mirror.omaha import BadVersion, Version
-from omaha_mirror.workers import WORK
 
 MAX_PER_PAGE = 1000
 MAX_DISTINCT = 200

@@ -13,6 +13,7 @@ from sqlalchemy import Row, Table, func, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from omaha_mirror.aio.workers import WORK
 from omaha_mirror.fleet.database import Database
 from omaha_mirror.fleet.listing import (
     MAX_PER_PAGE,
@@ -35,7 +36,6 @@ from omaha_mirror.fleet.schema import (
 )
 from omaha_mirror.fleet.states import FAILURES
 from omaha_mirror.omaha import EventResult
-from omaha_mirror.workers import WORK
 
 _TROUBLE = (*sorted(FAILURES), EventResult.UPDATE_DEFERRED)
 

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 
 from sqlalchemy.exc import DataError, IntegrityError
 
-from omaha_mirror.background import lasting
-from omaha_mirror.clock import Clock
-from omaha_mirror.fleet.backlog import Backlog, Waiting
+from omaha_mirror.aio.background import lasting
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.fleet.database import Database
 from omaha_mirror.fleet.model import Item, tidy
+from omaha_mirror.fleet.queue import Backlog, Waiting
 from omaha_mirror.fleet.store import bound, redate, upkeep, write
 
 LOG = logging.getLogger(__name__)

@@ -24,10 +24,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 
-from omaha_mirror.clock import BUILT, SKEW
+from omaha_mirror.aio.clock import BUILT, SKEW
 from omaha_mirror.fleet.database import Database
-from omaha_mirror.fleet.fold import DAY, Row, fold, keyed
 from omaha_mirror.fleet.model import Item
+from omaha_mirror.fleet.reducer import DAY, Row, fold, keyed
 from omaha_mirror.fleet.schema import census, checkins, events, machines, transfers
 from omaha_mirror.omaha import EventType
 

@@ -12,8 +12,8 @@ import aiohttp
 from yarl import URL
 
 from omaha_mirror import __version__
-from omaha_mirror.clock import Clock
-from omaha_mirror.proxies import proxy_of
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.config.proxies import proxy_of
 from omaha_mirror.upstream import resume
 from omaha_mirror.upstream.allowed import AllowList, as_it_came
 from omaha_mirror.upstream.connector import LenientConnector

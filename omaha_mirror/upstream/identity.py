@@ -13,8 +13,8 @@ import logging
 import secrets
 from pathlib import Path
 
-from omaha_mirror.files import replace_file, restore
 from omaha_mirror.omaha import AppRequest, EventRequest, PingRequest, Request
+from omaha_mirror.state_file import replace_file, restore
 
 SECRET = "site-secret"  # noqa: S105 - the name of a file
 SIZE = 32

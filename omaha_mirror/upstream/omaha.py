@@ -6,6 +6,7 @@ What is no answer of protocol 3 is refused here; what an answer means is for oth
 from uuid import UUID
 
 from omaha_mirror import __version__
+from omaha_mirror.aio.workers import WORK
 from omaha_mirror.omaha import (
     AT_ONCE,
     AppRequest,
@@ -19,7 +20,6 @@ from omaha_mirror.omaha import (
 )
 from omaha_mirror.upstream.errors import BadAnswer
 from omaha_mirror.upstream.fetcher import Fetcher
-from omaha_mirror.workers import WORK
 
 ANSWER_LIMIT = 1 << 20
 """Bytes; a server with a hundred steps and packages says all of it in a tenth."""

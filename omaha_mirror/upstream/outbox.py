@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from omaha_mirror.background import lasting
+from omaha_mirror.aio.background import lasting
+from omaha_mirror.aio.workers import Workers
 from omaha_mirror.upstream.errors import (
     BadAnswer,
     BadStatus,
@@ -28,7 +29,6 @@ from omaha_mirror.upstream.errors import (
 )
 from omaha_mirror.upstream.resume import backoff
 from omaha_mirror.upstream.segments import Entry, Segments, line_of
-from omaha_mirror.workers import Workers
 
 MAX_COUNT = 10_000
 MAX_BYTES = 16 * 1024 * 1024

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omaha_mirror.files import restore, restore_folder
+from omaha_mirror.state_file import restore, restore_folder
 
 SEGMENT = 256 * 1024
 """Bytes after which a segment is full: what the disk may hold beyond what is to be sent."""

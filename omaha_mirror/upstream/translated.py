@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import aiohttp
 
-from omaha_mirror.clock import SET_IT
+from omaha_mirror.aio.clock import SET_IT
 from omaha_mirror.upstream.errors import BadAnswer, Dropped, Stalled, Unreachable
 
 _UNTIMELY = (9, 10)

@@ -12,10 +12,10 @@ from typing import Any, Protocol, cast
 
 from aiohttp import StreamReader, web
 
-from omaha_mirror.telemetry import printable
+from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.web.errors import plain
+from omaha_mirror.web.rate_limited_log import MANY, Sparing
 from omaha_mirror.web.shares import Shares, share_of
-from omaha_mirror.web.sparing import MANY, Sparing
 from omaha_mirror.web.unbegun import Unbegun
 
 

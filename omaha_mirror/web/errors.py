@@ -14,8 +14,8 @@ import structlog
 from aiohttp import web
 
 from omaha_mirror.cache import errors as cache
+from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.omaha import OmahaError
-from omaha_mirror.telemetry import printable
 
 LOG = structlog.get_logger(__name__)
 

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache.events import Status
-from omaha_mirror.catalog import Decision, PackageFile
+from omaha_mirror.catalog import PackageFile
+from omaha_mirror.observability.reports import Heard, Sent
 from omaha_mirror.omaha import AppRequest, Request
-from omaha_mirror.reports import Heard, Sent
+from omaha_mirror.policy.decide import Decision
 
 
 class Mirror(Protocol):

@@ -16,10 +16,10 @@ from aiohttp import web
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import CacheError, is_unreadable
 from omaha_mirror.catalog import PackageFile
-from omaha_mirror.reports import Sent
+from omaha_mirror.observability.reports import Sent
+from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select
-from omaha_mirror.telemetry import tell
 from omaha_mirror.web.connection import unbegun
 from omaha_mirror.web.errors import plain, reply_to
 from omaha_mirror.web.metadata import in_one_piece, may_be_metadata, pause_at, wait_for_close

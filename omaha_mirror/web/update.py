@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import structlog
 from aiohttp import web
 
-from omaha_mirror.catalog import Decision, answer
+from omaha_mirror.observability.reports import Heard
+from omaha_mirror.observability.telemetry import printable, tell
 from omaha_mirror.omaha import (
     AppRequest,
     AppResponse,
@@ -22,8 +23,8 @@ from omaha_mirror.omaha import (
     parse_request,
     serialise_response,
 )
-from omaha_mirror.reports import Heard
-from omaha_mirror.telemetry import printable, tell
+from omaha_mirror.policy.decide import Decision
+from omaha_mirror.policy.response import answer
 from omaha_mirror.web.answers import Answers
 from omaha_mirror.web.base_url import base_url
 from omaha_mirror.web.body import read_body

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.ahead import NotHere
 from omaha_mirror.bundle import Wish
 from omaha_mirror.cache.errors import NoRoom
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.omaha import Offer
+from omaha_mirror.packages.prefetch import NotHere
 from tests.bundle.scene import (
     AZURE,
     BOARD,

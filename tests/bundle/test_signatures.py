@@ -10,8 +10,8 @@ from omaha_mirror.bundle import BadBundle, Importer, Taken, Wish
 from omaha_mirror.cache import Cache, DiskStore, Ledger
 from omaha_mirror.catalog import Catalog, Known, Wanted
 from omaha_mirror.omaha import FLATCAR_APP_ID
+from omaha_mirror.packages.payload_prover import PayloadProvers
 from omaha_mirror.payload import Key, load_keys
-from omaha_mirror.proof import PayloadProvers
 from tests.bundle import scene
 from tests.bundle.scene import BOARD, bundle_of, pieces, without_line
 from tests.e2e.site import Box

@@ -19,7 +19,7 @@ from omaha_mirror.cache.errors import (
 )
 from omaha_mirror.cache.events import FillEnded, Mended, Opened, Outcome, Rotten, Verified
 from omaha_mirror.cache.prover import HoldBacks
-from omaha_mirror.proof import PayloadProvers
+from omaha_mirror.packages.payload_prover import PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed
 from tests.cache.site import HOLD_BACK, Hold, Site, rest, step

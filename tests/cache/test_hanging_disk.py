@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from omaha_mirror import workers
+from omaha_mirror.aio import workers
+from omaha_mirror.aio.workers import BLOBS
 from omaha_mirror.cache import loading
 from omaha_mirror.cache.events import FillEnded, NotKept
-from omaha_mirror.workers import BLOBS
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
 from tests.cache.source import ScriptedSource

@@ -7,7 +7,7 @@ import pytest
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, SourceChanged, Spoilt
 from omaha_mirror.cache.events import FillEnded, Mended, Outcome
 from omaha_mirror.cache.nodes import TRIES, Nodes
-from omaha_mirror.proof import PayloadProvers
+from omaha_mirror.packages.payload_prover import PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed
 from tests.cache.site import Site, rest, step

@@ -11,7 +11,7 @@ import pytest
 from omaha_mirror.cache import Limits, Reader
 from omaha_mirror.cache.errors import Condemned, GenerationEnded, NotInTime, Spoilt, Stopping
 from omaha_mirror.cache.events import Connected, FillEnded, FillStarted, Mended, Outcome
-from omaha_mirror.proof import LARGE, PayloadProvers
+from omaha_mirror.packages.payload_prover import LARGE, PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed
 from tests.cache.site import HOLD_BACK, NO_WAIT_FOR_PROOF, Site, rest, step

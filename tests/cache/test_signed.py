@@ -8,8 +8,8 @@ import pytest
 
 from omaha_mirror.cache.errors import Distrusted, GenerationEnded
 from omaha_mirror.cache.events import FillEnded, FillStarted, Mended, Opened, Outcome, Verified
+from omaha_mirror.packages.payload_prover import LARGE, PayloadProvers
 from omaha_mirror.payload import Key
-from omaha_mirror.proof import LARGE, PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed
 from tests.cache.site import Site, rest, step

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from omaha_mirror.aio.clock import DAY
 from omaha_mirror.cache import DiskStore
 from omaha_mirror.cache.verdicts import CONDEMNED_SECONDS, ROUNDS, TAINTED_SECONDS, Verdicts
-from omaha_mirror.clock import DAY
 from tests.support.clock import SetClock, StoppedClock
 
 

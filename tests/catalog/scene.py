@@ -16,7 +16,6 @@ from omaha_mirror.catalog import (
     Release,
     Step,
     Wanted,
-    decide,
     learn,
 )
 from omaha_mirror.omaha import (
@@ -29,6 +28,7 @@ from omaha_mirror.omaha import (
     UpdateStatus,
     Url,
 )
+from omaha_mirror.policy.decide import decide
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage

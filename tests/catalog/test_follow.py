@@ -12,8 +12,14 @@ from structlog.testing import capture_logs
 from omaha_mirror.catalog import Policy, Reason, Release
 from omaha_mirror.catalog.channel import ChannelKey, KeptChannel
 from omaha_mirror.catalog.follow import AT_ONCE, FIRST_RETRY, Follower
+from omaha_mirror.catalog.follow_events import (
+    Failed,
+    FollowEvent,
+    Learnt,
+    NothingOffered,
+    Recovered,
+)
 from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
-from omaha_mirror.catalog.news import Failed, FollowEvent, Learnt, NothingOffered, Recovered
 from omaha_mirror.catalog.roster import MAX_LEARNT, MAX_TRACK
 from omaha_mirror.catalog.turns import EVERY
 from omaha_mirror.omaha import AppResponse, AppStatus, Response, UpdateCheck, UpdateStatus, Version

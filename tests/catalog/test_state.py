@@ -14,7 +14,6 @@ import pytest
 from omaha_mirror.catalog import Policy, Step
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.state import LIMIT, Kept, State, load, save
-from omaha_mirror.files import Damaged
 from omaha_mirror.omaha import (
     AppResponse,
     Digest,
@@ -24,6 +23,7 @@ from omaha_mirror.omaha import (
     Url,
     serialise_response,
 )
+from omaha_mirror.state_file import Damaged
 from tests.catalog.scene import APP, BOARD, release, with_manifest
 
 BASE = release("oem-azure.gz", learnt=12.5)

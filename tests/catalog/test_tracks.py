@@ -9,23 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.catalog import (
-    Catalog,
-    Decision,
-    Follow,
-    Hold,
-    Known,
-    Pin,
-    Reason,
-    Relay,
-    Rule,
-    Wanted,
-    decide,
-)
+from omaha_mirror.catalog import Catalog, Follow, Hold, Known, Pin, Reason, Relay, Rule, Wanted
 from omaha_mirror.catalog.following import Following, Inquiry
 from omaha_mirror.catalog.state import load
 from omaha_mirror.catalog.told import MAX_TOLD
 from omaha_mirror.omaha import AppRequest, Response
+from omaha_mirror.policy.decide import Decision, decide
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.identity import lasting_id
 from omaha_mirror.upstream.omaha import OmahaServer, question

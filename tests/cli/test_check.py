@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from omaha_mirror.cli.check_work import Told, run_check
-from omaha_mirror.cli.connections import ConnectionFailed, exchange, read
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.main import cli
+from omaha_mirror.client.connections import ConnectionFailed, exchange, read
 from omaha_mirror.config import Address, CacheConfig, Config, Pin, UpstreamConfig
 from omaha_mirror.omaha import (
     FLATCAR_APP_ID,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from omaha_mirror import telemetry
 from omaha_mirror.cli import demo_story
 from omaha_mirror.cli.demo_story import run_demo
 from omaha_mirror.cli.main import cli
+from omaha_mirror.observability import telemetry
 
 QUICK = 4_000_000.0
 

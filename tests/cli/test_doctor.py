@@ -30,8 +30,8 @@ from omaha_mirror.cli.doctor_work import outcome
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import Found, fail, in_thread, ok, warn
 from omaha_mirror.config import Address, Config
-from omaha_mirror.health import Examiner, Finding, State
-from omaha_mirror.metrics import Metrics
+from omaha_mirror.observability.counters import Metrics
+from omaha_mirror.observability.health import Examiner, Finding, State
 from omaha_mirror.payload import load_keys
 from omaha_mirror.web.admin.app import AdminApp
 from omaha_mirror.web.admin.health_api import HealthApi

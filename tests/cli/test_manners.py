@@ -205,12 +205,12 @@ def on_a_terminal(code: str, **variables: str) -> str:
 COLOUR = re.compile(r"\x1b\[([0-9]+;)*(3[0-8]|4[0-8]|9[0-7]|10[0-7])(;[0-9]+)*m")
 LOG = (
     "import structlog\n"
-    "from omaha_mirror.telemetry import set_up_logging\n"
+    "from omaha_mirror.observability.telemetry import set_up_logging\n"
     "set_up_logging('auto', 'info')\n"
     "structlog.get_logger('x').warning('said', what=1)\n"
 )
 PROGRESS = (
-    "from omaha_mirror.cli.watch import Bar\n"
+    "from omaha_mirror.client.watch import Bar\n"
     "with Bar() as bar:\n"
     "    bar.began('update.gz', 100, '')\n"
     "    bar.received(50)\n"

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from omaha_mirror.cli import simulated
 from omaha_mirror.cli.main import cli
-from omaha_mirror.cli.simulated import (
+from omaha_mirror.client import simulated
+from omaha_mirror.client.simulated import (
     CONNECTIONS,
     DOWNLOADS,
     FAULTS,

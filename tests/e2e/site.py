@@ -20,7 +20,7 @@ from omaha_mirror.omaha import (
     parse_response,
     serialise_request,
 )
-from tests.metrics.exposed import value
+from tests.observability.exposed import value
 from tests.support.mirror import PAYLOAD, Mirror, Site, mirror_in_process
 from tests.support.nebraska import Nebraska
 from tests.support.talk import PATIENCE

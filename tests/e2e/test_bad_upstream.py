@@ -129,7 +129,7 @@ async def test_a_relayed_machine_is_offered_nothing_bad(
     async with following(tmp_path, nebraska, tracks={"stable": "relay"}) as mirror:
         for number in range(3):
             await Box(mirror, number=number).nothing()
-        relay = "omaha_mirror.catalog.relay"
+        relay = "omaha_mirror.policy.relay"
         [line] = [entry.message for entry in caplog.records if entry.name == relay]
         assert line.startswith("upstream's answer to a machine cannot be used: ")
         assert fetched(upstream) == []

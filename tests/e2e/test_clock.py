@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from omaha_mirror.clock import DAY
+from omaha_mirror.aio.clock import DAY
 from tests.e2e.site import FLOORS, Box, channel, following, three_steps, until
 from tests.support.clock import SetClock
 from tests.support.mirror import Mirror

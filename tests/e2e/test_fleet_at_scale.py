@@ -11,7 +11,7 @@ from statistics import median
 import pytest
 
 from omaha_mirror.cache.lock import in_use
-from omaha_mirror.cli.simulated import Fleet, Plan, State
+from omaha_mirror.client.simulated import Fleet, Plan, State
 from omaha_mirror.config import Address
 from omaha_mirror.fleet.recorder import BATCH
 from tests.support.mirror import VERSION, MirrorProcess

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror import health
-from omaha_mirror.health import State
+from omaha_mirror.observability import health
+from omaha_mirror.observability.health import State
 from tests.cache.test_hanging_disk import Disk, disk
 from tests.support.mirror import PAYLOAD_PATH, mirror_in_process, real_payload
 from tests.support.upstream import Upstream

@@ -14,7 +14,7 @@ from omaha_mirror.catalog.state import load
 from omaha_mirror.catalog.turns import AT_ONCE, FEW
 from omaha_mirror.omaha import FLATCAR_APP_ID
 from tests.e2e.site import Box, following, three_steps
-from tests.metrics.exposed import series
+from tests.observability.exposed import series
 from tests.support.mirror import FOLDER, PAYLOAD, PAYLOAD_PATH, VERSION, mirror_in_process
 from tests.support.nebraska import Nebraska
 from tests.support.upstream import Upstream

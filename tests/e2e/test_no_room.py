@@ -5,7 +5,7 @@ import random
 import shutil
 from pathlib import Path
 
-from omaha_mirror.health import State
+from omaha_mirror.observability.health import State
 from tests.support.disks import fill_up, small_disk
 from tests.support.mirror import PAYLOAD_PATH, VERSION, mirror_in_process, real_payload
 from tests.support.upstream import Corrupt, Upstream

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from omaha_mirror.cache import events
 from omaha_mirror.catalog import WORDS, Reason
-from omaha_mirror.health import State
+from omaha_mirror.observability.health import State
 from omaha_mirror.omaha import NoUpdate
 from tests.cache.payloads import pieces, signed
 from tests.e2e.site import FLOORS, TARGET, Box, count, following, until

@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from omaha_mirror.fleet import Backlog, Database, FleetReader, FleetRecorder, MachineQuery
-from omaha_mirror.fleet.backlog import Waiting
+from omaha_mirror.fleet.queue import Waiting
 from omaha_mirror.fleet.recorder import BATCH
 from tests.fleet.scene import machine
 

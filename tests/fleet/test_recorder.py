@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event as hooks
 from sqlalchemy import text
 
-from omaha_mirror.clock import Clock
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.fleet import Backlog, Database, FleetReader, FleetRecorder, MachineQuery
 from omaha_mirror.fleet.model import Item
 from omaha_mirror.fleet.recorder import BATCH, LOG

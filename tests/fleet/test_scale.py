@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event as hooks
 
 from omaha_mirror.fleet import Backlog, Database, FleetReader, FleetRecorder, MachineQuery, State
-from omaha_mirror.fleet.backlog import MAX_BYTES
+from omaha_mirror.fleet.queue import MAX_BYTES
 from tests.fleet.scene import Site, event, machine
 
 MACHINES = 50_000

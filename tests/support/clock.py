@@ -2,7 +2,7 @@
 
 import time
 
-from omaha_mirror.clock import DAY, Clock
+from omaha_mirror.aio.clock import DAY, Clock
 
 
 class SetClock(Clock):

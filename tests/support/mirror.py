@@ -12,8 +12,8 @@ from typing import Any, Self
 import yaml
 from aiohttp import web
 
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import events
-from omaha_mirror.clock import Clock
 from omaha_mirror.config import Address, Config
 from omaha_mirror.omaha import Response, parse_response
 from omaha_mirror.service import Service

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import pytest
 
-from omaha_mirror.files import replace_file
 from omaha_mirror.omaha import (
     AppRequest,
     Element,
@@ -20,6 +19,7 @@ from omaha_mirror.omaha import (
     parse_request,
     serialise_request,
 )
+from omaha_mirror.state_file import replace_file
 from omaha_mirror.upstream.identity import (
     SECRET,
     anonymous,

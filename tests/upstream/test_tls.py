@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.clock import DAY
+from omaha_mirror.aio.clock import DAY
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import Forbidden, Unreachable
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings

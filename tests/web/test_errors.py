@@ -80,7 +80,7 @@ async def test_an_error_while_an_error_is_answered_ends_no_other_request(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with dial(mirror.address) as talk, dial(mirror.address) as other:
-        monkeypatch.setattr("omaha_mirror.web.sparing.Sparing.tell", fail)
+        monkeypatch.setattr("omaha_mirror.web.rate_limited_log.Sparing.tell", fail)
         assert (await said(talk, request("GET", "/nothing")))[0] == 502
         assert (await said(talk, CHECK))[0] == 200
         assert (await said(other, CHECK))[0] == 200

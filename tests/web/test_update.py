@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from omaha_mirror.catalog import Decision
 from omaha_mirror.omaha import (
     AppRequest,
     AppResponse,
@@ -17,6 +16,7 @@ from omaha_mirror.omaha import (
     parse_request,
     parse_response,
 )
+from omaha_mirror.policy.decide import Decision
 from omaha_mirror.web import body as reading
 from tests.support.mirror import DATA, PAYLOAD, PAYLOAD_PATH, Mirror, mirror_in_process, omaha
 from tests.support.talk import Answer, ask, dial, request

@@ -14,9 +14,9 @@ import structlog
 from aiohttp import web
 from pydantic import BaseModel
 
+from omaha_mirror.aio.workers import WORK
 from omaha_mirror.web.body import read_body
 from omaha_mirror.web.errors import BadRequest
-from omaha_mirror.workers import WORK
 
 LOG = structlog.get_logger(__name__)
 Handler = Callable[..., Awaitable[web.StreamResponse]]

@@ -13,15 +13,15 @@ import structlog
 from aiohttp import web
 from pydantic import Field, field_validator
 
-from omaha_mirror.ahead import NotHere, Warmth
+from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle import Announced, BadBundle, Bundle, Bundles, Taken, Wish
 from omaha_mirror.cache.errors import CacheError, InUse, NoRoom
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.config.section import Release
+from omaha_mirror.packages.prefetch import NotHere, Warmth
 from omaha_mirror.web.admin.answers import CHANGE, LINES, Route, as_json, as_lines
 from omaha_mirror.web.admin.questions import Question, read_model
 from omaha_mirror.web.errors import BadRequest
-from omaha_mirror.workers import WORK
 
 LOG = structlog.get_logger(__name__)
 SILENCE = 60.0

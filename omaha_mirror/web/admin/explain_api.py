@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import StrictBool
 
 from omaha_mirror.omaha import AppRequest, OmahaError, parse_request
-from omaha_mirror.preview import Opinion, can_be_asked, difference, sentences
+from omaha_mirror.policy.dry_run import Opinion, can_be_asked, difference, sentences
 from omaha_mirror.service import Service
 from omaha_mirror.web.admin.answers import CHANGE, Route, as_json
 from omaha_mirror.web.admin.questions import Question, read_model

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 from aiohttp import web
 
-from omaha_mirror.health import Finding, Health, State
-from omaha_mirror.metrics import CONTENT_TYPE, Metrics
+from omaha_mirror.observability.counters import CONTENT_TYPE, Metrics
+from omaha_mirror.observability.health import Finding, Health, State
 from omaha_mirror.web.admin.answers import READ, Route, as_json
 
 

@@ -10,9 +10,9 @@ from aiohttp import web
 
 from omaha_mirror import __version__
 from omaha_mirror.catalog import PackageFile, Release
-from omaha_mirror.expect import expected
 from omaha_mirror.fleet import FleetUnavailable
-from omaha_mirror.health import Finding
+from omaha_mirror.observability.health import Finding
+from omaha_mirror.packages.expected import expected
 from omaha_mirror.service import Service
 from omaha_mirror.web.admin.answers import READ, Route, as_json, as_long_json
 from omaha_mirror.web.admin.page.status import verdict

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import Field, field_validator
 
-from omaha_mirror.ahead import NotHere, Warmth
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.doubts import Doubts
-from omaha_mirror.steward import Steward
+from omaha_mirror.packages.prefetch import NotHere, Warmth
+from omaha_mirror.packages.warm_up import Steward
+from omaha_mirror.policy.availability import Doubts
 from omaha_mirror.web.admin.answers import (
     CHANGE,
     LINES,

@@ -11,8 +11,8 @@ from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus, StepStatus
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.fleet import Census, MachineQuery, State
-from omaha_mirror.health import Finding, Health
-from omaha_mirror.health import State as Level
+from omaha_mirror.observability.health import Finding, Health
+from omaha_mirror.observability.health import State as Level
 from omaha_mirror.web.admin.page import machines, status, stock, svg, words
 from omaha_mirror.web.admin.savings import Saving
 from omaha_mirror.web.errors import BadRequest

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from omaha_mirror.clock import Clock
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.fleet import FleetUnavailable, MachineQuery
 from omaha_mirror.fleet.listing import Trait
 from omaha_mirror.service import Service

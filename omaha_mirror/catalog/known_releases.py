@@ -1,0 +1,132 @@
+"""The releases that can be had here, by the paths that machines were told.
+
+A release stays servable for a week after its last use, whatever became of it upstream: a machine goes on with the
+address it was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from itertools import pairwise
+
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.catalog.model import Known, PackageFile, Release, began
+from omaha_mirror.catalog.state import Kept, ReleaseKey
+
+RETENTION = 7 * 24 * 3600.0
+"""Seconds that a release stays servable after its last use."""
+CHANGED_RECENTLY = 24 * 3600.0
+
+
+class Shelf:
+    """Releases by their id, with the time of their last use."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._kept: dict[str, Kept] = {}
+
+    def restore(self, kept: Iterable[Kept]) -> None:
+        """Take up what was kept."""
+        self._kept = {item.release.id: item for item in kept}
+
+    def kept(self) -> list[Kept]:
+        """All that is remembered."""
+        return list(self._kept.values())
+
+    def put(
+        self,
+        key: ReleaseKey,
+        known: Known,
+        leading: Collection[ReleaseKey],
+        *,
+        imported: bool = False,
+    ) -> list[ReleaseKey]:
+        """Remember what is offered from now on of a version, and let go what was not used for long.
+
+        Args:
+            key: app, board and version.
+            known: what is known of it now.
+            leading: versions that are remembered even if no machine asks.
+            imported: whether it comes from a bundle; it stays so.
+
+        Returns:
+            The versions of which nothing is offered any more.
+        """
+        now, oldest = self._clock.stamp(), self._clock.at_least() - RETENTION
+        for item in self._kept.values():
+            if item.key == key:
+                item.current = False
+        if (release := known.release) is not None:
+            last_used = self._kept[release.id].last_used if release.id in self._kept else now
+            answered = known.looked_up - known.lacking.keys()
+            brought = imported or self.imported(release.id)
+            self._kept[release.id] = Kept(release, last_used, answered, imported=brought)
+        let_go = [
+            item
+            for item in self._kept.values()
+            if item.last_used < oldest
+            and not (item.current and (item.key == key or item.key in leading))
+        ]
+        for item in let_go:
+            del self._kept[item.release.id]
+        return [item.key for item in let_go if item.current]
+
+    def use(self, release: Release) -> None:
+        """Note that a release was used."""
+        if (kept := self._kept.get(release.id)) is not None:
+            kept.last_used = self._clock.stamp()
+
+    def imported(self, release_id: str) -> bool:
+        """Whether a release came in a bundle."""
+        kept = self._kept.get(release_id)
+        return kept is not None and kept.imported
+
+    def current(self, staying: Collection[ReleaseKey] = ()) -> list[Release]:
+        """The releases that machines are offered now: those used lately, and the versions that stay whether or not."""
+        oldest = self._clock.at_least() - RETENTION
+        return [
+            item.release
+            for item in self._kept.values()
+            if item.current and (item.last_used >= oldest or item.key in staying)
+        ]
+
+    def package(self, release_id: str, name: str) -> PackageFile | None:
+        """A package by the path that an offer named."""
+        kept = self._kept.get(release_id)
+        if kept is None:
+            return None
+        self.use(kept.release)
+        return kept.release.file(name)
+
+    def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:
+        """A package by its path on the release server: of the newest release that has it."""
+        for release in self._releases(board, version):
+            found = release.file(name)
+            if found is not None:
+                self.use(release)
+                return found
+        return None
+
+    def changed_recently(self, board: str, version: str, name: str) -> bool:
+        """Whether a release server's path got another digest within a day."""
+        found = [(r, f) for r in self._releases(board, version) if (f := r.file(name)) is not None]
+        return any(
+            new.sha256 != old.sha256 and self._clock.age(release.learnt) < CHANGED_RECENTLY
+            for (release, new), (_, old) in pairwise(found)
+        )
+
+    def rebase(self, now: float) -> None:
+        """Take what lies in the future for now, in seconds since the epoch."""
+        for item in self._kept.values():
+            item.last_used = min(item.last_used, now)
+            item.release = began(item.release, now)
+
+    def _releases(self, board: str, version: str) -> list[Release]:
+        """Newest first."""
+        found = [
+            kept.release
+            for kept in self._kept.values()
+            if (kept.release.board, kept.release.version) == (board, version)
+            and not kept.release.is_delta
+        ]
+        return sorted(found, key=lambda release: release.learnt, reverse=True)

@@ -1,0 +1,165 @@
+"""What is looked up when somebody asks for the metrics: each is declared here with what it says, and nowhere else.
+
+There is a series for each track that the catalog shows: those of the config, and a bounded number of learnt ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Protocol
+
+from omaha_mirror.cache import Ledger, Progress
+from omaha_mirror.catalog import Reason
+from omaha_mirror.catalog.channel import ChannelStatus
+from omaha_mirror.observability.health import Health, State
+from omaha_mirror.observability.metrics import Labels, Reading, counter, gauge
+
+TRACK = ("app_id", "board", "track")
+
+Values = Iterable[tuple[Labels, float]]
+
+
+class Queue(Protocol):
+    """What waits to be delivered, and what became of the rest since the start; `OutboxStats` is one."""
+
+    @property
+    def queued(self) -> int:
+        """Waiting now."""
+
+    @property
+    def sent(self) -> int:
+        """Delivered."""
+
+    @property
+    def dropped(self) -> int:
+        """Given up because there were too many."""
+
+    @property
+    def refused(self) -> int:
+        """Given up because they will never be taken."""
+
+
+def readings(
+    *,
+    ledger: Ledger,
+    free: Callable[[], int | None],
+    health: Callable[[], Health],
+    fills: Callable[[], Iterable[Progress]],
+    channels: Callable[[], Iterable[ChannelStatus]],
+    connections: Callable[[], Mapping[str, int]],
+    queues: Callable[[], Mapping[str, Queue]],
+    lost_lines: Mapping[str, int],
+) -> list[Reading]:
+    """All that is looked up. No callable may wait.
+
+    Args:
+        ledger: the books of the cache.
+        free: bytes that were last seen free on its disk, None before the first look.
+        health: as it was last examined.
+        fills: under way and in the queue.
+        channels: that upstream is asked about.
+        connections: how many there are now, by listener.
+        queues: by their names.
+        lost_lines: of the log, by why; a view that goes on.
+    """
+    return [
+        gauge(
+            "health",
+            "1 for the state that /readyz tells: ok, degraded or failed.",
+            "state",
+            read=lambda: [((state,), health().state is state) for state in State],
+        ),
+        gauge(
+            "cache_used_bytes",
+            "Proven packages and what is booked for fetches.",
+            read=lambda: _one(ledger.used),
+        ),
+        gauge("cache_max_bytes", "cache.max_size.", read=lambda: _one(ledger.max_size)),
+        gauge(
+            "cache_blobs", "Proven packages on the disk.", read=lambda: _one(len(ledger.entries))
+        ),
+        gauge("disk_free_bytes", "Free on the cache's disk.", read=lambda: _one(free())),
+        gauge("disk_min_free_bytes", "cache.min_free.", read=lambda: _one(ledger.min_free)),
+        gauge(
+            "fills_under_way",
+            "Packages that are being fetched (running), and that wait for their turn (queued).",
+            "state",
+            read=lambda: _fills(fills()),
+        ),
+        gauge(
+            "connections",
+            "Connections now, by listener.",
+            "listener",
+            read=lambda: _by_name(connections()),
+        ),
+        *_tracks(channels),
+        gauge(
+            "queue_items",
+            "What waits to be delivered, by queue.",
+            "queue",
+            read=lambda: _by_name({name: queue.queued for name, queue in queues().items()}),
+        ),
+        counter(
+            "queue_ended",
+            "What left a queue: sent, dropped because there was too much, or refused for good.",
+            "queue",
+            "outcome",
+            read=lambda: _ended(queues()),
+        ),
+        counter(
+            "log_lines_dropped",
+            "Lines of the log that were lost: too much waited (queue-full), or standard error took none (write-failed).",
+            "reason",
+            read=lambda: _by_name(lost_lines),
+        ),
+    ]
+
+
+def _tracks(channels: Callable[[], Iterable[ChannelStatus]]) -> Iterator[Reading]:
+    def each(value: Callable[[ChannelStatus], float]) -> Callable[[], Values]:
+        return lambda: [((c.app_id, c.board, c.track), value(c)) for c in channels()]
+
+    yield gauge(
+        "track_answered_timestamp_seconds",
+        "When upstream last gave a good answer about a track, in seconds since the epoch; 0 for never.",
+        *TRACK,
+        read=each(lambda channel: channel.answered),
+    )
+    yield gauge(
+        "track_asked_timestamp_seconds",
+        "When a machine last asked on a track, in seconds since the epoch; 0 for never.",
+        *TRACK,
+        read=each(lambda channel: channel.asked),
+    )
+    yield gauge(
+        "track_trouble",
+        "1 where upstream's last answer about a track could not be had or used.",
+        *TRACK,
+        read=each(lambda channel: bool(channel.trouble)),
+    )
+    yield gauge(
+        "track_offers",
+        "Versions that machines of a track are led through now, floors and target; 0 is no update.",
+        *TRACK,
+        read=each(lambda channel: sum(s.state is Reason.OFFERED for s in channel.steps)),
+    )
+
+
+def _one(value: float | None) -> Values:
+    return [] if value is None else [((), value)]
+
+
+def _by_name(values: Mapping[str, float]) -> Values:
+    return [((name,), value) for name, value in values.items()]
+
+
+def _fills(fills: Iterable[Progress]) -> Values:
+    queued = [fill.queued > 0 for fill in fills]
+    return [(("running",), queued.count(False)), (("queued",), queued.count(True))]
+
+
+def _ended(queues: Mapping[str, Queue]) -> Values:
+    for name, queue in queues.items():
+        yield (name, "sent"), queue.sent
+        yield (name, "dropped"), queue.dropped
+        yield (name, "refused"), queue.refused

@@ -1,0 +1,349 @@
+"""Whether the mirror can do its work now, tested, with words for what is wrong and what to do.
+
+What keeps it from serving makes it not ready; what only keeps it from learning (upstream is down) makes it degraded.
+A disk that hangs is found out by whoever asks, and holds nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+
+from omaha_mirror.aio.clock import SET_IT, Clock
+from omaha_mirror.aio.workers import Workers
+from omaha_mirror.catalog import Reason
+from omaha_mirror.catalog.channel import ChannelStatus
+from omaha_mirror.state_file import NOT_SYNCED, sync, sync_folder
+
+LOG = logging.getLogger(__name__)
+DEADLINE = 5.0
+"""Seconds that a disk gets to answer."""
+FRESH = 1.0
+"""Seconds in which nothing is examined again, however often somebody asks."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""A disk that says this is read as ever, so all that is here is served."""
+NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
+"""What says nothing about a disk."""
+NAMED = 3
+"""How many of many things are named."""
+
+
+class State(StrEnum):
+    """From best to worst."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check came to; `words` say what is wrong and what to do, or how it is."""
+
+    name: str
+    state: State
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """All findings. The mirror is ready unless one of them failed."""
+
+    findings: tuple[Finding, ...]
+
+    @property
+    def state(self) -> State:
+        """The worst one."""
+        order = list(State)
+        return max((f.state for f in self.findings), key=order.index, default=State.OK)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can serve."""
+        return self.state is not State.FAILED
+
+
+class Examiner:
+    """Examines a mirror when somebody asks, once for all who ask within a second.
+
+    Args:
+        blocking: checks that wait for a disk, by the names of their findings; each runs in a worker, one at a time.
+        quick: checks that do not wait.
+        where: what the blocking ones wait for, by the same names, for people.
+
+    Attributes:
+        last: what was found last.
+    """
+
+    def __init__(
+        self,
+        blocking: Mapping[str, Callable[[], Finding]],
+        quick: Iterable[Callable[[], Iterable[Finding]]],
+        where: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.last = Health(())
+        self._probes = [
+            _Probe(name, check, str((where or {}).get(name, "the disk")))
+            for name, check in blocking.items()
+        ]
+        self._quick = tuple(quick)
+        self._workers = Workers(max(1, len(self._probes)), "the disk")
+        self._task: asyncio.Task[None] | None = None
+        self._fresh_until = 0.0
+
+    async def __call__(self) -> Health:
+        """How it is now. It takes little more than `DEADLINE` seconds, and goes on when the caller is cancelled."""
+        idle = self._task is None or self._task.done()
+        if idle and time.monotonic() >= self._fresh_until:
+            self._task = asyncio.create_task(self._examine())
+        if self._task is not None:
+            await asyncio.shield(self._task)
+        return self.last
+
+    async def close(self) -> None:
+        """Stop examining. A worker that hangs is left behind."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._workers.shutdown()
+
+    async def _examine(self) -> None:
+        found = await asyncio.gather(*(probe.look(self._workers) for probe in self._probes))
+        told = [finding for check in self._quick for finding in _safely(check)]
+        self.last = Health((*found, *told))
+        self._fresh_until = time.monotonic() + FRESH
+
+
+class _Probe:
+    """A check that may hang: it is not begun again before it has ended."""
+
+    def __init__(self, name: str, check: Callable[[], Finding], where: str) -> None:
+        self._name = name
+        self._where = where
+        self._check = check
+        self._future: asyncio.Future[Finding] | None = None
+        self._since = 0.0
+
+    async def look(self, workers: Workers) -> Finding:
+        if self._future is None:
+            self._since = time.monotonic()
+            self._future = asyncio.get_running_loop().run_in_executor(workers, self._check)
+        left = self._since + DEADLINE - time.monotonic()
+        await asyncio.wait([self._future], timeout=max(0.0, left))
+        if not self._future.done():
+            age = time.monotonic() - self._since
+            words = (
+                f"{self._where} has not answered for {age:.0f} s: see the kernel's log (dmesg);"
+                " what is in memory is served, the rest passes through from upstream"
+            )
+            return Finding(self._name, State.DEGRADED, words)
+        future, self._future = self._future, None
+        [found] = _safely(lambda: [future.result()])
+        return found
+
+
+def _safely(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """What a check finds; one that fails itself keeps nobody from serving, and no other from being told."""
+    try:
+        return list(check())
+    except Exception:
+        LOG.exception("a check of the mirror's health failed")
+        return [Finding("checks", State.DEGRADED, "a check failed itself; the log says how")]
+
+
+def writable(name: str, directory: Path) -> Finding:
+    """Whether a file can be made in a directory; waits for the disk."""
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            file.write(b"ok")
+            file.flush()
+            synced = sync(file.fileno()) & sync_folder(directory)
+    except OSError as error:
+        if error.errno in NO_DESCRIPTOR:
+            words = f"{directory} cannot be tried now: {error.strerror}"
+            return Finding(name, State.DEGRADED, words)
+        words = (
+            f"cannot write to {directory}: {error.strerror}; nothing new is kept:"
+            " look at its owner, its mount and the disk"
+        )
+        return Finding(name, State.DEGRADED if error.errno in FULL else State.FAILED, words)
+    note = "" if synced else f"; {NOT_SYNCED}"
+    return Finding(name, State.OK, f"{directory} can be written to{note}")
+
+
+class Room:
+    """Whether a disk has what must stay free; a check that waits for the disk.
+
+    Args:
+        directory: on that disk.
+        min_free: gives the bytes that must stay free.
+
+    Attributes:
+        free: bytes that were free at the last look; None before the first.
+    """
+
+    def __init__(self, directory: Path, min_free: Callable[[], int]) -> None:
+        self.free: int | None = None
+        self._directory = directory
+        self._min_free = min_free
+
+    def __call__(self) -> Finding:
+        """Look."""
+        try:
+            facts = os.statvfs(self._directory)
+        except OSError as error:
+            words = f"{self._directory}: {error.strerror}; mount it, or make it anew"
+            return Finding("disk", State.FAILED, words)
+        least, free = self._min_free(), facts.f_bavail * facts.f_frsize
+        self.free = free
+        if facts.f_files and not facts.f_favail:
+            words = (
+                f"the file system of {self._directory} has no inode left: packages pass through unkept;"
+                " remove files there"
+            )
+            return Finding("disk", State.DEGRADED, words)
+        if free < least:
+            words = (
+                f"{free} bytes are free on the disk of {self._directory}, fewer than min_free ({least}):"
+                " packages pass through unkept; make room or lower cache.max_size"
+            )
+            return Finding("disk", State.DEGRADED, words)
+        return Finding("disk", State.OK, f"{free} bytes are free, {least} must be")
+
+
+def tracks(channels: Iterable[ChannelStatus], now: float) -> Iterator[Finding]:
+    """What is known of each track that machines asked for. Nothing here keeps the mirror from serving.
+
+    Args:
+        channels: as operators see them.
+        now: in seconds since the epoch.
+    """
+    for channel in channels:
+        name = f"track {channel.track} {channel.board}"
+        stuck = next((step for step in channel.steps if step.state not in _FINE), None)
+        if channel.trouble:
+            words = f"{channel.trouble}; {_last(channel.answered, now)}"
+            yield Finding(name, State.DEGRADED, words)
+        elif stuck is not None:
+            yield Finding(name, State.DEGRADED, f"{stuck.version} is not offered: {stuck.state}")
+        else:
+            offers = channel.steps[-1].version if channel.steps else channel.detail or "no update"
+            yield Finding(name, State.OK, offers)
+
+
+_FINE = {Reason.OFFERED, Reason.WARMING}
+
+
+def _last(answered: float, now: float) -> str:
+    if not answered:
+        return "there was no good answer yet"
+    return f"the last good answer came {timedelta(seconds=round(max(0.0, now - answered)))} ago"
+
+
+def clock(told: Clock) -> Iterator[Finding]:
+    """Whether the time of day is known. It is no trouble but for releases that are delayed, and nothing is purged."""
+    if not (trouble := told.trouble()):
+        yield Finding("clock", State.OK, "this machine's clock is right")
+        return
+    words = f"{trouble}: {WAITS}"
+    wrong = told.apart is not None or told.sure
+    yield Finding("clock", State.DEGRADED if wrong else State.OK, words)
+
+
+WAITS = f"until the time is known no delay ends and nothing is purged; {SET_IT}"
+
+
+def packages(condemned: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether upstream's bytes are those it announces.
+
+    Args:
+        condemned: packages whose bytes turned out wrong again and again, with the reason.
+    """
+    if condemned:
+        named = "; ".join(f"{name}: {why}" for name, why in list(condemned.items())[:NAMED])
+        words = f"{len(condemned)} not offered for now, as upstream's bytes are wrong: {named}"
+        yield Finding("packages", State.DEGRADED, words)
+    else:
+        yield Finding("packages", State.OK, "upstream's bytes are right")
+
+
+def redirects(refused: Iterable[str]) -> Iterator[Finding]:
+    """Whether upstream redirects to where the mirror may not go.
+
+    Args:
+        refused: such redirects, each with host and remedy.
+    """
+    if named := "; ".join(list(refused)[:NAMED]):
+        yield Finding("redirects", State.DEGRADED, named)
+
+
+def accepting(name: str, short: str) -> Iterator[Finding]:
+    """Whether connections can be accepted.
+
+    Args:
+        name: of the listener.
+        short: what is short; empty: nothing.
+    """
+    if short:
+        words = (
+            f"no connection can be accepted for now: {short}; raise LimitNOFILE of the unit, or see what has"
+            " so many files open"
+        )
+        yield Finding(name, State.DEGRADED, words)
+
+
+def log(trouble: str, lost: int) -> Iterator[Finding]:
+    """Whether what is logged gets out. Nothing here keeps the mirror from serving.
+
+    Args:
+        trouble: of standard error now, in words; empty where there is none.
+        lost: lines since the start.
+    """
+    if trouble:
+        words = (
+            f"{trouble}; {lost} lines of the log were lost since the start, and machines are served on:"
+            " see who reads the log, and whether its disk is full"
+        )
+        yield Finding("log", State.DEGRADED, words)
+    else:
+        yield Finding("log", State.OK, "standard error takes what is logged")
+
+
+def signatures(untrusted: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether packages have the signature that is asked for.
+
+    Args:
+        untrusted: those that have not, with the reason.
+    """
+    if untrusted:
+        named = "; ".join(f"{name}: {why}" for name, why in list(untrusted.items())[:NAMED])
+        words = (
+            f"{len(untrusted)} not offered, as no key of upstream.public_keys vouches for them: {named};"
+            " if the vendor has a new key, add it and reload"
+        )
+        yield Finding("signatures", State.DEGRADED, words)
+
+
+def token(trouble: str) -> Iterator[Finding]:
+    """Whether the admin listener has a token; `trouble` says why not."""
+    if trouble:
+        yield Finding("token", State.DEGRADED, trouble)
+
+
+def reading(directory: Path, hanging: int) -> Iterator[Finding]:
+    """Whether the disk of the packages answers who reads; `hanging` says how many calls it does not."""
+    if hanging:
+        words = (
+            f"{hanging} calls wait for {directory} and are not answered: see the kernel's log (dmesg);"
+            " the packages concerned pass through from upstream"
+        )
+        yield Finding("reading", State.DEGRADED, words)

@@ -1,0 +1,90 @@
+"""Where everything that happens is counted, logged and recorded."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.cache import Verdict, events
+from omaha_mirror.catalog import Reason
+from omaha_mirror.catalog.follow_events import Failed, FollowEvent
+from omaha_mirror.observability import log_lines
+from omaha_mirror.observability.counters import Metrics
+from omaha_mirror.observability.fleet_feed import Register
+from omaha_mirror.observability.reports import Heard, Sent
+
+ENDED = 10
+"""Fills whose end is remembered, for people."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What went over the line and to the machines since the start, in bytes."""
+
+    fetched: int = 0
+    served: int = 0
+
+
+class Books:
+    """Told of everything; waits for nothing.
+
+    Args:
+        register: of the fleet.
+        clock: tells the time.
+
+    Attributes:
+        metrics: for Prometheus.
+        totals: since the start.
+        ended: the fills that ended last, the newest last, each with when, in seconds since the epoch.
+    """
+
+    def __init__(self, register: Register, clock: Clock) -> None:
+        self.metrics = Metrics()
+        self.totals = Totals()
+        self.ended: deque[tuple[float, events.FillEnded]] = deque(maxlen=ENDED)
+        self._register = register
+        self._clock = clock
+
+    def heard(self, heard: Heard) -> None:
+        """A machine said something, and was told something."""
+        self._register.heard(heard)
+        if heard.decision is not None:
+            self.metrics.decided(heard.decision)
+        if heard.app.ping is not None:
+            self.metrics.pinged()
+        for event in heard.app.events:
+            self.metrics.reported(event)
+
+    def served(self, count: int, cache: events.Status) -> None:
+        """Bytes of a package went to a machine."""
+        self.totals.served += count
+        self.metrics.served(count, cache)
+
+    def sent(self, sent: Sent) -> None:
+        """An answer with bytes of a package ended."""
+        self.metrics.sent(sent.cache, whole=sent.whole)
+        self._register.sent(sent)
+
+    def happened(self, event: events.Event) -> None:
+        """The cache told something."""
+        log_lines.tell(event)
+        self.metrics.happened(event)
+        if isinstance(event, events.FillEnded):
+            self.totals.fetched += event.fetched
+            self.ended.append((self._clock.time(), event))
+            self._register.fetched(event)
+
+    def verified(self, verdict: Verdict) -> None:
+        """The scrubber read a blob again."""
+        log_lines.tell_verdict(verdict)
+        self.metrics.verified(verdict, self._clock.time())
+
+    def followed(self, event: FollowEvent) -> None:
+        """Something happened while a track is followed."""
+        if isinstance(event, Failed):
+            self.upstream_failed(event.reason)
+
+    def upstream_failed(self, reason: Reason) -> None:
+        """Upstream cannot say (UNREACHABLE), or says what cannot be used (REFUSED)."""
+        self.metrics.upstream_failed("refused" if reason is Reason.REFUSED else "omaha")

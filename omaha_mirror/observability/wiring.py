@@ -1,0 +1,65 @@
+"""What shows how the mirror is: its examination and its readings, over the live parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from omaha_mirror.aio.workers import BLOBS
+from omaha_mirror.cache import Cache, Ledger
+from omaha_mirror.catalog import Reason
+from omaha_mirror.config import Config
+from omaha_mirror.observability import health
+from omaha_mirror.observability.counters import Metrics
+from omaha_mirror.observability.gauges import Queue, readings
+from omaha_mirror.observability.standard_error import WRITER
+from omaha_mirror.policy.availability import Doubts
+
+
+def fit(
+    config: Config,
+    metrics: Metrics,
+    doubts: Doubts,
+    cache: Cache,
+    ledger: Ledger,
+    *,
+    redirects: Callable[[], Iterable[str]],
+    also: Callable[[], Iterable[health.Finding]],
+    connections: Callable[[], Mapping[str, int]],
+    queues: Callable[[], Mapping[str, Queue]],
+) -> health.Examiner:
+    """Register all readings with the metrics; gives what examines the mirror, `also` included."""
+    room = health.Room(config.cache.directory, lambda: ledger.min_free)
+    examine = health.Examiner(
+        {
+            "cache": lambda: health.writable("cache", config.cache.directory),
+            "state": lambda: health.writable("state", config.state_directory),
+            "disk": room,
+        },
+        (
+            lambda: health.tracks(doubts.channels(), cache.clock.time()),
+            lambda: health.packages(doubts.packages().get(Reason.PAYLOAD_WRONG, {})),
+            lambda: health.signatures(doubts.packages().get(Reason.UNTRUSTED, {})),
+            lambda: health.redirects(redirects()),
+            lambda: health.log(WRITER.trouble(), sum(WRITER.dropped.values())),
+            lambda: health.reading(config.cache.directory, BLOBS.hanging()),
+            also,
+        ),
+        where={
+            "cache": config.cache.directory,
+            "state": config.state_directory,
+            "disk": config.cache.directory,
+        },
+    )
+    metrics.watch(
+        readings(
+            ledger=ledger,
+            free=lambda: room.free,
+            health=lambda: examine.last,
+            fills=cache.fills,
+            channels=doubts.channels,
+            connections=connections,
+            queues=queues,
+            lost_lines=WRITER.dropped,
+        )
+    )
+    return examine

@@ -1,0 +1,177 @@
+"""Where catalog, cache and upstream meet: a package that is named becomes bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from hashlib import sha256
+
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.cache import Cache, Expected, Reader
+from omaha_mirror.cache.blob import Proof
+from omaha_mirror.cache.errors import CacheError
+from omaha_mirror.cache.line import Priority
+from omaha_mirror.catalog import (
+    CannotProve,
+    Catalog,
+    Known,
+    PackageFile,
+    Wanted,
+    at_hand,
+    learn,
+)
+from omaha_mirror.catalog.read import MAX_SIZE
+from omaha_mirror.omaha import Digest
+from omaha_mirror.packages.expected import Keys, expected
+from omaha_mirror.packages.source import UpstreamSource
+from omaha_mirror.upstream.fetcher import Fetcher
+from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
+
+STEP = 1024 * 1024
+
+
+class Packages:
+    """Has packages through the cache.
+
+    Args:
+        cache: that they are kept in.
+        fetcher: that brings them from upstream.
+        rng: for jitter.
+        clock: tells when a release was learnt.
+    """
+
+    def __init__(self, cache: Cache, fetcher: Fetcher, rng: random.Random, clock: Clock) -> None:
+        self._cache = cache
+        self._fetcher = fetcher
+        self._rng = rng
+        self._clock = clock
+
+    @contextmanager
+    def read(self, file: PackageFile, start: int, stop: int, client: str = "") -> Iterator[Reader]:
+        """Read [start, stop) of a package; see `Cache.read`."""
+        with self._cache.read(expected(file), self._source(file), start, stop, client) as reader:
+            yield reader
+
+    async def fetch(self, file: PackageFile) -> Proof | None:
+        """Have a package here, proven. Raises CacheError, OSError."""
+        return await self._cache.fetch(expected(file), self._source(file))
+
+    def holds(self, file: PackageFile) -> bool:
+        """Whether a package is here, proven."""
+        return self._cache.holds(expected(file).key)
+
+    async def chunks(self, file: PackageFile, start: int) -> AsyncGenerator[bytes]:
+        """The bytes of a package from an offset on, in pieces of at most 1 MiB. Raises CacheError, OSError."""
+        with self.read(file, start, file.size) as reader:
+            while (window := await reader.window()) is not None:
+                count, fd = min(window.count, STEP), window.file.fileno()
+                data = await in_worker(os.pread, fd, count, window.offset)
+                if not data:
+                    reader.broken(f"{file.name} is shorter on disk than it was proven to be")
+                reader.advance(len(data))
+                yield data
+
+    async def prove(self, package: RemotePackage) -> Digest:
+        """Fetch a package of which nobody tells a digest: what arrives whole under one validator counts.
+
+        Raises:
+            CannotProve: with words.
+        """
+        if package.size is None:
+            raise CannotProve(f"{package.url}: the server tells neither a digest nor a size")
+        unnamed = Expected(package.size, source=package.url)
+        source = UpstreamSource(self._fetcher, package.url, package.size, self._rng, known=False)
+        try:
+            proof = await self._cache.fetch(unnamed, source)
+        except (CacheError, OSError) as error:
+            raise CannotProve(f"{package.url}: {error}") from error
+        if proof is None:
+            raise CannotProve(f"{package.url} was there without being proven")
+        return Digest("sha256", proof.sha256)
+
+    async def measure(self, package: RemotePackage) -> int:
+        """The bytes of a package of which nobody tells the size: they are counted when their digest is right.
+
+        Raises:
+            CannotProve: with words.
+            UpstreamError: it could not be fetched.
+        """
+        if package.sha256 is None:
+            raise CannotProve(f"{package.url}: the server tells neither a digest nor a size")
+        digest, size = sha256(), 0
+        async with aclosing(self._fetcher.unsized(package.url)) as chunks:
+            async for chunk in chunks:
+                await self._cache.line.take(len(chunk), Priority.PREFETCH)
+                size += len(chunk)
+                if size > MAX_SIZE:
+                    raise CannotProve(f"{package.url} is larger than {MAX_SIZE} bytes")
+                digest.update(chunk)
+        if digest.digest() != package.sha256.raw:
+            raise CannotProve(
+                f"{package.url}: {size} bytes came, and their digest is not the sidecar's"
+            )
+        return size
+
+    async def learn(self, wanted: Wanted, releases: ReleaseServer) -> Known:
+        """Settle a version: what came in a bundle and is here needs nobody's word; all else upstream is asked about."""
+        brought = None
+        if wanted.imported and wanted.told is not None:
+            brought = at_hand(wanted, wanted.told, self.holds)
+            if brought.release is not None and not brought.lacking:
+                return brought
+        found = await learn(
+            wanted, releases, self.prove, self._clock.stamp(), self.measure, self.holds
+        )
+        if brought is None:
+            return found
+        if found.release is None:
+            return brought
+        lacking = {name: brought.lacking.get(name, why) for name, why in found.lacking.items()}
+        return replace(found, lacking=lacking, doubt="")
+
+    def _source(self, file: PackageFile) -> UpstreamSource:
+        known = (file.sha256 or file.sha1) is not None
+        return UpstreamSource(self._fetcher, file.url, file.size, self._rng, known=known)
+
+
+class OfferedKeys:
+    """Which blobs are packages of releases that machines are offered now.
+
+    It is worked out once for all who ask in one turn of the event loop: a collection asks about every blob that there is.
+
+    Args:
+        catalog: of releases.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._known = Keys()
+        self._now: tuple[frozenset[str], frozenset[str]] | None = None
+
+    def __call__(self, key: str) -> bool:
+        """Whether one is. For the event loop alone."""
+        return key in self._offered()[0]
+
+    def is_delta(self, key: str) -> bool:
+        """Whether one is the payload of a delta that upstream gave to a machine. For the event loop alone."""
+        return key in self._offered()[1]
+
+    def _offered(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The keys of all, and of the payloads of deltas."""
+        if self._now is None:
+            current = self._catalog.current()
+            named = self._known.of(current)
+            self._now = (
+                frozenset(key for packages in named.values() for _, key in packages),
+                frozenset(named[release.id][0][1] for release in current if release.is_delta),
+            )
+            asyncio.get_running_loop().call_soon(self._forget)
+        return self._now
+
+    def _forget(self) -> None:
+        self._now = None

@@ -1,0 +1,258 @@
+"""Where a machine's question becomes a decision, and where its reports go on from.
+
+What is known answers at once. Only where nothing is known yet does a check wait for upstream, and for a moment only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from omaha_mirror import config
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.catalog import BOARDS, Catalog, Known, Reason, Step
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
+from omaha_mirror.omaha import AppRequest, Request, serialise_request
+from omaha_mirror.policy.decide import Decision, decide
+from omaha_mirror.policy.overrides import Overrides
+from omaha_mirror.policy.relay import Relay as Relaying
+from omaha_mirror.policy.relay import Relayed
+from omaha_mirror.upstream.identity import anonymous
+from omaha_mirror.upstream.outbox import Outbox
+
+FIRST_ANSWER = 5.0
+"""Seconds that a check may wait for a release to be learnt; after that it is `noupdate`, and learnt on."""
+NOT_OURS = {
+    Reason.UNKNOWN_APP,
+    Reason.UNKNOWN_BOARD,
+    Reason.HELD,
+    Reason.UNREADABLE,
+    Reason.VERSION_UNREADABLE,
+}
+"""What upstream is not asked about."""
+NO_UPSTREAM = "upstream.omaha_url is null: pin the track, or import a release"
+
+ForwardEvents = Literal["none", "anonymous", "all"]
+
+
+def rule_of(track: config.Track) -> Rule:
+    """The rule of a track, as the catalog takes it."""
+    match track:
+        case config.Hold():
+            return Hold()
+        case config.Relay(upstream_track=upstream):
+            return Relay(upstream)
+        case config.Follow(delay=delay, ramp=ramp, max_version=newest, upstream_track=upstream):
+            return Follow(delay, ramp, newest, upstream)
+        case config.Pin(version=version, packages=packages):
+            return Pin(version, packages, track.allow_downgrade, track.skip_floors)
+
+
+def rule_in_force(track: str, config: config.Config, overrides: Overrides) -> Rule:
+    """What the machines of a track get: an override goes before the config."""
+    override = overrides.get(track)
+    if override is None:
+        return rule_of(config.track(track))
+    return Hold(Reason.UNREADABLE) if override.why == "unreadable" else rule_of(override.rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """What goes to the Omaha server upstream, where there is one.
+
+    Attributes:
+        relay: asks in the machines' own names.
+        outbox: what they report, on its way.
+        secret: that pseudonyms are made with.
+    """
+
+    relay: Relaying
+    outbox: Outbox
+    secret: bytes
+
+
+class Desk:
+    """Decides what machines are told.
+
+    Args:
+        catalog: of releases.
+        upstream: None where nobody is to be asked.
+        rule: gives the rule of a track.
+        judged: gives what is known of a step, with what the cache knows of its bytes.
+        app_ids: the applications that are answered for.
+        forward: what upstream is told of machines that are not relayed.
+        clock: tells the time.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        upstream: Upstream | None,
+        rule: Callable[[str], Rule],
+        judged: Callable[[Step], Step],
+        app_ids: Collection[str],
+        forward: Callable[[], ForwardEvents],
+        clock: Clock,
+    ) -> None:
+        self._catalog = catalog
+        self._upstream = upstream
+        self._rule = rule
+        self._judged = judged
+        self._app_ids = app_ids
+        self._forward = forward
+        self._clock = clock
+
+    async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
+        """What to tell a machine at an address; asks upstream first where nothing is known yet."""
+        rule = self._rule(app.track)
+        until = time.monotonic() + FIRST_ANSWER
+        decision = self._decide(app, rule)
+        if decision.reason in NOT_OURS:
+            if isinstance(rule, Relay) and decision.reason is Reason.VERSION_UNREADABLE:
+                self._send(_reports(request, as_upstream(app, rule)))
+            return decision
+        if isinstance(rule, Relay):
+            return await self._relayed(request, app, client, rule)
+        if isinstance(rule, Follow) and self._upstream is not None:
+            track = track_upstream(app.track, rule)
+            await self._catalog.follow(app.app_id, app.board, track, FIRST_ANSWER, client)
+            decision = self._decide(app, rule)
+        if isinstance(rule, Pin) and self._upstream is not None:
+            await self._catalog.ask_about(app.app_id, app.board, rule.version, app.track)
+            decision = self._decide(app, rule)
+        return await self._looked_up(
+            app, client, rule, decision, until, lambda: self._decide(app, rule)
+        )
+
+    def preview(self, app: AppRequest) -> Decision | None:
+        """What a machine would be told by what is known now; None where upstream itself would answer it.
+
+        Nothing is asked, and nobody learns that somebody asked.
+        """
+        rule = self._rule(app.track)
+        decision = self._decide(app, rule)
+        relayed = isinstance(rule, Relay) and decision.reason not in NOT_OURS
+        return None if relayed else decision
+
+    def _decide(self, app: AppRequest, rule: Rule) -> Decision:
+        steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
+        nothing = self._catalog.nothing(app.app_id, app.board, track_upstream(app.track, rule))
+        if self._upstream is None:
+            nothing = Reason.NO_UPDATE_UPSTREAM, NO_UPSTREAM
+        return self._told(app, rule, steps, nothing)
+
+    def _told(
+        self, app: AppRequest, rule: Rule, steps: tuple[Step, ...], nothing: tuple[Reason, str]
+    ) -> Decision:
+        return decide(
+            app,
+            rule,
+            tuple(map(self._judged, steps)),
+            now=self._clock.at_least(),
+            app_ids=self._app_ids,
+            nothing=nothing,
+        )
+
+    async def _looked_up(
+        self,
+        app: AppRequest,
+        client: str,
+        rule: Rule,
+        decision: Decision,
+        until: float,
+        again: Callable[[], Decision],
+        name: str = "",
+    ) -> Decision:
+        """Decide again when what the decision rests on was looked up; `name` is what it goes by, where not its version.
+
+        Waits only while nothing can be decided, and until then, in monotonic seconds.
+        """
+        if decision.version is None:
+            return decision
+        wait = until - time.monotonic() if decision.reason is Reason.WARMING else 0.0
+        await self._catalog.look_up(
+            app.app_id, app.board, name or decision.version, rule, app.oem, wait, client
+        )
+        return decision if decision.release is not None else again()
+
+    # Relay
+
+    async def _relayed(
+        self, request: Request, app: AppRequest, client: str, rule: Relay
+    ) -> Decision:
+        if self._upstream is None:
+            return Decision(Reason.NO_UPDATE_UPSTREAM, detail=NO_UPSTREAM)
+        named = as_upstream(app, rule)
+        try:
+            relayed = await self._upstream.relay.check(named, request, address=client)
+        except asyncio.CancelledError:
+            self._send(_reports(request, named))
+            raise
+        if not relayed.delivered:
+            self._send(_reports(request, named))
+        if relayed.release is not None:
+            self._catalog.told(relayed.release)
+
+        def again() -> Decision:
+            return self._told(app, rule, self._step(app, relayed), (relayed.reason, relayed.detail))
+
+        until = time.monotonic() + FIRST_ANSWER
+        return await self._looked_up(app, client, rule, again(), until, again, relayed.name)
+
+    def _step(self, app: AppRequest, relayed: Relayed) -> tuple[Step, ...]:
+        """What upstream offers the machine, as far as it is looked up, with the attributes that it was told with."""
+        if relayed.version is None:
+            return ()
+        step = self._catalog.step(app.app_id, app.board, relayed.version, relayed.name)
+        known, told = step.known, relayed.release
+        if told is None or known.release is None:
+            return (step,)
+        if known.release.payload.sha256 != told.payload.sha256:
+            # Other machines were told of other bytes, which may not fit this one.
+            return (replace(step, known=Known()),)
+        if known.release.id == told.id:
+            step = replace(step, known=replace(known, release=told))
+        return (step,)
+
+    # Reports
+
+    def heard(self, request: Request, app: AppRequest) -> None:
+        """Pass on what a machine reports, where it is to be passed on; waits for nothing."""
+        rule = self._rule(app.track)
+        app = as_upstream(app, rule)
+        ours = app.app_id in self._app_ids and app.board in BOARDS
+        if self._upstream is None or not ours or isinstance(rule, Hold):
+            return
+        if isinstance(rule, Relay):
+            # A check took its events along.
+            if app.update_check is None:
+                self._send(replace(request, apps=(app,)))
+            return
+        # Every check says that the machine runs what it runs: that is no news.
+        news = tuple(event for event in app.events if event.previousversion != "")
+        mode = self._forward()
+        if not news or mode == "none":
+            return
+        told = replace(app, update_check=None, events=news)
+        if mode == "anonymous":
+            self._send(anonymous(request, told, self._upstream.secret))
+        else:
+            self._send(replace(request, apps=(told,)))
+
+    def _send(self, request: Request) -> None:
+        if self._upstream is not None and (request.apps[0].events or request.apps[0].ping):
+            self._upstream.outbox.put(serialise_request(request))
+
+
+def as_upstream(app: AppRequest, rule: Rule) -> AppRequest:
+    """What a machine says, with its track as upstream calls it."""
+    track = track_upstream(app.track, rule)
+    return app if track == app.track else replace(app, track=track)
+
+
+def _reports(request: Request, app: AppRequest) -> Request:
+    """What a machine tells with a check, without the question."""
+    return replace(request, apps=(replace(app, update_check=None),))

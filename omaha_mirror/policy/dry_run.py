@@ -1,0 +1,131 @@
+"""What a machine would be told, and what upstream would tell it, found out without telling the machine or taking its turn.
+
+Upstream grants updates to names and counts the grants, so it is asked in a name of the mirror's own, and led on until
+nothing that it gave is left open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from omaha_mirror.catalog import Reason
+from omaha_mirror.catalog.read import Policy, Unusable, read_soon
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.catalog.walk import Walk
+from omaha_mirror.fleet.advice import ADVICE
+from omaha_mirror.omaha import AppRequest, Response
+from omaha_mirror.policy.decide import Decision
+from omaha_mirror.upstream.errors import UpstreamError
+
+WAIT = 20.0
+"""Seconds that upstream may take for all that it is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What upstream tells a machine.
+
+    Attributes:
+        offered: the version that it offers; None for nothing.
+        leads_on: the versions that it leads the machine through after that, oldest first.
+        detail: upstream's own words where it offers nothing.
+        trouble: why there is no answer; empty where there is one.
+    """
+
+    offered: str | None = None
+    leads_on: tuple[str, ...] = ()
+    detail: str = ""
+    trouble: str = ""
+
+
+async def upstream_says(
+    ask: Callable[[str], Awaitable[Response]],
+    app: AppRequest,
+    allowed: Callable[[str], object],
+) -> Opinion:
+    """Ask upstream what a machine would ask, and lead it on to the end.
+
+    Args:
+        ask: asks about the machine's track as one that runs this version; raises UpstreamError.
+        app: the machine's question; its version is readable.
+        allowed: raises Forbidden for an address that packages may not come from.
+    """
+    walk = Walk(known=app.version)
+    try:
+        async with asyncio.timeout(WAIT):
+            go_on = True
+            while go_on:
+                response = await ask(walk.asks)
+                go_on = walk.tell(
+                    await read_soon(response, app.app_id, app.board, allowed=allowed, now=0.0)
+                )
+    except TimeoutError:
+        return Opinion(trouble=f"upstream did not answer within {WAIT:g} s")
+    except (UpstreamError, Unusable) as error:
+        return Opinion(trouble=str(error))
+    versions = tuple(offered.release.version for offered in walk.given)
+    if versions:
+        return Opinion(versions[0], versions[1:])
+    nothing = walk.policy is Policy.NO_UPDATE and not walk.detail
+    return Opinion(detail="upstream answered noupdate" if nothing else walk.detail)
+
+
+def can_be_asked(rule: Rule, decision: Decision) -> bool:
+    """Whether upstream has a say: the mirror decides by what upstream has, and the question makes sense to it."""
+    senseless = {Reason.UNKNOWN_APP, Reason.UNKNOWN_BOARD, Reason.VERSION_UNREADABLE}
+    return isinstance(rule, Follow | Pin) and decision.reason not in senseless
+
+
+def sentences(app: AppRequest, rule: Rule, decision: Decision | None) -> list[str]:
+    """What a machine asks and would be told, why, and what would change it.
+
+    Args:
+        app: its question.
+        rule: of its track.
+        decision: None where upstream itself would answer.
+    """
+    asks = (
+        f"It asks for an update as {app.version or 'no version'} for {app.board or 'no board'}"
+        f" on track {app.track or 'none'}, which {in_words(rule)}."
+    )
+    if decision is None:
+        return [
+            asks,
+            "Upstream itself would answer; asking it in the machine's name could take a grant, so it is not asked.",
+        ]
+    if decision.release is not None:
+        told = f"It would be offered {decision.release.version}."
+    else:
+        told = f"It would be told that there is no update: {decision.words}."
+    advice = ADVICE.get(decision.reason.value)
+    if decision.reason is Reason.WARMING:
+        advice = "A real check makes the mirror look it up, and waits for that a moment."
+    return [asks, told, *([advice] if advice and decision.release is None else [])]
+
+
+def difference(decision: Decision, opinion: Opinion) -> str:
+    """How the mirror's answer and upstream's differ, as a sentence."""
+    if opinion.trouble:
+        return f"Upstream could not be asked: {opinion.trouble}."
+    ours = decision.release.version if decision.release is not None else None
+    if opinion.offered == ours:
+        same = f"offers {ours} as well" if ours else f"offers nothing either: {opinion.detail}"
+        return f"Upstream {same}."
+    theirs = f"offers {opinion.offered}" if opinion.offered else f"offers nothing: {opinion.detail}"
+    why = f"the track says {ours}" if ours else decision.words
+    return f"Upstream {theirs}; the mirror differs, as {why}."
+
+
+def in_words(rule: Rule) -> str:
+    """What a rule does to its track."""
+    match rule:
+        case Hold():
+            return "is held"
+        case Relay(upstream_track=track):
+            return "is relayed to upstream" + (f", as {track}" if track else "")
+        case Pin(version=version):
+            return f"is pinned to {version}"
+        case Follow(upstream_track=track):
+            return f"follows upstream's {track}" if track else "follows upstream"

@@ -1,0 +1,133 @@
+"""The Omaha server upstream: what it is asked in whose name, and what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.workers import STATE
+from omaha_mirror.catalog import Reason
+from omaha_mirror.catalog.follow_events import FollowEvent
+from omaha_mirror.catalog.following import CHANNELS, NOBODY, Following, Inquiry
+from omaha_mirror.catalog.rules import track_upstream
+from omaha_mirror.config import Config
+from omaha_mirror.omaha import AppRequest, Response
+from omaha_mirror.policy.check_decision import Upstream, rule_of
+from omaha_mirror.policy.dry_run import Opinion, upstream_says
+from omaha_mirror.policy.relay import Relay
+from omaha_mirror.upstream.allowed import AllowList
+from omaha_mirror.upstream.fetcher import Fetcher
+from omaha_mirror.upstream.identity import lasting_id, pseudonym, site_secret
+from omaha_mirror.upstream.omaha import OmahaServer, question
+from omaha_mirror.upstream.outbox import Outbox, OutboxStats
+
+TRACKS = (*CHANNELS, "edge", *(f"lts-{year}" for year in range(2021, 2041)))
+"""Tracks of Flatcar: a machine that names one of them has not made it up."""
+
+
+class Outward:
+    """Asks and tells, where there is a server to ask.
+
+    Args:
+        config: names the server; None there means nobody is asked.
+        fetcher: that reaches it.
+        allowed: the addresses that it may lead to.
+        hook: told what happens while tracks are followed.
+        failed: told of each relayed check that upstream did not answer, or not well.
+        clock: tells the time.
+
+    Attributes:
+        upstream: for the machines' own questions and reports; None before `open`, and where there is no server.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        fetcher: Fetcher,
+        allowed: AllowList,
+        hook: Callable[[FollowEvent], None],
+        failed: Callable[[Reason], None],
+        clock: Clock,
+    ) -> None:
+        url = config.upstream.omaha_url
+        self.upstream: Upstream | None = None
+        self._server = OmahaServer(fetcher, url) if url is not None else None
+        self._allowed = allowed
+        self._hook = hook
+        self._failed = failed
+        self._clock = clock
+        self._state = config.state_directory
+        self._secret = b""
+        self._opinions = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Read what is on disk, and begin to send what waits."""
+        if self._server is None:
+            return
+        self._secret = await STATE.call(site_secret, self._state)
+        relay = Relay(
+            self._server.ask,
+            self._state / "relay.json",
+            self._allowed.check,
+            failed=self._failed,
+            clock=self._clock,
+        )
+        outbox = Outbox(self._state / "outbox", self._server.deliver)
+        await relay.start()
+        await outbox.start()
+        self.upstream = Upstream(relay, outbox, self._secret)
+
+    async def close(self) -> None:
+        """Write down what waits."""
+        if self.upstream is not None:
+            await self.upstream.relay.close()
+            await self.upstream.outbox.close()
+
+    def following(self, config: Config) -> Following:
+        """How tracks are followed by a config."""
+        if self._server is None:
+            return NOBODY
+        return Following(
+            ask=partial(self._ask, self._server),
+            allowed=self._allowed.check,
+            app_ids=config.upstream.app_ids,
+            tracks=(*_named(config), *TRACKS),
+            poll_interval=config.upstream.poll_interval,
+            hook=self._hook,
+        )
+
+    def queues(self) -> Mapping[str, OutboxStats]:
+        """What waits to be sent."""
+        return {} if self.upstream is None else {"events_upstream": self.upstream.outbox.stats}
+
+    async def opinion(self, app: AppRequest) -> Opinion:
+        """What upstream tells a machine like this one.
+
+        It is asked in a name that is neither a machine's nor the one that tracks are followed in: what it grants holds
+        nobody up. One question at a time, as they share that name.
+        """
+        server = self._server
+        if server is None:
+            return Opinion(trouble="upstream.omaha_url is null, so there is nobody to ask")
+        channel = app.app_id, app.board, app.track
+        name = pseudonym(self._secret, f"opinion {channel}")
+        async with self._opinions:
+            return await upstream_says(
+                lambda version: server.ask(question(name, *channel, version)),
+                app,
+                self._allowed.check,
+            )
+
+    async def _ask(self, server: OmahaServer, inquiry: Inquiry) -> Response:
+        channel = inquiry.app_id, inquiry.board, inquiry.track
+        asked = question(lasting_id(self._secret, *channel), *channel, inquiry.version)
+        return await server.ask(asked)
+
+
+def _named(config: Config) -> Iterator[str]:
+    """The tracks that the config asks upstream about."""
+    for name, track in (*config.tracks.items(), ("", config.default_track)):
+        if named := track_upstream(name, rule_of(track)):
+            yield named

@@ -1,0 +1,145 @@
+"""Rules that an operator gave tracks at run time: each goes before the config's until it is released.
+
+An override is on disk before it counts, so a restart changes nothing. A hold that is forgotten lets machines have what
+somebody wanted to keep from them: where overrides cannot be read, tracks are held until an operator releases them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.finish import finish
+from omaha_mirror.aio.workers import STATE
+from omaha_mirror.config import Hold, Pin
+from omaha_mirror.observability.health import NAMED, Finding, State
+from omaha_mirror.policy.override_files import (
+    HOW,
+    MAX_NAME,
+    MAX_OVERRIDES,
+    Kept,
+    Override,
+    is_name,
+    kept,
+    recover,
+    write,
+)
+
+
+class Overrides:
+    """The overrides in force.
+
+    Args:
+        path: of `overrides.json`; the second file is `overrides-copy.json` beside it.
+        clock: tells the time.
+    """
+
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        self._clock = clock or Clock()
+        self._paths = path, path.with_stem(f"{path.stem}-copy")
+        self._overrides: dict[str, Override] = {}
+        self._unreadable: float | None = None
+        self._released: frozenset[str] = frozenset()
+        self._turn = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Read what was in force before; what is damaged is put aside, said, and made anew as far as it can be."""
+        self._adopt(await STATE.call(recover, self._paths))
+
+    def get(self, track: str) -> Override | None:
+        """What is in force for a track."""
+        found = self._overrides.get(track)
+        if found is None and self._unreadable is not None and track not in self._released:
+            # Not validated: a machine may call its track anything.
+            return Override.model_construct(
+                track=track, rule=Hold(), since=self._unreadable, why="unreadable"
+            )
+        return found
+
+    def all(self) -> tuple[Override, ...]:
+        """All that are in force for tracks that are known by name, by track."""
+        return tuple(self._overrides[track] for track in sorted(self._overrides))
+
+    async def put(self, track: str, rule: Hold | Pin) -> Override:
+        """Give a track a rule.
+
+        Raises:
+            ValueError: no machine can be on such a track, or there are too many overrides.
+            OSError: it cannot be kept; nothing has changed.
+        """
+        if not is_name(track):
+            raise ValueError(f"a track is named by 1 to {MAX_NAME} printable characters")
+        async with self._turn:
+            if len(self._overrides) >= MAX_OVERRIDES and track not in self._overrides:
+                raise ValueError(f"there are {MAX_OVERRIDES} overrides: release some first")
+            override = Override(track=track, rule=rule, since=self._clock.time())
+            changed = {**self._overrides, track: override}
+            await self._become(changed, self._unreadable, self._released)
+            return override
+
+    async def release(self, track: str) -> Override | None:
+        """Give a track back to the config; what was in force, or None.
+
+        Raises:
+            ValueError: too many tracks were released one by one.
+            OSError: it cannot be kept; nothing has changed.
+        """
+        async with self._turn:
+            found = self.get(track)
+            if found is not None:
+                rest = {name: o for name, o in self._overrides.items() if name != track}
+                released = self._released
+                if self._unreadable is not None:
+                    released |= {track}
+                    if not is_name(track) or len(released) > MAX_OVERRIDES:
+                        raise ValueError("release all tracks: POST /api/v1/tracks/release")
+                await self._become(rest, self._unreadable, released)
+            return found
+
+    async def release_all(self) -> None:
+        """Give back to the config all tracks that are held because overrides could not be read. Raises OSError."""
+        async with self._turn:
+            given = {name: o for name, o in self._overrides.items() if o.why == "given"}
+            await self._become(given, None, frozenset())
+
+    def findings(self) -> Iterator[Finding]:
+        """What an operator must know of overrides that could not be read."""
+        held = [name for name, override in self._overrides.items() if override.why != "given"]
+        again = f"hold or pin again what was, then release: {HOW}"
+        if self._unreadable is not None:
+            words = (
+                "what tracks were held or pinned at run time cannot be read, so no track is offered"
+                f" anything: see {self._paths[0].with_suffix('.damaged')}; {again}"
+            )
+            yield Finding("overrides", State.DEGRADED, words)
+        elif held:
+            words = (
+                f"{len(held)} tracks are held, as what they were given at run time cannot be read:"
+                f" {', '.join(held[:NAMED])}; {again}"
+            )
+            yield Finding("overrides", State.DEGRADED, words)
+
+    async def _become(
+        self,
+        overrides: dict[str, Override],
+        unreadable: float | None,
+        released: frozenset[str],
+    ) -> None:
+        await finish(self._keep(kept(overrides.values(), unreadable, released)))
+
+    async def _keep(self, file: Kept) -> None:
+        await STATE.call(write, self._paths, file)
+        self._adopt(file)
+
+    def _adopt(self, file: Kept) -> None:
+        now = self._clock.stamp()
+        self._overrides = {
+            override.track: override
+            if override.since <= now
+            else override.model_copy(update={"since": now})
+            for override in file.overrides
+        }
+        self._unreadable = file.unreadable
+        self._released = frozenset(file.released)

@@ -1,0 +1,326 @@
+"""Relay: what upstream says to a machine, asked in the machine's own name.
+
+What upstream answers is policy and holds at once. Where there is no answer, or none that a machine could use, the machine
+is told what it was last told; where policy has said no since, that is nothing. An outage is not to cost every machine the
+whole wait: see `breaker`. Each application goes up alone, one at a time for each machine and each request, equal ones
+once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omaha_mirror.aio.background import lasting
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.workers import Workers
+from omaha_mirror.catalog.model import Release
+from omaha_mirror.catalog.read import Policy, Told, Unusable, read_soon
+from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.omaha import AppRequest, Request, Response
+from omaha_mirror.policy.breaker import Breaker, Resting
+from omaha_mirror.policy.once import Once
+from omaha_mirror.policy.slots import OneByOne, Slots
+from omaha_mirror.state_file import replace_file, restore
+from omaha_mirror.upstream.errors import UpstreamError
+from omaha_mirror.upstream.outbox import is_refusal
+
+WAIT = 20.0
+MACHINES = 50_000
+SAVE = 60.0
+FORMAT = 1
+LIMIT = 32 * 1024 * 1024
+LOG = logging.getLogger(__name__)
+
+_NOTHING = {
+    Policy.NO_UPDATE: Reason.NO_UPDATE_UPSTREAM,
+    Policy.WITHDRAWN: Reason.WITHDRAWN,
+    Policy.BUSY: Reason.BUSY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """What a machine is to be told.
+
+    Attributes:
+        release_id: of the release that upstream offers it, or last offered it; None for no offer.
+        release: the same as told just now; None where it is remembered.
+        reason: why there is no offer; OFFERED where there is one.
+        detail: the same for people; of an outage also beside an offer.
+        delivered: whether upstream got the request. Where it did not, or where this is not known, the events and the
+            ping in it are the caller's to deliver.
+        delta: whether the release is one, for machines of the version that asked alone.
+    """
+
+    release_id: str | None
+    release: Release | None
+    reason: Reason
+    detail: str
+    delivered: bool
+    delta: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the release goes by in the catalog, where that is not its version."""
+        return self.release_id if self.delta and self.release_id is not None else ""
+
+    @property
+    def version(self) -> str | None:
+        """Of the release."""
+        return None if self.release_id is None else self.release_id.rpartition("-")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class RelayStats:
+    """How it goes.
+
+    Attributes:
+        remembered: machines whose last offer is known.
+        outages: checks that upstream did not answer, or was not asked.
+        refused: checks whose answer no machine could have used, or none that the mirror may read.
+        answered: when upstream last answered, in seconds since the epoch; None before it did.
+        reachable: whether checks go upstream now.
+    """
+
+    remembered: int
+    outages: int
+    refused: int
+    answered: float | None
+    reachable: bool
+
+
+class Relay:
+    """Passes checks on, and remembers the offers.
+
+    Args:
+        ask: posts a request to the Omaha server; raises UpstreamError.
+        path: of `relay.json`.
+        allowed: raises Forbidden for an address that packages may not come from.
+        machines: that are remembered; the one that asked longest ago is forgotten first.
+        failed: told each time that upstream cannot say (UNREACHABLE), or says what cannot be used (REFUSED).
+        clock: tells the time.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Request], Awaitable[Response]],
+        path: Path,
+        allowed: Callable[[str], object],
+        *,
+        machines: int = MACHINES,
+        failed: Callable[[Reason], None] = lambda _: None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._ask = ask
+        self._path = path
+        self._allowed = allowed
+        self._machines = machines
+        self._failed = failed
+        self._clock = clock or Clock()
+        self._breaker = Breaker(self._clock.boottime)
+        self._slots = Slots()
+        self._one_by_one = OneByOne()
+        self._once = Once[Response]()
+        self._told: OrderedDict[str, str] = OrderedDict()
+        self._outages = self._refused = 0
+        self._refusal = ""
+        self._answered: float | None = None
+        self._changed = asyncio.Event()
+        self._saving: asyncio.Task[None] | None = None
+        # One thread: what is saved later is written later, also when whoever waited was cancelled.
+        self._disk = Workers(1, "the relay's file")
+
+    @property
+    def stats(self) -> RelayStats:
+        """The figures now."""
+        return RelayStats(
+            len(self._told), self._outages, self._refused, self._answered, self._breaker.closed
+        )
+
+    async def start(self) -> None:
+        """Read what machines were told before. A file that cannot be used is no reason not to start."""
+        loop = asyncio.get_running_loop()
+        self._told.update(await loop.run_in_executor(self._disk, _load, self._path))
+        self._bound()
+        self._saving = asyncio.create_task(
+            lasting(self._save_behind, "writing down what machines were told")
+        )
+
+    async def close(self) -> None:
+        """Write down what machines were told."""
+        try:
+            if self._saving is not None:
+                self._saving.cancel()
+                await asyncio.wait([self._saving])
+                await self._save()
+        finally:
+            self._disk.shutdown()
+
+    async def check(
+        self, app: AppRequest, request: Request, wait: float = WAIT, address: str = ""
+    ) -> Relayed:
+        """Ask upstream what one machine asks, events and ping included, and say what the machine is told.
+
+        Cancelling it cancels the question; whether the events in it arrived is not known then either.
+
+        Args:
+            app: the application that asks; it goes alone.
+            request: that it came in.
+            wait: seconds, the turn among other checks included. A question that upstream has not answered then is
+                cancelled: nobody would read the answer, and the connection may be dead.
+            address: where the machine is.
+        """
+        machine = _Machine(app)
+        try:
+            response = await self._shared(app, request, wait, address)
+        except UpstreamError as error:
+            reason = Reason.REFUSED if is_refusal(error) else Reason.UNREACHABLE
+            return self._remembered(machine, reason, str(error))
+        except TimeoutError:
+            detail = f"upstream did not answer within {wait:g} s"
+            return self._remembered(machine, Reason.UNREACHABLE, detail)
+        except Resting as rest:
+            return self._remembered(machine, Reason.UNREACHABLE, str(rest))
+        self._answered = self._clock.time()
+        try:
+            told = await read_soon(
+                response,
+                app.app_id,
+                app.board,
+                allowed=self._allowed,
+                now=self._clock.stamp(),
+                deltas=True,
+            )
+        except Unusable as error:
+            return self._remembered(machine, Reason.REFUSED, str(error), delivered=True)
+        self._refusal = ""
+        return self._policy(machine, told)
+
+    async def _shared(
+        self, app: AppRequest, request: Request, wait: float, address: str
+    ) -> Response:
+        """The answer to a question, which goes up once for all who ask the same at the same time."""
+        alone = replace(request, apps=(app,))
+        return await self._once.ask(
+            (alone, address), lambda: self._asked(alone, id(request), wait, address)
+        )
+
+    async def _asked(self, request: Request, whole: int, wait: float, address: str) -> Response:
+        """Ask when it is this question's turn, among those of its request, its machine and its address."""
+        name = request.apps[0].machineid
+        # Who knows the id of a machine elsewhere is not that machine.
+        machine = f"{address} {name}" if name else ""
+        deadline = asyncio.get_running_loop().time() + wait
+        async with AsyncExitStack() as turns:
+            async with asyncio.timeout_at(deadline):
+                await turns.enter_async_context(self._one_by_one.alone(whole))
+                if machine:
+                    await turns.enter_async_context(self._one_by_one.alone(machine))
+                await turns.enter_async_context(self._slots.hold(address))
+            with self._breaker.attempt(machine, address):
+                async with asyncio.timeout_at(deadline):
+                    return await self._ask(request)
+
+    def _policy(self, machine: _Machine, told: Told) -> Relayed:
+        release = told.releases[0].release if told.policy is Policy.OFFERS else None
+        self._remember(machine, release)
+        if release is None:
+            return Relayed(None, None, _NOTHING[told.policy], told.detail, delivered=True)
+        return Relayed(
+            release.id,
+            release,
+            Reason.OFFERED,
+            told.detail,
+            delivered=True,
+            delta=release.is_delta,
+        )
+
+    def _remember(self, machine: _Machine, release: Release | None) -> None:
+        """Note what a machine was told last; a delta for the version alone that it asked with."""
+        before = {key: self._told.pop(key) for key in machine.keys if key in self._told}
+        if release is not None and machine.keys:
+            self._told[machine.keys[release.is_delta]] = release.id
+            self._bound()
+        after = {key: self._told[key] for key in machine.keys if key in self._told}
+        if before != after:
+            self._changed.set()
+
+    def _remembered(
+        self, machine: _Machine, reason: Reason, detail: str, *, delivered: bool = False
+    ) -> Relayed:
+        self._failed(reason)
+        if reason is Reason.UNREACHABLE:
+            self._outages += 1
+        else:
+            self._refused += 1
+            if detail != self._refusal:
+                LOG.warning("upstream's answer to a machine cannot be used: %s", detail)
+            self._refusal = detail
+        for delta, key in enumerate(machine.keys):
+            if key in self._told:
+                self._told.move_to_end(key)
+                told = self._told[key]
+                return Relayed(told, None, Reason.OFFERED, detail, delivered, delta=bool(delta))
+        return Relayed(None, None, reason, detail, delivered)
+
+    def _bound(self) -> None:
+        while len(self._told) > self._machines:
+            self._told.popitem(last=False)
+
+    async def _save_behind(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(SAVE)
+            await self._save()
+
+    async def _save(self) -> None:
+        self._changed.clear()
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._disk, _store, self._path, dict(self._told))
+        except OSError as error:
+            LOG.error("what machines were last told will not survive a restart: %s", error)
+            self._changed.set()
+
+
+class _Machine:
+    """A machine on a track, by what is remembered of it.
+
+    Attributes:
+        keys: in fixed length and unreadable: of what any of its versions may be told, and of what only the one may be
+            that it runs. None for a machine without an id, which is like any other.
+    """
+
+    def __init__(self, app: AppRequest) -> None:
+        who = [app.machineid, app.app_id, app.board, app.track]
+        whole = (who, [*who, app.version]) if app.machineid else ()
+        self.keys = tuple(
+            hashlib.sha256(json.dumps(each).encode()).hexdigest()[:32] for each in whole
+        )
+
+
+def _store(path: Path, told: dict[str, str]) -> None:
+    replace_file(path, json.dumps({"format": FORMAT, "told": told}).encode())
+
+
+def _load(path: Path) -> dict[str, str]:
+    """What was stored, the machine that asked longest ago first; nothing of what cannot be used."""
+    return restore(path, LIMIT, _read, "what machines were last told is lost") or {}
+
+
+def _read(text: bytes) -> dict[str, str]:
+    data = json.loads(text)
+    if data["format"] != FORMAT:
+        raise ValueError(f"format {data['format']!r} is not known to this version")
+    told = data["told"]
+    if not all(isinstance(id_, str) and "-" in id_ for id_ in told.values()):
+        raise ValueError("it does not hold releases")
+    return dict(told)

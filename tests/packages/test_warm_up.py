@@ -1,0 +1,121 @@
+"""What an operator asks for: a release here before machines want it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omaha_mirror.omaha import FLATCAR_APP_ID
+from omaha_mirror.packages.prefetch import NotHere, Warmth
+from tests.e2e.site import FLOORS, TARGET, body, following, three_steps
+from tests.support.mirror import PAYLOAD, Mirror
+from tests.support.nebraska import PATH, Nebraska
+from tests.support.upstream import Status, Upstream
+
+BOARD = "amd64-usr"
+OTHER_APP = "11111111-2222-3333-4444-555555555555"
+THIRD_APP = "22222222-2222-3333-4444-555555555555"
+
+
+@pytest.fixture
+def nebraska(upstream: Upstream) -> Nebraska:
+    nebraska = Nebraska(upstream)
+    three_steps(nebraska)
+    return nebraska
+
+
+async def warm(mirror: Mirror, target: str) -> list[Warmth]:
+    return [step async for step in mirror.service.steward.warm(target, BOARD)]
+
+
+def here(upstream: Upstream) -> list[str]:
+    """The versions that were fetched."""
+    return [v for v in (*FLOORS, TARGET) if upstream.bytes_sent(f"/{BOARD}/{v}/{PAYLOAD}")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "version"),
+    [
+        ("follow", TARGET),
+        (FLOORS[0], FLOORS[0]),
+        ({"mode": "follow", "max_version": "3500.0.0"}, FLOORS[1]),
+        ({"mode": "follow", "delay": "48h"}, TARGET),
+    ],
+)
+async def test_a_track_is_fetched_in_the_version_that_its_machines_will_have_last(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska, rule: Any, version: str
+) -> None:
+    async with following(tmp_path, nebraska, tracks={"stable": rule}) as mirror:
+        *going, last = await warm(mirror, "stable")
+        assert last == Warmth(PAYLOAD, 40_000, 40_000, done=True)
+        assert not any(step.done for step in going)
+        assert here(upstream) == [version]
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("held", "hold"),
+        ("passed-on", "relay"),
+        ("bounded", "max_version"),
+        ("9999.0.0", "no such release"),
+        ("nobody", "error-failedToRetrieveUpdatePackageInfo"),
+    ],
+)
+async def test_where_there_is_nothing_it_is_said_before_anything_is_fetched(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska, target: str, words: str
+) -> None:
+    tracks = {
+        "held": "hold",
+        "passed-on": "relay",
+        "bounded": {"mode": "follow", "max_version": "1.0.0"},
+    }
+    nebraska.group("bounded", TARGET)
+    async with following(tmp_path, nebraska, tracks=tracks) as mirror:
+        with pytest.raises(NotHere, match=words) as caught:
+            await warm(mirror, target)
+        assert not caught.value.unreachable
+        assert here(upstream) == []
+
+
+async def test_without_an_omaha_server_a_track_that_follows_leads_nowhere(
+    tmp_path: Path, nebraska: Nebraska
+) -> None:
+    async with following(tmp_path, nebraska, upstream={"omaha_url": None}) as mirror:
+        with pytest.raises(NotHere, match="omaha_url is null"):
+            await warm(mirror, "stable")
+        assert (await warm(mirror, TARGET))[-1].done
+
+
+async def test_an_outage_is_told_from_an_absence(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    upstream.fault(PATH, Status(503))
+    upstream.fault(f"/{BOARD}/{TARGET}/{PAYLOAD}", Status(503))
+    async with following(tmp_path, nebraska) as mirror:
+        for target in ("stable", TARGET):
+            with pytest.raises(NotHere) as caught:
+                await warm(mirror, target)
+            assert caught.value.unreachable
+
+
+async def test_an_application_without_the_release_spoils_nothing_for_the_others(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    apps = {"upstream": {"app_ids": [OTHER_APP, FLATCAR_APP_ID, THIRD_APP]}}
+    async with following(tmp_path, nebraska, **apps) as mirror:
+        assert [step.done for step in await warm(mirror, "stable")][-1]
+        assert here(upstream) == [TARGET]
+
+
+async def test_a_release_without_any_digest_is_fetched_to_be_known(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    path = f"/{BOARD}/2135.6.0/{PAYLOAD}"
+    upstream.put(path, body("2135.6.0"), sidecar=False)
+    async with following(tmp_path, nebraska) as mirror:
+        assert await warm(mirror, "2135.6.0") == [
+            Warmth(PAYLOAD, 40_000, 0),
+            Warmth(PAYLOAD, 40_000, 40_000, done=True),
+        ]
+        assert upstream.bytes_sent(path) == 40_000

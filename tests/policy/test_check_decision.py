@@ -1,0 +1,98 @@
+"""Where questions are decided: who is asked, how long a machine waits, and that no report is lost."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omaha_mirror import config
+from omaha_mirror.catalog import Reason
+from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.omaha import serialise_request
+from omaha_mirror.policy.check_decision import FIRST_ANSWER, rule_of
+from tests.e2e.site import TARGET, Box, count, following, three_steps
+from tests.support.nebraska import PATH, Nebraska
+from tests.support.talk import dial, request
+from tests.support.upstream import Upstream
+
+
+@pytest.fixture
+def nebraska(upstream: Upstream) -> Nebraska:
+    nebraska = Nebraska(upstream)
+    three_steps(nebraska)
+    return nebraska
+
+
+@pytest.mark.parametrize(
+    ("track", "rule"),
+    [
+        (config.Hold(), Hold()),
+        (config.Relay(), Relay()),
+        (config.Follow(), Follow()),
+        (
+            config.Follow(delay=1.0, ramp=2.0, max_version="3.0.0"),
+            Follow(1.0, 2.0, "3.0.0"),
+        ),
+        (config.Pin(version="1.0.0"), Pin("1.0.0")),
+        (
+            config.Pin(
+                version="1.0.0",
+                packages=("oem-azure.gz",),
+                allow_downgrade=True,
+                skip_floors=True,
+            ),
+            Pin("1.0.0", ("oem-azure.gz",), allow_downgrade=True, skip_floors=True),
+        ),
+    ],
+)
+def test_a_track_of_the_config_is_the_rule_that_it_says(track: Any, rule: Rule) -> None:
+    assert rule_of(track) == rule
+
+
+@pytest.mark.parametrize("mode", ["follow", "relay"])
+async def test_without_an_omaha_server_a_track_must_be_pinned(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska, mode: str
+) -> None:
+    changes = {"tracks": {"edge": TARGET}, "default_track": mode, "upstream": {"omaha_url": None}}
+    async with following(tmp_path, nebraska, **changes) as mirror:
+        await Box(mirror).nothing()
+        reason = Reason.NO_UPDATE_UPSTREAM.value
+        assert count(mirror, "checks_total", decision="noupdate", reason=reason) == 1
+        assert (await Box(mirror, track="edge").offer()).version == TARGET
+        assert upstream.requests(PATH) == []
+
+
+async def test_what_following_takes_of_a_wait_is_not_there_for_the_look_up(
+    tmp_path: Path, nebraska: Nebraska, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    async with following(tmp_path, nebraska) as mirror:
+        look_up = mirror.service.catalog.look_up
+
+        async def noted(*args: Any) -> None:
+            waits.append(args[5])
+            await look_up(*args)
+
+        monkeypatch.setattr(mirror.service.catalog, "look_up", noted)
+        await Box(mirror).offer()
+    assert waits
+    assert all(wait < FIRST_ANSWER for wait in waits)
+
+
+async def test_the_reports_of_a_machine_that_left_before_its_answer_go_upstream_all_the_same(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    gate = upstream.hold(PATH)
+    async with following(tmp_path, nebraska, tracks={"stable": "relay"}) as mirror:
+        box = Box(mirror)
+        async with dial(mirror.address) as talk:
+            body = serialise_request(box.client.check())
+            await talk.send(request("POST", "/v1/update/", {}, body))
+            await gate.reached()
+            talk.close(reset=True)  # one that only ends its side still waits for its answer
+        await mirror.until(lambda: mirror.active == 0)
+        gate.open()
+        await upstream.until(lambda: any(not r.apps[0].update_check for r in nebraska.requests))
+        told = [r.apps[0] for r in nebraska.requests if r.apps[0].update_check is None]
+        assert [[event.eventtype for event in app.events] for app in told] == [[3]]
+        assert told[0].ping is not None
