@@ -31,7 +31,7 @@ from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
 from omaha_mirror.web.accepting import Place
 from omaha_mirror.web.admin import AdminApp, admin_routes
 from omaha_mirror.web.edge import Edge
-from omaha_mirror.web.fair_loop import fair_loop
+from omaha_mirror.web.fairness import fair_loop
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 

@@ -1,4 +1,9 @@
-"""Taking connections from sockets that listen: counted from here on, and with a pause where descriptors run out."""
+"""Taking connections from sockets that listen, and letting them in: addresses take turns.
+
+Connections are counted from the moment they are accepted, and accepting pauses where descriptors run out. Accepting costs
+little, and what comes after it costs much more: an address that opens thousands of connections waits for them; another
+one, which opens one, does not.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,12 @@ import asyncio
 import errno
 import os
 import socket
+import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from omaha_mirror.config import Address
+from omaha_mirror.web.fairness import ByTurns
 
 BACKLOG = 4096
 AT_A_TIME = 32
@@ -17,9 +25,10 @@ PAUSE = 0.1
 """Seconds until accepting is tried again when something is short."""
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 """What may be short, of descriptors and of memory, in this process or on this machine."""
-
 Place = Address | socket.socket
 """Where to listen: an address, or a socket that listens already."""
+LET_IN = 1
+"""How many are let in before the loop does something else."""
 
 
 async def open_sockets(place: Place) -> list[socket.socket]:
@@ -105,3 +114,56 @@ class Acceptor:
         loop.remove_reader(self.sock)
         self._later = loop.call_later(PAUSE, self._go_on)
         self._short(os.strerror(error.errno or 0))
+
+
+@dataclass(eq=False, slots=True)
+class Arrival:
+    """A connection that was accepted.
+
+    Attributes:
+        sock: its socket.
+        context: for TLS; None: without it.
+        address: that it comes from.
+        key: whom it counts for; None: for nobody.
+        left: called when it is given up.
+    """
+
+    sock: socket.socket
+    context: ssl.SSLContext | None
+    address: str
+    key: str | None
+    left: Callable[[Arrival], None]
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is here that is not answered yet: none is."""
+        return False
+
+    def give_up(self) -> None:
+        """End it now."""
+        self.left(self)
+        self.sock.close()
+
+
+class Arrivals:
+    """Those who wait to be let in.
+
+    Args:
+        let_in: called with each one that was not given up meanwhile.
+    """
+
+    def __init__(self, let_in: Callable[[Arrival], None]) -> None:
+        self._let_in = let_in
+        self._turns = ByTurns(self._one, LET_IN)
+
+    def put(self, arrival: Arrival) -> None:
+        """One more."""
+        self._turns.put(arrival.address, arrival)
+
+    def all(self) -> None:
+        """Let all in now."""
+        self._turns.all()
+
+    def _one(self, arrival: Arrival) -> None:
+        if arrival.sock.fileno() >= 0:
+            self._let_in(arrival)

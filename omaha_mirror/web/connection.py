@@ -6,17 +6,26 @@ import asyncio
 import socket
 import ssl
 import struct
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from aiohttp import StreamReader, web
 
+from omaha_mirror.cache.errors import Stopping
 from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.web.errors import plain
 from omaha_mirror.web.rate_limited_log import MANY, Sparing
 from omaha_mirror.web.shares import Shares, share_of
-from omaha_mirror.web.unbegun import Unbegun
+
+HELD = 64 * 1024 * 1024
+"""Bytes of requests that have not arrived whole, and of answers that are not read, for all clients together."""
+LEFT = 63 / 64
+"""How much of that is left when connections are cut: all of these end in one turn of the loop."""
+AT_ONCE = struct.pack("ii", 1, 0)
+"""SO_LINGER: what was not delivered is thrown away when the socket is closed."""
+WORDS = "the mirror is stopping"
 
 
 class Counted(Protocol):
@@ -33,12 +42,6 @@ class Counted(Protocol):
 
 
 Room = Shares[Counted]
-HELD = 64 * 1024 * 1024
-"""Bytes of requests that have not arrived whole, and of answers that are not read, for all clients together."""
-LEFT = 63 / 64
-"""How much of that is left when connections are cut: all of these end in one turn of the loop."""
-AT_ONCE = struct.pack("ii", 1, 0)
-"""SO_LINGER: what was not delivered is thrown away when the socket is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,3 +265,35 @@ def unbegun(request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
     if isinstance(request.protocol, Connection):
         return request.protocol.unbegun.waits()
     return nullcontext()
+
+
+class Unbegun:
+    """Those of one listener."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Timeout] = set()
+        self._over = False
+
+    @asynccontextmanager
+    async def waits(self) -> AsyncIterator[None]:
+        """Wait for what a package needs to begin. Raises Stopping."""
+        if self._over:
+            raise Stopping(WORDS)
+        wait = asyncio.timeout(None)
+        try:
+            async with wait:
+                self._waiting.add(wait)
+                yield
+        except TimeoutError:
+            if wait.expired():
+                raise Stopping(WORDS) from None
+            raise
+        finally:
+            self._waiting.discard(wait)
+
+    def let_go(self) -> None:
+        """All of them, now; nobody waits any more from now on."""
+        self._over = True
+        now = asyncio.get_running_loop().time()
+        while self._waiting:
+            self._waiting.pop().reschedule(now)

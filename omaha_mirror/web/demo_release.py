@@ -25,8 +25,8 @@ from omaha_mirror.omaha import (
 )
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable
 from omaha_mirror.semantics.validators import select
-from omaha_mirror.web.body import read_body
 from omaha_mirror.web.errors import plain
+from omaha_mirror.web.request import read_body
 
 OMAHA = "/v1/update/"
 STEPS = 20

@@ -22,9 +22,15 @@ from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select
 from omaha_mirror.web.connection import unbegun
 from omaha_mirror.web.errors import plain, reply_to
-from omaha_mirror.web.metadata import in_one_piece, may_be_metadata, pause_at, wait_for_close
 from omaha_mirror.web.mirror import Mirror
-from omaha_mirror.web.sending import cuttable, send_window
+from omaha_mirror.web.sending import (
+    cuttable,
+    in_one_piece,
+    may_be_metadata,
+    pause_at,
+    send_window,
+    wait_for_close,
+)
 from omaha_mirror.web.shares import share_of
 
 LOG = structlog.get_logger(__name__)

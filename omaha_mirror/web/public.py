@@ -15,14 +15,13 @@ from omaha_mirror.observability.telemetry import printable, tell
 from omaha_mirror.omaha import OmahaError
 from omaha_mirror.semantics.ranges import ByteRange
 from omaha_mirror.semantics.validators import select
-from omaha_mirror.web.base_url import base_url
 from omaha_mirror.web.connection import counts_for, is_read, unbegun
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
 from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.package import send_package
 from omaha_mirror.web.rate_limited_log import Sparing
-from omaha_mirror.web.remote import host_of, unproxied
+from omaha_mirror.web.request import base_url, host_of, unproxied
 from omaha_mirror.web.shares import share_of
 from omaha_mirror.web.update import UpdateEndpoint
 

@@ -22,15 +22,12 @@ from aiohttp import web
 from omaha_mirror.aio.background import lasting, tell_failure
 from omaha_mirror.config import Address
 from omaha_mirror.web import pace
-from omaha_mirror.web.accepting import Acceptor, Place, open_sockets
-from omaha_mirror.web.arrivals import Arrival, Arrivals
-from omaha_mirror.web.by_turns import Recent, Requests
-from omaha_mirror.web.connection import Connection, Counted, Room
-from omaha_mirror.web.deadlines import Deadlines
+from omaha_mirror.web.accepting import Acceptor, Arrival, Arrivals, Place, open_sockets
+from omaha_mirror.web.connection import Connection, Counted, Room, Unbegun
+from omaha_mirror.web.fairness import Deadlines, Recent, Requests
 from omaha_mirror.web.rate_limited_log import MANY, Sparing
 from omaha_mirror.web.shares import share_of
 from omaha_mirror.web.tls import Secure
-from omaha_mirror.web.unbegun import Unbegun
 
 FIRST_REQUEST = 10.0
 """Seconds for the handshake of TLS, and again for the first request."""

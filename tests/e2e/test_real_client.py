@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.config import Address
-from omaha_mirror.web import metadata
+from omaha_mirror.web import sending
 from tests.cache.payloads import operations, pieces, signed
 from tests.support.mirror import PAYLOAD_PATH, Mirror, MirrorProcess, mirror_in_process
 from tests.support.talk import dial, request
@@ -138,7 +138,7 @@ async def test_a_server_that_sends_on_at_once_aborts_it(release: Upstream) -> No
 async def test_what_it_lacks_of_the_metadata_comes_alone_and_the_rest_to_who_waits(
     release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(metadata, "TIME_TO_CLOSE", 0.1)
+    monkeypatch.setattr(sending, "TIME_TO_CLOSE", 0.1)
     start, stop = METADATA // 3, METADATA // 3 + METADATA
     async with in_state(release, tmp_path, "here") as (mirror, _), dial(mirror.address) as talk:
         await talk.send(request("GET", PAYLOAD_PATH, {"Range": f"bytes={start}-{stop - 1}"}))

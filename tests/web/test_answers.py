@@ -3,7 +3,7 @@
 import pytest
 
 from omaha_mirror.omaha import BadValue
-from omaha_mirror.web.answers import ENTRY, Answers
+from omaha_mirror.web.update import ENTRY, Answers
 
 
 def answer(answers: Answers, shape: str, base: str, size: int = 0) -> bytes:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 from contextlib import closing
 
-from omaha_mirror.web.arrivals import AT_A_TIME, Arrival, Arrivals
+from omaha_mirror.web.accepting import LET_IN, Arrival, Arrivals
 from tests.support.talk import PATIENCE
 
 
@@ -19,11 +19,11 @@ async def test_addresses_take_turns_and_who_was_given_up_is_not_let_in() -> None
     def take(one: Arrival) -> None:
         one.sock.close()
         let_in.append(one)
-        if len(let_in) == 3 * AT_A_TIME + 1:
+        if len(let_in) == 3 * LET_IN + 1:
             done.set()
 
     arrivals = Arrivals(take)
-    many = [arrival("a") for _ in range(3 * AT_A_TIME)]
+    many = [arrival("a") for _ in range(3 * LET_IN)]
     for one in many:
         arrivals.put(one)
     few = [arrival("b"), arrival("b")]

@@ -8,7 +8,7 @@ import pytest
 
 from omaha_mirror.config import Address
 from omaha_mirror.omaha import parse_response
-from omaha_mirror.web.auth import BasicAuth, read_auth
+from omaha_mirror.web.edge import BasicAuth, read_auth
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD_PATH, Mirror, omaha

@@ -4,15 +4,15 @@ import asyncio
 
 import pytest
 
-from omaha_mirror.web import by_turns
-from omaha_mirror.web.by_turns import ByTurns, Recent, Requests
+from omaha_mirror.web import fairness
+from omaha_mirror.web.fairness import ByTurns, Recent, Requests
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """So many are handled as they come, however long the test takes."""
-    monkeypatch.setattr(by_turns, "FEW", 3)
-    monkeypatch.setattr(by_turns, "SECOND", 3600.0)
+    monkeypatch.setattr(fairness, "FEW", 3)
+    monkeypatch.setattr(fairness, "SECOND", 3600.0)
     return 3
 
 
@@ -47,7 +47,7 @@ async def test_who_was_many_is_few_again_after_a_while(
 ) -> None:
     recent = Recent()
     assert [recent.few("a") for _ in range(few + 1)] == [True] * few + [False]
-    monkeypatch.setattr(by_turns, "SECOND", 0.0)
+    monkeypatch.setattr(fairness, "SECOND", 0.0)
     recent = Recent()
     assert all(recent.few("a") for _ in range(10 * few))
 
@@ -55,8 +55,8 @@ async def test_who_was_many_is_few_again_after_a_while(
 async def test_all_is_done_although_the_loop_never_has_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(by_turns, "LONG", 0.0)
-    monkeypatch.setattr(by_turns, "AT_LEAST", 0.001)
+    monkeypatch.setattr(fairness, "LONG", 0.0)
+    monkeypatch.setattr(fairness, "AT_LEAST", 0.001)
     done, over = list[int](), asyncio.Event()
 
     def do(number: int) -> None:

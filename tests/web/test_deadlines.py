@@ -2,15 +2,15 @@
 
 import asyncio
 
-from omaha_mirror.web import deadlines
-from omaha_mirror.web.deadlines import Deadlines
+from omaha_mirror.web import fairness
+from omaha_mirror.web.fairness import Deadlines
 from tests.support.talk import PATIENCE
 
 
 async def test_all_that_is_not_cancelled_ends_in_its_order() -> None:
     ended: list[int] = []
     waiting = Deadlines[int](0.05, ended.append)
-    count = 5 * deadlines.AT_A_TIME
+    count = 5 * fairness.ENDED
     for number in range(count):
         waiting.start(number)
     waiting.cancel(3)

@@ -11,8 +11,8 @@ import pytest
 
 from omaha_mirror.cache import Window
 from omaha_mirror.semantics.ranges import ByteRange, parse_range
-from omaha_mirror.web import metadata, package
-from omaha_mirror.web.metadata import (
+from omaha_mirror.web import package, sending
+from omaha_mirror.web.sending import (
     TOGETHER,
     in_one_piece,
     may_be_metadata,
@@ -176,15 +176,15 @@ async def test_the_time_to_close_begins_when_the_client_has_all(
 ) -> None:
     """What the kernel has taken may still be long on its way."""
     looks = asyncio.Semaphore(0)
-    on_its_way = metadata._on_its_way
+    on_its_way = sending._on_its_way
 
     def look(transport: asyncio.Transport) -> bool:
         looks.release()
         return on_its_way(transport)
 
-    monkeypatch.setattr(metadata, "TIME_TO_CLOSE", 0.0)
-    monkeypatch.setattr(metadata, "LOOK", 0.0)
-    monkeypatch.setattr(metadata, "_on_its_way", look)
+    monkeypatch.setattr(sending, "TIME_TO_CLOSE", 0.0)
+    monkeypatch.setattr(sending, "LOOK", 0.0)
+    monkeypatch.setattr(sending, "_on_its_way", look)
     end, client = connection
     end.write(bytes(200_000))
     waiting = asyncio.create_task(wait_for_close(transport_of(end)))

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from omaha_mirror.config import Address
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.public import PublicApp
-from omaha_mirror.web.remote import client_address
+from omaha_mirror.web.request import client_address
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import Mirror, omaha
 from tests.support.talk import Answer, dial, request

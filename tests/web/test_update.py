@@ -17,7 +17,7 @@ from omaha_mirror.omaha import (
     parse_response,
 )
 from omaha_mirror.policy.decide import Decision
-from omaha_mirror.web import body as reading
+from omaha_mirror.web import request as reading
 from tests.support.mirror import DATA, PAYLOAD, PAYLOAD_PATH, Mirror, mirror_in_process, omaha
 from tests.support.talk import Answer, ask, dial, request
 from tests.support.upstream import Upstream

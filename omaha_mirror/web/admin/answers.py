@@ -15,8 +15,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from omaha_mirror.aio.workers import WORK
-from omaha_mirror.web.body import read_body
 from omaha_mirror.web.errors import BadRequest
+from omaha_mirror.web.request import read_body
 
 LOG = structlog.get_logger(__name__)
 Handler = Callable[..., Awaitable[web.StreamResponse]]

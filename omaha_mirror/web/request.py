@@ -1,4 +1,4 @@
-"""Who asks, and under which address, where proxies stand between.
+"""What a request says: the client's address and the host, behind proxies too, the body, and the mirror's own address.
 
 Any client can send X-Forwarded-For, -Proto, -Host and -Port. They are believed of trusted proxies only, and of each list only
 what those wrote themselves, which is at its right end.
@@ -6,17 +6,25 @@ what those wrote themselves, which is at its right end.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 
+from omaha_mirror.web.errors import BadRequest
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
 PORTS = {"http": 80, "https": 443}
 WITH_PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]+|\[(?P<v6>[^\]]+)\](?::[0-9]+)?", re.ASCII)
+BODY_LIMIT = 64 * 1024
+BODY_SECONDS = 10.0
+HOST = re.compile(
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?",
+    re.ASCII,
+)
 
 
 def unproxied(request: web.BaseRequest, trusted: Sequence[Network]) -> web.BaseRequest:
@@ -100,3 +108,47 @@ def _address(text: str) -> IPAddress | None:
 
 def _among(address: IPAddress, networks: Iterable[Network]) -> bool:
     return any(address in network for network in networks)
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """The whole body of a request.
+
+    Raises:
+        BadRequest: too large (413), too slow (408), or with a Content-Encoding (415).
+    """
+    if "Content-Encoding" in request.headers:
+        raise BadRequest("send the request without Content-Encoding", 415)
+    if (request.content_length or 0) > BODY_LIMIT:
+        raise BadRequest(f"a request has at most {BODY_LIMIT} bytes", 413)
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while chunk := await request.content.readany():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    raise BadRequest(f"a request has at most {BODY_LIMIT} bytes", 413)
+    except TimeoutError:
+        raise BadRequest(f"the body did not arrive within {BODY_SECONDS:.0f} s", 408) from None
+    return bytes(body)
+
+
+def base_url(public_url: str | None, scheme: str, host: str) -> str:
+    """`scheme://host[:port]` for the answers to a client.
+
+    Args:
+        public_url: from the config; used as it is.
+        scheme: that the client used.
+        host: the Host header that it sent: anything at all, so it is held against a strict pattern.
+
+    Raises:
+        BadRequest: the Host header is no host.
+    """
+    if public_url is not None:
+        return public_url.rstrip("/")
+    found = HOST.fullmatch(host)
+    if found is None or int(found["port"] or 0) > 65535:
+        raise BadRequest("the Host header names no host; set public_url, or ask by name or address")
+    return f"{scheme}://{host.lower()}"

@@ -1,11 +1,16 @@
-"""Work that waits, by whom it is for: who has much waits for its own, and another one, who has little, does not."""
+"""Clients share the event loop: addresses take turns, deadlines share one timer, and events come a few at a time.
+
+An address with much work waits for its own; another one, with little, does not.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import select
+import selectors
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar, cast
 
 FEW = 20
 """Connections of one address within a second, and requests, that are looked after as they come."""
@@ -14,8 +19,12 @@ LONG = 0.001
 """Seconds that a turn of the event loop takes when there is much else to do: then others come first,"""
 AT_LEAST = 0.02
 """but not for longer than so many seconds."""
-
 T = TypeVar("T")
+ENDED = 2
+"""How many are ended before the loop does something else: who came together runs out of time together."""
+C = TypeVar("C", bound=Hashable)
+EVENTS = 32
+"""Sockets that are looked after before what follows from them is done."""
 
 
 class ByTurns(Generic[T]):
@@ -105,3 +114,83 @@ class Requests:
 def _begin(request: asyncio.Future[None]) -> None:
     if not request.done():  # else its client has left
         request.set_result(None)
+
+
+class Deadlines(Generic[C]):
+    """Who has time until when.
+
+    Args:
+        seconds: for each one.
+        end: called with who had no more.
+
+    Attributes:
+        none: set while nobody is waited for.
+    """
+
+    def __init__(self, seconds: float, end: Callable[[C], None]) -> None:
+        self.none = asyncio.Event()
+        self.none.set()
+        self._seconds, self._end = seconds, end
+        self._until: OrderedDict[C, float] = OrderedDict()
+        self._timer: asyncio.Handle | None = None
+
+    def start(self, one: C) -> None:
+        """Its time begins, again if it had begun."""
+        loop = asyncio.get_running_loop()
+        self._until[one] = loop.time() + self._seconds
+        self._until.move_to_end(one)
+        self.none.clear()
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._look)
+
+    def cancel(self, one: C) -> None:
+        """It is not waited for any more, if it was."""
+        self._until.pop(one, None)
+        if not self._until:
+            self.none.set()
+
+    def close(self) -> None:
+        """Nobody is ended any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        for _ in range(ENDED):
+            first = next(iter(self._until.items()), None)
+            if first is None:
+                return
+            one, until = first
+            if until > loop.time():
+                self._timer = loop.call_at(until, self._look)
+                return
+            self.cancel(one)
+            self._end(one)
+        self._timer = loop.call_soon(self._look)
+
+
+def fair_loop() -> asyncio.AbstractEventLoop:
+    """A loop that takes events a few at a time, oldest first.
+
+    asyncio takes all there are, which may be thousands, and a request needs several rounds: to be accepted, read, handled
+    and answered. Each of them would wait for all others' part of the round. The kernel keeps what is ready in order.
+    """
+    selector = selectors.EpollSelector()
+    # There is no other way to say how many: EpollSelector asks for as many events as there are sockets.
+    inside = cast(Any, selector)
+    inside._selector = _Few(inside._selector)
+    return asyncio.SelectorEventLoop(selector)
+
+
+class _Few:
+    """An epoll that gives few events at a time."""
+
+    def __init__(self, epoll: select.epoll) -> None:
+        self._epoll = epoll
+        self.register, self.unregister, self.modify = epoll.register, epoll.unregister, epoll.modify
+        self.fileno, self.close = epoll.fileno, epoll.close
+
+    def poll(self, timeout: float | None = None, _: int = -1) -> list[tuple[int, int]]:
+        """See select.epoll."""
+        return self._epoll.poll(timeout, EVENTS)
