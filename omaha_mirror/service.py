@@ -135,7 +135,7 @@ class Service:
             redirects=self._fetcher.refusals.reasons,
             also=lambda: [found for check in self._checks for found in check()],
             connections=lambda: {name: count() for name, count in self._listeners.items()},
-            queues=lambda: {**self._outward.queues(), "fleet": self.register.stats},
+            queues=lambda: {**self._outward.queues(), "fleet": self.register.recorder},
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._proving: asyncio.Task[None] | None = None

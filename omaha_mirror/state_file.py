@@ -6,7 +6,6 @@ A damaged one never stops a start. What was in it is kept beside it, said, and m
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import stat
 import time
@@ -14,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+import structlog
+
 T = TypeVar("T")
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 UNSUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 """What fsync says, mostly of folders, where the file system has no such thing: some of FUSE, some of the network."""
 _said: set[int] = set()
@@ -81,7 +82,7 @@ def restore(path: Path, limit: int, parse: Callable[[bytes], T], loss: str) -> T
     try:
         return read_state(path, limit, parse)
     except Damaged as error:
-        LOG.error("%s; %s; %s", error, put_aside(path), loss)
+        LOG.error("a file of the state is damaged", why=str(error), then=put_aside(path), loss=loss)
         return None
 
 
@@ -93,7 +94,13 @@ def restore_folder(path: Path, loss: str) -> None:
     except FileNotFoundError:
         pass
     except OSError as error:
-        LOG.error("%s cannot be read: %s; %s; %s", path, error.strerror, put_aside(path), loss)
+        LOG.error(
+            "a folder of the state cannot be read",
+            path=str(path),
+            why=error.strerror,
+            then=put_aside(path),
+            loss=loss,
+        )
 
 
 def put_aside(path: Path) -> str:
@@ -124,7 +131,7 @@ def replace_file(path: Path, content: bytes) -> None:
         file.flush()
         sync(file.fileno())
     if path.is_dir():
-        LOG.error("%s is a folder where a file should be: %s", path, put_aside(path))
+        LOG.error("a folder is where a file should be", path=str(path), then=put_aside(path))
     draft.replace(path)
     sync_folder(path.parent)
 
@@ -159,7 +166,7 @@ def sync(fd: int, *, data_only: bool = False) -> bool:
         device = os.fstat(fd).st_dev
         if device not in _said:
             _said.add(device)
-            LOG.warning("%s: %s", Path(f"/proc/self/fd/{fd}").readlink(), NOT_SYNCED)
+            LOG.warning(NOT_SYNCED, path=str(Path(f"/proc/self/fd/{fd}").readlink()))
         return False
     return True
 

@@ -1,13 +1,18 @@
 """Rules for all tests: nothing is dialled outside loopback, and CI skips none. And the scripted upstream as a fixture."""
 
 import ipaddress
+import logging
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import cast
 
 import pytest
+import structlog
 from hypothesis import settings
+from structlog.testing import capture_logs
 
+from tests.support.logs import Logs
 from tests.support.upstream import Upstream
 
 settings.register_profile("no-clock", deadline=None)
@@ -48,6 +53,24 @@ def _no_proxy_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_nowhere_else() -> Iterator[None]:
+    """Undo what a test set up for logging, so that the next one's lines stay out of pytest's output."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+
+
+@pytest.fixture
+def logs() -> Iterator[Logs]:
+    """What is logged during the test."""
+    with capture_logs([structlog.processors.format_exc_info]) as lines:
+        yield cast(Logs, lines)
 
 
 @pytest.fixture

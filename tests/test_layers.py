@@ -52,7 +52,10 @@ LIBRARIES = {
     "pydantic_core": {"config"},
     "rich": {"client"},
     "sqlalchemy": {"fleet"},
-    "structlog": {"aio", "cache", "systemd", "catalog", "packages", "observability", "web"},
+    "structlog": {
+        *("aio", "cache", "state_file", "systemd", "upstream", "fleet"),
+        *("catalog", "packages", "policy", "observability", "web"),
+    },
     "yaml": {"config"},
     "yarl": {"upstream"},
 }

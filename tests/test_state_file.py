@@ -1,7 +1,6 @@
 """State files: what is damaged is put aside and said, and what cannot be synced is said once."""
 
 import errno
-import logging
 import os
 import stat
 from collections.abc import Callable
@@ -11,6 +10,7 @@ import pytest
 
 from omaha_mirror import state_file
 from omaha_mirror.state_file import Damaged, read_state, replace_file, restore, sync_folder
+from tests.support.logs import Logs
 
 LIMIT = 100
 
@@ -42,7 +42,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_what_is_damaged_is_put_aside_and_said_with_what_it_costs(
-    path: Path, damage: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+    path: Path, damage: Callable[[Path], object], logs: Logs
 ) -> None:
     for _ in range(2):  # also over what was put aside before
         damage(path)
@@ -51,14 +51,14 @@ def test_what_is_damaged_is_put_aside_and_said_with_what_it_costs(
         assert not os.path.lexists(path)
         aside = [other for other in path.parent.iterdir() if other.suffix == ".damaged"]
         assert found.st_ino in {os.lstat(other).st_ino for other in aside}
-        [record] = caplog.records
-        assert str(path) in record.getMessage()
-        assert "all is lost" in record.getMessage()
-        caplog.clear()
+        [line] = logs
+        assert str(path) in line["why"]
+        assert line["loss"] == "all is lost"
+        logs.clear()
         replace_file(path, b"5")
         assert restore(path, LIMIT, number, "all is lost") == 5
         path.unlink()
-    assert not caplog.records
+    assert logs == []
 
 
 def test_what_is_not_there_is_no_damage(path: Path) -> None:
@@ -107,14 +107,14 @@ def failing(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS])
 def test_where_no_folder_can_be_synced_that_is_said_once(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+    path: Path, monkeypatch: pytest.MonkeyPatch, logs: Logs, number: int
 ) -> None:
     failing(number, monkeypatch)
     for _ in range(3):
         replace_file(path, b"5")
-    [record] = caplog.records
-    assert record.levelno == logging.WARNING
-    assert str(path.parent) in record.getMessage()
+    [line] = logs
+    assert line["log_level"] == "warning"
+    assert line["path"] == str(path.parent)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC])

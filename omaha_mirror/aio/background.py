@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-LOG = logging.getLogger(__name__)
+import structlog
+
+LOG = structlog.get_logger(__name__)
+DEFECT = "a defect of the mirror; its log has the traceback"
+"""What people are told of an error that nobody foresaw, in place of its own words."""
 PAUSE = 60.0
 """Seconds until what failed is begun again."""
 
@@ -24,7 +27,9 @@ async def lasting(work: Callable[[], Awaitable[None]], what: str, pause: float =
         try:
             await work()
         except Exception:
-            LOG.exception("%s failed, and is begun again in %g s", what, pause)
+            LOG.exception(
+                "work in the background failed, and is begun again", work=what, pause=pause
+            )
             await asyncio.sleep(pause)
         else:
             return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
+
+import structlog
 
 from omaha_mirror.aio.clock import LATER, Clock
 from omaha_mirror.aio.workers import STATE
@@ -15,7 +16,7 @@ LOOK = 60.0
 EVERY = 3600.0
 """Seconds between writes."""
 LIMIT = 4096
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 
 
 class Timekeeper:
@@ -57,7 +58,7 @@ class Timekeeper:
         try:
             await STATE.call(replace_file, self._path, text.encode())
         except OSError as error:
-            LOG.info("the time cannot be written down: %s", error)
+            LOG.info("the time cannot be written down", why=str(error))
 
 
 def _read(text: bytes) -> float:

@@ -7,9 +7,10 @@ itself for as long as the version is in use: a machine that comes later finds it
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
+
+import structlog
 
 from omaha_mirror.aio.background import tell_failure
 from omaha_mirror.aio.clock import Clock
@@ -21,7 +22,7 @@ from omaha_mirror.catalog.turns import Turns
 
 TOGETHER = 4
 """Names that machines sent, and that are looked up with a version where nobody waits for a turn."""
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 
 Learn = Callable[[Wanted], Awaitable[Known]]
 Settle = Callable[[ReleaseKey, Known], Awaitable[None]]
@@ -206,7 +207,11 @@ class Lookups:
         try:
             await self._learnt(key, question, names, anew=anew)
         except Exception:
-            LOG.exception("looking up %s %s failed; it is tried again", key.board, key.version)
+            LOG.exception(
+                "looking up a version failed; it is tried again",
+                board=key.board,
+                version=key.version,
+            )
             question.asked |= names
             for name in names:
                 question.pending.pop(name, None)
@@ -267,5 +272,5 @@ def _say(key: ReleaseKey, question: Question, found: Known, names: Iterable[str]
     words += [f"{name} cannot be had: {found.lacking[name]}" for name in lacking]
     said = "; ".join(words)
     if said and said != question.said:
-        LOG.warning("%s %s: %s", key.board, key.version, said)
+        LOG.warning("a release cannot be confirmed", board=key.board, version=key.version, why=said)
     question.said = said

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from pathlib import Path
+
+import structlog
 
 from omaha_mirror.aio.background import tell_failure
 from omaha_mirror.aio.workers import Workers
 from omaha_mirror.catalog.state import State, recover, save
 
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 
 
 class Writer:
@@ -42,7 +43,7 @@ class Writer:
         try:
             await self.write()
         except OSError as error:
-            LOG.error("what is offered will not survive a restart: %s", error)
+            LOG.error("what is offered will not survive a restart", why=str(error))
 
     def save_behind(self) -> None:
         """Begin to write the file; nobody waits."""

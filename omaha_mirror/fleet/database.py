@@ -8,13 +8,13 @@ hand-over for each statement costs the event loop more than the statements do.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import structlog
 from sqlalchemy import URL, Connection, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from omaha_mirror.aio.workers import STATE, Workers
 from omaha_mirror.state_file import set_aside
 
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x6F6D616861
 """Of PostgreSQL: two mirrors that start together do not both make the tables."""
@@ -146,9 +146,17 @@ class Database:
                 if os.path.lexists(log := f"{self._file}{part}"):
                     Path(log).replace(f"{aside}{part}")
         except OSError as error:
-            LOG.error("the damaged %s cannot be put aside: %s", self._file, error.strerror)
+            LOG.error(
+                "the damaged fleet database cannot be put aside",
+                path=str(self._file),
+                why=error.strerror,
+            )
             return False
-        LOG.error("%s is damaged: it is kept as %s, and a new one is made", self._file, aside)
+        LOG.error(
+            "the fleet database is damaged, and a new one is made",
+            path=str(self._file),
+            kept_as=str(aside),
+        )
         return True
 
     @property

@@ -10,25 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Sequence
 
-from sqlalchemy.exc import DataError, IntegrityError
+import structlog
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from omaha_mirror.aio.background import lasting
+from omaha_mirror.aio.background import DEFECT, lasting
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.fleet.database import Database
+from omaha_mirror.fleet.database import BadDatabase, Database
 from omaha_mirror.fleet.model import Item, tidy
 from omaha_mirror.fleet.queue import Backlog, Waiting
 from omaha_mirror.fleet.store import bound, redate, upkeep, write
 
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 BATCH = 200
 """Items written at once: few enough that making them up does not hold up the answers to machines."""
 UPKEEP = 300.0
 """Seconds from one census and sweep to the next."""
-UNUSABLE = (DataError, IntegrityError, OverflowError, TypeError, ValueError)
-"""What is the fault of the items, not of the database: trying again would block all that comes after them."""
 
 
 class FleetRecorder:
@@ -44,6 +42,8 @@ class FleetRecorder:
 
     Attributes:
         trouble: why nothing can be written at the moment; None when all is well.
+        sent: items that were written, since the start.
+        refused: items that no database can hold.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class FleetRecorder:
         clock: Clock | None = None,
     ) -> None:
         self.trouble: str | None = None
+        self.sent = self.refused = 0
         self._database = database
         self._retention = retention
         self._interval = interval
@@ -79,13 +80,8 @@ class FleetRecorder:
         return len(self._backlog)
 
     @property
-    def queued_bytes(self) -> int:
-        """About how much memory they take."""
-        return self._backlog.bytes
-
-    @property
     def dropped(self) -> int:
-        """Items that were never written, since the start."""
+        """Items that were never written because too many waited."""
         return self._backlog.dropped
 
     def put(self, item: Item) -> None:
@@ -113,14 +109,14 @@ class FleetRecorder:
                 async with asyncio.timeout(deadline):
                     await self._task
         if lost := len(self._backlog):
-            LOG.warning("the fleet database did not take %d items in time; they are lost", lost)
+            LOG.warning("the fleet database did not take all in time; the rest is lost", items=lost)
             self._backlog.drop_all()
 
     async def _run(self) -> None:
         while self._backlog or not self._closing.is_set():
             try:
                 await self._work()
-            except Exception as error:  # drivers raise anything, and nothing may end the recording
+            except Exception as error:  # nothing may end the recording
                 self._failed(error)
                 if await self._database.mend(error):
                     self._migrated = False
@@ -157,12 +153,14 @@ class FleetRecorder:
     async def _write(self, batch: Sequence[Waiting]) -> None:
         try:
             await write(self._database, [waiting.item for waiting in batch])
-        except UNUSABLE as error:
-            LOG.error("the fleet database cannot hold %d items: %s", len(batch), _line(error))
-            self._backlog.dropped += len(batch)
-        except BaseException:
-            self._backlog.give_back(batch)
-            raise
+            self.sent += len(batch)
+        except BaseException as error:
+            if not isinstance(error, Exception) or _may_pass(error):
+                self._backlog.give_back(batch)
+                raise
+            # Trying again would block all that comes after them.
+            LOG.exception("the fleet database cannot hold what was reported", items=len(batch))
+            self.refused += len(batch)
 
     async def _gather(self) -> None:
         """Wait for news and then for what comes with it, or until upkeep is due."""
@@ -182,13 +180,16 @@ class FleetRecorder:
             await _within(self._retry, self._closing)
 
     def _failed(self, error: Exception) -> None:
-        if self.trouble is None:
+        foreseen = _may_pass(error)
+        trouble = _line(error) if foreseen else DEFECT
+        if self.trouble is None or (not foreseen and self.trouble != DEFECT):
             LOG.warning(
-                "the fleet database %s fails: %s; news is kept in memory meanwhile",
-                self._database.where,
-                _line(error),
+                "the fleet database fails; what is reported waits in memory",
+                database=self._database.where,
+                why=trouble,
+                exc_info=None if foreseen else error,
             )
-        self.trouble = _line(error)
+        self.trouble = trouble
 
     def _recovered(self) -> None:
         if self.trouble is not None:
@@ -201,6 +202,14 @@ async def _within(seconds: float, event: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is the trouble of a database, not of what is written to it; asyncpg has errors of its own."""
+    if isinstance(error, (DataError, IntegrityError)):
+        return False
+    ours = isinstance(error, (SQLAlchemyError, OSError, BadDatabase))
+    return ours or type(error).__module__.partition(".")[0] == "asyncpg"
 
 
 def _line(error: Exception) -> str:

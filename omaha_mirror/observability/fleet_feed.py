@@ -6,23 +6,12 @@ Recording waits for nothing and fails nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache.events import FillEnded
 from omaha_mirror.fleet import FETCHED, Database, FleetReader, FleetRecorder, Transfer, facts_of
 from omaha_mirror.observability.health import Finding, State
 from omaha_mirror.observability.reports import Heard, Sent
-
-
-@dataclass(frozen=True, slots=True)
-class RecorderStats:
-    """What waits for the database, and what became of the rest, as `metrics.Queue` has it."""
-
-    queued: int
-    sent: int
-    dropped: int
-    refused: int = 0
 
 
 class Register:
@@ -34,22 +23,23 @@ class Register:
         clock: tells the time.
 
     Attributes:
+        recorder: writes it, and what waits for that.
         reader: answers questions about the fleet.
     """
 
     def __init__(self, url: str, retention: float, clock: Clock) -> None:
         self._clock = clock
         self._database = Database(url)
-        self._recorder = FleetRecorder(self._database, retention=retention, clock=clock)
+        self.recorder = FleetRecorder(self._database, retention=retention, clock=clock)
         self.reader = FleetReader(self._database)
 
     def start(self) -> None:
         """Begin to write; a database that is not there yet is waited for."""
-        self._recorder.start()
+        self.recorder.start()
 
     async def close(self) -> None:
         """Write what waits, within a deadline."""
-        await self._recorder.close()
+        await self.recorder.close()
         await self._database.close()
 
     def heard(self, heard: Heard) -> None:
@@ -64,12 +54,12 @@ class Register:
             offered=release.version if release is not None else None,
             detail=decision.words if decision is not None else "",
         ):
-            self._recorder.put(item)
+            self.recorder.put(item)
 
     def sent(self, sent: Sent) -> None:
         """Record bytes that went to a machine."""
         folder = sent.file.url.rpartition("/")[0].rpartition("/")[2]
-        self._recorder.put(
+        self.recorder.put(
             Transfer(
                 time=self._clock.time(),
                 release=folder,
@@ -83,7 +73,7 @@ class Register:
     def fetched(self, event: FillEnded) -> None:
         """Record bytes that came over the line."""
         folder, _, name = event.source.rpartition("/")
-        self._recorder.put(
+        self.recorder.put(
             Transfer(
                 time=self._clock.time(),
                 release=folder.rpartition("/")[2],
@@ -94,14 +84,9 @@ class Register:
             )
         )
 
-    @property
-    def stats(self) -> RecorderStats:
-        """How the queue is."""
-        return RecorderStats(queued=self._recorder.queued, sent=0, dropped=self._recorder.dropped)
-
     def findings(self) -> Iterator[Finding]:
         """Whether the database answers; without it machines are served all the same."""
-        if (trouble := self._recorder.trouble) is None:
+        if (trouble := self.recorder.trouble) is None:
             yield Finding("database", State.OK, f"{self._database.where} is written to")
         else:
             words = f"{self._database.where}: {trouble}; machines are served, their history waits"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import tempfile
 import time
@@ -18,13 +17,15 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
+import structlog
+
 from omaha_mirror.aio.clock import SET_IT, Clock
 from omaha_mirror.aio.workers import Workers
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.state_file import NOT_SYNCED, sync, sync_folder
 
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 DEADLINE = 5.0
 """Seconds that a disk gets to answer."""
 FRESH = 1.0

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Literal
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 PREFIX = "omaha_mirror_"
 OTHER = "other"
 FEW = 20
@@ -97,7 +97,7 @@ class Looked(Collector):
                 for labels, value in reading.read():
                     found.add_metric(labels, value)
             except Exception:
-                LOG.exception("the metric %s cannot be told", told.name)
+                LOG.exception("a metric cannot be read", metric=told.name)
                 continue
             yield found
 

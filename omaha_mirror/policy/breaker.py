@@ -7,12 +7,13 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
+
+import structlog
 
 from omaha_mirror.upstream.errors import Unreachable, UpstreamError
 from omaha_mirror.upstream.outbox import is_refusal
@@ -23,7 +24,7 @@ IN_A_ROW, WITHIN = 3, 60.0
 """Machines that fail one after the other in so many seconds are no chance."""
 MANY = 4096
 """Machines and addresses that are remembered."""
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 
 _Value = TypeVar("_Value")
 
@@ -99,7 +100,7 @@ class Breaker:
         if machine:
             _put(self._machines, machine, (self._clock() + REST, trouble))
         if not self._all.failing:
-            LOG.warning("upstream gave no answer for a machine: %s", trouble)
+            LOG.warning("upstream gave no answer for a machine", why=trouble)
         for gate in gates:
             gate.failed(machine, address, trouble)
 
@@ -153,9 +154,9 @@ class _Gate:
     def open(self, trouble: str, *, connecting: bool) -> None:
         if self._again is None:
             LOG.warning(
-                "upstream does not answer%s; machines get what they were last told: %s",
-                f" what comes from {self._address}" if self._address else "",
-                trouble,
+                "upstream does not answer; machines get what they were last told",
+                **({"client": self._address} if self._address else {}),
+                why=trouble,
             )
         self._again, self._trouble, self._connecting = self._clock() + REST, trouble, connecting
         self._row = []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -18,12 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from omaha_mirror.config import Hold, Pin, Track
 from omaha_mirror.state_file import Damaged, read_file, read_state, replace_file, set_aside
 
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 MAX_OVERRIDES = 1000
 MAX_NAME = 128
 LAST = 1e11
@@ -139,7 +139,7 @@ def write(paths: tuple[Path, Path], file: Kept) -> None:
     try:
         replace_file(second, content)
     except OSError as error:
-        LOG.error("the overrides are kept once only, as %s cannot be written: %s", second, error)
+        LOG.error("the overrides are kept in one file only", path=str(second), why=str(error))
         with contextlib.suppress(OSError):
             second.unlink(missing_ok=True)  # what it says does not hold any more
 
@@ -200,16 +200,16 @@ def _names(text: str) -> Iterator[str]:
 
 def _say(damaged: dict[Path, Damaged], found: Kept, *, whole: bool) -> None:
     for error in damaged.values():
-        LOG.error("%s", error)
+        LOG.error("a file of the overrides is damaged", why=str(error))
     if damaged and whole:
         LOG.warning("the overrides are taken from the other file: nothing is lost")
     elif found.unreadable is not None:
         LOG.error(
-            "no override can be read: no track is offered anything until it is released; %s", HOW
+            "no override can be read: no track is offered anything until it is released", then=HOW
         )
     elif damaged:
         tracks = ", ".join(found.tracks)
-        LOG.error("only the tracks of overrides can be read, and are held: %s; %s", tracks, HOW)
+        LOG.error("only the tracks of overrides can be read, and are held", tracks=tracks, then=HOW)
 
 
 def _heal(paths: tuple[Path, Path], damaged: dict[Path, Damaged], found: Kept) -> None:
@@ -219,10 +219,10 @@ def _heal(paths: tuple[Path, Path], damaged: dict[Path, Damaged], found: Kept) -
         try:
             if path in damaged:
                 aside = set_aside(path)
-                LOG.info("the damaged %s is kept as %s", path, aside)
+                LOG.info("a damaged file is kept", path=str(path), kept_as=str(aside))
             replace_file(path, _dump(found))
         except OSError as error:
-            LOG.error("%s cannot be made anew: %s", path, error.strerror)
+            LOG.error("a file cannot be made anew", path=str(path), why=error.strerror)
             if aside is not None:
                 with contextlib.suppress(OSError):
                     aside.rename(path)

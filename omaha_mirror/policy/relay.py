@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+import structlog
 
 from omaha_mirror.aio.background import lasting
 from omaha_mirror.aio.clock import Clock
@@ -37,7 +38,7 @@ MACHINES = 50_000
 SAVE = 60.0
 FORMAT = 1
 LIMIT = 32 * 1024 * 1024
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 
 _NOTHING = {
     Policy.NO_UPDATE: Reason.NO_UPDATE_UPSTREAM,
@@ -262,7 +263,7 @@ class Relay:
         else:
             self._refused += 1
             if detail != self._refusal:
-                LOG.warning("upstream's answer to a machine cannot be used: %s", detail)
+                LOG.warning("upstream's answer to a machine cannot be used", why=detail)
             self._refusal = detail
         for delta, key in enumerate(machine.keys):
             if key in self._told:
@@ -287,7 +288,7 @@ class Relay:
         try:
             await loop.run_in_executor(self._disk, _store, self._path, dict(self._told))
         except OSError as error:
-            LOG.error("what machines were last told will not survive a restart: %s", error)
+            LOG.error("what machines were last told will not survive a restart", why=str(error))
             self._changed.set()
 
 

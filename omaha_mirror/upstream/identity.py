@@ -9,16 +9,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
 import secrets
 from pathlib import Path
+
+import structlog
 
 from omaha_mirror.omaha import AppRequest, EventRequest, PingRequest, Request
 from omaha_mirror.state_file import replace_file, restore
 
 SECRET = "site-secret"  # noqa: S105 - the name of a file
 SIZE = 32
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 
 
 def site_secret(directory: Path) -> bytes:
@@ -39,9 +40,9 @@ def site_secret(directory: Path) -> bytes:
             replace_file(path, secret)
         except OSError as error:
             LOG.error(
-                "%s cannot be kept: %s; after a restart upstream takes every machine for a new one",
-                path,
-                error.strerror,
+                "the site's secret cannot be kept; after a restart upstream takes every machine for a new one",
+                path=str(path),
+                why=error.strerror,
             )
     return secret
 

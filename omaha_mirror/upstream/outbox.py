@@ -10,12 +10,13 @@ What is on disk, and what of it survives, see `segments`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from omaha_mirror.aio.background import lasting
 from omaha_mirror.aio.workers import Workers
@@ -36,7 +37,7 @@ BATCH = 0.2
 """Seconds in which requests gather before they are written; the write comes on top."""
 RETRY = 5.0
 """Seconds until a disk that refused is tried again."""
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,9 @@ class Outbox:
         self._size += len(entry.line)
         while len(self._queue) > self._max_count or self._size > self._max_bytes:
             if not self._dropped:
-                LOG.warning("too many requests wait for upstream: from now on the oldest go")
+                LOG.warning(
+                    "too many requests wait for upstream; from now on the oldest are dropped"
+                )
             self._dropped += 1
             # The one under way is no longer to be had back.
             self._remove(1 if self._sending else 0)
@@ -165,11 +168,11 @@ class Outbox:
             trouble = await self._offer(self._queue[0])
             if trouble is None:
                 if failures:
-                    LOG.info("upstream takes requests again; %d wait", len(self._queue))
+                    LOG.info("upstream takes requests again", waiting=len(self._queue))
                 failures = 0
                 continue
             if not failures:
-                LOG.warning("upstream takes no requests now, they are kept: %s", trouble)
+                LOG.warning("upstream takes no requests now, they are kept", why=str(trouble))
             retry_after = trouble.retry_after if isinstance(trouble, BadStatus) else None
             await asyncio.sleep(backoff(failures, self._rng, retry_after))
             failures += 1
@@ -186,7 +189,7 @@ class Outbox:
                 return error
             self._refused += 1
             if str(error) != self._refusal:
-                LOG.warning("upstream refuses a request, and each such is dropped: %s", error)
+                LOG.warning("upstream refuses a request, and each such is dropped", why=str(error))
             self._refusal = str(error)
         except Exception:
             self._refused += 1
@@ -214,7 +217,7 @@ class Outbox:
             await loop.run_in_executor(self._disk, self._segments.write, entries, done)
         except OSError as error:
             if not self._disk_refuses:
-                LOG.error("requests for upstream would not survive a restart: %s", error)
+                LOG.error("requests for upstream would not survive a restart", why=str(error))
             self._disk_refuses = True
             self._changed.set()
         else:

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import structlog
 
 from omaha_mirror.state_file import restore, restore_folder
 
 SEGMENT = 256 * 1024
 """Bytes after which a segment is full: what the disk may hold beyond what is to be sent."""
-LOG = logging.getLogger(__name__)
+LOG = structlog.get_logger(__name__)
 
 
 class Entry(NamedTuple):
@@ -75,7 +76,7 @@ class Segments:
                 else:
                     found[number] = Entry(number, line)
             if damaged:
-                LOG.error("%s: damaged lines are skipped, %d of them", path, damaged)
+                LOG.error("damaged lines are skipped", path=str(path), lines=damaged)
             self._last[path] = last
             self.newest = max(self.newest, last)
         return [found[number] for number in sorted(found) if number > self._done]

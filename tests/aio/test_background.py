@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import pytest
 
 from omaha_mirror.aio.background import lasting, tell_failure
+from tests.support.logs import Logs
 
 
 async def test_what_is_to_last_is_begun_again_and_its_failure_logged(
-    caplog: pytest.LogCaptureFixture,
+    logs: Logs,
 ) -> None:
     begun = 0
 
@@ -23,15 +23,14 @@ async def test_what_is_to_last_is_begun_again_and_its_failure_logged(
 
     await lasting(work, "the work", pause=0.0)
     assert begun == 3
-    failures = [record for record in caplog.records if record.exc_info]
-    assert [str(record.exc_info[1]) for record in failures if record.exc_info] == [
-        "number 1",
-        "number 2",
+    assert [line["work"] for line in logs] == ["the work"] * 2
+    assert [line["exception"].splitlines()[-1] for line in logs] == [
+        "LookupError: number 1",
+        "LookupError: number 2",
     ]
-    assert all("the work" in record.getMessage() for record in failures)
 
 
-async def test_what_is_to_last_ends_when_it_is_cancelled(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_is_to_last_ends_when_it_is_cancelled(logs: Logs) -> None:
     going = asyncio.Event()
 
     async def work() -> None:
@@ -43,11 +42,11 @@ async def test_what_is_to_last_ends_when_it_is_cancelled(caplog: pytest.LogCaptu
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert not caplog.records
+    assert logs == []
 
 
 async def test_what_was_to_be_done_once_is_logged_when_it_fails(
-    caplog: pytest.LogCaptureFixture,
+    logs: Logs,
 ) -> None:
     async def work() -> None:
         raise LookupError("nothing")
@@ -55,4 +54,4 @@ async def test_what_was_to_be_done_once_is_logged_when_it_fails(
     task = asyncio.create_task(work())
     task.add_done_callback(tell_failure)
     await asyncio.wait([task])
-    assert [record.levelno for record in caplog.records if record.exc_info] == [logging.ERROR]
+    assert [line["log_level"] for line in logs if "Traceback" in line["exception"]] == ["error"]

@@ -23,6 +23,7 @@ from tests.catalog.scene import (
     reason,
 )
 from tests.support.clock import SetClock
+from tests.support.logs import Logs
 from tests.support.upstream import Status, Upstream
 
 AZURE_NAME = "oem-azure.gz"
@@ -306,7 +307,7 @@ async def test_names_that_were_made_up_are_not_asked_about_again_after_a_restart
 
 
 async def test_a_defect_in_learning_is_logged_and_tried_again_later(
-    site: Site, clock: SetClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    site: Site, clock: SetClock, logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = 0
 
@@ -321,7 +322,7 @@ async def test_a_defect_in_learning_is_logged_and_tried_again_later(
         for _ in range(3):
             assert reason(await ask(catalog)) is Reason.WARMING
     assert calls == 1
-    assert "a defect" in caplog.text
+    assert "a defect" in str(logs)
     clock.later = RETRY
     await ask(catalog)
     assert calls == 2

@@ -25,6 +25,7 @@ from tests.catalog.scene import (
     sha256,
 )
 from tests.support.clock import SetClock
+from tests.support.logs import Logs
 from tests.support.upstream import Status, Upstream
 
 # Restarts and the disk
@@ -72,14 +73,12 @@ async def test_a_restart_does_not_take_trouble_for_an_answer(
     assert reason(await ask(catalog, "azure"), "azure") is not Reason.OFFERED
 
 
-async def test_a_damaged_file_is_put_aside_and_all_is_learnt_anew(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_damaged_file_is_put_aside_and_all_is_learnt_anew(site: Site, logs: Logs) -> None:
     site.publish()
     site.path.write_text('{"format": 1, "rel')
     catalog = await site.start()
     assert site.path.with_suffix(".damaged").read_text() == '{"format": 1, "rel'
-    assert str(site.path) in caplog.text
+    assert str(site.path) in str(logs)
     release = await offered(catalog)
     assert [item.release for item in load(site.path).releases] == [release]
 
@@ -105,7 +104,7 @@ async def test_uses_are_kept_over_a_restart_and_cost_no_write(site: Site, clock:
 
 
 async def test_a_full_disk_stops_no_update_and_is_tried_again(
-    site: Site, clock: SetClock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    site: Site, clock: SetClock, logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -115,7 +114,7 @@ async def test_a_full_disk_stops_no_update_and_is_tried_again(
     with monkeypatch.context() as disk:
         disk.setattr("omaha_mirror.catalog.writer.save", full)
         release = await offered(opened)
-    assert "No space left on device" in caplog.text
+    assert "No space left on device" in str(logs)
     assert load(site.path).releases == ()
     clock.later += FRESH
     await ask(opened)

@@ -149,7 +149,7 @@ async def test_a_start_a_year_ahead_purges_nothing(
     async with following(tmp_path, nebraska, clock=later) as mirror:
         await Box(mirror, number=8).offer()
         register = mirror.service.register
-        await until(mirror, lambda: register.stats.queued == 0)
+        await until(mirror, lambda: register.recorder.queued == 0)
         await swept(mirror)
         history = await register.reader.machine(f"{7:032x}")
         assert (history is None) is sure
@@ -157,5 +157,5 @@ async def test_a_start_a_year_ahead_purges_nothing(
 
 async def swept(mirror: Mirror) -> None:
     """Wait until the recorder has kept up its tables once."""
-    recorder = mirror.service.register._recorder
+    recorder = mirror.service.register.recorder
     await until(mirror, lambda: recorder._kept_up != float("-inf"))

@@ -75,7 +75,7 @@ def machine(number: int) -> CheckIn:
 
 async def recorded(mirror: Mirror) -> None:
     """Wait until a mirror's database has its tables and all that was said."""
-    recorder = mirror.service.register._recorder
+    recorder = mirror.service.register.recorder
     recorder.put(GOT)
     await recorder.flush()
 

@@ -1,7 +1,6 @@
 """Recording never waits and never fails, whatever the database does; what it holds is bounded, and written in the end."""
 
 import asyncio
-import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -9,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import event as hooks
 from sqlalchemy import text
+from structlog.types import EventDict
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.fleet import Backlog, Database, FleetReader, FleetRecorder, MachineQuery
 from omaha_mirror.fleet.model import Item
-from omaha_mirror.fleet.recorder import BATCH, LOG
+from omaha_mirror.fleet.recorder import BATCH
 from tests.fleet.scene import ASK, GOT, OFFERED, event, machine
 from tests.support.clock import StoppedClock
+from tests.support.logs import Logs
 
 PATIENCE = 20.0
 
@@ -32,29 +34,24 @@ async def rename(database: Database, old: str, new: str) -> None:
         await connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
 
 
-class Alarm(logging.Handler):
-    """Rings when the recorder logs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rung = asyncio.Event()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.rung.set()
-
-
 async def until(happened: Callable[[], bool]) -> None:
     """Wait for something that the recorder logs."""
-    alarm = Alarm()
-    LOG.addHandler(alarm)
+    rung = asyncio.Event()
+
+    def ring(_: object, __: str, line: EventDict) -> EventDict:
+        rung.set()
+        return line
+
+    processors = structlog.get_config()["processors"]
+    processors.insert(0, ring)
     try:
         async with asyncio.timeout(PATIENCE):
             while not happened():
-                alarm.rung.clear()
-                await alarm.rung.wait()
+                rung.clear()
+                await rung.wait()
                 await asyncio.sleep(0)
     finally:
-        LOG.removeHandler(alarm)
+        processors.remove(ring)
 
 
 async def until_trouble(recorder: FleetRecorder) -> str:
@@ -95,7 +92,7 @@ async def test_more_than_one_batch_is_written_in_order(
     assert history is not None
     assert history.machine.version == str(3 * BATCH - 1)
     assert history.machine.stretches == 3 * BATCH
-    assert (recorder.queued, recorder.queued_bytes, recorder.dropped) == (0, 0, 0)
+    assert (recorder.queued, recorder.dropped) == (0, 0)
 
 
 async def test_a_whole_batch_does_not_wait_for_more(database: Database) -> None:
@@ -164,7 +161,7 @@ async def test_news_that_comes_during_a_write_gathers_too(
 
 
 async def test_a_failing_database_delays_nothing_and_loses_nothing(
-    recorder: FleetRecorder, database: Database, caplog: pytest.LogCaptureFixture
+    recorder: FleetRecorder, database: Database, logs: Logs
 ) -> None:
     await recorder.flush()
     recorder.put(ASK)
@@ -181,14 +178,12 @@ async def test_a_failing_database_delays_nothing_and_loses_nothing(
     await until(lambda: recorder.trouble is None)
     assert await count(database) == BATCH + 11
     assert (recorder.queued, recorder.dropped) == (0, 0)
-    lines = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    lines = [line["event"] for line in logs if line["log_level"] == "warning"]
     assert len(lines) == 2, "once when it begins, once when it ends"
     assert "works again" in lines[1]
 
 
-async def test_trouble_that_lasts_is_logged_once(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_trouble_that_lasts_is_logged_once(database: Database, logs: Logs) -> None:
     """News can be written, but the census cannot."""
     await rename(database, "census", "away")
     loop, thrice = asyncio.get_running_loop(), asyncio.Event()
@@ -206,9 +201,7 @@ async def test_trouble_that_lasts_is_logged_once(
     async with asyncio.timeout(PATIENCE):
         await thrice.wait()
     await recorder.close()
-    assert [r.getMessage().split()[-1] for r in caplog.records if r.name == LOG.name] == [
-        "meanwhile"
-    ]
+    assert [line["event"].split()[-1] for line in logs] == ["memory"]
     assert await count(database) == 1
 
 
@@ -288,7 +281,7 @@ async def test_a_full_disk_is_waited_out(tmp_path: Path) -> None:
 
 
 async def test_items_that_no_database_can_hold_block_nothing(
-    recorder: FleetRecorder, database: Database, caplog: pytest.LogCaptureFixture
+    recorder: FleetRecorder, database: Database, logs: Logs
 ) -> None:
     wrong: Any = None
     recorder.put(replace(ASK, time=wrong))
@@ -297,8 +290,26 @@ async def test_items_that_no_database_can_hold_block_nothing(
     recorder.put(ASK)
     async with asyncio.timeout(PATIENCE):
         await recorder.flush()
-    assert (await count(database), recorder.dropped) == (1, 1)
-    assert "cannot hold 1 items" in caplog.text
+    assert (await count(database), recorder.sent, recorder.refused) == (1, 1, 1)
+    assert logs[-1]["items"] == 1
+    assert "Traceback" in logs[-1]["exception"]
+
+
+async def test_a_defect_leaves_its_traceback_and_a_neutral_line(
+    recorder: FleetRecorder, monkeypatch: pytest.MonkeyPatch, logs: Logs
+) -> None:
+    with monkeypatch.context() as defect:
+        defect.setattr("omaha_mirror.fleet.recorder.bound", broken)
+        recorder.put(ASK)
+        recorder._kept_up = float("-inf")
+        trouble = await until_trouble(recorder)
+    assert "details" not in trouble
+    assert "LookupError: details" in logs[-1]["exception"]
+    await until(lambda: recorder.trouble is None)
+
+
+async def broken(_: object) -> None:
+    raise LookupError("details")
 
 
 async def test_closing_writes_what_waits(database: Database) -> None:
@@ -312,7 +323,7 @@ async def test_closing_writes_what_waits(database: Database) -> None:
 
 
 async def test_closing_has_a_deadline_and_counts_what_is_lost(
-    database: Database, caplog: pytest.LogCaptureFixture
+    database: Database, logs: Logs
 ) -> None:
     await rename(database, "machines", "away")
     recorder = FleetRecorder(database, interval=0, retry=0.01)
@@ -322,7 +333,7 @@ async def test_closing_has_a_deadline_and_counts_what_is_lost(
     async with asyncio.timeout(PATIENCE):
         await recorder.close(deadline=0.1)
     assert (recorder.queued, recorder.dropped) == (0, 2)
-    assert "did not take 2 items in time" in caplog.text
+    assert logs[-1]["items"] == 2
 
 
 async def test_closing_without_news_does_not_wait_for_a_failing_database(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.omaha import OmahaServer
 from tests.support.clock import StoppedClock
+from tests.support.logs import Logs
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.upstream import Drop, Hangup, Redirect, Status, Upstream
 
@@ -196,7 +197,7 @@ REFUSALS: dict[str, Callable[[Upstream], object]] = {
 
 @pytest.mark.parametrize("name", [*OUTAGES, *REFUSALS])
 async def test_without_an_answer_a_machine_is_told_what_it_was_last_told(
-    site: Site, name: str, caplog: pytest.LogCaptureFixture
+    site: Site, name: str, logs: Logs
 ) -> None:
     reason = Reason.UNREACHABLE if name in OUTAGES else Reason.REFUSED
     async with site.relay() as relay:
@@ -214,13 +215,13 @@ async def test_without_an_answer_a_machine_is_told_what_it_was_last_told(
         assert counts.pop(reason) == 2
         assert set(counts.values()) == {0}
         assert relay.stats.reachable is (name != "no connection")
-    assert len(caplog.records) == 1
+    assert len(logs) == 1
     async with site.relay() as relay:
         assert (await check(relay, wait=0.2)).release_id == offer.release_id
 
 
 async def test_an_answer_that_no_machine_could_use_is_refused_once_said_and_delivered(
-    site: Site, caplog: pytest.LogCaptureFixture
+    site: Site, logs: Logs
 ) -> None:
     async with site.relay() as relay:
         offer = await check(relay)
@@ -234,14 +235,13 @@ async def test_an_answer_that_no_machine_could_use_is_refused_once_said_and_deli
         assert "elsewhere.example" in other.detail
         assert relay.stats.refused == 4
         assert (relay.stats.outages, relay.stats.reachable) == (0, True)
-    assert len(caplog.records) == 1
-    assert "elsewhere.example" in caplog.text
+    assert len(logs) == 1
+    assert "elsewhere.example" in str(logs)
 
 
 async def test_after_an_outage_nobody_asks_for_a_while_and_then_one_at_a_time(
-    site: Site, caplog: pytest.LogCaptureFixture
+    site: Site, logs: Logs
 ) -> None:
-    caplog.set_level("INFO")
     async with site.relay() as relay:
         offer = await check(relay)
         gate = site.upstream.hold(PATH)
@@ -263,7 +263,7 @@ async def test_after_an_outage_nobody_asks_for_a_while_and_then_one_at_a_time(
         assert (await probe).delivered
         assert relay.stats.reachable
         assert (await check(relay, machine("other"))).delivered
-    said = [record.message.partition(";")[0].partition(":")[0] for record in caplog.records]
+    said = [line["event"].partition(";")[0] for line in logs]
     assert said == [
         "upstream gave no answer for a machine",
         "upstream does not answer",
@@ -571,25 +571,23 @@ def shaped(told: object, format_: int = 1) -> bytes:
     ids=lambda content: repr(content[:30]),
 )
 async def test_a_file_that_cannot_be_used_is_said_and_hinders_nothing(
-    site: Site, content: bytes, caplog: pytest.LogCaptureFixture
+    site: Site, content: bytes, logs: Logs
 ) -> None:
     site.path.write_bytes(content)
     async with site.relay() as relay:
-        assert str(site.path) in caplog.text
+        assert str(site.path) in str(logs)
         assert relay.stats.remembered == 0
         offer = await check(relay)
     async with site.relay() as relay:
         assert (await outage(site, relay)).release_id == offer.release_id
 
 
-async def test_a_disk_that_refuses_costs_no_answer(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_disk_that_refuses_costs_no_answer(site: Site, logs: Logs) -> None:
     os.symlink(os.devnull, site.path.parent / "file")
     site.path = site.path.parent / "file" / "relay.json"
     async with site.relay() as relay:
         assert (await check(relay)).delivered
-    assert "will not survive a restart" in caplog.text
+    assert "will not survive a restart" in str(logs)
 
 
 async def test_a_relay_that_never_started_leaves_the_file_alone(site: Site) -> None:

@@ -27,6 +27,7 @@ from omaha_mirror.upstream.identity import (
     pseudonym,
     site_secret,
 )
+from tests.support.logs import Logs
 
 T = TypeVar("T")
 KEY = bytes(range(32))
@@ -47,21 +48,21 @@ def test_every_site_has_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"short", bytes(33)])
 def test_a_damaged_secret_is_made_anew_and_that_is_said(
-    tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, damage: bytes, logs: Logs
 ) -> None:
     (tmp_path / SECRET).write_bytes(damage)
     secret = site_secret(tmp_path)
     assert len(secret) == 32
     assert site_secret(tmp_path) == secret
-    assert str(tmp_path / SECRET) in caplog.text
+    assert str(tmp_path / SECRET) in str(logs)
 
 
 def test_a_secret_that_cannot_be_kept_lasts_until_the_next_start_and_that_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, logs: Logs
 ) -> None:
     assert len(site_secret(tmp_path / "nowhere")) == 32
-    assert "nowhere" in caplog.text
-    assert "cannot be kept" in caplog.text
+    assert "nowhere" in str(logs)
+    assert "cannot be kept" in str(logs)
 
 
 class PowerCutError(Exception):

@@ -31,6 +31,7 @@ from omaha_mirror.upstream.errors import (
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.outbox import Outbox, OutboxStats, is_refusal
 from omaha_mirror.upstream.segments import SEGMENT
+from tests.support.logs import Logs
 from tests.support.upstream import Hangup, Redirect, Status, Upstream
 
 PATH = "/v1/update/"
@@ -227,9 +228,8 @@ async def test_an_outage_keeps_all_in_order_until_it_ends(
 
 
 async def test_an_outage_and_a_row_of_refusals_are_each_said_once(
-    folder: Path, server: Server, caplog: pytest.LogCaptureFixture
+    folder: Path, server: Server, logs: Logs
 ) -> None:
-    caplog.set_level("INFO")
     first, *others = requests(6)
     server.trouble = Unreachable("no line", "http://up/")
     server.bad = dict.fromkeys(others[:4], BadAnswer("a page", "http://up/"))
@@ -239,10 +239,10 @@ async def test_an_outage_and_a_row_of_refusals_are_each_said_once(
         await server.until(lambda: len(server.tried) == 4)
         server.trouble = None
         await server.until(lambda: server.taken == [first, others[4]])
-    assert [record.message for record in caplog.records] == [
-        "upstream takes no requests now, they are kept: no line (http://up/)",
-        "upstream takes requests again; 5 wait",
-        "upstream refuses a request, and each such is dropped: a page (http://up/)",
+    assert [(line["event"], line.get("why"), line.get("waiting")) for line in logs] == [
+        ("upstream takes no requests now, they are kept", "no line (http://up/)", None),
+        ("upstream takes requests again", None, 5),
+        ("upstream refuses a request, and each such is dropped", "a page (http://up/)", None),
     ]
     assert outbox.stats == OutboxStats(queued=0, sent=2, dropped=0, refused=4)
 
@@ -420,7 +420,7 @@ async def test_a_full_disk_stops_nothing_and_spoils_nothing(
     folder: Path,
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    logs: Logs,
 ) -> None:
     server.trouble = Unreachable("no line", "http://up/")
     wanted = requests(6)
@@ -435,10 +435,8 @@ async def test_a_full_disk_stops_nothing_and_spoils_nothing(
         [segment] = files(folder)
         assert [json.loads(line)["number"] for line in segment.read_bytes().splitlines()] == [1, 2]
     assert await left_on(folder) == wanted
-    disk = [r.message for r in caplog.records if "survive" in r.message]
-    assert disk == [
-        "requests for upstream would not survive a restart: [Errno 28] No space left on device",
-    ]
+    [why] = [line["why"] for line in logs if "survive" in line["event"]]
+    assert why == "[Errno 28] No space left on device"
 
 
 async def test_no_place_at_all_is_memory_alone(tmp_path: Path, server: Server) -> None:
@@ -455,7 +453,7 @@ async def test_no_place_at_all_is_memory_alone(tmp_path: Path, server: Server) -
 
 @pytest.mark.parametrize("kind", ["a file", "a pipe", "a link to nowhere else"])
 async def test_what_is_in_the_folders_place_is_put_aside(
-    folder: Path, server: Server, caplog: pytest.LogCaptureFixture, kind: str
+    folder: Path, server: Server, logs: Logs, kind: str
 ) -> None:
     match kind:
         case "a file":
@@ -465,7 +463,7 @@ async def test_what_is_in_the_folders_place_is_put_aside(
         case _:
             os.symlink(os.devnull, folder)
     await filled(folder, requests(2), server)
-    assert str(folder) in caplog.text
+    assert str(folder) in str(logs)
     assert os.path.lexists(folder.with_suffix(".damaged"))
     assert await left_on(folder) == requests(2)
 
@@ -519,7 +517,7 @@ def spoil(bad: bytes, data: bytes) -> bytes:
 async def test_damage_costs_what_it_hit_and_is_said(
     folder: Path,
     server: Server,
-    caplog: pytest.LogCaptureFixture,
+    logs: Logs,
     damage: Callable[[bytes], bytes],
     numbers: list[int],
 ) -> None:
@@ -530,29 +528,25 @@ async def test_damage_costs_what_it_hit_and_is_said(
         outbox.put(b"new")
         await server.until(lambda: b"new" in server.taken)
     assert server.taken == [*(requests(3)[n] for n in numbers), b"new"]
-    assert str(segment) in caplog.text
+    assert str(segment) in str(logs)
     assert await left_on(folder) == []
 
 
-async def test_an_empty_segment_is_a_leftover(
-    folder: Path, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_empty_segment_is_a_leftover(folder: Path, server: Server, logs: Logs) -> None:
     os.mkdir(folder)
     (folder / "000000000001.jsonl").touch()
     assert await left_on(folder) == []
     assert files(folder) == []
-    assert caplog.text == ""
+    assert logs == []
 
 
-async def test_what_is_no_segment_is_left_alone(
-    folder: Path, server: Server, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_is_no_segment_is_left_alone(folder: Path, server: Server, logs: Logs) -> None:
     os.mkdir(folder)
     (folder / "notes.jsonl").write_text("mine")
     (folder / "000000000007.jsonl").mkdir()
     await filled(folder, requests(2), server)
     assert (folder / "notes.jsonl").read_text() == "mine"
-    assert "000000000007.jsonl" in caplog.text
+    assert "000000000007.jsonl" in str(logs)
     assert await left_on(folder) == requests(2)
 
 
