@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 
 LOG = structlog.get_logger(__name__)
-DEFECT = "a defect of the mirror; its log has the traceback"
+DEFECT = "something went wrong in the mirror; its log says what"
 """What people are told of an error that nobody foresaw, in place of its own words."""
 PAUSE = 60.0
 """Seconds until what failed is begun again."""

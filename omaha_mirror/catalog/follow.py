@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import reduce
 
+from omaha_mirror.aio.background import DEFECT, tell_failure
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, merged, rebased
 from omaha_mirror.catalog.follow_events import (
@@ -119,6 +120,7 @@ class Follower:
         self._syncing |= tasks
         for task in tasks:
             task.add_done_callback(self._syncing.discard)
+            task.add_done_callback(tell_failure)
         if tasks:
             await asyncio.wait(tasks)
 
@@ -173,6 +175,7 @@ class Follower:
             if not followed.active:
                 followed.rested.clear()
                 followed.task = asyncio.create_task(self._run(followed))
+                followed.task.add_done_callback(tell_failure)
         return followed
 
     async def _run(self, followed: Followed) -> None:
@@ -199,9 +202,9 @@ class Follower:
                 trouble = Reason.REFUSED, str(error)
             except UpstreamError as error:
                 trouble = Reason.UNREACHABLE, str(error)
-            except Exception as error:
+            except Exception:
                 LOG.exception("following a track failed; it is tried again", key=followed.key)
-                trouble = Reason.UNREACHABLE, repr(error)
+                trouble = Reason.UNREACHABLE, DEFECT
             finally:
                 if walks:
                     self._take_in(followed, walks)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
+from omaha_mirror.aio.background import tell_failure
 from omaha_mirror.aio.clock import Clock
 
 AT_ONCE = 64
@@ -74,6 +75,7 @@ class Turns:
         self._waiting[turn] = client
         if self._giving is None or self._giving.done():
             self._giving = asyncio.create_task(self._give())
+            self._giving.add_done_callback(tell_failure)
         try:
             await turn
         finally:

@@ -28,6 +28,10 @@ from omaha_mirror.policy.override_files import (
 )
 
 
+class BadOverride(Exception):
+    """A track cannot be given a rule, or given back; the message says why."""
+
+
 class Overrides:
     """The overrides in force.
 
@@ -66,14 +70,14 @@ class Overrides:
         """Give a track a rule.
 
         Raises:
-            ValueError: no machine can be on such a track, or there are too many overrides.
+            BadOverride: no machine can be on such a track, or there are too many overrides.
             OSError: it cannot be kept; nothing has changed.
         """
         if not is_name(track):
-            raise ValueError(f"a track is named by 1 to {MAX_NAME} printable characters")
+            raise BadOverride(f"a track is named by 1 to {MAX_NAME} printable characters")
         async with self._turn:
             if len(self._overrides) >= MAX_OVERRIDES and track not in self._overrides:
-                raise ValueError(f"there are {MAX_OVERRIDES} overrides: release some first")
+                raise BadOverride(f"there are {MAX_OVERRIDES} overrides: release some first")
             override = Override(track=track, rule=rule, since=self._clock.time())
             changed = {**self._overrides, track: override}
             await self._become(changed, self._unreadable, self._released)
@@ -83,7 +87,7 @@ class Overrides:
         """Give a track back to the config; what was in force, or None.
 
         Raises:
-            ValueError: too many tracks were released one by one.
+            BadOverride: too many tracks were released one by one.
             OSError: it cannot be kept; nothing has changed.
         """
         async with self._turn:
@@ -94,7 +98,7 @@ class Overrides:
                 if self._unreadable is not None:
                     released |= {track}
                     if not is_name(track) or len(released) > MAX_OVERRIDES:
-                        raise ValueError("release all tracks: POST /api/v1/tracks/release")
+                        raise BadOverride("release all tracks: POST /api/v1/tracks/release")
                 await self._become(rest, self._unreadable, released)
             return found
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from omaha_mirror.aio.background import lasting
+from omaha_mirror.aio.background import DEFECT, lasting
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.workers import Workers
 from omaha_mirror.catalog.model import Release
@@ -190,6 +190,9 @@ class Relay:
             return self._remembered(machine, Reason.UNREACHABLE, detail)
         except Resting as rest:
             return self._remembered(machine, Reason.UNREACHABLE, str(rest))
+        except Exception:
+            LOG.exception("a check could not be relayed")
+            return self._remembered(machine, Reason.UNREACHABLE, DEFECT)
         self._answered = self._clock.time()
         try:
             told = await read_soon(

@@ -37,4 +37,4 @@ def translated(url: str, silence: str, trouble: Callable[[], str]) -> Iterator[N
     except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
         raise BadAnswer(f"not an HTTP answer that can be read: {error}", url) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise Dropped(f"the connection died: {error!r}", url) from error
+        raise Dropped(f"the connection died: {str(error) or type(error).__name__}", url) from error

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
+from omaha_mirror.aio.background import DEFECT
 from omaha_mirror.cache import errors as cache
 from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.omaha import OmahaError
@@ -42,14 +43,18 @@ class Reply:
 
     `resumed` answers a client that has some of the package already, where no other try within its attempt can help; None:
     it is closed without an answer, and comes back, up to 20 times (update_engine/libcurl_http_fetcher.cc:301).
+
+    `words` is what the client is told where the error's own words are for operators alone.
     """
 
     status: int
     level: str
     label: str
     resumed: int | None = None
+    words: str = ""
 
 
+UNEXPECTED = Reply(502, "error", "unexpected", words=DEFECT)
 TABLE: tuple[tuple[type[BaseException], Reply], ...] = (
     (cache.SourceGone, Reply(404, "warning", "gone-upstream")),
     (cache.Spoilt, Reply(416, "info", "begin-again")),
@@ -62,9 +67,9 @@ TABLE: tuple[tuple[type[BaseException], Reply], ...] = (
     (cache.SourceError, Reply(502, "warning", "upstream")),
     (cache.NoRoom, Reply(502, "error", "no-room")),
     (cache.Stopping, Reply(502, "info", "stopping")),
-    (cache.Defect, Reply(502, "error", "unexpected")),
-    (cache.CacheError, Reply(502, "error", "cache")),
-    (OSError, Reply(502, "error", "disk")),
+    (cache.Defect, UNEXPECTED),
+    (cache.CacheError, Reply(502, "error", "cache", words=DEFECT)),
+    (OSError, Reply(502, "error", "disk", words=DEFECT)),
 )
 """First match counts."""
 LABELS = {401: "no-password", 403: "not-over-tls", 404: "not-found"}
@@ -78,10 +83,9 @@ def reply_to(error: BaseException) -> Reply:
             return Reply(status, "info", LABELS.get(status, "bad-request"))
         case OmahaError(http_status=status):
             return Reply(status, "info", "bad-omaha")
-    for type_, reply in TABLE:
-        if isinstance(error, type_):
-            return reply
-    return Reply(502, "error", "unexpected")
+    if isinstance(error, OSError) and error.errno is None:
+        return UNEXPECTED  # no disk said so: a time-out that somebody forgot, for one
+    return next((reply for type_, reply in TABLE if isinstance(error, type_)), UNEXPECTED)
 
 
 def plain(status: int, line: str, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -126,4 +130,4 @@ def _unexpected(
     LOG.error("unexpected", remote=request.remote, path=printable(request.raw_path), exc_info=error)
     if request.writer.output_size > 0:
         request.protocol.force_close()  # a second head must not land in a body
-    return say(reply_to(error).status, "something went wrong here; the log says what")
+    return say(UNEXPECTED.status, DEFECT)

@@ -21,7 +21,7 @@ from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select
 from omaha_mirror.web.connection import unbegun
-from omaha_mirror.web.errors import plain, reply_to
+from omaha_mirror.web.errors import UNEXPECTED, plain, reply_to
 from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.sending import (
     cuttable,
@@ -111,8 +111,10 @@ async def _send(
         why = str(error)
         request.protocol.force_close()
         return response
-    except (CacheError, OSError) as error:
+    except Exception as error:
         reply, why = reply_to(error), str(error)
+        if reply is UNEXPECTED and not isinstance(error, CacheError):
+            LOG.exception("a package could not be sent", file=file.name)
         level = reply.level
         tell(mirror.failed, reply.label)
         status = reply.resumed if start > 0 and reply.status >= 500 else reply.status
@@ -121,7 +123,7 @@ async def _send(
             request.protocol.force_close()
             return response
         outcome = reply.label
-        return plain(status, why)
+        return plain(status, reply.words or why)
     finally:
         told = Sent(
             file=file,

@@ -12,7 +12,6 @@ from aiohttp import web
 from omaha_mirror.cache.errors import Stopping
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.observability.telemetry import printable, tell
-from omaha_mirror.omaha import OmahaError
 from omaha_mirror.semantics.ranges import ByteRange
 from omaha_mirror.semantics.validators import select
 from omaha_mirror.web.connection import counts_for, is_read, unbegun
@@ -101,11 +100,6 @@ class PublicApp:
             if times > TOLERATED:
                 await asyncio.sleep(min(times // TOLERATED * LATE, LATEST))
             return plain(error.status, str(error), error.headers)
-        except OmahaError as error:
-            reply = reply_to(error)
-            tell(self._mirror.refused, reply.label)
-            LOG.debug("bad request", remote=request.remote, error=reply.label, why=str(error))
-            return plain(reply.status, str(error))
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0]

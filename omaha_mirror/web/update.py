@@ -33,6 +33,7 @@ from omaha_mirror.omaha import (
 from omaha_mirror.omaha.element import escape
 from omaha_mirror.policy.decide import Decision
 from omaha_mirror.policy.response import answer
+from omaha_mirror.web.errors import plain, reply_to
 from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.request import base_url, host_of, read_body
 from omaha_mirror.web.shares import share_of
@@ -67,8 +68,10 @@ class UpdateEndpoint:
         try:
             asked = parse_request(body)
         except OmahaError as error:
+            reply = reply_to(error)
+            tell(self._mirror.refused, reply.label)
             self._complain(request.remote or "", str(error))
-            raise
+            return plain(reply.status, str(error))
         remote = request.remote or ""
         client = share_of(remote)
         if len(asked.apps) == 1:  # which is nearly always so, and needs no task of its own

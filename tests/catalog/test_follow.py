@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
+from omaha_mirror.aio.background import DEFECT
 from omaha_mirror.catalog import Policy, Reason, Release
 from omaha_mirror.catalog.channel import ChannelKey, KeptChannel
 from omaha_mirror.catalog.follow import AT_ONCE, FIRST_RETRY, Follower
@@ -26,6 +27,7 @@ from omaha_mirror.omaha import AppResponse, AppStatus, Response, UpdateCheck, Up
 from omaha_mirror.upstream.errors import BadAnswer, Unreachable
 from tests.catalog.scene import APP, BOARD, DAY, HOUR, release
 from tests.support.clock import StoppedClock
+from tests.support.logs import Logs
 
 POLL = 900.0
 STABLE = ChannelKey(APP, BOARD, "stable")
@@ -490,11 +492,11 @@ async def test_a_walk_that_was_cut_short_long_ago_is_begun_anew(scene: Scene) ->
     assert await scene.later_asked(DAY) == WHOLE
 
 
-async def test_a_defect_is_logged_and_tried_again(scene: Scene) -> None:
+async def test_a_defect_is_logged_and_tried_again(scene: Scene, logs: Logs) -> None:
     scene.server.trouble = RuntimeError("a defect")
-    with capture_logs() as lines:
-        await scene.ask()
-    assert lines[0]["log_level"] == "error"
+    await scene.ask()
+    assert "RuntimeError: a defect" in logs[0]["exception"]
+    assert scene.follower.trouble(STABLE) == DEFECT
     scene.server.trouble = None
     assert await scene.later(2 * FIRST_RETRY) == ["0.0.0", *WHOLE]
 

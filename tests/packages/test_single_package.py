@@ -11,7 +11,7 @@ from omaha_mirror.cache import reader
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import Reason
 from omaha_mirror.omaha import AppRequest, Request
-from omaha_mirror.packages.library import single_package
+from omaha_mirror.packages import single_package
 from omaha_mirror.packages.single_package import LocalMirror
 from tests.payload.build import build
 

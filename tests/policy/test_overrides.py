@@ -13,7 +13,7 @@ from omaha_mirror.config import Hold, Pin
 from omaha_mirror.observability.health import State
 from omaha_mirror.policy import override_files
 from omaha_mirror.policy.override_files import LIMIT, MAX_OVERRIDES
-from omaha_mirror.policy.overrides import Overrides
+from omaha_mirror.policy.overrides import BadOverride, Overrides
 from omaha_mirror.state_file import replace_file
 from tests.support.clock import SetClock
 from tests.support.mirror import PAYLOAD_PATH, VERSION, Mirror, mirror_in_process, omaha
@@ -72,7 +72,7 @@ async def test_an_override_is_told_in_a_sentence(path: Path) -> None:
 @pytest.mark.parametrize("track", ["", "x" * 129, "a\nb", "\0", "\ud800"])
 async def test_a_track_that_no_machine_can_be_on_is_refused(path: Path, track: str) -> None:
     overrides = await opened(path)
-    with pytest.raises(ValueError, match="printable"):
+    with pytest.raises(BadOverride, match="printable"):
         await overrides.put(track, Hold())
     assert (await opened(path)).all() == ()
     assert overrides.all() == ()
@@ -82,7 +82,7 @@ async def test_there_is_a_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("omaha_mirror.policy.overrides.MAX_OVERRIDES", 1)
     overrides = await opened(path)
     await overrides.put("a", Hold())
-    with pytest.raises(ValueError, match="release some"):
+    with pytest.raises(BadOverride, match="release some"):
         await overrides.put("b", Hold())
     await overrides.put("a", Pin(version="1.2.3"))
     assert [o.track for o in overrides.all()] == ["a"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from omaha_mirror.aio.background import DEFECT
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.omaha import (
     AppRequest,
@@ -218,6 +219,17 @@ async def test_without_an_answer_a_machine_is_told_what_it_was_last_told(
     assert len(logs) == 1
     async with site.relay() as relay:
         assert (await check(relay, wait=0.2)).release_id == offer.release_id
+
+
+async def test_a_defect_leaves_its_traceback_and_a_machine_is_told_what_it_was_last_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch, logs: Logs
+) -> None:
+    async with site.relay() as relay:
+        offer = await check(relay)
+        monkeypatch.setattr("omaha_mirror.upstream.omaha.parse_response", lambda text: {}[text])
+        told = await check(relay)
+        assert (told.release_id, told.detail) == (offer.release_id, DEFECT)
+    assert "KeyError" in logs[0]["exception"]
 
 
 async def test_an_answer_that_no_machine_could_use_is_refused_once_said_and_delivered(

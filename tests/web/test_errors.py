@@ -9,13 +9,15 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from omaha_mirror.aio.background import DEFECT
 from omaha_mirror.config import Address
+from omaha_mirror.omaha import BadValue
 from omaha_mirror.web.errors import answered, plain
 from omaha_mirror.web.server import Listener
 from tests.support.logs import Logs
 from tests.support.mirror import PAYLOAD_PATH, Mirror, omaha
 from tests.support.talk import Talk, dial, request
-from tests.web.asking import api_of
+from tests.web.asking import Api, api_of
 from tests.web.conftest import BODY
 
 CHECK = request("POST", "/v1/update/", body=omaha("request_check_first"))
@@ -51,7 +53,7 @@ async def test_a_check_that_fails_here_is_answered_and_the_connection_goes_on(
             patch.setattr(mirror.service, "decide", trouble)
             status, body = await said(talk, CHECK)
         assert status == 502
-        assert body == b"something went wrong here; the log says what\n"
+        assert body == f"{DEFECT}\n".encode()
         [line] = [line for line in logs if line["event"] == "unexpected"]
         assert line["exc_info"].__traceback__ is not None
         assert (await said(talk, CHECK))[0] == 200
@@ -77,6 +79,49 @@ async def test_a_fill_goes_on_though_what_happens_cannot_be_told(
     assert (answer.status, answer.body) == (200, BODY)
 
 
+def timed_out(*_: object, **__: object) -> Any:
+    """As where nobody expected a time-out: it says nothing, and no disk said it."""
+    raise TimeoutError
+
+
+def failing_disk(*_: object, **__: object) -> Any:
+    raise OSError(5, SECRET, f"/var/lib/{SECRET}")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "label"), [(fail, "unexpected"), (timed_out, "unexpected"), (failing_disk, "disk")]
+)
+async def test_a_package_that_fails_here_is_a_plain_line_counted_and_in_the_log(
+    mirror: Mirror,
+    monkeypatch: pytest.MonkeyPatch,
+    logs: Logs,
+    trouble: Callable[..., Any],
+    label: str,
+) -> None:
+    path = await mirror.payload()
+    failed: list[str] = []
+    monkeypatch.setattr(mirror.service, "failed", failed.append)
+    monkeypatch.setattr(mirror.service, "read", trouble)
+    async with dial(mirror.address) as talk:
+        assert await said(talk, request("GET", path)) == (502, f"{DEFECT}\n".encode())
+    assert failed == [label]
+    assert {line["outcome"] for line in logs if line["event"] == "package"} == {label}
+    tracebacks = [line["exception"] for line in logs if "Traceback" in line.get("exception", "")]
+    assert len(tracebacks) == (label == "unexpected")
+
+
+async def test_an_answer_that_cannot_be_written_is_no_fault_of_the_machine(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, logs: Logs
+) -> None:
+    def unwritable(*_: object, **__: object) -> Any:
+        raise BadValue(SECRET)
+
+    monkeypatch.setattr("omaha_mirror.web.update.localise", unwritable)
+    async with dial(mirror.address) as talk:
+        assert await said(talk, CHECK) == (502, f"{DEFECT}\n".encode())
+    assert any(SECRET in line.get("exception", "") for line in logs)
+
+
 async def test_an_error_while_an_error_is_answered_ends_no_other_request(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,10 +136,40 @@ async def test_the_admin_listener_answers_in_json(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with api_of(mirror) as api:
-        monkeypatch.setattr(mirror.service.doubts, "channels", fail)
-        answer = await api.ask("GET", "/api/v1/tracks")
-        assert answer.status == 502
-        assert SECRET not in json.loads(answer.body)["error"]
+        for trouble in (fail, timed_out):
+            monkeypatch.setattr(mirror.service.doubts, "channels", trouble)
+            answer = await api.ask("GET", "/api/v1/tracks")
+            assert (answer.status, json.loads(answer.body)["error"]) == (502, DEFECT)
+
+
+async def test_a_defect_in_giving_a_rule_is_no_fault_of_the_operator(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, logs: Logs
+) -> None:
+    def wrong(*_: object) -> Any:
+        raise ValueError(SECRET)
+
+    monkeypatch.setattr("omaha_mirror.policy.overrides.write", wrong)
+    async with api_of(mirror) as api:
+        assert await api.refused("POST", "tracks/stable/hold", 502, {}) == DEFECT
+    assert any(SECRET in line.get("exception", "") for line in logs)
+
+
+async def test_what_the_database_of_the_fleet_took_is_counted(mirror: Mirror) -> None:
+    async with api_of(mirror) as api, dial(mirror.address) as talk:
+        before = await sent_to_fleet(api)
+        assert (await said(talk, CHECK))[0] == 200
+        await mirror.service.register.recorder.flush()
+        assert await sent_to_fleet(api) > before
+        assert (await api.get("machines"))["total"] == 1
+
+
+async def sent_to_fleet(api: Api) -> float:
+    metrics = (await api.ask("GET", "/metrics")).body.decode()
+    [line] = [line for line in metrics.splitlines() if line.startswith(SENT)]
+    return float(line.removeprefix(SENT))
+
+
+SENT = 'omaha_mirror_queue_ended_total{outcome="sent",queue="fleet"} '
 
 
 async def test_a_check_or_a_metric_that_fails_leaves_the_others(

@@ -21,7 +21,7 @@ from aiohttp import web
 from omaha_mirror.config import Address
 from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.web.admin.answers import READ, Form, Route, read_form, refuse
-from omaha_mirror.web.errors import BadRequest, answered, reply_to
+from omaha_mirror.web.errors import UNEXPECTED, BadRequest, answered, reply_to
 
 LOG = structlog.get_logger(__name__)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -64,6 +64,8 @@ class AdminApp:
         except BadRequest as error:
             return refuse(error.status, str(error))
         except OSError as error:
+            if reply_to(error) is UNEXPECTED:
+                raise
             LOG.warning("admin", path=printable(request.raw_path), why=str(error))
             return refuse(reply_to(error).status, str(error))
 

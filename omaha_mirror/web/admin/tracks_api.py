@@ -18,6 +18,7 @@ from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.rules import track_upstream
 from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.omaha import Version
+from omaha_mirror.policy.overrides import BadOverride
 from omaha_mirror.service import Service
 from omaha_mirror.web.admin.answers import (
     CHANGE,
@@ -129,7 +130,7 @@ class TracksApi:
         name = unquote(track)
         try:
             released = await self._service.overrides.release(name)
-        except ValueError as error:
+        except BadOverride as error:
             raise BadRequest(str(error)) from None
         if released is None:
             return refuse(404, f"track {printable(name)} was not pinned or held at run time")
@@ -146,7 +147,7 @@ class TracksApi:
     async def _put(self, track: str, rule: config.Hold | config.Pin) -> web.StreamResponse:
         try:
             override = await self._service.overrides.put(track, rule)
-        except ValueError as error:
+        except BadOverride as error:
             raise BadRequest(str(error)) from None
         LOG.info("a track has another rule", track=track, rule=written(override.rule))
         return self._told(track)

@@ -8,6 +8,7 @@ import structlog
 from pydantic import ValidationError
 
 from omaha_mirror.config import Hold, Pin
+from omaha_mirror.policy.overrides import BadOverride
 from omaha_mirror.service import Service
 from omaha_mirror.web.errors import BadRequest
 
@@ -27,7 +28,7 @@ async def change_track(service: Service, fields: Mapping[str, str]) -> str:
                 return await _release(service, track)
             case _:
                 raise BadRequest("choose what to do: hold, pin or release")
-    except ValueError as error:
+    except BadOverride as error:
         raise BadRequest(str(error)) from None
     LOG.info("a track has another rule", track=track, rule=override.words)
     return override.words
