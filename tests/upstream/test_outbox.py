@@ -38,6 +38,7 @@ PATH = "/v1/update/"
 PATIENCE = 20.0
 
 Send = Callable[[bytes], Awaitable[None]]
+Write = Callable[[int, memoryview], int]
 
 
 class Server:
@@ -384,7 +385,7 @@ async def test_a_put_does_not_wait_for_a_disk_that_hangs(
     hanging, released = threading.Event(), threading.Event()
     write = os.write
 
-    def hang(fd: int, data: bytes) -> int:
+    def hang(fd: int, data: memoryview) -> int:
         hanging.set()
         assert released.wait(PATIENCE)
         return write(fd, data)
@@ -393,7 +394,7 @@ async def test_a_put_does_not_wait_for_a_disk_that_hangs(
     server.open.clear()
     async with opened(folder, server.send) as outbox:
         outbox.put(first)
-        monkeypatch.setattr(os, "write", hang)
+        monkeypatch.setattr(os, "write", under(folder, hang, write))
         assert await asyncio.to_thread(hanging.wait, PATIENCE)
         outbox.put(second)
         server.open.set()
@@ -402,7 +403,17 @@ async def test_a_put_does_not_wait_for_a_disk_that_hangs(
     assert await left_on(folder) == []
 
 
-def full(free: int, write: Callable[[int, memoryview], int]) -> Callable[[int, memoryview], int]:
+def under(folder: Path, changed: Write, write: Write) -> Write:
+    """Writes to the folder's files are changed, and others, such as log lines, are not."""
+
+    def either(fd: int, data: memoryview) -> int:
+        inside = os.readlink(f"/proc/self/fd/{fd}").startswith(f"{folder}/")
+        return (changed if inside else write)(fd, data)
+
+    return either
+
+
+def full(free: int, write: Write) -> Write:
     """A disk with so many bytes left."""
 
     def part(fd: int, data: memoryview) -> int:
@@ -426,7 +437,7 @@ async def test_a_full_disk_stops_nothing_and_spoils_nothing(
     wanted = requests(6)
     async with opened(folder, server.send) as outbox:
         with monkeypatch.context() as patch:
-            patch.setattr(os, "write", full(180, os.write))
+            patch.setattr(os, "write", under(folder, full(180, os.write), os.write))
             for request in wanted:
                 outbox.put(request)
             await outbox._flush()
