@@ -14,11 +14,14 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 
 from omaha_mirror.aio.workers import BLOBS
-from omaha_mirror.cache.errors import CacheError
 
 LOG = structlog.get_logger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Foreseen(Exception):
+    """A failure that somebody raises on purpose, and that is no defect."""
 
 
 async def finish(work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
@@ -61,5 +64,5 @@ def log_defect(ended: asyncio.Future[Any] | Future[Any]) -> None:
     """Log the traceback of work that failed unexpectedly, where nothing else will raise it."""
     if not ended.cancelled():
         error = ended.exception()
-        if error is not None and not isinstance(error, CacheError | OSError):
+        if error is not None and not isinstance(error, Foreseen | OSError):
             LOG.error("a defect in the cache", exc_info=error)

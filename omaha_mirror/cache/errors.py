@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 
+from omaha_mirror.aio.finish import Foreseen
+
 UNREADABLE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.ESTALE})
 """What reading a file fails with where its bytes are lost, on its disk or behind its back."""
 
 
-class CacheError(Exception):
+class CacheError(Foreseen):
     """Base of all errors of the cache; `str()` is one sentence for people."""
 
 
