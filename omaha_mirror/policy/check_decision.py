@@ -16,7 +16,7 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog import BOARDS, Catalog, Known, Reason, Step
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import AppRequest, Request, serialise_request
-from omaha_mirror.policy.decide import Decision, decide
+from omaha_mirror.policy.decide import Decision, decide, refuse
 from omaha_mirror.policy.overrides import Overrides
 from omaha_mirror.policy.relay import Relay as Relaying
 from omaha_mirror.policy.relay import Relayed
@@ -25,14 +25,6 @@ from omaha_mirror.upstream.outbox import Outbox
 
 FIRST_ANSWER = 5.0
 """Seconds that a check may wait for a release to be learnt; after that it is `noupdate`, and learnt on."""
-NOT_OURS = {
-    Reason.UNKNOWN_APP,
-    Reason.UNKNOWN_BOARD,
-    Reason.HELD,
-    Reason.UNREADABLE,
-    Reason.VERSION_UNREADABLE,
-}
-"""What upstream is not asked about."""
 NO_UPSTREAM = "upstream.omaha_url is null: pin the track, or import a release"
 
 ForwardEvents = Literal["none", "anonymous", "all"]
@@ -108,24 +100,19 @@ class Desk:
     async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
         """What to tell a machine at an address; asks upstream first where nothing is known yet."""
         rule = self._rule(app.track)
-        until = time.monotonic() + FIRST_ANSWER
-        decision = self._decide(app, rule)
-        if decision.reason in NOT_OURS:
-            if isinstance(rule, Relay) and decision.reason is Reason.VERSION_UNREADABLE:
+        if (refused := refuse(app, rule, self._app_ids)) is not None:
+            if isinstance(rule, Relay) and refused.reason is Reason.VERSION_UNREADABLE:
                 self._send(_reports(request, as_upstream(app, rule)))
-            return decision
+            return refused
         if isinstance(rule, Relay):
             return await self._relayed(request, app, client, rule)
+        until = time.monotonic() + FIRST_ANSWER
         if isinstance(rule, Follow) and self._upstream is not None:
             track = track_upstream(app.track, rule)
             await self._catalog.follow(app.app_id, app.board, track, FIRST_ANSWER, client)
-            decision = self._decide(app, rule)
         if isinstance(rule, Pin) and self._upstream is not None:
             await self._catalog.ask_about(app.app_id, app.board, rule.version, app.track)
-            decision = self._decide(app, rule)
-        return await self._looked_up(
-            app, client, rule, decision, until, lambda: self._decide(app, rule)
-        )
+        return await self._looked_up(app, client, rule, until, lambda: self._decide(app, rule))
 
     def preview(self, app: AppRequest) -> Decision | None:
         """What a machine would be told by what is known now; None where upstream itself would answer it.
@@ -133,9 +120,9 @@ class Desk:
         Nothing is asked, and nobody learns that somebody asked.
         """
         rule = self._rule(app.track)
-        decision = self._decide(app, rule)
-        relayed = isinstance(rule, Relay) and decision.reason not in NOT_OURS
-        return None if relayed else decision
+        if isinstance(rule, Relay):
+            return refuse(app, rule, self._app_ids)
+        return self._decide(app, rule)
 
     def _decide(self, app: AppRequest, rule: Rule) -> Decision:
         steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
@@ -161,22 +148,23 @@ class Desk:
         app: AppRequest,
         client: str,
         rule: Rule,
-        decision: Decision,
         until: float,
-        again: Callable[[], Decision],
+        decide: Callable[[], Decision],
         name: str = "",
     ) -> Decision:
-        """Decide again when what the decision rests on was looked up; `name` is what it goes by, where not its version.
+        """Decide, and have the version looked up that it is about; `name` is what that goes by, where not its version.
 
-        Waits only while nothing can be decided, and until then, in monotonic seconds.
+        Waits only while nothing can be decided, and until then, in monotonic seconds: then it is decided again.
         """
+        decision = decide()
         if decision.version is None:
             return decision
-        wait = until - time.monotonic() if decision.reason is Reason.WARMING else 0.0
+        waits = decision.reason is Reason.WARMING
+        wait = until - time.monotonic() if waits else 0.0
         await self._catalog.look_up(
             app.app_id, app.board, name or decision.version, rule, app.oem, wait, client
         )
-        return decision if decision.release is not None else again()
+        return decide() if waits else decision
 
     # Relay
 
@@ -196,11 +184,11 @@ class Desk:
         if relayed.release is not None:
             self._catalog.told(relayed.release)
 
-        def again() -> Decision:
+        def decide() -> Decision:
             return self._told(app, rule, self._step(app, relayed), (relayed.reason, relayed.detail))
 
         until = time.monotonic() + FIRST_ANSWER
-        return await self._looked_up(app, client, rule, again(), until, again, relayed.name)
+        return await self._looked_up(app, client, rule, until, decide, relayed.name)
 
     def _step(self, app: AppRequest, relayed: Relayed) -> tuple[Step, ...]:
         """What upstream offers the machine, as far as it is looked up, with the attributes that it was told with."""

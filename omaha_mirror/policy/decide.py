@@ -68,6 +68,19 @@ def decide(
         boards: the boards that there can be releases for.
         nothing: why there are no steps, as a reason and its detail.
     """
+    if (refused := refuse(app, rule, app_ids, boards)) is not None:
+        return refused
+    step = _step(app, rule, steps, Version.parse(app.version)) if steps else _no(*nothing)
+    if isinstance(step, Decision):
+        return step
+    decision = _not_yet(app, rule, step, now) or _availability(app, rule, step.known)
+    return replace(decision, version=step.version)
+
+
+def refuse(
+    app: AppRequest, rule: Rule, app_ids: Collection[str], boards: Collection[str] = BOARDS
+) -> Decision | None:
+    """Why a machine gets no update whatever releases there are, so that upstream is not asked; None: it depends on them."""
     if app.app_id not in app_ids:
         return Decision(Reason.UNKNOWN_APP)
     if isinstance(rule, Hold):
@@ -75,14 +88,10 @@ def decide(
     if app.board not in boards:
         return Decision(Reason.UNKNOWN_BOARD)
     try:
-        has = Version.parse(app.version)
+        Version.parse(app.version)
     except BadVersion as error:
         return Decision(Reason.VERSION_UNREADABLE, detail=str(error))
-    step = _step(app, rule, steps, has) if steps else _no(*nothing)
-    if isinstance(step, Decision):
-        return step
-    decision = _not_yet(app, rule, step, now) or _availability(app, rule, step.known)
-    return replace(decision, version=step.version)
+    return None
 
 
 def has_prefix(version: str, prefix: str) -> bool:

@@ -9,7 +9,9 @@ from omaha_mirror import config
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.omaha import serialise_request
+from omaha_mirror.policy import check_decision
 from omaha_mirror.policy.check_decision import FIRST_ANSWER, rule_of
+from omaha_mirror.policy.decide import Decision, decide
 from tests.e2e.site import TARGET, Box, count, following, three_steps
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.talk import dial, request
@@ -77,6 +79,26 @@ async def test_what_following_takes_of_a_wait_is_not_there_for_the_look_up(
         await Box(mirror).offer()
     assert waits
     assert all(wait < FIRST_ANSWER for wait in waits)
+
+
+@pytest.mark.parametrize("rule", ["follow", TARGET])
+async def test_a_check_decides_once_where_all_is_known(
+    tmp_path: Path, nebraska: Nebraska, monkeypatch: pytest.MonkeyPatch, rule: str
+) -> None:
+    decided = 0
+
+    def counted(*args: Any, **kwargs: Any) -> Decision:
+        nonlocal decided
+        decided += 1
+        return decide(*args, **kwargs)
+
+    async with following(tmp_path, nebraska, tracks={"stable": rule}) as mirror:
+        assert (await Box(mirror).offer()).version
+        await Box(mirror, version=TARGET).nothing()
+        monkeypatch.setattr(check_decision, "decide", counted)
+        await Box(mirror).offer()
+        await Box(mirror, version=TARGET).nothing()
+    assert decided == 2
 
 
 async def test_the_reports_of_a_machine_that_left_before_its_answer_go_upstream_all_the_same(
