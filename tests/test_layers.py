@@ -30,7 +30,6 @@ CLOSED = {
 """What stands to the left and is closed all the same: the cache knows no Omaha, the catalog no cache."""
 
 EXCEPTIONS = {
-    ("aio.finish", "cache"): "what ends with an error of the cache is no defect",
     ("packages.single_package", "policy"): "it is a whole mirror of one file: it decides, too",
     ("policy.overrides", "observability"): "its findings have the form that health gives them",
     ("client.agent", "cli"): "a failed update names the exit status of the command",
