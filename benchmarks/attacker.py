@@ -115,7 +115,7 @@ class Attack:
     def __init__(self, plain: int, tls: int, connections: int, paths: Sequence[str]) -> None:
         self._rng = rng = random.Random(1)
         self._ports = {"plain": plain, "tls": tls}
-        self._books: Counter[str] = Counter()
+        self._observer: Counter[str] = Counter()
         self._open: asyncio.Queue[str] = asyncio.Queue()
         warm, cold = paths[0], paths[1:] or paths
         version = warm.split("/")[2]
@@ -155,7 +155,7 @@ class Attack:
 
     def count(self, what: str) -> None:
         """Note it."""
-        self._books[what] += 1
+        self._observer[what] += 1
 
     def closed(self, kind: str) -> None:
         """The other end closed one; another one takes its place."""
@@ -173,8 +173,8 @@ class Attack:
         for task in tasks:
             if not task.cancelled():
                 task.result()
-        self._books["ms of CPU"] = int(time.process_time() * 1e3)
-        return dict(sorted(self._books.items()))
+        self._observer["ms of CPU"] = int(time.process_time() * 1e3)
+        return dict(sorted(self._observer.items()))
 
     async def _keep_opening(self) -> None:
         while True:

@@ -24,8 +24,8 @@ from benchmarks.table import middle, show
 from omaha_mirror import service
 from omaha_mirror.cli.main import cli
 from omaha_mirror.config import Address
-from omaha_mirror.observability.fleet_feed import Register
-from omaha_mirror.observability.reports import Heard, Sent
+from omaha_mirror.observability.fleet_feed import FleetFeed
+from omaha_mirror.observability.reports import AppReport, TransferReport
 from tests.support.mirror import VERSION, real_payload, settings
 from tests.support.talk import ask
 from tests.support.upstream import Upstream
@@ -39,13 +39,13 @@ EVERY = 10.0
 """Seconds from one look to the next; an open status page renews its parts every 2 to 30."""
 
 
-class SilentRegister(Register):
+class SilentRegister(FleetFeed):
     """Records nothing; its tables are empty."""
 
-    def heard(self, heard: Heard) -> None:
+    def on_app(self, heard: AppReport) -> None:
         """Forget it."""
 
-    def sent(self, sent: Sent) -> None:
+    def on_transfer_end(self, sent: TransferReport) -> None:
         """Forget it."""
 
 
@@ -157,7 +157,7 @@ def _row(kind: str, done: list[Round]) -> tuple[object, ...]:
 
 def serve(config: str, *, silent: bool) -> None:
     """Be a mirror."""
-    with patch.object(service, "Register", SilentRegister if silent else Register):
+    with patch.object(service, "FleetFeed", SilentRegister if silent else FleetFeed):
         cli(["serve", "--config", config])
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, suppress
 
 from omaha_mirror.aio.background import lasting, tell_failure
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.aio.clock_file import Timekeeper
+from omaha_mirror.aio.clock_file import ClockFile
 from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.bundle import Bundles
 from omaha_mirror.cache import (
@@ -25,27 +25,27 @@ from omaha_mirror.cache import (
 )
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.lock import DirectoryLock
-from omaha_mirror.catalog import Catalog, Known, PackageFile, Wanted
+from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult, PackageFile
 from omaha_mirror.catalog.rules import Pin, Rule
 from omaha_mirror.config import Address, Config, Track
 from omaha_mirror.config.changes import adopted
 from omaha_mirror.observability import health, wiring
-from omaha_mirror.observability.fleet_feed import Register
+from omaha_mirror.observability.fleet_feed import FleetFeed
 from omaha_mirror.observability.health import Finding
-from omaha_mirror.observability.observers import Books
-from omaha_mirror.observability.reports import Heard, Sent
+from omaha_mirror.observability.observers import Observer
+from omaha_mirror.observability.reports import AppReport, TransferReport
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.packages.expected import expected
-from omaha_mirror.packages.library import OfferedKeys, Packages
+from omaha_mirror.packages.library import OfferedKeys, PackageLibrary
 from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
-from omaha_mirror.packages.prefetch import Ahead
-from omaha_mirror.packages.warm_up import Steward
-from omaha_mirror.policy.availability import Doubts
-from omaha_mirror.policy.check_decision import Desk, as_upstream, rule_in_force
+from omaha_mirror.packages.prefetch import Prefetch
+from omaha_mirror.packages.warm_up import WarmUp
+from omaha_mirror.policy.availability import Availability
+from omaha_mirror.policy.check_decision import CheckDecisions, as_upstream, rule_in_force
 from omaha_mirror.policy.decide import Decision
-from omaha_mirror.policy.dry_run import Opinion
-from omaha_mirror.policy.omaha_upstream import Outward
+from omaha_mirror.policy.dry_run import UpstreamAnswer
+from omaha_mirror.policy.omaha_upstream import OmahaUpstream
 from omaha_mirror.policy.overrides import Overrides
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
@@ -58,10 +58,10 @@ class Service:
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.config = config
         self.clock = clock or Clock()
-        self._timekeeper = Timekeeper(self.clock, config.state_directory / "clock.json")
-        self.register = Register(config.fleet_database, config.fleet.retention, self.clock)
-        self.books = Books(self.register, self.clock)
-        self.metrics = self.books.metrics
+        self._clock_file = ClockFile(self.clock, config.state_directory / "clock.json")
+        self.fleet_feed = FleetFeed(config.fleet_database, config.fleet.retention, self.clock)
+        self.observer = Observer(self.fleet_feed, self.clock)
+        self.metrics = self.observer.metrics
         self.overrides = Overrides(config.state_directory / "overrides.json", self.clock)
         up = config.upstream
         rng = random.Random()
@@ -77,19 +77,19 @@ class Service:
             self.clock,
         )
         self._releases = ReleaseServer(self._fetcher, up.release_url)
-        self._outward = Outward(
+        self._omaha_upstream = OmahaUpstream(
             config,
             self._fetcher,
             allowed,
-            self.books.followed,
-            self.books.upstream_failed,
+            self.observer.on_follow_event,
+            self.observer.on_upstream_failure,
             self.clock,
         )
         self.catalog = Catalog(
             self._learn,
             config.state_directory / "catalog.json",
             up.payload_name,
-            self._outward.following(config),
+            self._omaha_upstream.following(config),
             clock=self.clock,
             rng=rng,
         )
@@ -109,33 +109,33 @@ class Service:
             provers=PayloadProvers(lambda: self._keys, offered.is_delta),
             clock=self.clock,
         )
-        self.doubts = Doubts(self.catalog, self.cache)
-        self._packages = Packages(self.cache, self._fetcher, rng, self.clock)
-        self._ahead = Ahead(self.catalog, self.cache, self._packages.fetch)
+        self.availability = Availability(self.catalog, self.cache)
+        self._packages = PackageLibrary(self.cache, self._fetcher, rng, self.clock)
+        self._prefetch = Prefetch(self.catalog, self.cache, self._packages.fetch)
         follows = up.omaha_url is not None
-        self.steward = Steward(self.catalog, self._ahead, self.rule, up.app_ids, follows=follows)
+        self.warm_up = WarmUp(self.catalog, self._prefetch, self.rule, up.app_ids, follows=follows)
         self.bundles = Bundles(
-            self.catalog, self.cache, self._packages, self._ahead.have, self.rule, up.app_ids
+            self.catalog, self.cache, self._packages, self._prefetch.have, self.rule, up.app_ids
         )
-        self._desk = self._new_desk()
+        self._decisions = self._new_decisions()
         self.upkeep = Upkeep(self.cache, self._store)
-        self._scrubber = Scrubber(self.upkeep, self.cache, self.books.verified)
+        self._scrubber = Scrubber(self.upkeep, self.cache, self.observer.on_scrubbed)
         self._listeners: dict[str, Callable[[], int]] = {}
         self._checks: list[Callable[[], Iterable[Finding]]] = [
-            self.register.findings,
+            self.fleet_feed.findings,
             self.overrides.findings,
             lambda: health.clock(self.clock),
         ]
-        self.examine = wiring.fit(
+        self.examine = wiring.wire(
             config,
             self.metrics,
-            self.doubts,
+            self.availability,
             self.cache,
             self._ledger,
             redirects=self._fetcher.refusals.reasons,
             also=lambda: [found for check in self._checks for found in check()],
             connections=lambda: {name: count() for name, count in self._listeners.items()},
-            queues=lambda: {**self._outward.queues(), "fleet": self.register.recorder},
+            queues=lambda: {**self._omaha_upstream.queues(), "fleet": self.fleet_feed.recorder},
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._proving: asyncio.Task[None] | None = None
@@ -152,13 +152,13 @@ class Service:
     async def start(self) -> None:
         """Open what is on disk, and begin what goes on in the background. Raises what `open` raises."""
         await self.open()
-        self._spawn(lasting(self._timekeeper.run, "looking at the clock"))
+        self._spawn(lasting(self._clock_file.run, "looking at the clock"))
         self._spawn(lasting(self._scrubber.run, "reading packages again"))
         self._proving = self._spawn(self._prove_again())
-        await self._ahead.start()
-        await self._outward.open()
-        self._desk = self._new_desk()
-        self.register.start()
+        await self._prefetch.start()
+        await self._omaha_upstream.open()
+        self._decisions = self._new_decisions()
+        self.fleet_feed.start()
 
     async def open(self) -> None:
         """Take the directories, and open what is on disk.
@@ -171,7 +171,7 @@ class Service:
             directory.mkdir(parents=True, exist_ok=True)
         self._lock = DirectoryLock(self.config.cache.directory, self.config.state_directory)
         try:
-            await self._timekeeper.start()
+            await self._clock_file.start()
             await self.overrides.start()
             await self.cache.start()
             await self.catalog.start()
@@ -179,12 +179,12 @@ class Service:
             self._let_go()
             raise
 
-    def _new_desk(self) -> Desk:
-        return Desk(
+    def _new_decisions(self) -> CheckDecisions:
+        return CheckDecisions(
             self.catalog,
-            self._outward.upstream,
+            self._omaha_upstream.upstream,
             self.rule,
-            self.doubts.step,
+            self.availability.step,
             self.config.upstream.app_ids,
             lambda: self.config.upstream.forward_events,
             self.clock,
@@ -196,13 +196,13 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._lock is not None:
-            await self._ahead.close()
+            await self._prefetch.close()
             await self.cache.close()
             await self.catalog.close()
-            await self._outward.close()
-            await self._timekeeper.save()
+            await self._omaha_upstream.close()
+            await self._clock_file.save()
             self._let_go()
-        await self.register.close()
+        await self.fleet_feed.close()
         await self.examine.close()
         await self._fetcher.close()
 
@@ -224,7 +224,7 @@ class Service:
         self.cache.line.change(config.upstream.rate_limit, config.upstream.max_fills)
         self._ledger.max_size = config.cache.max_size
         self._ledger.min_free = config.cache.min_free
-        self.catalog.change(self._outward.following(config))
+        self.catalog.change(self._omaha_upstream.following(config))
 
     # What a machine is told
 
@@ -240,20 +240,20 @@ class Service:
 
     async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
         """See `web.Mirror`."""
-        return await self._desk.decide(request, app, client)
+        return await self._decisions.decide(request, app, client)
 
-    def heard(self, heard: Heard) -> None:
+    def on_app(self, heard: AppReport) -> None:
         """See `web.Mirror`."""
-        self._desk.heard(heard.request, heard.app)
-        self.books.heard(heard)
+        self._decisions.forward_reports(heard.request, heard.app)
+        self.observer.on_app(heard)
 
-    def preview(self, app: AppRequest) -> Decision | None:
+    def dry_run(self, app: AppRequest) -> Decision | None:
         """What a machine would be told by what is known now; None where upstream itself would answer it."""
-        return self._desk.preview(app)
+        return self._decisions.dry_run(app)
 
-    async def opinion(self, app: AppRequest) -> Opinion:
+    async def upstream_answer(self, app: AppRequest) -> UpstreamAnswer:
         """What upstream tells a machine like this one."""
-        return await self._outward.opinion(as_upstream(app, self.rule(app.track)))
+        return await self._omaha_upstream.upstream_answer(as_upstream(app, self.rule(app.track)))
 
     def track(self, name: str) -> Track:
         """What the machines of a track are to get: an override goes before the config."""
@@ -270,7 +270,7 @@ class Service:
         self, file: PackageFile, start: int, stop: int, client: str = ""
     ) -> AbstractContextManager[Reader]:
         """See `web.Mirror`."""
-        self._ahead.asked_for(file)
+        self._prefetch.on_request(file)
         return self._packages.read(file, start, stop, client)
 
     def package(self, release: str, name: str) -> PackageFile | None:
@@ -281,13 +281,13 @@ class Service:
         """See `web.Mirror`."""
         return self.catalog.changed_recently(board, version, name)
 
-    def served(self, count: int, cache: events.Status) -> None:
+    def on_bytes(self, count: int, cache: events.Status) -> None:
         """See `web.Mirror`."""
-        self.books.served(count, cache)
+        self.observer.on_bytes(count, cache)
 
-    def sent(self, sent: Sent) -> None:
+    def on_transfer_end(self, sent: TransferReport) -> None:
         """See `web.Mirror`."""
-        self.books.sent(sent)
+        self.observer.on_transfer_end(sent)
 
     def failed(self, error: str) -> None:
         """See `web.Mirror`."""
@@ -311,7 +311,7 @@ class Service:
         return [r for r in map(self.rule, tracks) if isinstance(r, Pin) and r.version == version]
 
     def _happened(self, event: events.Event) -> None:
-        tell(self.books.happened, event)
+        tell(self.observer.on_cache_event, event)
 
     # Keys
 
@@ -336,7 +336,7 @@ class Service:
 
     # Upstream
 
-    async def _learn(self, wanted: Wanted) -> Known:
+    async def _learn(self, wanted: LookupRequest) -> LookupResult:
         if wanted.imported and self._proving is not None:
             await asyncio.wait([self._proving])
         return await self._packages.learn(wanted, self._releases)

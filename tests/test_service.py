@@ -94,7 +94,7 @@ async def test_a_machine_of_a_pinned_track_is_offered_the_release_without_a_down
         assert await read(service, file) == BODY
         assert await read(service, file) == BODY
         assert upstream.bytes_sent(PAYLOAD) == len(BODY)
-        assert service.books.totals.fetched == len(BODY) + len(b"azure" * 100)
+        assert service.observer.totals.fetched == len(BODY) + len(b"azure" * 100)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ LIMIT = 4096
 LOG = structlog.get_logger(__name__)
 
 
-class Timekeeper:
+class ClockFile:
     """Keeps a clock's word across restarts.
 
     Args:

@@ -1,11 +1,10 @@
 """Releases in one file: carried to where no line goes, and checked whole before any of it counts there."""
 
-from omaha_mirror.bundle.carry import Announced, carry
-from omaha_mirror.bundle.errors import BadBundle, NotSaid
-from omaha_mirror.bundle.exporter import Exporter, Wish
-from omaha_mirror.bundle.folder import Told, open_folder
-from omaha_mirror.bundle.importer import Importer, Taken
-from omaha_mirror.bundle.model import Bundle, Entry, Member
+from omaha_mirror.bundle.exporter import Exporter, ExportRequest
+from omaha_mirror.bundle.folder import FolderOptions, open_folder
+from omaha_mirror.bundle.importer import Importer, ImportResult
+from omaha_mirror.bundle.model import BadBundle, Bundle, Entry, Member, MissingOption
+from omaha_mirror.bundle.resume_copy import Announced, resume_copy
 from omaha_mirror.bundle.running import Bundles
 
 __all__ = [
@@ -14,13 +13,13 @@ __all__ = [
     "Bundle",
     "Bundles",
     "Entry",
+    "ExportRequest",
     "Exporter",
+    "FolderOptions",
+    "ImportResult",
     "Importer",
     "Member",
-    "NotSaid",
-    "Taken",
-    "Told",
-    "Wish",
-    "carry",
+    "MissingOption",
     "open_folder",
+    "resume_copy",
 ]

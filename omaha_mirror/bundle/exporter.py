@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle.layout import ReadMember, compose
 from omaha_mirror.bundle.model import Bundle, Entry, Member
-from omaha_mirror.catalog import WORDS, Catalog, Known, PackageFile, Reason, Release
+from omaha_mirror.catalog import WORDS, Catalog, LookupResult, PackageFile, Reason, Release
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import BadVersion
-from omaha_mirror.packages.prefetch import NotHere, Warmth
+from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch
 
 PATIENCE = 20.0
 """Seconds that an operator waits for a release to be looked up."""
 
-Have = Callable[[PackageFile], AsyncGenerator[Warmth]]
+Have = Callable[[PackageFile], AsyncGenerator[FetchProgress]]
 """Has a package here, proven, and tells how far it is."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ExportRequest:
     """What is to be exported.
 
     Attributes:
@@ -70,14 +70,16 @@ class Exporter:
         self._read = read
         self._have = have
 
-    async def prepare(self, wish: Wish) -> AsyncGenerator[Warmth]:
+    async def prepare(self, request: ExportRequest) -> AsyncGenerator[FetchProgress]:
         """Have all packages of a bundle here; a report with an error ends it. Raises NotHere."""
-        bundle = await self.bundle(wish)
+        bundle = await self.bundle(request)
         for member in bundle.members:
             if self._holds(member.file):
-                yield Warmth(member.file.name, member.size, member.size, done=True)
+                yield FetchProgress(member.file.name, member.size, member.size, done=True)
             elif self._have is None:
-                raise NotHere(f"{member.path} is not here: start the mirror, which fetches it")
+                raise NothingToFetch(
+                    f"{member.path} is not here: start the mirror, which fetches it"
+                )
             else:
                 async with aclosing(self._have(member.file)) as steps:
                     async for step in steps:
@@ -85,18 +87,20 @@ class Exporter:
                         if step.error:
                             return
 
-    async def bundle(self, wish: Wish) -> Bundle:
+    async def bundle(self, request: ExportRequest) -> Bundle:
         """What is to be in a bundle. Raises NotHere."""
         try:
-            ways = [await self._way(app_id, wish) for app_id in self._app_ids]
+            ways = [await self._way(app_id, request) for app_id in self._app_ids]
         except BadVersion as error:
-            raise NotHere(str(error)) from error
-        entries = tuple(self._entry(release, floor, wish) for way in ways for release, floor in way)
+            raise NothingToFetch(str(error)) from error
+        entries = tuple(
+            self._entry(release, floor, request) for way in ways for release, floor in way
+        )
         names = {member.file.name for entry in entries for member in entry.members}
-        for oem in wish.oems:
+        for oem in request.oems:
             if f"oem-{oem}.gz" not in names:
-                raise NotHere(f"no release of the bundle has a package of the OEM {oem}")
-        return Bundle(wish.track, wish.board, entries)
+                raise NothingToFetch(f"no release of the bundle has a package of the OEM {oem}")
+        return Bundle(request.track, request.board, entries)
 
     async def stream(self, bundle: Bundle, offset: int = 0) -> AsyncGenerator[bytes]:
         """The bytes of a bundle from an offset on. Raises CacheError, OSError."""
@@ -105,39 +109,42 @@ class Exporter:
             async for chunk in chunks:
                 yield chunk
 
-    async def _way(self, app_id: str, wish: Wish) -> Sequence[tuple[Release, bool]]:
+    async def _way(self, app_id: str, request: ExportRequest) -> Sequence[tuple[Release, bool]]:
         """The releases that lead to the wished one, oldest first, and whether each is a floor."""
-        rule = Pin(wish.version) if wish.version is not None else self._rule(wish.track)
+        rule = Pin(request.version) if request.version is not None else self._rule(request.track)
         if isinstance(rule, Hold | Relay):
             mode = type(rule).__name__.lower()
-            raise NotHere(
-                f"{wish.track} is on {mode}: it has no release of its own; name a version"
+            raise NothingToFetch(
+                f"{request.track} is on {mode}: it has no release of its own; name a version"
             )
-        track = track_upstream(wish.track, rule)
+        track = track_upstream(request.track, rule)
         if isinstance(rule, Follow) and self._have is not None:
-            await self._catalog.follow(app_id, wish.board, track, PATIENCE)
-        steps = self._catalog.steps(app_id, wish.board, wish.track, rule)
+            await self._catalog.follow(app_id, request.board, track, PATIENCE)
+        steps = self._catalog.steps(app_id, request.board, request.track, rule)
         if not steps:
-            nothing = self._catalog.nothing(app_id, wish.board, track)
-            raise _not_here(f"{wish.track} for {wish.board}", *nothing)
+            nothing = self._catalog.nothing(app_id, request.board, track)
+            raise _not_here(f"{request.track} for {request.board}", *nothing)
         chosen = [*(step for step in steps[:-1] if step.floor), steps[-1]]
         return [
-            (await self._release(app_id, step.version, rule, wish), step.floor) for step in chosen
+            (await self._release(app_id, step.version, rule, request), step.floor)
+            for step in chosen
         ]
 
-    async def _release(self, app_id: str, version: str, rule: Rule, wish: Wish) -> Release:
+    async def _release(
+        self, app_id: str, version: str, rule: Rule, request: ExportRequest
+    ) -> Release:
         """A version; what it has for an OEM is asked for only where no manifest says so: asking counts as a use here."""
-        for oem in ("", *wish.oems):
-            known = self._catalog.known(app_id, wish.board, version) or Known()
+        for oem in ("", *request.oems):
+            known = self._catalog.known(app_id, request.board, version) or LookupResult()
             if not oem or known.release is None or known.release.file(f"oem-{oem}.gz") is None:
-                await self._catalog.look_up(app_id, wish.board, version, rule, oem, PATIENCE)
-        known = self._catalog.known(app_id, wish.board, version) or Known()
+                await self._catalog.look_up(app_id, request.board, version, rule, oem, PATIENCE)
+        known = self._catalog.known(app_id, request.board, version) or LookupResult()
         if known.release is None:
-            raise _not_here(f"{version} for {wish.board}", known.reason, known.detail)
+            raise _not_here(f"{version} for {request.board}", known.reason, known.detail)
         return known.release
 
-    def _entry(self, release: Release, floor: bool, wish: Wish) -> Entry:
-        wanted = {*(f"oem-{oem}.gz" for oem in wish.oems), *self._catalog.looked_up(release)}
+    def _entry(self, release: Release, floor: bool, request: ExportRequest) -> Entry:
+        wanted = {*(f"oem-{oem}.gz" for oem in request.oems), *self._catalog.looked_up(release)}
         payload, *extras = release.files
         chosen = [f for f in extras if f.name in wanted or not f.name.startswith("oem-")]
         return Entry(release, floor, tuple(_member(release, f) for f in (payload, *chosen)))
@@ -145,12 +152,12 @@ class Exporter:
 
 def _member(release: Release, file: PackageFile) -> Member:
     if file.sha256 is None:
-        raise NotHere(
+        raise NothingToFetch(
             f"upstream tells no SHA-256 of {release.version}/{file.name}: it cannot be carried safely"
         )
     return Member(release, file, file.sha256)
 
 
-def _not_here(what: str, reason: Reason, detail: str) -> NotHere:
+def _not_here(what: str, reason: Reason, detail: str) -> NothingToFetch:
     words = f"{WORDS[reason]}: {detail}" if detail else WORDS[reason]
-    return NotHere(f"{what}: {words}", unreachable=reason is Reason.UNREACHABLE)
+    return NothingToFetch(f"{what}: {words}", unreachable=reason is Reason.UNREACHABLE)

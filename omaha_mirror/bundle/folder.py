@@ -15,10 +15,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from omaha_mirror.aio.finish import in_worker
-from omaha_mirror.bundle.errors import BadBundle, NotSaid
 from omaha_mirror.bundle.files import read_file
 from omaha_mirror.bundle.layout import DESCRIPTION, ReadMember
-from omaha_mirror.bundle.model import LIMIT, Bundle, Entry, Member, read_bundle
+from omaha_mirror.bundle.model import (
+    LIMIT,
+    BadBundle,
+    Bundle,
+    Entry,
+    Member,
+    MissingOption,
+    read_bundle,
+)
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.omaha import (
     Action,
@@ -41,7 +48,7 @@ _BAD = (ValueError, LookupError, TypeError, AttributeError, RecursionError, Omah
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FolderOptions:
     """What a folder without a description does not say of itself."""
 
     app_id: str
@@ -58,7 +65,7 @@ class _Saved:
     package: Package
 
 
-async def open_folder(folder: Path, told: Told) -> tuple[bytes, Bundle, ReadMember]:
+async def open_folder(folder: Path, told: FolderOptions) -> tuple[bytes, Bundle, ReadMember]:
     """A folder as a bundle: its description, as it stands there and read, and what gives the bytes of its packages.
 
     Raises:
@@ -70,10 +77,10 @@ async def open_folder(folder: Path, told: Told) -> tuple[bytes, Bundle, ReadMemb
         text = await _small(folder / DESCRIPTION)
         return text, read_bundle(text), _reads(lambda member: folder / member.path)
     if told.track is None:
-        raise NotSaid(f"{folder} does not say for which track it is: add --track")
+        raise MissingOption(f"{folder} does not say for which track it is: add --track")
     infos = _matching(folder, "*_info.json")
     if not infos and told.version is None:
-        raise NotSaid(
+        raise MissingOption(
             f"{folder} has no {DESCRIPTION} and no *_info.json; to import a payload, add --version"
         )
     try:
@@ -139,7 +146,7 @@ async def _core_update(info: Path, board: str) -> tuple[Release, list[_Saved]]:
     return _made(normalise_app_id(app_id), board, version, [saved], codebase, action), [saved]
 
 
-async def _payload(folder: Path, told: Told) -> tuple[Release, list[_Saved]]:
+async def _payload(folder: Path, told: FolderOptions) -> tuple[Release, list[_Saved]]:
     name = next((name for name in PAYLOADS if (folder / name).exists()), None)
     if name is None or told.version is None:
         raise ValueError(f"it has no {' or '.join(PAYLOADS)}")

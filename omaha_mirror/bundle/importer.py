@@ -12,19 +12,18 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import groupby
 
-from omaha_mirror.bundle.errors import BadBundle
-from omaha_mirror.bundle.model import Bundle
+from omaha_mirror.bundle.model import BadBundle, Bundle
 from omaha_mirror.bundle.reader import BundleReader
 from omaha_mirror.cache import Cache
 from omaha_mirror.cache.errors import GenerationEnded
 from omaha_mirror.catalog import Catalog
 from omaha_mirror.catalog.channel import ChannelKey
-from omaha_mirror.catalog.imports import Brought
+from omaha_mirror.catalog.imports import ImportedRelease
 from omaha_mirror.packages.expected import expected
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ImportResult:
     """What came of an import.
 
     Attributes:
@@ -63,7 +62,7 @@ class Importer:
         self._catalog = catalog
         self._app_ids = app_ids
 
-    async def take_in(self, chunks: AsyncIterator[bytes]) -> Taken:
+    async def take_in(self, chunks: AsyncIterator[bytes]) -> ImportResult:
         """Take in the bundle whose bytes these are.
 
         Raises:
@@ -98,7 +97,7 @@ class Importer:
             await self._catalog.take_in(ChannelKey(app_id, bundle.board, bundle.track), list(way))
             for app_id, way in groupby(sorted(_brought(bundle), key=_app_id), _app_id)
         ]
-        return Taken(
+        return ImportResult(
             bundle.track,
             bundle.board,
             tuple(entry.release.version for entry in bundle.entries),
@@ -115,13 +114,13 @@ class Importer:
                 )
 
 
-def _app_id(brought: Brought) -> str:
+def _app_id(brought: ImportedRelease) -> str:
     return brought.release.app_id
 
 
-def _brought(bundle: Bundle) -> list[Brought]:
+def _brought(bundle: Bundle) -> list[ImportedRelease]:
     return [
-        Brought(
+        ImportedRelease(
             entry.release, entry.floor, frozenset(member.file.name for member in entry.members[1:])
         )
         for entry in bundle.entries

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from omaha_mirror.bundle.errors import BadBundle
 from omaha_mirror.catalog.model import BOARDS, PackageFile, Release
 from omaha_mirror.catalog.read import Unusable, read_told
 from omaha_mirror.catalog.state import dump_release, read_release
@@ -24,6 +23,15 @@ from omaha_mirror.omaha import (
     Version,
     parse_response,
 )
+
+
+class BadBundle(Exception):
+    """It is damaged, incomplete or not one at all; the message is for people."""
+
+
+class MissingOption(Exception):
+    """A folder does not say of itself what must be known; the message says how to say it."""
+
 
 FORMAT = 1
 LIMIT = 16 * 1024 * 1024

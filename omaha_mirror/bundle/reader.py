@@ -7,9 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.aio.workers import WORK
-from omaha_mirror.bundle.errors import BadBundle
 from omaha_mirror.bundle.layout import BLOCK, DESCRIPTION, END, after, header, opening
-from omaha_mirror.bundle.model import LIMIT, Bundle, Member, read_bundle
+from omaha_mirror.bundle.model import LIMIT, BadBundle, Bundle, Member, read_bundle
 
 STEP = 1024 * 1024
 SIZE = slice(124, 136)

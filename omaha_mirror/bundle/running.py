@@ -9,7 +9,7 @@ from omaha_mirror.bundle.importer import Importer
 from omaha_mirror.cache import Cache
 from omaha_mirror.catalog import Catalog
 from omaha_mirror.catalog.rules import Rule
-from omaha_mirror.packages.library import Packages
+from omaha_mirror.packages.library import PackageLibrary
 
 
 class Bundles:
@@ -28,7 +28,7 @@ class Bundles:
         self,
         catalog: Catalog,
         cache: Cache,
-        packages: Packages,
+        packages: PackageLibrary,
         have: Have,
         rule: Callable[[str], Rule],
         app_ids: Collection[str],

@@ -2,9 +2,9 @@
 
 from omaha_mirror.catalog.catalog import Catalog
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.catalog.learn import CannotProve, Wanted, at_hand, learn
-from omaha_mirror.catalog.model import BOARDS, Known, PackageFile, Release, Step
-from omaha_mirror.catalog.read import Offered, Policy, Told, Unusable, read_told
+from omaha_mirror.catalog.learn import CannotProve, LookupRequest, at_hand, learn
+from omaha_mirror.catalog.model import BOARDS, LookupResult, PackageFile, Release, Step
+from omaha_mirror.catalog.read import Offered, Policy, Unusable, UpstreamReading, read_told
 from omaha_mirror.catalog.reasons import WORDS, Reason
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 
@@ -16,7 +16,8 @@ __all__ = [
     "ChannelStatus",
     "Follow",
     "Hold",
-    "Known",
+    "LookupRequest",
+    "LookupResult",
     "Offered",
     "PackageFile",
     "Pin",
@@ -26,9 +27,8 @@ __all__ = [
     "Release",
     "Rule",
     "Step",
-    "Told",
     "Unusable",
-    "Wanted",
+    "UpstreamReading",
     "at_hand",
     "learn",
     "read_told",

@@ -15,15 +15,15 @@ from pathlib import Path
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog.channel import ChannelKey, ChannelStatus, KeptChannel, floors, status
 from omaha_mirror.catalog.follow import Follower
-from omaha_mirror.catalog.following import NOBODY, Following
-from omaha_mirror.catalog.imports import Brought, Imports
-from omaha_mirror.catalog.known_releases import Shelf
-from omaha_mirror.catalog.learn import Wanted
+from omaha_mirror.catalog.followed import NOBODY, FollowPlan
+from omaha_mirror.catalog.imports import ImportedRelease, Imports
+from omaha_mirror.catalog.known_releases import KnownReleases
+from omaha_mirror.catalog.learn import LookupRequest
 from omaha_mirror.catalog.lookup import Learn, Lookups
 from omaha_mirror.catalog.model import (
     BOARDS,
     OEM_PACKAGES,
-    Known,
+    LookupResult,
     PackageFile,
     Release,
     Step,
@@ -33,7 +33,7 @@ from omaha_mirror.catalog.pinned import ASK_FIRST, Pinned
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.rules import Follow, Pin, Rule, track_upstream
 from omaha_mirror.catalog.state import ReleaseKey, State, key_of, latest, versions
-from omaha_mirror.catalog.told import ToldReleases
+from omaha_mirror.catalog.upstream_releases import UpstreamReleases
 from omaha_mirror.catalog.writer import Writer
 
 FIRST_FILE = 20.0
@@ -59,17 +59,17 @@ class Catalog:
         learn: Learn,
         path: Path,
         payload: str,
-        following: Following = NOBODY,
+        following: FollowPlan = NOBODY,
         *,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
         self._payload = payload
         self._clock = clock or Clock()
-        self._shelf = Shelf(self._clock)
+        self._known_releases = KnownReleases(self._clock)
         self._follower = Follower(following, self._learnt, self._clock, rng or random.Random())
         self._imports = Imports()
-        self._told = ToldReleases()
+        self._told = UpstreamReleases()
         self._lookups = Lookups(learn, self._wanted, self._settle, self._leads, self._clock)
         self._pinned = Pinned(self._follower, self._told)
         self._turns = 0
@@ -79,12 +79,12 @@ class Catalog:
     async def start(self) -> None:
         """Read what was known before. A damaged file is put aside, and said."""
         state = await self._writer.read()
-        self._shelf.restore(state.releases)
+        self._known_releases.restore(state.releases)
         self._told.restore(state.told)
         for item in state.releases:
             if item.current:
                 told = item.key in self._told
-                known = Known(item.release, looked_up=item.looked_up, complete=told)
+                known = LookupResult(item.release, looked_up=item.looked_up, complete=told)
                 # Nobody would confirm a package that was imported, and has gone: who asks waits for a look.
                 known_now = None if item.imported else known
                 self._lookups.restore(item.key, known_now, item.looked_up)
@@ -99,7 +99,7 @@ class Catalog:
         await self._lookups.close()
         await self._writer.close()
 
-    def change(self, following: Following) -> None:
+    def change(self, following: FollowPlan) -> None:
         """Follow tracks by another plan from now on."""
         self._follower.change(following)
 
@@ -131,13 +131,13 @@ class Catalog:
 
         `name` is what it goes by here, where that is not the version; see `ReleaseKey`.
         """
-        return Step(version, self.known(app_id, board, name or version) or Known())
+        return Step(version, self.known(app_id, board, name or version) or LookupResult())
 
     def nothing(self, app_id: str, board: str, track: str) -> tuple[Reason, str]:
         """Why a track that is followed has no steps, as a reason and its detail."""
         return self._follower.nothing(ChannelKey(app_id, board, track))
 
-    def known(self, app_id: str, board: str, version: str) -> Known | None:
+    def known(self, app_id: str, board: str, version: str) -> LookupResult | None:
         """What is known of a version now, without asking anyone upstream. It counts as a use of its release."""
         known = self._lookups.known(ReleaseKey(app_id, board, version))
         if known is not None and known.release is not None:
@@ -165,12 +165,18 @@ class Catalog:
         self._turns = turns
         if latest(self._state()) <= now:
             return
-        for part in (self._shelf, self._follower, self._imports, self._lookups, self._told):
+        for part in (
+            self._known_releases,
+            self._follower,
+            self._imports,
+            self._lookups,
+            self._told,
+        ):
             part.rebase(now)
         self._writer.save_behind()
 
-    def _known(self, app_id: str, board: str, step: Step) -> Known:
-        return self._lookups.known(ReleaseKey(app_id, board, step.version)) or Known()
+    def _known(self, app_id: str, board: str, step: Step) -> LookupResult:
+        return self._lookups.known(ReleaseKey(app_id, board, step.version)) or LookupResult()
 
     def _kept(self) -> list[KeptChannel]:
         return self._imports.added(self._follower.kept())
@@ -202,18 +208,18 @@ class Catalog:
             await asyncio.wait(tasks, timeout=CONFIRMED)
         return [status for status in self.channels() if track in (None, status.track)]
 
-    def told(self, *releases: Release) -> None:
+    def record_upstream(self, *releases: Release) -> None:
         """Remember releases as an Omaha server told them, and begin to settle them."""
         for release in releases:
             key = key_of(release)
             if self._told.put(release):
-                self._lookups.told_anew(key)
+                self._lookups.outdate(key)
             in_use = self._lookups.in_use(release.app_id, release.board)
             self._lookups.question(key).want((), in_use)
             self._lookups.begin(key)
         self._told.thin_out(versions(self._kept()))
 
-    async def take_in(self, key: ChannelKey, brought: Sequence[Brought]) -> bool:
+    async def take_in(self, key: ChannelKey, brought: Sequence[ImportedRelease]) -> bool:
         """Remember what a bundle brought, oldest first; whether the track leads there as far as bundles go.
 
         Where upstream leads to a version itself, its own word on it stands. Raises OSError: it will not survive a restart.
@@ -224,10 +230,10 @@ class Catalog:
             version = key_of(item.release)
             if version not in led:
                 release = replace(item.release, learnt=now)
-                known = Known(release, looked_up=item.extras, complete=True)
+                known = LookupResult(release, looked_up=item.extras, complete=True)
                 self._lookups.restore(version, known, item.extras)
-                self._shelf.put(version, known, versions(self._kept()), imported=True)
-                self.told(item.release)
+                self._known_releases.put(version, known, versions(self._kept()), imported=True)
+                self.record_upstream(item.release)
         await self._writer.write()
         return leads
 
@@ -267,25 +273,25 @@ class Catalog:
     def _learnt(self, releases: tuple[Release, ...]) -> None:
         """A channel leads elsewhere or was walked: its releases are settled before a machine asks for one."""
         if not self._closed:
-            self.told(*releases)
+            self.record_upstream(*releases)
             self._writer.save_behind()
 
     def _leads(self, key: ReleaseKey) -> bool:
         return key in versions(self._kept())
 
-    def _wanted(self, key: ReleaseKey) -> Wanted:
+    def _wanted(self, key: ReleaseKey) -> LookupRequest:
         told = self._told.get(key)
-        imported = told is not None and self._shelf.imported(told.id)
-        return Wanted(*key, payload=self._payload, told=told, imported=imported)
+        imported = told is not None and self._known_releases.imported(told.id)
+        return LookupRequest(*key, payload=self._payload, told=told, imported=imported)
 
-    async def _settle(self, key: ReleaseKey, known: Known) -> None:
-        for gone in self._shelf.put(key, known, versions(self._kept())):
+    async def _settle(self, key: ReleaseKey, known: LookupResult) -> None:
+        for gone in self._known_releases.put(key, known, versions(self._kept())):
             self._lookups.forget(gone)
         await self._writer.save()
 
     def _state(self) -> State:
         return State(
-            tuple(self._shelf.kept()),
+            tuple(self._known_releases.kept()),
             self._told.all(),
             tuple(self._follower.lasting()),
             tuple(self._imports.kept()),
@@ -295,19 +301,19 @@ class Catalog:
 
     def current(self) -> list[Release]:
         """The releases that machines are offered now."""
-        return self._shelf.current(versions(self._imports.kept()))
+        return self._known_releases.current(versions(self._imports.kept()))
 
     def offered(self, release: Release) -> None:
         """Note that a release was used."""
-        self._shelf.use(release)
+        self._known_releases.use(release)
 
     def package(self, release_id: str, name: str) -> PackageFile | None:
         """A package by the path that an offer named."""
-        return self._shelf.package(release_id, name)
+        return self._known_releases.package(release_id, name)
 
     def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:
         """A package by its path on the release server: of the newest release that has it."""
-        return self._shelf.layout_file(board, version, name)
+        return self._known_releases.layout_file(board, version, name)
 
     async def demanded(
         self,
@@ -330,4 +336,4 @@ class Catalog:
 
     def changed_recently(self, board: str, version: str, name: str) -> bool:
         """Whether a release server's path got another digest within a day."""
-        return self._shelf.changed_recently(board, version, name)
+        return self._known_releases.changed_recently(board, version, name)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from omaha_mirror.catalog.model import Known, Step
+from omaha_mirror.catalog.model import LookupResult, Step
 from omaha_mirror.catalog.read import NO_SUCH_TRACK, Policy
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.walk import Walk
@@ -120,7 +120,7 @@ class ChannelStatus:
 
 def status(
     kept: KeptChannel,
-    known: Callable[[Step], Known],
+    known: Callable[[Step], LookupResult],
     nothing: tuple[Reason, str],
     trouble: str,
     now: float,

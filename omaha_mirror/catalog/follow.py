@@ -30,11 +30,16 @@ from omaha_mirror.catalog.follow_events import (
     Recovered,
     log,
 )
-from omaha_mirror.catalog.following import Following, Inquiry
+from omaha_mirror.catalog.followed import (
+    MAX_LEARNT,
+    FollowedChannel,
+    FollowedChannels,
+    FollowPlan,
+    Inquiry,
+)
 from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.read import Told, Unusable, read_soon
+from omaha_mirror.catalog.read import Unusable, UpstreamReading, read_soon
 from omaha_mirror.catalog.reasons import Reason
-from omaha_mirror.catalog.roster import MAX_LEARNT, Followed, Roster
 from omaha_mirror.catalog.turns import Turns
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.upstream.errors import BadAnswer, Forbidden, TooLarge, UpstreamError
@@ -60,12 +65,12 @@ class Follower:
 
     def __init__(
         self,
-        plan: Following,
+        plan: FollowPlan,
         learnt: Callable[[tuple[Release, ...]], None],
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        self._roster = Roster(plan)
+        self._followed = FollowedChannels(plan)
         self._learnt = learnt
         self._clock = clock
         self._rng = rng
@@ -77,22 +82,22 @@ class Follower:
     def restore(self, kept: Iterable[KeptChannel]) -> None:
         """Take up what was known, before anything is asked; the channels used last if there are too many."""
         now, age = self._clock.boottime(), self._clock.age
-        self._roster.restore(kept, lambda then: now - age(then))
+        self._followed.restore(kept, lambda then: now - age(then))
 
-    def change(self, plan: Following) -> None:
+    def change(self, plan: FollowPlan) -> None:
         """Follow by another plan from now on; intervals that have begun end as they were meant to."""
-        self._roster.plan = plan
+        self._followed.plan = plan
 
     def rebase(self, now: float) -> None:
         """Take what lies in the future for now, in seconds since the epoch."""
-        for followed in self._roster:
+        for followed in self._followed:
             followed.channel = rebased(followed.channel, now)
             followed.asked = min(followed.asked, now)
 
     async def close(self) -> None:
         """Stop asking; what a walk has learnt so far counts."""
         self._closed = True
-        tasks = [f.task for f in self._roster if f.task is not None]
+        tasks = [f.task for f in self._followed if f.task is not None]
         for task in (*tasks, *self._syncing):
             task.cancel()
         await asyncio.gather(*tasks, *self._syncing, return_exceptions=True)
@@ -104,7 +109,7 @@ class Follower:
         Waits, `wait` seconds at most, only while upstream has never answered, and not for one of many made-up tracks.
         """
         followed = self._demand(key, client)
-        if followed is None or (self._turns.scarce and self._roster.crowded(followed)):
+        if followed is None or (self._turns.scarce and self._followed.crowded(followed)):
             return
         if followed.channel.policy is None:
             with suppress(TimeoutError):
@@ -114,7 +119,7 @@ class Follower:
     async def sync(self, track: str | None = None) -> None:
         """Walk all of what is known now, or of one track."""
         tasks = set()
-        for followed in self._roster:
+        for followed in self._followed:
             if track in (None, followed.key.track) and not self._closed:
                 tasks.add(asyncio.create_task(self._sit(followed, whole=True)))
         self._syncing |= tasks
@@ -126,14 +131,14 @@ class Follower:
 
     def channel(self, key: ChannelKey) -> Channel:
         """What is known of one."""
-        followed = self._roster.get(key)
+        followed = self._followed.get(key)
         return Channel() if followed is None else followed.channel
 
     def nothing(self, key: ChannelKey) -> tuple[Reason, str]:
         """Why a channel offers nothing, as a reason and its detail."""
-        followed = self._roster.get(key)
+        followed = self._followed.get(key)
         if followed is None:
-            if self._roster.room(key, self._clock.boottime()):
+            if self._followed.room(key, self._clock.boottime()):
                 return Reason.WARMING, ""
             return Reason.TOO_MANY_TRACKS, f"{MAX_LEARNT} others are followed"
         if followed.channel.policy is None and followed.trouble is not None:
@@ -142,16 +147,16 @@ class Follower:
 
     def trouble(self, key: ChannelKey) -> str:
         """Why the last answer about a channel could not be had or used; empty if it could."""
-        followed = self._roster.get(key)
+        followed = self._followed.get(key)
         return "" if followed is None or followed.trouble is None else followed.trouble[1]
 
     def kept(self) -> list[KeptChannel]:
         """All that were asked about."""
-        return [KeptChannel(f.key, f.channel, f.asked) for f in self._roster]
+        return [KeptChannel(f.key, f.channel, f.asked) for f in self._followed]
 
     def configured(self, key: ChannelKey) -> bool:
         """Whether its track is named in the config."""
-        return self._roster.configured(key)
+        return self._followed.configured(key)
 
     def shown(self) -> list[KeptChannel]:
         """Those that operators see: all while those that machines may have made up are few, else without these."""
@@ -160,16 +165,16 @@ class Follower:
 
     def lasting(self) -> list[KeptChannel]:
         """Those of them that are worth remembering: not what machines may have made up."""
-        lasts = self._roster.lasts
-        return [KeptChannel(f.key, f.channel, f.asked) for f in self._roster if lasts(f)]
+        lasts = self._followed.lasts
+        return [KeptChannel(f.key, f.channel, f.asked) for f in self._followed if lasts(f)]
 
     # Asking
 
-    def _demand(self, key: ChannelKey, client: str) -> Followed | None:
+    def _demand(self, key: ChannelKey, client: str) -> FollowedChannel | None:
         if self._closed:
             return None
         now = self._clock.boottime()
-        followed = self._roster.get(key) or self._roster.add(key, now, client)
+        followed = self._followed.get(key) or self._followed.add(key, now, client)
         if followed is not None:
             followed.asked, followed.heard, followed.wanted = self._clock.stamp(), now, True
             if not followed.active:
@@ -178,16 +183,16 @@ class Follower:
                 followed.task.add_done_callback(tell_failure)
         return followed
 
-    async def _run(self, followed: Followed) -> None:
+    async def _run(self, followed: FollowedChannel) -> None:
         while followed.wanted or followed.pending:
             followed.wanted = False
-            if not self._roster.lasts(followed):
+            if not self._followed.lasts(followed):
                 await self._turns.take(followed.client)
             pause = await self._sit(followed)
             followed.wanted |= followed.unreachable
             await self._clock.sleep(pause)
 
-    async def _sit(self, followed: Followed, *, whole: bool = False) -> float:
+    async def _sit(self, followed: FollowedChannel, *, whole: bool = False) -> float:
         """Walk on, or anew, and take in what was learnt; `whole` to ask about everything. Seconds until the next time."""
         walks: list[Walk] = []
         trouble: tuple[Reason, str] | None = None
@@ -213,7 +218,7 @@ class Follower:
                 followed.rested.set()
             return self._pause(followed)
 
-    async def _walk(self, followed: Followed, walks: list[Walk]) -> None:
+    async def _walk(self, followed: FollowedChannel, walks: list[Walk]) -> None:
         """Ask until upstream has no more to say; adds to `walks` those that had an answer."""
         while True:
             walk = self._next(followed)
@@ -229,7 +234,7 @@ class Follower:
         if walk.known is None and walk.ended:
             followed.whole_due = self._clock.boottime() + DAY
 
-    def _next(self, followed: Followed) -> Walk:
+    def _next(self, followed: FollowedChannel) -> Walk:
         """The walk that was cut short, unless that is long ago, or a new one."""
         now = self._clock.boottime()
         if followed.walk is None or followed.walk.ended or now >= followed.stale:
@@ -239,25 +244,25 @@ class Follower:
             followed.stale = now + DAY
         return followed.walk
 
-    async def _question(self, key: ChannelKey, version: str) -> Told:
+    async def _question(self, key: ChannelKey, version: str) -> UpstreamReading:
         async with self._line:
-            response = await self._roster.plan.ask(Inquiry(*key, version))
+            response = await self._followed.plan.ask(Inquiry(*key, version))
         return await read_soon(
             response,
             key.app_id,
             key.board,
-            allowed=self._roster.plan.allowed,
+            allowed=self._followed.plan.allowed,
             now=self._clock.stamp(),
         )
 
     # What came of it
 
-    def _take_in(self, followed: Followed, walks: Iterable[Walk]) -> None:
+    def _take_in(self, followed: FollowedChannel, walks: Iterable[Walk]) -> None:
         now = self._clock.stamp()
         old = followed.channel
         new = reduce(lambda channel, walk: merged(channel, walk, now), walks, old)
         followed.channel = new
-        self._roster.grown(followed, self._clock.boottime())
+        self._followed.grown(followed, self._clock.boottime())
         releases = tuple(offered.release for walk in walks for offered in walk.given)
         if releases or replace(new, answered=old.answered, walked=old.walked) != old:
             self._learnt(releases)
@@ -269,7 +274,7 @@ class Follower:
         elif not after and new.policy is not old.policy:
             self._tell(NothingOffered(followed.key, *new.nothing))
 
-    def _note(self, followed: Followed, trouble: tuple[Reason, str] | None) -> None:
+    def _note(self, followed: FollowedChannel, trouble: tuple[Reason, str] | None) -> None:
         before, was_down = followed.trouble, self._down()
         followed.trouble = trouble
         followed.failures = 0 if trouble is None else followed.failures + 1
@@ -280,14 +285,14 @@ class Follower:
             self._tell(Recovered(followed.key))
 
     def _down(self) -> bool:
-        return any(followed.unreachable for followed in self._roster)
+        return any(followed.unreachable for followed in self._followed)
 
     def _tell(self, event: FollowEvent) -> None:
         log(event)
-        self._roster.plan.hook(event)
+        self._followed.plan.hook(event)
 
-    def _pause(self, followed: Followed) -> float:
-        interval = self._roster.plan.poll_interval
+    def _pause(self, followed: FollowedChannel) -> float:
+        interval = self._followed.plan.poll_interval
         if followed.unreachable:
             longer = FIRST_RETRY * 2.0 ** min(followed.failures - 1, 16)
             return min(longer, interval) * self._rng.uniform(0.8, 1.2)

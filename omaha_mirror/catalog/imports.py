@@ -16,7 +16,7 @@ from omaha_mirror.omaha import Version
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class ImportedRelease:
     """A release that a bundle brings.
 
     Attributes:
@@ -51,7 +51,7 @@ class Imports:
         """All that bundles brought."""
         return list(self._kept.values())
 
-    def put(self, key: ChannelKey, brought: Sequence[Brought], now: float) -> bool:
+    def put(self, key: ChannelKey, brought: Sequence[ImportedRelease], now: float) -> bool:
         """Lead a track through the releases of a bundle, oldest first; whether it leads there now.
 
         Args:

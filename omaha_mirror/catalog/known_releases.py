@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from itertools import pairwise
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.catalog.model import Known, PackageFile, Release, began
+from omaha_mirror.catalog.model import LookupResult, PackageFile, Release, began
 from omaha_mirror.catalog.state import Kept, ReleaseKey
 
 RETENTION = 7 * 24 * 3600.0
@@ -18,7 +18,7 @@ RETENTION = 7 * 24 * 3600.0
 CHANGED_RECENTLY = 24 * 3600.0
 
 
-class Shelf:
+class KnownReleases:
     """Releases by their id, with the time of their last use."""
 
     def __init__(self, clock: Clock) -> None:
@@ -36,7 +36,7 @@ class Shelf:
     def put(
         self,
         key: ReleaseKey,
-        known: Known,
+        known: LookupResult,
         leading: Collection[ReleaseKey],
         *,
         imported: bool = False,

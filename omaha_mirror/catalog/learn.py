@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from omaha_mirror.catalog.model import Known, PackageFile, Release
+from omaha_mirror.catalog.model import LookupResult, PackageFile, Release
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.omaha import Action, Digest, Manifest, Package, UpdateCheck, UpdateStatus, Url
 from omaha_mirror.upstream.errors import Changed, Gone, UpstreamError
@@ -36,7 +36,7 @@ async def cannot_measure(package: RemotePackage) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class LookupRequest:
     """What is to be learnt.
 
     Attributes:
@@ -63,10 +63,10 @@ class Wanted:
     told: Release | None = None
     own: frozenset[str] = frozenset()
     imported: bool = False
-    known: Known | None = None
+    known: LookupResult | None = None
 
 
-def at_hand(wanted: Wanted, told: Release, holds: Holds) -> Known:
+def at_hand(wanted: LookupRequest, told: Release, holds: Holds) -> LookupResult:
     """What can be offered of a release that came in a bundle, without asking anyone: what is here, and was proven.
 
     Args:
@@ -76,11 +76,11 @@ def at_hand(wanted: Wanted, told: Release, holds: Holds) -> Known:
     """
     if not holds(told.payload):
         why = f"{told.payload.name} is not here any more: import the release again"
-        return Known(reason=Reason.INCOMPLETE, detail=why)
+        return LookupResult(reason=Reason.INCOMPLETE, detail=why)
     before = wanted.known.looked_up if wanted.known is not None else frozenset()
     names = before.union(wanted.extras)
     files = [file for name in names if (file := told.file(name)) is not None]
-    return Known(
+    return LookupResult(
         told,
         looked_up=names,
         complete=True,
@@ -89,13 +89,13 @@ def at_hand(wanted: Wanted, told: Release, holds: Holds) -> Known:
 
 
 async def learn(
-    wanted: Wanted,
+    wanted: LookupRequest,
     server: ReleaseServer,
     prove: Prove,
     now: float,
     measure: Measure = cannot_measure,
     holds: Holds = _nothing,
-) -> Known:
+) -> LookupResult:
     """Ask the servers of the packages for everything that an offer needs. Never raises for what upstream does.
 
     An extra package that a manifest does not name is not looked for: a machine gets it as it would without a mirror
@@ -124,28 +124,30 @@ class _Cache:
 class _Learning:
     """One look-up; see `learn`."""
 
-    def __init__(self, wanted: Wanted, server: ReleaseServer, now: float, cache: _Cache) -> None:
+    def __init__(
+        self, wanted: LookupRequest, server: ReleaseServer, now: float, cache: _Cache
+    ) -> None:
         self._wanted = wanted
         self._server = server
         self._now = now
         self._cache = cache
         self._doubts: list[str] = []
 
-    async def run(self) -> Known:
+    async def run(self) -> LookupResult:
         known = self._wanted.known
         try:
             release = await self._base() if known is None else known.release
         except Gone as error:
-            return Known(reason=Reason.NOT_RELEASED, detail=str(error))
+            return LookupResult(reason=Reason.NOT_RELEASED, detail=str(error))
         except Changed as error:
-            return Known(reason=Reason.SIDECAR_DISAGREES, detail=str(error))
+            return LookupResult(reason=Reason.SIDECAR_DISAGREES, detail=str(error))
         except (UpstreamError, CannotProve) as error:
-            return Known(reason=Reason.UNREACHABLE, detail=str(error))
+            return LookupResult(reason=Reason.UNREACHABLE, detail=str(error))
         if release is None:
             raise ValueError("names are looked up of a release that is known, and of no other")
-        return await self._with_extras(known or Known(), release)
+        return await self._with_extras(known or LookupResult(), release)
 
-    async def _with_extras(self, known: Known, release: Release) -> Known:
+    async def _with_extras(self, known: LookupResult, release: Release) -> LookupResult:
         extras: list[RemotePackage] = []
         lacking: dict[str, str] = {}
         wrong: set[str] = set()
@@ -164,7 +166,7 @@ class _Learning:
             except (UpstreamError, CannotProve) as error:
                 lacking[name] = str(error)
         asked = frozenset(wanted.extras)
-        return Known(
+        return LookupResult(
             self._with(release, extras),
             looked_up=known.looked_up | asked,
             lacking={**_without(known.lacking, asked), **lacking},
@@ -235,7 +237,7 @@ def _without(lacking: Mapping[str, str], names: frozenset[str]) -> dict[str, str
     return {name: why for name, why in lacking.items() if name not in names}
 
 
-def _made(wanted: Wanted, payload: RemotePackage, now: float) -> Release:
+def _made(wanted: LookupRequest, payload: RemotePackage, now: float) -> Release:
     action = Action(event="postinstall", sha256=payload.sha256, disable_payload_backoff=True)
     manifest = Manifest(
         version=wanted.version, packages=(_package(payload, required=True),), actions=(action,)

@@ -14,18 +14,18 @@ import structlog
 
 from omaha_mirror.aio.background import tell_failure
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.catalog.learn import Wanted
-from omaha_mirror.catalog.model import Known
-from omaha_mirror.catalog.question import FRESH, Question
+from omaha_mirror.catalog.learn import LookupRequest
+from omaha_mirror.catalog.model import LookupResult
 from omaha_mirror.catalog.state import ReleaseKey
 from omaha_mirror.catalog.turns import Turns
+from omaha_mirror.catalog.version_lookup import FRESH, Lookup
 
 TOGETHER = 4
 """Names that machines sent, and that are looked up with a version where nobody waits for a turn."""
 LOG = structlog.get_logger(__name__)
 
-Learn = Callable[[Wanted], Awaitable[Known]]
-Settle = Callable[[ReleaseKey, Known], Awaitable[None]]
+Learn = Callable[[LookupRequest], Awaitable[LookupResult]]
+Settle = Callable[[ReleaseKey, LookupResult], Awaitable[None]]
 
 
 class Lookups:
@@ -33,7 +33,7 @@ class Lookups:
 
     Args:
         learn: settles a version.
-        wanted: what is to be learnt of a version, but for what `Question` knows.
+        wanted: what is to be learnt of a version, but for what `Lookup` knows.
         settle: told before another release of a version is known, so that it is on disk before its first offer.
         leads: whether a track leads to a version: it is in use then although no machine asks.
         clock: tells the time.
@@ -42,7 +42,7 @@ class Lookups:
     def __init__(
         self,
         learn: Learn,
-        wanted: Callable[[ReleaseKey], Wanted],
+        wanted: Callable[[ReleaseKey], LookupRequest],
         settle: Settle,
         leads: Callable[[ReleaseKey], bool],
         clock: Clock,
@@ -53,7 +53,7 @@ class Lookups:
         self._leads = leads
         self._clock = clock
         self._turns = Turns(clock)
-        self._questions: dict[ReleaseKey, Question] = {}
+        self._questions: dict[ReleaseKey, Lookup] = {}
         self._asking: dict[ReleaseKey, asyncio.Task[None]] = {}
         self._in_use: dict[tuple[str, str], frozenset[str]] = {}
         self._queue: dict[ReleaseKey, asyncio.Task[None]] = {}
@@ -69,13 +69,15 @@ class Lookups:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._turns.close()
 
-    def restore(self, key: ReleaseKey, known: Known | None, looked_up: Iterable[str]) -> None:
+    def restore(
+        self, key: ReleaseKey, known: LookupResult | None, looked_up: Iterable[str]
+    ) -> None:
         """Take up what was known of a version; upstream is asked anew when somebody asks for it."""
-        question = self._questions[key] = Question()
+        question = self._questions[key] = Lookup()
         question.restored(known, looked_up)
         self._in_use.clear()
 
-    def known(self, key: ReleaseKey) -> Known | None:
+    def known(self, key: ReleaseKey) -> LookupResult | None:
         """What is known of a version; None before the first answer."""
         question = self._questions.get(key)
         return None if question is None else question.known
@@ -102,7 +104,7 @@ class Lookups:
         self._questions.pop(key, None)
         self._in_use.clear()
 
-    def told_anew(self, key: ReleaseKey) -> None:
+    def outdate(self, key: ReleaseKey) -> None:
         """Upstream told of another release of a version: what was learnt before is old."""
         question = self.question(key)
         question.again, question.replaced = 0.0, True
@@ -110,11 +112,11 @@ class Lookups:
             # Why the other one could not be had says nothing of this one.
             question.known = None
 
-    def question(self, key: ReleaseKey) -> Question:
+    def question(self, key: ReleaseKey) -> Lookup:
         """What is asked about a version."""
         question = self._questions.get(key)
         if question is None:
-            question = self._questions[key] = Question()
+            question = self._questions[key] = Lookup()
         return question
 
     def rebase(self, now: float) -> None:
@@ -176,7 +178,7 @@ class Lookups:
             waiting.add_done_callback(tell_failure)
         return self._queue.get(key)
 
-    async def _wait_for_turn(self, key: ReleaseKey, question: Question, client: str) -> None:
+    async def _wait_for_turn(self, key: ReleaseKey, question: Lookup, client: str) -> None:
         await self._turns.take(client)
         question.turns += 1
         self.begin(key)
@@ -198,7 +200,7 @@ class Lookups:
 
     # Asking
 
-    async def _ask(self, key: ReleaseKey, question: Question) -> None:
+    async def _ask(self, key: ReleaseKey, question: Lookup) -> None:
         """One round: the version and all that is looked up with it, or names that are new."""
         anew = self._clock.boottime() >= question.again
         if anew:
@@ -217,7 +219,7 @@ class Lookups:
                 question.pending.pop(name, None)
 
     async def _learnt(
-        self, key: ReleaseKey, question: Question, names: frozenset[str], *, anew: bool
+        self, key: ReleaseKey, question: Lookup, names: frozenset[str], *, anew: bool
     ) -> None:
         """Learn what a round is about, and take it in."""
         wanted = replace(
@@ -233,7 +235,7 @@ class Lookups:
         if anew or known != question.known:
             await self._settle(key, known)
         now = self._clock.boottime()
-        question.told(known, found, names, now, anew=anew)
+        question.record(known, found, names, now, anew=anew)
         self._in_use.clear()
         if self._wanted(key).told is not wanted.told:
             question.again, question.replaced = 0.0, True
@@ -242,7 +244,7 @@ class Lookups:
             pause.add_done_callback(lambda _: self._pauses.pop(key, None))
             pause.add_done_callback(tell_failure)
 
-    def _names(self, question: Question, *, anew: bool) -> frozenset[str]:
+    def _names(self, question: Lookup, *, anew: bool) -> frozenset[str]:
         """What to look up in a round: names that may be made up take turns."""
         if not anew and question.new:
             return frozenset(question.new)
@@ -254,14 +256,14 @@ class Lookups:
         together = {name for name in more[: TOGETHER - len(first)] if self._turns.free()}
         return frozenset({*(question.names if anew else ()), *first, *together})
 
-    async def _pause(self, key: ReleaseKey, question: Question) -> None:
+    async def _pause(self, key: ReleaseKey, question: Lookup) -> None:
         """Ask again after trouble, for as long as somebody may need the answer."""
         await self._clock.sleep(max(0.0, question.again - self._clock.boottime()))
         if self._leads(key) or self._clock.boottime() - question.used < FRESH:
             self.begin(key)
 
 
-def _say(key: ReleaseKey, question: Question, found: Known, names: Iterable[str]) -> None:
+def _say(key: ReleaseKey, question: Lookup, found: LookupResult, names: Iterable[str]) -> None:
     """What an operator should know of an answer, once for as long as it stays the same."""
     words = []
     if found.release is None:

@@ -116,7 +116,7 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class LookupResult:
     """What is known of one version for one app and board.
 
     Attributes:
@@ -165,7 +165,7 @@ class Step:
     """
 
     version: str
-    known: Known = field(default_factory=Known)
+    known: LookupResult = field(default_factory=LookupResult)
     floor: bool = False
     seen: float = 0.0
 

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator
 from omaha_mirror.aio.background import tell_failure
 from omaha_mirror.catalog.channel import ChannelKey
 from omaha_mirror.catalog.follow import Follower
-from omaha_mirror.catalog.following import channel_of
+from omaha_mirror.catalog.followed import channel_of
 from omaha_mirror.catalog.state import ReleaseKey
 
 PATIENCE = 60.0

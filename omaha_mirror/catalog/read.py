@@ -88,7 +88,7 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class UpstreamReading:
     """What an upstream server told.
 
     Attributes:
@@ -110,7 +110,7 @@ def read_told(
     allowed: Callable[[str], object],
     now: float,
     deltas: bool = False,
-) -> Told:
+) -> UpstreamReading:
     """Read the answer about one application.
 
     Args:
@@ -133,9 +133,9 @@ def read_told(
         # Nebraska says so of a track that it has not (backend/pkg/omaha/omaha.go:133).
         unknown = app.status == AppStatus.FAILED_TO_RETRIEVE_UPDATE_PACKAGE_INFO
         more = f"; {NO_SUCH_TRACK}" if unknown else ""
-        return Told(policy, detail=f"upstream answered {words.strip()[:160]}{more}")
+        return UpstreamReading(policy, detail=f"upstream answered {words.strip()[:160]}{more}")
     try:
-        found = Told(policy, _releases(app, check, board, allowed, now))
+        found = UpstreamReading(policy, _releases(app, check, board, allowed, now))
     except (BadResponse, BadVersion, Forbidden) as error:
         raise Unusable(str(error)) from error
     for offered in found.releases:
@@ -153,7 +153,7 @@ async def read_soon(
     allowed: Callable[[str], object],
     now: float,
     deltas: bool = False,
-) -> Told:
+) -> UpstreamReading:
     """The same as `read_told`, in a worker where it might take more than 10 ms."""
     work = partial(read_told, response, app_id, board, allowed=allowed, now=now, deltas=deltas)
     return await WORK.call(work) if _is_longer(response, AT_ONCE) else work()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from omaha_mirror.catalog.read import Offered, Policy, Told
+from omaha_mirror.catalog.read import Offered, Policy, UpstreamReading
 from omaha_mirror.omaha import Version
 
 NOTHING = "0.0.0"
@@ -54,7 +54,7 @@ class Walk:
         last = len(self.given) - 1
         return {o.release.version: o.floor or i < last for i, o in enumerate(self.given)}
 
-    def tell(self, told: Told) -> bool:
+    def tell(self, told: UpstreamReading) -> bool:
         """Take in an answer to the question as `asks`. Whether to ask on now."""
         full = len(self.given) >= MAX_STEPS
         at = Version.parse(self.asks)

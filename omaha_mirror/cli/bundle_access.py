@@ -8,20 +8,20 @@ from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import asdict
 from typing import Protocol
 
-from omaha_mirror.bundle import Announced, BadBundle, Exporter, Importer, Wish
+from omaha_mirror.bundle import Announced, BadBundle, Exporter, ExportRequest, Importer
 from omaha_mirror.bundle.files import read_file
 from omaha_mirror.cache import Cache, DiskStore, Ledger
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.lock import DirectoryLock, in_use
-from omaha_mirror.catalog import Catalog, Known, PackageFile, Reason, Wanted, at_hand
-from omaha_mirror.catalog.following import Following
+from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult, PackageFile, Reason, at_hand
+from omaha_mirror.catalog.followed import FollowPlan
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
 from omaha_mirror.config import Config
 from omaha_mirror.packages.expected import expected
 from omaha_mirror.packages.library import OfferedKeys
 from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
-from omaha_mirror.packages.prefetch import NotHere
+from omaha_mirror.packages.prefetch import NothingToFetch
 from omaha_mirror.policy.check_decision import rule_in_force
 from omaha_mirror.policy.overrides import Overrides
 
@@ -31,13 +31,13 @@ AT = "/api/v1/bundle/"
 class BundleAccess(Protocol):
     """Bundles of a mirror. All raise Refused."""
 
-    def prepare(self, wish: Wish) -> AsyncGenerator[Json]:
+    def prepare(self, request: ExportRequest) -> AsyncGenerator[Json]:
         """Have all packages of a bundle here; tells how far each is."""
 
-    async def announce(self, wish: Wish) -> Announced:
+    async def announce(self, request: ExportRequest) -> Announced:
         """What a bundle will be."""
 
-    def stream(self, wish: Wish, offset: int) -> AsyncGenerator[bytes]:
+    def stream(self, request: ExportRequest, offset: int) -> AsyncGenerator[bytes]:
         """A bundle from an offset on."""
 
     async def take_in(self, chunks: AsyncGenerator[bytes]) -> Json:
@@ -71,14 +71,14 @@ class _Running:
     def __init__(self, mirror: RunningMirror) -> None:
         self._mirror = mirror
 
-    def prepare(self, wish: Wish) -> AsyncGenerator[Json]:
-        return self._mirror.lines(f"{AT}prepare", asdict(wish))
+    def prepare(self, request: ExportRequest) -> AsyncGenerator[Json]:
+        return self._mirror.lines(f"{AT}prepare", asdict(request))
 
-    async def announce(self, wish: Wish) -> Announced:
-        return Announced(**await self._mirror.ask("POST", f"{AT}announce", asdict(wish)))
+    async def announce(self, request: ExportRequest) -> Announced:
+        return Announced(**await self._mirror.ask("POST", f"{AT}announce", asdict(request)))
 
-    def stream(self, wish: Wish, offset: int) -> AsyncGenerator[bytes]:
-        return self._mirror.receive(f"{AT}export", {**asdict(wish), "offset": offset})
+    def stream(self, request: ExportRequest, offset: int) -> AsyncGenerator[bytes]:
+        return self._mirror.receive(f"{AT}export", {**asdict(request), "offset": offset})
 
     async def take_in(self, chunks: AsyncGenerator[bytes]) -> Json:
         failed: list[Exception] = []
@@ -117,12 +117,12 @@ async def _stopped(config: Config) -> AsyncIterator[BundleAccess]:
     def holds(file: PackageFile) -> bool:
         return cache.holds(expected(file).key)
 
-    async def learn(wanted: Wanted) -> Known:
+    async def learn(wanted: LookupRequest) -> LookupResult:
         if wanted.imported and wanted.told is not None:
             return at_hand(wanted, wanted.told, holds)
-        return Known(reason=Reason.UNREACHABLE, detail="the mirror does not run")
+        return LookupResult(reason=Reason.UNREACHABLE, detail="the mirror does not run")
 
-    plan = Following(app_ids=up.app_ids, tracks=tuple(config.tracks))
+    plan = FollowPlan(app_ids=up.app_ids, tracks=tuple(config.tracks))
     catalog = Catalog(learn, state / "catalog.json", up.payload_name, plan)
     offered = OfferedKeys(catalog)
     await cache.start()
@@ -146,19 +146,21 @@ class _Stopped:
         self._exporter = exporter
         self._importer = importer
 
-    async def prepare(self, wish: Wish) -> AsyncGenerator[Json]:
+    async def prepare(self, request: ExportRequest) -> AsyncGenerator[Json]:
         try:
-            async with aclosing(self._exporter.prepare(wish)) as steps:
+            async with aclosing(self._exporter.prepare(request)) as steps:
                 async for step in steps:
                     yield asdict(step)
-        except NotHere as error:
+        except NothingToFetch as error:
             raise Refused(str(error), Exit.NOT_FOUND) from None
 
-    async def announce(self, wish: Wish) -> Announced:
-        return Announced.of(await self._exporter.bundle(wish))
+    async def announce(self, request: ExportRequest) -> Announced:
+        return Announced.of(await self._exporter.bundle(request))
 
-    async def stream(self, wish: Wish, offset: int) -> AsyncGenerator[bytes]:
-        async with aclosing(self._exporter.stream(await self._exporter.bundle(wish), offset)) as it:
+    async def stream(self, request: ExportRequest, offset: int) -> AsyncGenerator[bytes]:
+        async with aclosing(
+            self._exporter.stream(await self._exporter.bundle(request), offset)
+        ) as it:
             async for chunk in it:
                 yield chunk
 

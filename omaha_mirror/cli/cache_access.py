@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.aio.clock_file import Timekeeper
+from omaha_mirror.aio.clock_file import ClockFile
 from omaha_mirror.cache import Cache, DiskStore, Ledger, Upkeep
 from omaha_mirror.cache.errors import InUse
 from omaha_mirror.cache.lock import DirectoryLock, in_use
-from omaha_mirror.catalog.known_releases import Shelf
+from omaha_mirror.catalog.known_releases import KnownReleases
 from omaha_mirror.catalog.state import load
 from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
 from omaha_mirror.config import Config
@@ -63,7 +63,7 @@ async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheA
         return
     ledger = Ledger(config.cache.max_size, config.cache.min_free)
     clock = Clock()
-    await Timekeeper(clock, config.state_directory / "clock.json").start()
+    await ClockFile(clock, config.state_directory / "clock.json").start()
     offered = _offered(config.state_directory / "catalog.json", clock)
     cache = Cache(store, ledger, keep=lambda key: key in offered, clock=clock)
     stopped = _Stopped(cache, Upkeep(cache, store))
@@ -79,7 +79,7 @@ async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheA
 
 def _offered(catalog: Path, clock: Clock) -> set[str]:
     """The keys of all blobs that a stopped mirror will offer again. Raises Refused."""
-    shelf = Shelf(clock)
+    shelf = KnownReleases(clock)
     try:
         shelf.restore(load(catalog).releases)
     except Damaged as error:

@@ -94,7 +94,7 @@ async def run_demo(folder: Path, rate: float) -> None:
             f" ({decimal(len(body))}). The mirror, {site.mirror}, has nothing yet."
         )
         await _herd(site)
-        async for warmth in service.steward.warm("stable", "amd64-usr"):
+        async for warmth in service.warm_up.warm("stable", "amd64-usr"):
             if warmth.error:
                 raise DemoFailed(warmth.error)
         times = "once" if release.downloads == 1 else f"{release.downloads} times"
@@ -106,7 +106,7 @@ async def run_demo(folder: Path, rate: float) -> None:
         await upstream.stop()
         await Actor("D", site).update()
         await Actor("E", site, version=NEW).update()
-    _sum_up(release, service.books.totals.served)
+    _sum_up(release, service.observer.totals.served)
 
 
 def _config(folder: Path, upstream: str) -> Config:

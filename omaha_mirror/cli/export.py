@@ -40,7 +40,7 @@ def export(
     on where it ended: call it again. A FILE that is something else is left alone, and what turns out damaged is removed;
     the exit status is then 4. `omaha-mirror import` takes FILE in.
     """
-    from omaha_mirror.bundle import Wish
+    from omaha_mirror.bundle import ExportRequest
     from omaha_mirror.cli import export_work
 
-    export_work.run(Wish(track, board, version, oems), output, split, config_path)
+    export_work.run(ExportRequest(track, board, version, oems), output, split, config_path)

@@ -13,7 +13,7 @@ import click
 from rich.filesize import decimal
 
 from omaha_mirror.aio.finish import in_worker
-from omaha_mirror.bundle import BadBundle, Wish, carry
+from omaha_mirror.bundle import BadBundle, ExportRequest, resume_copy
 from omaha_mirror.bundle.files import Parts, read_files
 from omaha_mirror.cli.bundle_access import BundleAccess, open_bundles
 from omaha_mirror.cli.exits import Exit
@@ -26,7 +26,7 @@ from omaha_mirror.observability.telemetry import printable, set_up_logging
 STDOUT = Path("-")
 
 
-def run(wish: Wish, output: Path, size: str | None, config_path: Path | None) -> None:
+def run(request: ExportRequest, output: Path, size: str | None, config_path: Path | None) -> None:
     """Write a bundle to a file, parts or standard output."""
     try:
         split = parse_size(size) if size is not None else None
@@ -41,8 +41,8 @@ def run(wish: Wish, output: Path, size: str | None, config_path: Path | None) ->
         watching = Bar() if sys.stderr.isatty() else nullcontext(Lines())
         async with open_bundles(config) as access:
             with watching as watch:
-                await _prepare(access, wish, watch)
-                await _write(access, wish, output, split, watch)
+                await _prepare(access, request, watch)
+                await _write(access, request, output, split, watch)
 
     try:
         asyncio.run(inside())
@@ -56,9 +56,9 @@ def run(wish: Wish, output: Path, size: str | None, config_path: Path | None) ->
         raise click.ClickException(str(error)) from None
 
 
-async def _prepare(access: BundleAccess, wish: Wish, watch: Watch) -> None:
+async def _prepare(access: BundleAccess, request: ExportRequest, watch: Watch) -> None:
     name = ""
-    async with aclosing(access.prepare(wish)) as steps:
+    async with aclosing(access.prepare(request)) as steps:
         async for told in steps:
             if told["error"]:
                 raise Refused(f"{told['name']} cannot be had: {printable(told['error'])}")
@@ -71,9 +71,9 @@ async def _prepare(access: BundleAccess, wish: Wish, watch: Watch) -> None:
 
 
 async def _write(
-    access: BundleAccess, wish: Wish, output: Path, split: int | None, watch: Watch
+    access: BundleAccess, request: ExportRequest, output: Path, split: int | None, watch: Watch
 ) -> None:
-    announced = await access.announce(wish)
+    announced = await access.announce(request)
     parts = None if output == STDOUT else Parts(output, split)
     written = parts.position if parts is not None else 0
     watch.began(str(output), announced.size, f"goes on at {written}" if written else "")
@@ -86,11 +86,11 @@ async def _write(
 
     def more(offset: int) -> AsyncGenerator[bytes]:
         is_whole = parts is not None and parts.is_whole
-        return read_files(()) if is_whole else access.stream(wish, offset)
+        return read_files(()) if is_whole else access.stream(request, offset)
 
     begun = read_files(parts.files if parts is not None else ())
     try:
-        await carry(announced, begun, more, write)
+        await resume_copy(announced, begun, more, write)
     except BadBundle as error:
         if parts is None:
             raise

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from rich.filesize import decimal
 
-from omaha_mirror.bundle import BadBundle, NotSaid, Told, open_folder
+from omaha_mirror.bundle import BadBundle, FolderOptions, MissingOption, open_folder
 from omaha_mirror.bundle.files import parts_of, read_descriptor, read_files
 from omaha_mirror.bundle.layout import compose, size_of
 from omaha_mirror.cli.bundle_access import open_bundles
@@ -38,10 +38,10 @@ def run(
     """Take in what the sources hold together."""
     config = load(config_path, os.environ)
     set_up_logging("auto", "error")
-    told = Told(config.upstream.app_ids[0], board, track, version)
+    told = FolderOptions(config.upstream.app_ids[0], board, track, version)
     try:
         taken = asyncio.run(_import(config, sources, told))
-    except NotSaid as error:
+    except MissingOption as error:
         raise click.UsageError(str(error)) from None
     except BadBundle as error:
         click.echo(f"Error: {printable(str(error), 1000)}", err=True)
@@ -57,7 +57,7 @@ def run(
         _say(taken)
 
 
-async def _import(config: Config, sources: Sequence[Path], told: Told) -> Json:
+async def _import(config: Config, sources: Sequence[Path], told: FolderOptions) -> Json:
     watching = Bar() if sys.stderr.isatty() else nullcontext(Lines())
     chunks, size = await _open(sources, told)
     with watching as watch:
@@ -66,7 +66,7 @@ async def _import(config: Config, sources: Sequence[Path], told: Told) -> Json:
             return await access.take_in(watched)
 
 
-async def _open(sources: Sequence[Path], told: Told) -> tuple[AsyncGenerator[bytes], int]:
+async def _open(sources: Sequence[Path], told: FolderOptions) -> tuple[AsyncGenerator[bytes], int]:
     """The bytes of a bundle, and how many; 0 where nobody knows."""
     if list(sources) == [STDIN]:
         return read_descriptor(sys.stdin.fileno()), 0

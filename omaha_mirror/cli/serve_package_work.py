@@ -15,7 +15,7 @@ from omaha_mirror.config import Address
 from omaha_mirror.config.units import bracketed
 from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.omaha import BadVersion, Version
-from omaha_mirror.packages.single_package import LocalMirror
+from omaha_mirror.packages.single_package import SinglePackage
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 
@@ -26,7 +26,7 @@ def run(path: Path, version: str, listen: str, log_level: str) -> None:
     version, address = _version(version), _address(listen)
     set_up_logging("auto", log_level)
     try:
-        mirror = LocalMirror(path, version)
+        mirror = SinglePackage(path, version)
         try:
             asyncio.run(_serve(mirror, address))
         finally:
@@ -50,7 +50,7 @@ def _address(text: str) -> Address:
         raise click.BadParameter(str(error), param_hint="--listen-address") from None
 
 
-async def _serve(mirror: LocalMirror, address: Address) -> None:
+async def _serve(mirror: SinglePackage, address: Address) -> None:
     def say(addresses: list[Address]) -> None:
         release = mirror.release
         click.echo(f"serving version {release.version}, {decimal(release.payload.size)}", err=True)

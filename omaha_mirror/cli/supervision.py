@@ -99,8 +99,8 @@ async def answers(address: Address, deadline: float) -> bool:
 def status(service: Service) -> str:
     """How a running mirror is doing."""
     fills = service.cache.fills()
-    fetched = service.books.totals.fetched + sum(fill.filled for fill in fills)
-    return sentence(len(fills), fetched, service.books.totals.served)
+    fetched = service.observer.totals.fetched + sum(fill.filled for fill in fills)
+    return sentence(len(fills), fetched, service.observer.totals.served)
 
 
 def sentence(fills: int, fetched: int, served: int) -> str:

@@ -12,7 +12,7 @@ import aiohttp
 
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.client.connections import SILENCE, ConnectionFailed, exchange, read
-from omaha_mirror.client.download import PAUSE, UpdateFailed, Wanted, download
+from omaha_mirror.client.download import PAUSE, DownloadRequest, UpdateFailed, download
 from omaha_mirror.client.watch import Downloaded, Watch
 from omaha_mirror.omaha import (
     BadResponse,
@@ -108,7 +108,7 @@ class Agent:
             raise
         await self._report(self._client.update_applied())
 
-    async def _postinstall(self, others: list[Wanted], directory: Path) -> None:
+    async def _postinstall(self, others: list[DownloadRequest], directory: Path) -> None:
         try:
             for wanted in others:
                 await self._download(wanted, directory)
@@ -116,7 +116,7 @@ class Agent:
             code = ErrorCode.POSTINSTALL_RUNNER_ERROR
             raise UpdateFailed(str(error), code, error.exit) from error
 
-    async def _download(self, wanted: Wanted, directory: Path) -> None:
+    async def _download(self, wanted: DownloadRequest, directory: Path) -> None:
         downloaded = await download(self._session, wanted, directory, self._watch, self._pause)
         self.downloads.append(downloaded)
         self._watch.ended(downloaded)
@@ -156,11 +156,11 @@ class Agent:
             ) from error
 
 
-def _wanted(offer: Offer, oem: str) -> list[Wanted]:
+def _wanted(offer: Offer, oem: str) -> list[DownloadRequest]:
     """The payload, the package of the machine's OEM, and every system extension."""
     payload, *others = offer.packages
     return [
-        Wanted(
+        DownloadRequest(
             payload.name,
             offer.urls[0],
             offer.size,
@@ -168,7 +168,7 @@ def _wanted(offer: Offer, oem: str) -> list[Wanted]:
             resumable=True,
         ),
         *(
-            Wanted(
+            DownloadRequest(
                 other.name,
                 offer.url_of(other),
                 other.size or 0,

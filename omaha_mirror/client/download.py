@@ -45,7 +45,7 @@ class UpdateFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class DownloadRequest:
     """A package to download.
 
     Attributes:
@@ -79,7 +79,11 @@ class _Cut:
 
 
 async def download(
-    session: aiohttp.ClientSession, wanted: Wanted, directory: Path, watch: Watch, pause: float
+    session: aiohttp.ClientSession,
+    wanted: DownloadRequest,
+    directory: Path,
+    watch: Watch,
+    pause: float,
 ) -> Downloaded:
     """Download a package to `directory`; it is there under its name only if all of it is right.
 
@@ -113,7 +117,7 @@ async def download(
 
 
 async def _get(
-    session: aiohttp.ClientSession, wanted: Wanted, part: _PartFile, watch: Watch
+    session: aiohttp.ClientSession, wanted: DownloadRequest, part: _PartFile, watch: Watch
 ) -> _Cut | None:
     """Get the package, or what is lacking of it; None when it is all there. Raises UpdateFailed."""
     if not wanted.resumable:
@@ -141,7 +145,9 @@ async def _get(
     return None
 
 
-def _check_head(wanted: Wanted, status: int, headers: Mapping[str, str], offset: int) -> None:
+def _check_head(
+    wanted: DownloadRequest, status: int, headers: Mapping[str, str], offset: int
+) -> None:
     """Refuse an answer that the machine could not use."""
     if not 200 <= status < 300:
         raise UpdateFailed(
@@ -168,7 +174,7 @@ def _check_head(wanted: Wanted, status: int, headers: Mapping[str, str], offset:
         )
 
 
-def _check_cut(wanted: Wanted, cut: _Cut, size: int, tries: int) -> None:
+def _check_cut(wanted: DownloadRequest, cut: _Cut, size: int, tries: int) -> None:
     """Decide whether a download that was cut may go on. Raises UpdateFailed where it may not.
 
     update_engine goes on only when it has some bytes and knows the length; without, it takes what it has for all there
@@ -197,7 +203,7 @@ def _wrong_size(message: str) -> UpdateFailed:
 class _PartFile:
     """What is here of a package, with its digests so far: `NAME.part`, until it becomes `NAME`."""
 
-    def __init__(self, path: Path, wanted: Wanted, file: AsyncFileIO) -> None:
+    def __init__(self, path: Path, wanted: DownloadRequest, file: AsyncFileIO) -> None:
         self.path = path
         self.cache_status: str | None = None
         self.size = 0
@@ -258,7 +264,7 @@ def _temporary(path: Path) -> Path:
 
 
 @asynccontextmanager
-async def _part_file(path: Path, wanted: Wanted) -> AsyncIterator[_PartFile]:
+async def _part_file(path: Path, wanted: DownloadRequest) -> AsyncIterator[_PartFile]:
     """A file that is gone at the end unless it got its name. Raises UpdateFailed."""
     temporary = _temporary(path)
     with _disk_errors(temporary):

@@ -12,14 +12,14 @@ from omaha_mirror.fleet.listing import MachineQuery, Page
 from omaha_mirror.fleet.model import (
     FETCHED,
     CheckIn,
+    DecisionRun,
     Event,
     EventReport,
     Machine,
     State,
-    Stretch,
     Transfer,
 )
-from omaha_mirror.fleet.queue import Backlog
+from omaha_mirror.fleet.queue import BoundedQueue
 from omaha_mirror.fleet.reader import (
     Census,
     FleetReader,
@@ -33,12 +33,13 @@ from omaha_mirror.fleet.states import state_of
 
 __all__ = [
     "FETCHED",
-    "Backlog",
     "BadDatabaseURL",
+    "BoundedQueue",
     "Cause",
     "Census",
     "CheckIn",
     "Database",
+    "DecisionRun",
     "Event",
     "EventReport",
     "FleetReader",
@@ -51,7 +52,6 @@ __all__ = [
     "Page",
     "Served",
     "State",
-    "Stretch",
     "Transfer",
     "cause_of",
     "explain",

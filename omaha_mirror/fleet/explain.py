@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from omaha_mirror.fleet.advice import ADVICE
 from omaha_mirror.fleet.causes import cause_of
-from omaha_mirror.fleet.model import Event, Machine, State, Stretch
+from omaha_mirror.fleet.model import DecisionRun, Event, Machine, State
 from omaha_mirror.fleet.states import FAILURES, NO_VERSION
 from omaha_mirror.omaha import EventResult, EventType, describe_error, describe_event
 
@@ -28,7 +28,7 @@ _STATES = {
 
 
 def explain(
-    machine: Machine, stretches: Sequence[Stretch], events: Iterable[Event], now: float
+    machine: Machine, stretches: Sequence[DecisionRun], events: Iterable[Event], now: float
 ) -> list[str]:
     """What it asked, what it was told, why, what would change it, and what it reported.
 
@@ -66,7 +66,7 @@ def _who(machine: Machine, now: float) -> str:
     )
 
 
-def _told(stretches: Sequence[Stretch], now: float) -> list[str]:
+def _told(stretches: Sequence[DecisionRun], now: float) -> list[str]:
     last = stretches[0]
     times = f", {last.count} times since {_when(last.first, now)}" if last.count > 1 else ""
     asked = (

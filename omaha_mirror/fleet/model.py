@@ -145,7 +145,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stretch:
+class DecisionRun:
     """The same question answered the same way, once or many times in a row: a decision and what it looked at.
 
     Attributes:

@@ -25,7 +25,7 @@ class Waiting:
     weight: int
 
 
-class Backlog:
+class BoundedQueue:
     """A queue that gives back the oldest items in the order of arrival, and never grows beyond its bounds.
 
     Attributes:

@@ -24,7 +24,7 @@ from omaha_mirror.fleet.listing import (
     find_machines,
     machine_of,
 )
-from omaha_mirror.fleet.model import FETCHED, Event, Machine, Stretch, inert
+from omaha_mirror.fleet.model import FETCHED, DecisionRun, Event, Machine, inert
 from omaha_mirror.fleet.schema import (
     REPORTS,
     STRETCHES,
@@ -49,7 +49,7 @@ class History:
     """A machine with what is remembered of it; the newest comes first."""
 
     machine: Machine
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[DecisionRun, ...]
     events: tuple[Event, ...]
 
 
@@ -223,8 +223,8 @@ async def _ring(
     return sorted(rows, key=lambda row: (written - 1 - row.slot) % slots)
 
 
-def _stretch(row: Row[Any]) -> Stretch:
-    return Stretch(
+def _stretch(row: Row[Any]) -> DecisionRun:
+    return DecisionRun(
         **{name: row._mapping[name] for name in _STRETCH},
         inputs=tuple(json.loads(row.inputs).items()),
     )

@@ -19,7 +19,7 @@ from omaha_mirror.aio.background import DEFECT, lasting
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.fleet.database import BadDatabase, Database
 from omaha_mirror.fleet.model import Item, tidy
-from omaha_mirror.fleet.queue import Backlog, Waiting
+from omaha_mirror.fleet.queue import BoundedQueue, Waiting
 from omaha_mirror.fleet.store import bound, redate, upkeep, write
 
 LOG = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class FleetRecorder:
         retention: float = 90 * 86400.0,
         interval: float = 0.25,
         retry: float = 2.0,
-        backlog: Backlog | None = None,
+        backlog: BoundedQueue | None = None,
         clock: Clock | None = None,
     ) -> None:
         self.trouble: str | None = None
@@ -62,7 +62,7 @@ class FleetRecorder:
         self._retention = retention
         self._interval = interval
         self._retry = retry
-        self._backlog = Backlog() if backlog is None else backlog
+        self._backlog = BoundedQueue() if backlog is None else backlog
         self._clock = clock or Clock()
         self._turns = 0
         self._migrated = False

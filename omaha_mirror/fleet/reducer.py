@@ -42,7 +42,7 @@ def keyed(items: Iterable[Item]) -> list[tuple[int, Item]]:
     ]
 
 
-def fold(known: Mapping[int, Row], items: Iterable[tuple[int, Item]]) -> Changes:
+def reduce(known: Mapping[int, Row], items: Iterable[tuple[int, Item]]) -> Changes:
     """Take in the items, oldest first.
 
     Args:

@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from omaha_mirror.aio.clock import BUILT, SKEW
 from omaha_mirror.fleet.database import Database
 from omaha_mirror.fleet.model import Item
-from omaha_mirror.fleet.reducer import DAY, Row, fold, keyed
+from omaha_mirror.fleet.reducer import DAY, Row, keyed, reduce
 from omaha_mirror.fleet.schema import census, checkins, events, machines, transfers
 from omaha_mirror.omaha import EventType
 
@@ -91,7 +91,7 @@ def _take_in(connection: Connection, items: Sequence[Item]) -> None:
     found = connection.execute(select(machines).where(machines.c.id.in_({key for key, _ in news})))
     names = tuple(found.keys())
     known = {row.id: dict(zip(names, row, strict=True)) for row in found.all()}
-    changes = fold(known, news)
+    changes = reduce(known, news)
     _put(connection, machines, changes.machines.values())
     _put(connection, checkins, changes.checkins.values())
     _put(connection, events, changes.events.values())

@@ -11,10 +11,10 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache.events import FillEnded
 from omaha_mirror.fleet import FETCHED, Database, FleetReader, FleetRecorder, Transfer, facts_of
 from omaha_mirror.observability.health import Finding, State
-from omaha_mirror.observability.reports import Heard, Sent
+from omaha_mirror.observability.reports import AppReport, TransferReport
 
 
-class Register:
+class FleetFeed:
     """Takes what the listeners report.
 
     Args:
@@ -42,7 +42,7 @@ class Register:
         await self.recorder.close()
         await self._database.close()
 
-    def heard(self, heard: Heard) -> None:
+    def on_app(self, heard: AppReport) -> None:
         """Record what a machine said, and what it was told."""
         decision = heard.decision
         release = decision.release if decision is not None else None
@@ -56,7 +56,7 @@ class Register:
         ):
             self.recorder.put(item)
 
-    def sent(self, sent: Sent) -> None:
+    def on_transfer_end(self, sent: TransferReport) -> None:
         """Record bytes that went to a machine."""
         folder = sent.file.url.rpartition("/")[0].rpartition("/")[2]
         self.recorder.put(
@@ -70,7 +70,7 @@ class Register:
             )
         )
 
-    def fetched(self, event: FillEnded) -> None:
+    def on_fill_end(self, event: FillEnded) -> None:
         """Record bytes that came over the line."""
         folder, _, name = event.source.rpartition("/")
         self.recorder.put(

@@ -181,7 +181,7 @@ def writable(name: str, directory: Path) -> Finding:
     return Finding(name, State.OK, f"{directory} can be written to{note}")
 
 
-class Room:
+class DiskSpace:
     """Whether a disk has what must stay free; a check that waits for the disk.
 
     Args:

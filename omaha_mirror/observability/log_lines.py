@@ -10,7 +10,7 @@ from omaha_mirror.cache.upkeep import Outcome
 LOG = structlog.get_logger(__name__)
 
 
-def tell(event: events.Event) -> None:
+def log_event(event: events.Event) -> None:
     """One line for what an operator wants to know of."""
     match event:
         case events.FillStarted():
@@ -58,7 +58,7 @@ def tell(event: events.Event) -> None:
             pass
 
 
-def tell_verdict(verdict: Verdict) -> None:
+def log_scrub(verdict: Verdict) -> None:
     """A line where a blob cannot be verified; that one is wrong is an event of the cache."""
     if verdict.outcome is Outcome.UNKNOWN:
         LOG.warning("cannot verify", key=verdict.key, reason=verdict.reason)

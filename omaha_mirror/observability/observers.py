@@ -11,8 +11,8 @@ from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.follow_events import Failed, FollowEvent
 from omaha_mirror.observability import log_lines
 from omaha_mirror.observability.counters import Metrics
-from omaha_mirror.observability.fleet_feed import Register
-from omaha_mirror.observability.reports import Heard, Sent
+from omaha_mirror.observability.fleet_feed import FleetFeed
+from omaha_mirror.observability.reports import AppReport, TransferReport
 
 ENDED = 10
 """Fills whose end is remembered, for people."""
@@ -26,11 +26,11 @@ class Totals:
     served: int = 0
 
 
-class Books:
+class Observer:
     """Told of everything; waits for nothing.
 
     Args:
-        register: of the fleet.
+        fleet_feed: to the database of the fleet.
         clock: tells the time.
 
     Attributes:
@@ -39,16 +39,16 @@ class Books:
         ended: the fills that ended last, the newest last, each with when, in seconds since the epoch.
     """
 
-    def __init__(self, register: Register, clock: Clock) -> None:
+    def __init__(self, fleet_feed: FleetFeed, clock: Clock) -> None:
         self.metrics = Metrics()
         self.totals = Totals()
         self.ended: deque[tuple[float, events.FillEnded]] = deque(maxlen=ENDED)
-        self._register = register
+        self._fleet_feed = fleet_feed
         self._clock = clock
 
-    def heard(self, heard: Heard) -> None:
+    def on_app(self, heard: AppReport) -> None:
         """A machine said something, and was told something."""
-        self._register.heard(heard)
+        self._fleet_feed.on_app(heard)
         if heard.decision is not None:
             self.metrics.decided(heard.decision)
         if heard.app.ping is not None:
@@ -56,35 +56,35 @@ class Books:
         for event in heard.app.events:
             self.metrics.reported(event)
 
-    def served(self, count: int, cache: events.Status) -> None:
+    def on_bytes(self, count: int, cache: events.Status) -> None:
         """Bytes of a package went to a machine."""
         self.totals.served += count
         self.metrics.served(count, cache)
 
-    def sent(self, sent: Sent) -> None:
+    def on_transfer_end(self, sent: TransferReport) -> None:
         """An answer with bytes of a package ended."""
         self.metrics.sent(sent.cache, whole=sent.whole)
-        self._register.sent(sent)
+        self._fleet_feed.on_transfer_end(sent)
 
-    def happened(self, event: events.Event) -> None:
+    def on_cache_event(self, event: events.Event) -> None:
         """The cache told something."""
-        log_lines.tell(event)
+        log_lines.log_event(event)
         self.metrics.happened(event)
         if isinstance(event, events.FillEnded):
             self.totals.fetched += event.fetched
             self.ended.append((self._clock.time(), event))
-            self._register.fetched(event)
+            self._fleet_feed.on_fill_end(event)
 
-    def verified(self, verdict: Verdict) -> None:
+    def on_scrubbed(self, verdict: Verdict) -> None:
         """The scrubber read a blob again."""
-        log_lines.tell_verdict(verdict)
+        log_lines.log_scrub(verdict)
         self.metrics.verified(verdict, self._clock.time())
 
-    def followed(self, event: FollowEvent) -> None:
+    def on_follow_event(self, event: FollowEvent) -> None:
         """Something happened while a track is followed."""
         if isinstance(event, Failed):
-            self.upstream_failed(event.reason)
+            self.on_upstream_failure(event.reason)
 
-    def upstream_failed(self, reason: Reason) -> None:
+    def on_upstream_failure(self, reason: Reason) -> None:
         """Upstream cannot say (UNREACHABLE), or says what cannot be used (REFUSED)."""
         self.metrics.upstream_failed("refused" if reason is Reason.REFUSED else "omaha")

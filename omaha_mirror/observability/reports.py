@@ -11,7 +11,7 @@ from omaha_mirror.policy.decide import Decision
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class AppReport:
     """What a machine sent about one application, and what it was told.
 
     Attributes:
@@ -28,7 +28,7 @@ class Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class TransferReport:
     """A package, or a part of it, on its way to a machine, when it ended.
 
     Attributes:

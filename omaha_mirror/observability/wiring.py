@@ -12,13 +12,13 @@ from omaha_mirror.observability import health
 from omaha_mirror.observability.counters import Metrics
 from omaha_mirror.observability.gauges import Queue, readings
 from omaha_mirror.observability.standard_error import WRITER
-from omaha_mirror.policy.availability import Doubts
+from omaha_mirror.policy.availability import Availability
 
 
-def fit(
+def wire(
     config: Config,
     metrics: Metrics,
-    doubts: Doubts,
+    availability: Availability,
     cache: Cache,
     ledger: Ledger,
     *,
@@ -28,7 +28,7 @@ def fit(
     queues: Callable[[], Mapping[str, Queue]],
 ) -> health.Examiner:
     """Register all readings with the metrics; gives what examines the mirror, `also` included."""
-    room = health.Room(config.cache.directory, lambda: ledger.min_free)
+    room = health.DiskSpace(config.cache.directory, lambda: ledger.min_free)
     examine = health.Examiner(
         {
             "cache": lambda: health.writable("cache", config.cache.directory),
@@ -36,9 +36,9 @@ def fit(
             "disk": room,
         },
         (
-            lambda: health.tracks(doubts.channels(), cache.clock.time()),
-            lambda: health.packages(doubts.packages().get(Reason.PAYLOAD_WRONG, {})),
-            lambda: health.signatures(doubts.packages().get(Reason.UNTRUSTED, {})),
+            lambda: health.tracks(availability.channels(), cache.clock.time()),
+            lambda: health.packages(availability.packages().get(Reason.PAYLOAD_WRONG, {})),
+            lambda: health.signatures(availability.packages().get(Reason.UNTRUSTED, {})),
             lambda: health.redirects(redirects()),
             lambda: health.log(WRITER.trouble(), sum(WRITER.dropped.values())),
             lambda: health.reading(config.cache.directory, BLOBS.hanging()),
@@ -56,7 +56,7 @@ def fit(
             free=lambda: room.free,
             health=lambda: examine.last,
             fills=cache.fills,
-            channels=doubts.channels,
+            channels=availability.channels,
             connections=connections,
             queues=queues,
             lost_lines=WRITER.dropped,

@@ -19,9 +19,9 @@ from omaha_mirror.cache.line import Priority
 from omaha_mirror.catalog import (
     CannotProve,
     Catalog,
-    Known,
+    LookupRequest,
+    LookupResult,
     PackageFile,
-    Wanted,
     at_hand,
     learn,
 )
@@ -35,7 +35,7 @@ from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
 STEP = 1024 * 1024
 
 
-class Packages:
+class PackageLibrary:
     """Has packages through the cache.
 
     Args:
@@ -117,7 +117,7 @@ class Packages:
             )
         return size
 
-    async def learn(self, wanted: Wanted, releases: ReleaseServer) -> Known:
+    async def learn(self, wanted: LookupRequest, releases: ReleaseServer) -> LookupResult:
         """Settle a version: what came in a bundle and is here needs nobody's word; all else upstream is asked about."""
         brought = None
         if wanted.imported and wanted.told is not None:

@@ -32,7 +32,7 @@ Fetch = Callable[[PackageFile], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
-class Warmth:
+class FetchProgress:
     """How far a package is here: bytes, and bytes a second. `error` says why it cannot be had."""
 
     name: str
@@ -43,7 +43,7 @@ class Warmth:
     error: str = ""
 
 
-class NotHere(Exception):
+class NothingToFetch(Exception):
     """There is nothing to fetch; the message says why. `unreachable` is whether upstream could not say."""
 
     def __init__(self, message: str, *, unreachable: bool = False) -> None:
@@ -59,7 +59,7 @@ def chosen(
     return [file for file in release.files[1:] if file.name in wanted]
 
 
-class Ahead:
+class Prefetch:
     """Watches what machines ask for.
 
     Args:
@@ -87,7 +87,7 @@ class Ahead:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def asked_for(self, file: PackageFile) -> None:
+    def on_request(self, file: PackageFile) -> None:
         """Told of each package that a machine gets."""
         self._note(file.name)
         key = expected(file).key
@@ -95,14 +95,14 @@ class Ahead:
             if expected(release.payload).key == key:
                 self._begin(self._chosen(release))
 
-    async def warm(self, release: Release) -> AsyncGenerator[Warmth]:
+    async def warm(self, release: Release) -> AsyncGenerator[FetchProgress]:
         """Fetch a release, one package after the other, and tell how far each is."""
         for file in (release.payload, *self._chosen(release)):
             async with aclosing(self.have(file)) as steps:
                 async for step in steps:
                     yield step
 
-    async def have(self, file: PackageFile) -> AsyncGenerator[Warmth]:
+    async def have(self, file: PackageFile) -> AsyncGenerator[FetchProgress]:
         """Fetch one package, and tell how far it is."""
         fetching = asyncio.ensure_future(self._fetch(file))
         try:
@@ -110,9 +110,9 @@ class Ahead:
                 yield self._progress(file)
                 await asyncio.wait([fetching], timeout=TICK)
             await fetching
-            yield Warmth(file.name, file.size, file.size, done=True)
+            yield FetchProgress(file.name, file.size, file.size, done=True)
         except (CacheError, OSError) as error:
-            yield Warmth(file.name, file.size, 0, done=True, error=str(error))
+            yield FetchProgress(file.name, file.size, 0, done=True, error=str(error))
         finally:
             fetching.cancel()
 
@@ -132,12 +132,12 @@ class Ahead:
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(tell_failure)
 
-    def _progress(self, file: PackageFile) -> Warmth:
+    def _progress(self, file: PackageFile) -> FetchProgress:
         key = expected(file).key
         for fill in self._cache.fills():
             if fill.key == key:
-                return Warmth(file.name, file.size, fill.filled, fill.rate)
-        return Warmth(file.name, file.size, 0)
+                return FetchProgress(file.name, file.size, fill.filled, fill.rate)
+        return FetchProgress(file.name, file.size, 0)
 
     def _note(self, name: str) -> None:
         if EXTENSION.fullmatch(name) and len(self._extensions) < MANY:

@@ -17,7 +17,7 @@ from omaha_mirror.cache.events import Status
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.proven import ProvenBlob
 from omaha_mirror.cache.prover import Read
-from omaha_mirror.catalog import Known, PackageFile, Pin, Release, Step
+from omaha_mirror.catalog import LookupResult, PackageFile, Pin, Release, Step
 from omaha_mirror.catalog.model import needed_packages
 from omaha_mirror.omaha import (
     Action,
@@ -38,7 +38,7 @@ NAME = "update.gz"
 STEP = 1024 * 1024
 
 
-class LocalMirror:
+class SinglePackage:
     """Answers for any application, board and track; implements what the public listener needs.
 
     Making one reads the whole file. It stays open: when another file takes its name, this one is served on as it was
@@ -68,7 +68,7 @@ class LocalMirror:
     async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:  # noqa: ARG002 (the port's)
         """Offer the package to a machine, unless its own version is as new, or cannot be read."""
         rule = Pin(self.release.version)
-        known = Known(self.release, looked_up=needed_packages(rule, app.oem))
+        known = LookupResult(self.release, looked_up=needed_packages(rule, app.oem))
         step = Step(rule.version, known)
         return decide(app, rule, [step], now=0.0, app_ids=(app.app_id,), boards=(app.board,))
 
@@ -108,13 +108,13 @@ class LocalMirror:
     async def _measure(self, read: Read) -> int:
         return await in_worker(PayloadProvers().head_size, self._blob.size, read)
 
-    def served(self, count: int, cache: Status) -> None:
+    def on_bytes(self, count: int, cache: Status) -> None:
         """Nothing is counted here."""
 
-    def heard(self, heard: object) -> None:
+    def on_app(self, heard: object) -> None:
         """Nothing is remembered here."""
 
-    def sent(self, sent: object) -> None:
+    def on_transfer_end(self, sent: object) -> None:
         """Nothing is remembered here."""
 
     def failed(self, error: str) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 
-from omaha_mirror.catalog import WORDS, Catalog, Known, Reason, Release
+from omaha_mirror.catalog import WORDS, Catalog, LookupResult, Reason, Release
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import BadVersion, Version
-from omaha_mirror.packages.prefetch import Ahead, NotHere, Warmth
+from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch, Prefetch
 
 ANSWER = 20.0
 """Seconds that an operator waits for upstream to say where a track leads."""
@@ -18,12 +18,12 @@ LOOK_UP = 540.0
 UNREACHED = {Reason.UNREACHABLE, Reason.WARMING, Reason.REFUSED}
 
 
-class Steward:
+class WarmUp:
     """Asks upstream, and has releases here.
 
     Args:
         catalog: of releases.
-        ahead: fetches.
+        prefetch: fetches.
         rule: gives the rule of a track.
         app_ids: the applications that are answered for.
         follows: whether there is an Omaha server to ask.
@@ -32,14 +32,14 @@ class Steward:
     def __init__(
         self,
         catalog: Catalog,
-        ahead: Ahead,
+        prefetch: Prefetch,
         rule: Callable[[str], Rule],
         app_ids: Collection[str],
         *,
         follows: bool,
     ) -> None:
         self._catalog = catalog
-        self._ahead = ahead
+        self._prefetch = prefetch
         self._rule = rule
         self._app_ids = app_ids
         self._follows = follows
@@ -53,7 +53,7 @@ class Steward:
         name = track if track is None else track_upstream(track, self._rule(track))
         return await self._catalog.sync(name)
 
-    async def warm(self, target: str, board: str) -> AsyncGenerator[Warmth]:
+    async def warm(self, target: str, board: str) -> AsyncGenerator[FetchProgress]:
         """Fetch a version, or what a track leads to now, and tell how far it is: for each application that has it.
 
         Raises:
@@ -63,12 +63,12 @@ class Steward:
         for app_id in self._app_ids:
             try:
                 releases.append(await self._release(app_id, board, target))
-            except NotHere as error:
+            except NothingToFetch as error:
                 missing.append(error)
         if not releases:
             raise missing[0]
         for release in releases:
-            async with aclosing(self._ahead.warm(release)) as steps:
+            async with aclosing(self._prefetch.warm(release)) as steps:
                 async for step in steps:
                     yield step
 
@@ -76,10 +76,12 @@ class Steward:
         rule = Pin(target) if _is_version(target) else self._rule(target)
         if isinstance(rule, Hold | Relay):
             mode = type(rule).__name__.lower()
-            raise NotHere(f"{target} is on {mode}: there is no release of its own; name a version")
+            raise NothingToFetch(
+                f"{target} is on {mode}: there is no release of its own; name a version"
+            )
         if isinstance(rule, Follow):
             if not self._follows:
-                raise NotHere(
+                raise NothingToFetch(
                     f"{target} leads nowhere, as upstream.omaha_url is null: name a version"
                 )
             await self._catalog.follow(app_id, board, track_upstream(target, rule), ANSWER)
@@ -89,7 +91,7 @@ class Steward:
             raise _not_here(f"{target} for {board}", *nothing)
         version = _latest(rule, [step.version for step in steps])
         await self._catalog.look_up(app_id, board, version, rule, "", LOOK_UP)
-        known = self._catalog.known(app_id, board, version) or Known()
+        known = self._catalog.known(app_id, board, version) or LookupResult()
         if known.release is None:
             raise _not_here(f"{version} for {board}", known.reason, known.detail)
         return known.release
@@ -106,9 +108,9 @@ def _latest(rule: Rule, versions: Sequence[str]) -> str:
     return allowed[-1]
 
 
-def _not_here(what: str, reason: Reason, detail: str) -> NotHere:
+def _not_here(what: str, reason: Reason, detail: str) -> NothingToFetch:
     words = f"{WORDS[reason]}: {detail}" if detail else WORDS[reason]
-    return NotHere(f"{what}: {words}", unreachable=reason in UNREACHED)
+    return NothingToFetch(f"{what}: {words}", unreachable=reason in UNREACHED)
 
 
 def _is_version(text: str) -> bool:

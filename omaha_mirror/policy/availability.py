@@ -10,11 +10,11 @@ from omaha_mirror.catalog import Catalog, PackageFile, Reason, Release, Step
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.packages.expected import Keys, Named, expected
 
-Doubt = tuple[Reason, str]
+Unavailable = tuple[Reason, str]
 """Why a package cannot be had: `UNTRUSTED` or `PAYLOAD_WRONG`, and the same for people."""
 
 
-class Doubts:
+class Availability:
     """Asked before every offer; waits for nothing.
 
     Args:
@@ -28,11 +28,11 @@ class Doubts:
         self._known = Keys()
         self._keys: Mapping[str, Named] = {}
 
-    def about(self, file: PackageFile) -> Doubt | None:
+    def about(self, file: PackageFile) -> Unavailable | None:
         """What is to be said against a package, if anything."""
         return self._about(expected(file).key)
 
-    def _about(self, key: str) -> Doubt | None:
+    def _about(self, key: str) -> Unavailable | None:
         if (why := self._cache.refused(key)) is not None:
             return Reason.UNTRUSTED, why
         if (why := self._cache.condemned(key)) is not None:

@@ -13,13 +13,13 @@ from typing import Literal
 
 from omaha_mirror import config
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.catalog import BOARDS, Catalog, Known, Reason, Step
+from omaha_mirror.catalog import BOARDS, Catalog, LookupResult, Reason, Step
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import AppRequest, Request, serialise_request
 from omaha_mirror.policy.decide import Decision, decide, refuse
 from omaha_mirror.policy.overrides import Overrides
-from omaha_mirror.policy.relay import Relay as Relaying
-from omaha_mirror.policy.relay import Relayed
+from omaha_mirror.policy.relay import CheckRelay as Relaying
+from omaha_mirror.policy.relay import RelayedAnswer
 from omaha_mirror.upstream.identity import anonymous
 from omaha_mirror.upstream.outbox import Outbox
 
@@ -66,7 +66,7 @@ class Upstream:
     secret: bytes
 
 
-class Desk:
+class CheckDecisions:
     """Decides what machines are told.
 
     Args:
@@ -114,7 +114,7 @@ class Desk:
             await self._catalog.ask_about(app.app_id, app.board, rule.version, app.track)
         return await self._looked_up(app, client, rule, until, lambda: self._decide(app, rule))
 
-    def preview(self, app: AppRequest) -> Decision | None:
+    def dry_run(self, app: AppRequest) -> Decision | None:
         """What a machine would be told by what is known now; None where upstream itself would answer it.
 
         Nothing is asked, and nobody learns that somebody asked.
@@ -182,7 +182,7 @@ class Desk:
         if not relayed.delivered:
             self._send(_reports(request, named))
         if relayed.release is not None:
-            self._catalog.told(relayed.release)
+            self._catalog.record_upstream(relayed.release)
 
         def decide() -> Decision:
             return self._told(app, rule, self._step(app, relayed), (relayed.reason, relayed.detail))
@@ -190,7 +190,7 @@ class Desk:
         until = time.monotonic() + FIRST_ANSWER
         return await self._looked_up(app, client, rule, until, decide, relayed.name)
 
-    def _step(self, app: AppRequest, relayed: Relayed) -> tuple[Step, ...]:
+    def _step(self, app: AppRequest, relayed: RelayedAnswer) -> tuple[Step, ...]:
         """What upstream offers the machine, as far as it is looked up, with the attributes that it was told with."""
         if relayed.version is None:
             return ()
@@ -200,14 +200,14 @@ class Desk:
             return (step,)
         if known.release.payload.sha256 != told.payload.sha256:
             # Other machines were told of other bytes, which may not fit this one.
-            return (replace(step, known=Known()),)
+            return (replace(step, known=LookupResult()),)
         if known.release.id == told.id:
             step = replace(step, known=replace(known, release=told))
         return (step,)
 
     # Reports
 
-    def heard(self, request: Request, app: AppRequest) -> None:
+    def forward_reports(self, request: Request, app: AppRequest) -> None:
         """Pass on what a machine reports, where it is to be passed on; waits for nothing."""
         rule = self._rule(app.track)
         app = as_upstream(app, rule)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from omaha_mirror.catalog.model import BOARDS, Known, Release, Step, needed_packages
+from omaha_mirror.catalog.model import BOARDS, LookupResult, Release, Step, needed_packages
 from omaha_mirror.catalog.reasons import WORDS, Reason
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Rule
 from omaha_mirror.omaha import AppRequest, BadVersion, Version
@@ -157,7 +157,7 @@ def _place(machineid: str, version: str) -> float:
     return int.from_bytes(hashlib.sha256(text).digest()[:6]) / 2**48
 
 
-def _availability(app: AppRequest, rule: Rule, known: Known) -> Decision:
+def _availability(app: AppRequest, rule: Rule, known: LookupResult) -> Decision:
     if known.release is None:
         return _no(known.reason, known.detail)
     needed = needed_packages(rule, app.oem)

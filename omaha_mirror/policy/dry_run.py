@@ -24,7 +24,7 @@ WAIT = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Opinion:
+class UpstreamAnswer:
     """What upstream tells a machine.
 
     Attributes:
@@ -40,11 +40,11 @@ class Opinion:
     trouble: str = ""
 
 
-async def upstream_says(
+async def ask_upstream(
     ask: Callable[[str], Awaitable[Response]],
     app: AppRequest,
     allowed: Callable[[str], object],
-) -> Opinion:
+) -> UpstreamAnswer:
     """Ask upstream what a machine would ask, and lead it on to the end.
 
     Args:
@@ -62,14 +62,14 @@ async def upstream_says(
                     await read_soon(response, app.app_id, app.board, allowed=allowed, now=0.0)
                 )
     except TimeoutError:
-        return Opinion(trouble=f"upstream did not answer within {WAIT:g} s")
+        return UpstreamAnswer(trouble=f"upstream did not answer within {WAIT:g} s")
     except (UpstreamError, Unusable) as error:
-        return Opinion(trouble=str(error))
+        return UpstreamAnswer(trouble=str(error))
     versions = tuple(offered.release.version for offered in walk.given)
     if versions:
-        return Opinion(versions[0], versions[1:])
+        return UpstreamAnswer(versions[0], versions[1:])
     nothing = walk.policy is Policy.NO_UPDATE and not walk.detail
-    return Opinion(detail="upstream answered noupdate" if nothing else walk.detail)
+    return UpstreamAnswer(detail="upstream answered noupdate" if nothing else walk.detail)
 
 
 def can_be_asked(rule: Rule, decision: Decision) -> bool:
@@ -105,7 +105,7 @@ def sentences(app: AppRequest, rule: Rule, decision: Decision | None) -> list[st
     return [asks, told, *([advice] if advice and decision.release is None else [])]
 
 
-def difference(decision: Decision, opinion: Opinion) -> str:
+def difference(decision: Decision, opinion: UpstreamAnswer) -> str:
     """How the mirror's answer and upstream's differ, as a sentence."""
     if opinion.trouble:
         return f"Upstream could not be asked: {opinion.trouble}."

@@ -10,13 +10,13 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.workers import STATE
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.follow_events import FollowEvent
-from omaha_mirror.catalog.following import CHANNELS, NOBODY, Following, Inquiry
+from omaha_mirror.catalog.followed import CHANNELS, NOBODY, FollowPlan, Inquiry
 from omaha_mirror.catalog.rules import track_upstream
 from omaha_mirror.config import Config
 from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.policy.check_decision import Upstream, rule_of
-from omaha_mirror.policy.dry_run import Opinion, upstream_says
-from omaha_mirror.policy.relay import Relay
+from omaha_mirror.policy.dry_run import UpstreamAnswer, ask_upstream
+from omaha_mirror.policy.relay import CheckRelay
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.identity import lasting_id, pseudonym, site_secret
@@ -27,7 +27,7 @@ TRACKS = (*CHANNELS, "edge", *(f"lts-{year}" for year in range(2021, 2041)))
 """Tracks of Flatcar: a machine that names one of them has not made it up."""
 
 
-class Outward:
+class OmahaUpstream:
     """Asks and tells, where there is a server to ask.
 
     Args:
@@ -67,7 +67,7 @@ class Outward:
         if self._server is None:
             return
         self._secret = await STATE.call(site_secret, self._state)
-        relay = Relay(
+        relay = CheckRelay(
             self._server.ask,
             self._state / "relay.json",
             self._allowed.check,
@@ -85,11 +85,11 @@ class Outward:
             await self.upstream.relay.close()
             await self.upstream.outbox.close()
 
-    def following(self, config: Config) -> Following:
+    def following(self, config: Config) -> FollowPlan:
         """How tracks are followed by a config."""
         if self._server is None:
             return NOBODY
-        return Following(
+        return FollowPlan(
             ask=partial(self._ask, self._server),
             allowed=self._allowed.check,
             app_ids=config.upstream.app_ids,
@@ -102,7 +102,7 @@ class Outward:
         """What waits to be sent."""
         return {} if self.upstream is None else {"events_upstream": self.upstream.outbox.stats}
 
-    async def opinion(self, app: AppRequest) -> Opinion:
+    async def upstream_answer(self, app: AppRequest) -> UpstreamAnswer:
         """What upstream tells a machine like this one.
 
         It is asked in a name that is neither a machine's nor the one that tracks are followed in: what it grants holds
@@ -110,11 +110,11 @@ class Outward:
         """
         server = self._server
         if server is None:
-            return Opinion(trouble="upstream.omaha_url is null, so there is nobody to ask")
+            return UpstreamAnswer(trouble="upstream.omaha_url is null, so there is nobody to ask")
         channel = app.app_id, app.board, app.track
         name = pseudonym(self._secret, f"opinion {channel}")
         async with self._opinions:
-            return await upstream_says(
+            return await ask_upstream(
                 lambda version: server.ask(question(name, *channel, version)),
                 app,
                 self._allowed.check,

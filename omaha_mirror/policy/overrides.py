@@ -83,7 +83,7 @@ class Overrides:
             await self._become(changed, self._unreadable, self._released)
             return override
 
-    async def release(self, track: str) -> Override | None:
+    async def remove(self, track: str) -> Override | None:
         """Give a track back to the config; what was in force, or None.
 
         Raises:
@@ -102,7 +102,7 @@ class Overrides:
                 await self._become(rest, self._unreadable, released)
             return found
 
-    async def release_all(self) -> None:
+    async def remove_all(self) -> None:
         """Give back to the config all tracks that are held because overrides could not be read. Raises OSError."""
         async with self._turn:
             given = {name: o for name, o in self._overrides.items() if o.why == "given"}

@@ -23,12 +23,11 @@ from omaha_mirror.aio.background import DEFECT, lasting
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.workers import Workers
 from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.read import Policy, Told, Unusable, read_soon
+from omaha_mirror.catalog.read import Policy, Unusable, UpstreamReading, read_soon
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.omaha import AppRequest, Request, Response
 from omaha_mirror.policy.breaker import Breaker, Resting
-from omaha_mirror.policy.once import Once
-from omaha_mirror.policy.slots import OneByOne, Slots
+from omaha_mirror.policy.concurrency import OneByOne, SharedRequests, Slots
 from omaha_mirror.state_file import replace_file, restore
 from omaha_mirror.upstream.errors import UpstreamError
 from omaha_mirror.upstream.outbox import is_refusal
@@ -48,7 +47,7 @@ _NOTHING = {
 
 
 @dataclass(frozen=True, slots=True)
-class Relayed:
+class RelayedAnswer:
     """What a machine is to be told.
 
     Attributes:
@@ -98,7 +97,7 @@ class RelayStats:
     reachable: bool
 
 
-class Relay:
+class CheckRelay:
     """Passes checks on, and remembers the offers.
 
     Args:
@@ -129,7 +128,7 @@ class Relay:
         self._breaker = Breaker(self._clock.boottime)
         self._slots = Slots()
         self._one_by_one = OneByOne()
-        self._once = Once[Response]()
+        self._once = SharedRequests[Response]()
         self._told: OrderedDict[str, str] = OrderedDict()
         self._outages = self._refused = 0
         self._refusal = ""
@@ -167,7 +166,7 @@ class Relay:
 
     async def check(
         self, app: AppRequest, request: Request, wait: float = WAIT, address: str = ""
-    ) -> Relayed:
+    ) -> RelayedAnswer:
         """Ask upstream what one machine asks, events and ping included, and say what the machine is told.
 
         Cancelling it cancels the question; whether the events in it arrived is not known then either.
@@ -233,12 +232,12 @@ class Relay:
                 async with asyncio.timeout_at(deadline):
                     return await self._ask(request)
 
-    def _policy(self, machine: _Machine, told: Told) -> Relayed:
+    def _policy(self, machine: _Machine, told: UpstreamReading) -> RelayedAnswer:
         release = told.releases[0].release if told.policy is Policy.OFFERS else None
         self._remember(machine, release)
         if release is None:
-            return Relayed(None, None, _NOTHING[told.policy], told.detail, delivered=True)
-        return Relayed(
+            return RelayedAnswer(None, None, _NOTHING[told.policy], told.detail, delivered=True)
+        return RelayedAnswer(
             release.id,
             release,
             Reason.OFFERED,
@@ -259,7 +258,7 @@ class Relay:
 
     def _remembered(
         self, machine: _Machine, reason: Reason, detail: str, *, delivered: bool = False
-    ) -> Relayed:
+    ) -> RelayedAnswer:
         self._failed(reason)
         if reason is Reason.UNREACHABLE:
             self._outages += 1
@@ -272,8 +271,10 @@ class Relay:
             if key in self._told:
                 self._told.move_to_end(key)
                 told = self._told[key]
-                return Relayed(told, None, Reason.OFFERED, detail, delivered, delta=bool(delta))
-        return Relayed(None, None, reason, detail, delivered)
+                return RelayedAnswer(
+                    told, None, Reason.OFFERED, detail, delivered, delta=bool(delta)
+                )
+        return RelayedAnswer(None, None, reason, detail, delivered)
 
     def _bound(self) -> None:
         while len(self._told) > self._machines:

@@ -16,7 +16,7 @@ from aiohttp import StreamReader, web
 from omaha_mirror.cache.errors import Stopping
 from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.web.errors import plain
-from omaha_mirror.web.rate_limited_log import MANY, Sparing
+from omaha_mirror.web.rate_limited_log import MANY, RateLimitedLog
 from omaha_mirror.web.shares import Shares, share_of
 
 HELD = 64 * 1024 * 1024
@@ -90,7 +90,7 @@ class Connection(web.RequestHandler):
         room: Room,
         *,
         exempt: bool,
-        log: Sparing,
+        log: RateLimitedLog,
         unbegun: Unbegun,
         **more: Any,
     ) -> None:

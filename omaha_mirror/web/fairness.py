@@ -188,7 +188,11 @@ class _Few:
 
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
-        self.register, self.unregister, self.modify = epoll.register, epoll.unregister, epoll.modify
+        self.fleet_feed, self.unregister, self.modify = (
+            epoll.register,
+            epoll.unregister,
+            epoll.modify,
+        )
         self.fileno, self.close = epoll.fileno, epoll.close
 
     def poll(self, timeout: float | None = None, _: int = -1) -> list[tuple[int, int]]:

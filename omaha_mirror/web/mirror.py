@@ -8,7 +8,7 @@ from typing import Protocol
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache.events import Status
 from omaha_mirror.catalog import PackageFile
-from omaha_mirror.observability.reports import Heard, Sent
+from omaha_mirror.observability.reports import AppReport, TransferReport
 from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.policy.decide import Decision
 
@@ -27,7 +27,7 @@ class Mirror(Protocol):
     async def decide(self, request: Request, app: AppRequest, client: str) -> Decision:
         """What to tell a machine that asks from an address. Never raises for what a machine or an upstream says."""
 
-    def heard(self, heard: Heard) -> None:
+    def on_app(self, heard: AppReport) -> None:
         """Told of each application of each request, once it can be answered; waits for nothing."""
 
     def package(self, release: str, name: str) -> PackageFile | None:
@@ -46,10 +46,10 @@ class Mirror(Protocol):
     ) -> AbstractContextManager[Reader]:
         """Read [start, stop) of a package, for a client that takes its share of the line. Raises CacheError, OSError."""
 
-    def served(self, count: int, cache: Status) -> None:
+    def on_bytes(self, count: int, cache: Status) -> None:
         """Told how many bytes of a package went to a machine, as they go."""
 
-    def sent(self, sent: Sent) -> None:
+    def on_transfer_end(self, sent: TransferReport) -> None:
         """Told of each answer with bytes of a package, when it ended."""
 
     def failed(self, error: str) -> None:

@@ -16,7 +16,7 @@ from aiohttp import web
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import CacheError, is_unreadable
 from omaha_mirror.catalog import PackageFile
-from omaha_mirror.observability.reports import Sent
+from omaha_mirror.observability.reports import TransferReport
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select
@@ -125,7 +125,7 @@ async def _send(
         outcome = reply.label
         return plain(status, reply.words or why)
     finally:
-        told = Sent(
+        told = TransferReport(
             file=file,
             remote=request.remote or "",
             start=start,
@@ -135,7 +135,7 @@ async def _send(
             seconds=time.monotonic() - began,
         )
         if response.prepared:
-            tell(mirror.sent, told)
+            tell(mirror.on_transfer_end, told)
         _log(level, told, outcome, why)
 
 
@@ -177,7 +177,7 @@ async def _next(request: web.BaseRequest, reader: Reader, pause: int | None) -> 
     return await reader.window()
 
 
-def _log(level: str, sent: Sent, outcome: str, why: str) -> None:
+def _log(level: str, sent: TransferReport, outcome: str, why: str) -> None:
     """The one line of this request."""
     more = {"why": why} if why else {}
     getattr(LOG, level)(
@@ -207,7 +207,7 @@ async def _send_together(
     with cuttable(transport, reader):
         await response.write(together)
     reader.advance(len(together))
-    tell(mirror.served, len(together), reader.status)
+    tell(mirror.on_bytes, len(together), reader.status)
 
 
 async def _send_window(
@@ -228,6 +228,6 @@ async def _send_window(
                 reader.broken(str(error))
         raise
     reader.advance(sent)
-    tell(mirror.served, sent, reader.status)
+    tell(mirror.on_bytes, sent, reader.status)
     if sent < window.count:
         reader.broken(f"{window.count - sent} bytes are missing on disk")

@@ -19,7 +19,7 @@ from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
 from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.package import send_package
-from omaha_mirror.web.rate_limited_log import Sparing
+from omaha_mirror.web.rate_limited_log import RateLimitedLog
 from omaha_mirror.web.request import base_url, host_of, unproxied
 from omaha_mirror.web.shares import share_of
 from omaha_mirror.web.update import UpdateEndpoint
@@ -56,7 +56,7 @@ class PublicApp:
     def __init__(self, mirror: Mirror, edge: Edge | None = None) -> None:
         self._mirror = mirror
         self._edge = edge or Edge()
-        self._log = Sparing()
+        self._log = RateLimitedLog()
         boards = "|".join(BOARDS)
         self._routes: list[tuple[re.Pattern[str], tuple[str, ...], Handler]] = [
             (re.compile(r"/v1/update/?"), ("POST",), UpdateEndpoint(mirror)),

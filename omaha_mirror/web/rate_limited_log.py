@@ -15,7 +15,7 @@ MANY = "many addresses"
 Kind = tuple[str, str, int]
 
 
-class Sparing:
+class RateLimitedLog:
     """Tells the first of each kind at once, and after a minute how many more there were."""
 
     def __init__(self) -> None:

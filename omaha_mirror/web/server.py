@@ -25,7 +25,7 @@ from omaha_mirror.web import pace
 from omaha_mirror.web.accepting import Acceptor, Arrival, Arrivals, Place, open_sockets
 from omaha_mirror.web.connection import Connection, Counted, Room, Unbegun
 from omaha_mirror.web.fairness import Deadlines, Recent, Requests
-from omaha_mirror.web.rate_limited_log import MANY, Sparing
+from omaha_mirror.web.rate_limited_log import MANY, RateLimitedLog
 from omaha_mirror.web.shares import share_of
 from omaha_mirror.web.tls import Secure
 
@@ -77,7 +77,7 @@ class _Server(web.Server):
         self._recent = Recent()
         self._requests = Requests()
         self._arriving: set[asyncio.Task[None]] = set()
-        self._log = Sparing()
+        self._log = RateLimitedLog()
 
     async def _first_come(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)

@@ -14,7 +14,7 @@ from functools import lru_cache
 import structlog
 from aiohttp import web
 
-from omaha_mirror.observability.reports import Heard
+from omaha_mirror.observability.reports import AppReport
 from omaha_mirror.observability.telemetry import printable, tell
 from omaha_mirror.omaha import (
     AppRequest,
@@ -83,8 +83,8 @@ class UpdateEndpoint:
         told = list(zip(asked.apps, decisions, strict=True))
         answer = web.Response(body=self._serialised(told, base), content_type="text/xml")
         for app, decision in told:
-            heard = Heard(asked, app, decision, remote)
-            tell(self._mirror.heard, heard)
+            heard = AppReport(asked, app, decision, remote)
+            tell(self._mirror.on_app, heard)
             _log(heard, time.monotonic() - began)
         return answer
 
@@ -143,7 +143,7 @@ def _shape(app: AppRequest, decision: Decision | None) -> tuple[object, ...]:
     )
 
 
-def _log(heard: Heard, seconds: float) -> None:
+def _log(heard: AppReport, seconds: float) -> None:
     """The one line of this request: what the machine said, what it was told, and why."""
     app, decision = heard.app, heard.decision
     line: dict[str, object] = {

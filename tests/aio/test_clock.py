@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.aio.clock import DAY, LATER, SKEW, Clock, kernel_synchronised
-from omaha_mirror.aio.clock_file import Timekeeper
+from omaha_mirror.aio.clock_file import ClockFile
 from tests.support.clock import SetClock
 
 YEARS = 365 * DAY
@@ -146,6 +146,6 @@ async def test_a_time_that_nobody_can_have_known_is_none(tmp_path: Path, told: s
     path = tmp_path / "clock.json"
     path.write_text(f'{{"time": {told}}}')
     clock = SetClock()
-    await Timekeeper(clock, path).start()
+    await ClockFile(clock, path).start()
     assert clock.time() == pytest.approx(clock.right(), abs=60)
     assert not path.exists()

@@ -39,7 +39,7 @@ class Scene:
     async def write(self, *items: Item) -> None:
         """Put news into the database as if they had come in at their time."""
         await recorded(self.mirror)
-        await store.write(self.mirror.service.register._database, [tidy(item) for item in items])
+        await store.write(self.mirror.service.fleet_feed._database, [tidy(item) for item in items])
 
 
 @asynccontextmanager
@@ -57,7 +57,7 @@ async def scene(directory: Path, nebraska: Nebraska, **changes: object) -> Async
 async def a_week(site: Scene, now: float) -> None:
     """Sixty machines that moved from one version to the next in a week, with what went wrong on the way."""
     await recorded(site.mirror)
-    database = site.mirror.service.register._database
+    database = site.mirror.service.fleet_feed._database
     begin = int(now // HOUR) * HOUR - 7 * DAY
     for hour in range(0, 7 * 24, 3):
         time = begin + hour * HOUR

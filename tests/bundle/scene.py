@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from omaha_mirror.bundle import Bundle, Taken, Wish
+from omaha_mirror.bundle import Bundle, ExportRequest, ImportResult
 from tests.e2e.site import STEPS, TARGET, body, following
 from tests.support.mirror import PAYLOAD, Mirror, mirror_in_process
 from tests.support.nebraska import Nebraska
@@ -16,7 +16,7 @@ AZURE = random.Random("azure").randbytes(7_000)
 GCE = random.Random("gce").randbytes(6_000)
 PODMAN = random.Random("podman").randbytes(5_000)
 EXTRAS = {"oem-azure.gz": AZURE, "oem-gce.gz": GCE, "flatcar-podman.gz": PODMAN}
-WISH = Wish("stable", BOARD, oems=("azure",))
+WISH = ExportRequest("stable", BOARD, oems=("azure",))
 NO_LINE = "http://127.0.0.1:9"
 """Nobody listens there."""
 
@@ -30,15 +30,15 @@ def release(nebraska: Nebraska, *, size: int = 40_000) -> Nebraska:
     return nebraska
 
 
-async def made(mirror: Mirror, wish: Wish = WISH) -> Bundle:
+async def made(mirror: Mirror, request: ExportRequest = WISH) -> Bundle:
     """All that a bundle holds is on the mirror then."""
-    async for step in mirror.service.bundles.exporter.prepare(wish):
+    async for step in mirror.service.bundles.exporter.prepare(request):
         assert step.error == ""
-    return await mirror.service.bundles.exporter.bundle(wish)
+    return await mirror.service.bundles.exporter.bundle(request)
 
 
-async def exported(mirror: Mirror, wish: Wish = WISH, offset: int = 0) -> bytes:
-    bundle = await made(mirror, wish)
+async def exported(mirror: Mirror, request: ExportRequest = WISH, offset: int = 0) -> bytes:
+    bundle = await made(mirror, request)
     chunks = mirror.service.bundles.exporter.stream(bundle, offset)
     return b"".join([chunk async for chunk in chunks])
 
@@ -48,7 +48,7 @@ async def pieces(data: bytes, size: int = 65_536) -> AsyncGenerator[bytes]:
         yield data[at : at + size]
 
 
-async def take_in(mirror: Mirror, data: bytes) -> Taken:
+async def take_in(mirror: Mirror, data: bytes) -> ImportResult:
     return await mirror.service.bundles.importer.take_in(pieces(data))
 
 
@@ -69,10 +69,10 @@ async def without_line(directory: Path, **changes: Any) -> AsyncIterator[Mirror]
         yield mirror
 
 
-async def bundle_of(directory: Path, nebraska: Nebraska, wish: Wish = WISH) -> bytes:
+async def bundle_of(directory: Path, nebraska: Nebraska, request: ExportRequest = WISH) -> bytes:
     """A bundle that a mirror made that is gone again."""
     async with with_line(directory, nebraska) as mirror:
-        return await exported(mirror, wish)
+        return await exported(mirror, request)
 
 
 def files_below(folder: Path) -> dict[str, bytes]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.bundle import Wish
+from omaha_mirror.bundle import ExportRequest
 from omaha_mirror.cache.errors import NoRoom
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.omaha import Offer
-from omaha_mirror.packages.prefetch import NotHere
+from omaha_mirror.packages.prefetch import NothingToFetch
 from tests.bundle.scene import (
     AZURE,
     BOARD,
@@ -87,11 +87,11 @@ async def test_all_system_extensions_come_along_and_oem_packages_on_demand(
     tmp_path: Path, nebraska: Nebraska
 ) -> None:
     async with with_line(tmp_path, nebraska) as mirror:
-        bundle = await made(mirror, Wish("stable", BOARD))
+        bundle = await made(mirror, ExportRequest("stable", BOARD))
         names = [member.file.name for member in bundle.members]
         assert names == [PAYLOAD, PAYLOAD, PAYLOAD, "flatcar-podman.gz"]
         await Box(mirror, version=FLOORS[-1], oem="gce").offer()
-        bundle = await made(mirror, Wish("stable", BOARD, oems=("azure",)))
+        bundle = await made(mirror, ExportRequest("stable", BOARD, oems=("azure",)))
         names = [member.file.name for member in bundle.members]
         assert names == [PAYLOAD, PAYLOAD, PAYLOAD, *EXTRAS]
 
@@ -101,28 +101,28 @@ async def test_a_version_is_exported_with_the_floors_below_it(
 ) -> None:
     async with with_line(tmp_path, nebraska) as mirror:
         await Box(mirror).offer()
-        data = await exported(mirror, Wish("stable", BOARD, FLOORS[1]))
+        data = await exported(mirror, ExportRequest("stable", BOARD, FLOORS[1]))
     async with without_line(tmp_path) as mirror:
         assert (await take_in(mirror, data)).versions == FLOORS
         assert await update_whole(Box(mirror)) == [*FLOORS]
 
 
 @pytest.mark.parametrize(
-    ("wish", "words"),
+    ("request", "words"),
     [
-        (Wish("stable", BOARD, "../../x"), "cannot read the version"),
-        (Wish("stable", BOARD, "9999.0.0"), "no such release"),
-        (Wish("held", BOARD), "name a version"),
-        (Wish("stable", BOARD, oems=("azzure",)), "OEM azzure"),
+        (ExportRequest("stable", BOARD, "../../x"), "cannot read the version"),
+        (ExportRequest("stable", BOARD, "9999.0.0"), "no such release"),
+        (ExportRequest("held", BOARD), "name a version"),
+        (ExportRequest("stable", BOARD, oems=("azzure",)), "OEM azzure"),
     ],
 )
 async def test_what_cannot_be_exported_is_told(
-    tmp_path: Path, nebraska: Nebraska, wish: Wish, words: str
+    tmp_path: Path, nebraska: Nebraska, request: ExportRequest, words: str
 ) -> None:
     (tmp_path / "with-line").mkdir()
     async with following(tmp_path / "with-line", nebraska, tracks={"held": "hold"}) as mirror:
-        with pytest.raises(NotHere, match=words):
-            await mirror.service.bundles.exporter.bundle(wish)
+        with pytest.raises(NothingToFetch, match=words):
+            await mirror.service.bundles.exporter.bundle(request)
 
 
 async def test_the_same_bundle_again_changes_nothing(tmp_path: Path, bundle: bytes) -> None:
@@ -143,7 +143,7 @@ async def test_an_older_bundle_leads_no_track_back_and_can_be_pinned(
     nebraska.group("stable", "3300.0.0")
     nebraska.publish("3300.0.0", {PAYLOAD: body("3300.0.0")})
     async with with_line(tmp_path, nebraska) as mirror:
-        older = await exported(mirror, Wish("stable", BOARD, "3300.0.0"))
+        older = await exported(mirror, ExportRequest("stable", BOARD, "3300.0.0"))
     async with without_line(tmp_path, tracks={"old": "3300.0.0"}) as mirror:
         await take_in(mirror, bundle)
         taken = await take_in(mirror, older)
@@ -159,8 +159,8 @@ async def test_a_newer_bundle_leads_the_track_on(
     nebraska.publish("3900.0.0", {PAYLOAD: body("3900.0.0")})
     nebraska.group("stable", "3900.0.0", floors=[TARGET])
     async with with_line(tmp_path, nebraska) as mirror:
-        await mirror.service.steward.sync()
-        newer = await exported(mirror, Wish("stable", BOARD))
+        await mirror.service.warm_up.sync()
+        newer = await exported(mirror, ExportRequest("stable", BOARD))
     async with without_line(tmp_path) as mirror:
         await take_in(mirror, bundle)
         assert (await take_in(mirror, newer)).versions == (TARGET, "3900.0.0")
@@ -172,7 +172,7 @@ async def test_where_upstream_leads_a_track_its_word_stands(
 ) -> None:
     nebraska.group("stable", FLOORS[0])
     async with with_line(tmp_path, nebraska) as mirror:
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         assert (await Box(mirror).offer()).version == FLOORS[0]
         await take_in(mirror, bundle)
         assert [step.version for step in channel(mirror).steps] == [FLOORS[0]]
@@ -186,7 +186,7 @@ async def test_what_was_imported_stays_and_what_does_not_fit_is_refused(
     nebraska.publish("9000.0.0", {PAYLOAD: other})
     nebraska.group("beta", "9000.0.0")
     async with with_line(tmp_path, nebraska) as mirror:
-        beta = await exported(mirror, Wish("beta", BOARD))
+        beta = await exported(mirror, ExportRequest("beta", BOARD))
     size = 3 * 40_000 + len(AZURE) + len(PODMAN)
     async with without_line(tmp_path, cache={"max_size": size}) as mirror:
         await take_in(mirror, bundle)
@@ -196,7 +196,7 @@ async def test_what_was_imported_stays_and_what_does_not_fit_is_refused(
         after = await mirror.service.cache.contents()
         assert after.blobs == before.blobs
         assert after.used == before.used == size
-        assert [status.track for status in mirror.service.steward.channels()] == ["stable"]
+        assert [status.track for status in mirror.service.warm_up.channels()] == ["stable"]
 
 
 def current(mirror: Mirror) -> list[Release]:
@@ -221,7 +221,7 @@ async def test_bundles_of_one_mirror_are_the_same_to_the_byte(
 ) -> None:
     async with with_line(tmp_path, nebraska) as mirror:
         first = await exported(mirror)
-        other = await exported(mirror, Wish("stable", BOARD, oems=("gce",)))
+        other = await exported(mirror, ExportRequest("stable", BOARD, oems=("gce",)))
         assert other != first
         assert await exported(mirror) == first
     assert await bundle_of(tmp_path, nebraska) == first

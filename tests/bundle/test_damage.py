@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.bundle import BadBundle, Wish
+from omaha_mirror.bundle import BadBundle, ExportRequest
 from tests.bundle.scene import (
     BOARD,
     bundle_of,
@@ -29,7 +29,7 @@ Damage = Callable[[bytearray, random.Random], None]
 @pytest.fixture
 async def small(tmp_path: Path, upstream: Upstream) -> bytes:
     nebraska = release(Nebraska(upstream), size=3_000)
-    return await bundle_of(tmp_path, nebraska, Wish("stable", BOARD, oems=("azure",)))
+    return await bundle_of(tmp_path, nebraska, ExportRequest("stable", BOARD, oems=("azure",)))
 
 
 @pytest.fixture

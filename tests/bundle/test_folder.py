@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.bundle import BadBundle, NotSaid, Taken, Told, open_folder
+from omaha_mirror.bundle import BadBundle, FolderOptions, ImportResult, MissingOption, open_folder
 from omaha_mirror.bundle.layout import compose
 from omaha_mirror.omaha import FLATCAR_APP_ID
 from tests.bundle.scene import AZURE, BOARD, PODMAN, without_line
@@ -19,7 +19,7 @@ from tests.e2e.site import STEPS, Box, body
 from tests.support.mirror import Mirror
 
 VERSION = "3033.2.0"
-TOLD = Told(FLATCAR_APP_ID, BOARD, "stable", VERSION)
+TOLD = FolderOptions(FLATCAR_APP_ID, BOARD, "stable", VERSION)
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def take_in(mirror: Mirror, folder: Path, told: Told = TOLD) -> Taken:
+async def take_in(mirror: Mirror, folder: Path, told: FolderOptions = TOLD) -> ImportResult:
     text, bundle, read = await open_folder(folder, told)
     return await mirror.service.bundles.importer.take_in(compose(text, bundle, read))
 
 
-async def refused(tmp_path: Path, folder: Path, words: str, told: Told = TOLD) -> None:
+async def refused(tmp_path: Path, folder: Path, words: str, told: FolderOptions = TOLD) -> None:
     async with without_line(tmp_path) as mirror:
-        with pytest.raises((BadBundle, NotSaid), match=words):
+        with pytest.raises((BadBundle, MissingOption), match=words):
             await take_in(mirror, folder, told)
         await Box(mirror).nothing()
 
@@ -103,14 +103,14 @@ async def test_a_sidecar_beside_a_payload_counts(tmp_path: Path, folder: Path) -
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        (Told(FLATCAR_APP_ID, BOARD, None, VERSION), "add --track"),
-        (Told(FLATCAR_APP_ID, BOARD, "stable", None), "add --version"),
-        (Told(FLATCAR_APP_ID, BOARD, "stable", "../../1"), "cannot read the version"),
-        (Told(FLATCAR_APP_ID, "x86", "stable", VERSION), "board"),
+        (FolderOptions(FLATCAR_APP_ID, BOARD, None, VERSION), "add --track"),
+        (FolderOptions(FLATCAR_APP_ID, BOARD, "stable", None), "add --version"),
+        (FolderOptions(FLATCAR_APP_ID, BOARD, "stable", "../../1"), "cannot read the version"),
+        (FolderOptions(FLATCAR_APP_ID, "x86", "stable", VERSION), "board"),
     ],
 )
 async def test_what_is_missing_is_asked_for(
-    tmp_path: Path, folder: Path, told: Told, words: str
+    tmp_path: Path, folder: Path, told: FolderOptions, words: str
 ) -> None:
     (folder / "update.gz").write_bytes(body(VERSION))
     await refused(tmp_path, folder, words, told)
@@ -150,7 +150,7 @@ def saved(folder: Path, version: str, changes: Mapping[str, object] | None = Non
 async def test_packages_of_core_update(tmp_path: Path, folder: Path) -> None:
     for version in (OLDER, VERSION):
         saved(folder, version)
-    told = Told(FLATCAR_APP_ID, BOARD, "stable", None)
+    told = FolderOptions(FLATCAR_APP_ID, BOARD, "stable", None)
     async with without_line(tmp_path, tracks={"old": OLDER}) as mirror:
         assert (await take_in(mirror, folder, told)).versions == (OLDER, VERSION)
         offer = await Box(mirror, version="2000.0.0").offer()

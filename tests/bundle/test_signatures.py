@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.bundle import BadBundle, Importer, Taken, Wish
+from omaha_mirror.bundle import BadBundle, ExportRequest, Importer, ImportResult
 from omaha_mirror.cache import Cache, DiskStore, Ledger
-from omaha_mirror.catalog import Catalog, Known, Wanted
+from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult
 from omaha_mirror.omaha import FLATCAR_APP_ID
 from omaha_mirror.packages.payload_prover import PayloadProvers
 from omaha_mirror.payload import Key, load_keys
@@ -32,14 +32,16 @@ async def bundle_with(directory: Path, upstream: Upstream, payload: bytes) -> by
     nebraska = Nebraska(upstream)
     nebraska.publish(VERSION, {PAYLOAD: payload, "oem-azure.gz": real_payload("oem-azure.gz")})
     nebraska.group("stable", VERSION)
-    return await bundle_of(directory, nebraska, Wish("stable", BOARD))
+    return await bundle_of(directory, nebraska, ExportRequest("stable", BOARD))
 
 
-async def take_in(directory: Path, bundle: bytes, keys: Sequence[Key]) -> tuple[Taken, Cache]:
+async def take_in(
+    directory: Path, bundle: bytes, keys: Sequence[Key]
+) -> tuple[ImportResult, Cache]:
     """Take it in where these keys count."""
 
-    async def nobody(_: Wanted) -> Known:
-        return Known()
+    async def nobody(_: LookupRequest) -> LookupResult:
+        return LookupResult()
 
     cache = Cache(
         DiskStore(directory / "cache"), Ledger(10**9, 0), provers=PayloadProvers(lambda: keys)

@@ -9,13 +9,13 @@ from pathlib import Path
 from omaha_mirror.catalog import (
     CannotProve,
     Catalog,
-    Known,
+    LookupRequest,
+    LookupResult,
     PackageFile,
     Pin,
     Reason,
     Release,
     Step,
-    Wanted,
     learn,
 )
 from omaha_mirror.omaha import (
@@ -90,7 +90,7 @@ class Site:
         self.upstream = upstream
         self.path = path
         self.clock = clock
-        self.asked: list[Wanted] = []
+        self.asked: list[LookupRequest] = []
         self.proven: list[str] = []
         self.held: set[Digest | None] = set()
         self.open: list[Catalog] = []
@@ -111,7 +111,7 @@ class Site:
         await self.stop(catalog)
         return await self.start()
 
-    async def learn(self, wanted: Wanted) -> Known:
+    async def learn(self, wanted: LookupRequest) -> LookupResult:
         self.asked.append(wanted)
         return await learn(wanted, self._server, self.prove, self.clock.time(), holds=self.holds)
 
@@ -139,7 +139,7 @@ class Site:
 
 async def ask(
     catalog: Catalog, oem: str = "", rule: Pin = PIN, *, wait: float = 30.0
-) -> Known | None:
+) -> LookupResult | None:
     """Look a version up as a machine's check does, and give what is known then."""
     await catalog.look_up(APP, BOARD, rule.version, rule, oem, wait)
     return catalog.known(APP, BOARD, rule.version)
@@ -158,10 +158,10 @@ async def quiet(catalog: Catalog) -> None:
     await catalog._lookups.quiet()
 
 
-def reason(known: Known | None, oem: str = "", rule: Pin = PIN) -> Reason:
+def reason(known: LookupResult | None, oem: str = "", rule: Pin = PIN) -> Reason:
     """What a machine is told that needs an update."""
     machine = AppRequest(appid=APP, board=BOARD, version="1.0.0", oem=oem)
-    steps = [Step(rule.version, known or Known())]
+    steps = [Step(rule.version, known or LookupResult())]
     return decide(machine, rule, steps, now=time.time(), app_ids=[APP]).reason
 
 

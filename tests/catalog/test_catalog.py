@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.catalog import Known, Pin, Reason, Wanted
-from omaha_mirror.catalog.question import FRESH, MAX_NAMES, RETRY
+from omaha_mirror.catalog import LookupRequest, LookupResult, Pin, Reason
 from omaha_mirror.catalog.state import State, load, save
+from omaha_mirror.catalog.version_lookup import FRESH, MAX_NAMES, RETRY
 from tests.catalog.scene import (
     APP,
     BOARD,
@@ -101,7 +101,7 @@ async def test_a_release_is_on_disk_before_anybody_can_be_offered_it(
 ) -> None:
     site.publish()
     opened = await site.start()
-    before: list[Known | None] = []
+    before: list[LookupResult | None] = []
 
     def watched(path: Path, state: State) -> None:
         before.append(opened.known(APP, BOARD, VERSION))
@@ -311,7 +311,7 @@ async def test_a_defect_in_learning_is_logged_and_tried_again_later(
 ) -> None:
     calls = 0
 
-    async def broken(wanted: Wanted) -> Known:
+    async def broken(wanted: LookupRequest) -> LookupResult:
         nonlocal calls
         calls += 1
         raise RuntimeError("a defect")

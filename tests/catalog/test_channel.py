@@ -2,7 +2,7 @@
 
 import pytest
 
-from omaha_mirror.catalog import Policy, Reason, Step, Told
+from omaha_mirror.catalog import Policy, Reason, Step, UpstreamReading
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, floors, merged
 from omaha_mirror.catalog.walk import Walk
 from tests.catalog.scene import APP, BOARD
@@ -17,7 +17,7 @@ OLD = Channel(
 )
 
 
-def after(*answers: Told, known: str | None = None, old: Channel = OLD) -> Channel:
+def after(*answers: UpstreamReading, known: str | None = None, old: Channel = OLD) -> Channel:
     """What is known after a walk with these answers."""
     walk = Walk(known)
     for told in answers:
@@ -56,7 +56,7 @@ def test_a_poll_adds_and_what_it_was_led_on_from_is_a_floor_until_a_whole_walk()
 
 
 @pytest.mark.parametrize("cut", [(), (BUSY,)], ids=["outage", "busy"])
-def test_a_walk_that_was_cut_short_takes_nothing_away(cut: tuple[Told, ...]) -> None:
+def test_a_walk_that_was_cut_short_takes_nothing_away(cut: tuple[UpstreamReading, ...]) -> None:
     new = after(offer("1.0"), offer("1.5"), *cut)
     assert shape(new) == [("1.0", True, 10.0), ("1.5", False, NOW), ("2.0", False, 20.0)]
     assert new.walked == 30.0
@@ -85,7 +85,7 @@ def test_a_walk_that_was_cut_short_counts_whole_once_it_ends() -> None:
     ids=["noupdate", "withdrawn", "withdrawn on the way", "nothing newer"],
 )
 def test_what_upstream_takes_back_is_not_offered(
-    answers: tuple[Told, ...], reason: Reason, detail: str
+    answers: tuple[UpstreamReading, ...], reason: Reason, detail: str
 ) -> None:
     new = after(*answers)
     assert new.offered == ()

@@ -20,8 +20,7 @@ from omaha_mirror.catalog.follow_events import (
     NothingOffered,
     Recovered,
 )
-from omaha_mirror.catalog.following import NOBODY, Following, Inquiry
-from omaha_mirror.catalog.roster import MAX_LEARNT, MAX_TRACK
+from omaha_mirror.catalog.followed import MAX_LEARNT, MAX_TRACK, NOBODY, FollowPlan, Inquiry
 from omaha_mirror.catalog.turns import EVERY
 from omaha_mirror.omaha import AppResponse, AppStatus, Response, UpdateCheck, UpdateStatus, Version
 from omaha_mirror.upstream.errors import BadAnswer, Unreachable
@@ -133,7 +132,7 @@ class Scene:
         self.events: list[FollowEvent] = []
         self.learnt: list[tuple[Release, ...]] = []
         self.plan = replace(
-            Following(
+            FollowPlan(
                 app_ids=[APP],
                 ask=self.server.ask,
                 allowed=lambda _: None,
@@ -166,7 +165,7 @@ class Scene:
 
     async def quiet(self) -> None:
         """Until all who follow are asleep or have ended."""
-        await until(lambda: self.clock.asleep == sum(f.active for f in self.follower._roster))
+        await until(lambda: self.clock.asleep == sum(f.active for f in self.follower._followed))
 
     async def quiet_but_for_turns(self) -> None:
         """Until all are asleep, have ended, or wait for a turn that comes with time."""
@@ -705,4 +704,4 @@ async def test_closing_ends_all_and_keeps_what_a_walk_has_learnt(scene: Scene) -
     await scene.ask(track("beta"))
     await scene.follower.sync()
     assert scene.server.took() == []
-    assert not any(followed.active for followed in scene.follower._roster)
+    assert not any(followed.active for followed in scene.follower._followed)

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from omaha_mirror.catalog import Pin, Reason
-from omaha_mirror.catalog.question import FRESH
 from omaha_mirror.catalog.state import load
+from omaha_mirror.catalog.version_lookup import FRESH
 from tests.catalog.scene import (
     APP,
     AZURE,

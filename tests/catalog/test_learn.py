@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from omaha_mirror.catalog import CannotProve, Known, Reason, Release, Wanted, learn
+from omaha_mirror.catalog import CannotProve, LookupRequest, LookupResult, Reason, Release, learn
 from omaha_mirror.omaha import Digest, Url
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
 from tests.catalog import scene
 from tests.catalog.scene import APP, AZURE, BOARD, BODY, PAYLOAD, VERSION, Site, path_of, sha256
 from tests.support.upstream import Status, Upstream
 
-WANTED = Wanted(APP, BOARD, VERSION, PAYLOAD)
-WITH_AZURE = Wanted(APP, BOARD, VERSION, PAYLOAD, ("oem-azure.gz",))
+WANTED = LookupRequest(APP, BOARD, VERSION, PAYLOAD)
+WITH_AZURE = LookupRequest(APP, BOARD, VERSION, PAYLOAD, ("oem-azure.gz",))
 SIDECAR = path_of(f"{PAYLOAD}.sha256")
 
 
@@ -21,7 +21,7 @@ def published(site: Site) -> None:
     site.publish(["oem-azure.gz"])
 
 
-def found(known: Known) -> Release:
+def found(known: LookupResult) -> Release:
     assert known.release is not None, known
     return known.release
 
@@ -108,7 +108,9 @@ async def test_trouble_with_one_extra_does_not_hide_the_next(
     upstream: Upstream, site: Site
 ) -> None:
     upstream.fault(path_of("oem-ami.gz"), Status(503))
-    known = await site.learn(Wanted(APP, BOARD, VERSION, PAYLOAD, ("oem-ami.gz", "oem-azure.gz")))
+    known = await site.learn(
+        LookupRequest(APP, BOARD, VERSION, PAYLOAD, ("oem-ami.gz", "oem-azure.gz"))
+    )
     assert [file.name for file in found(known).files] == [PAYLOAD, "oem-azure.gz"]
     assert set(known.lacking) == {"oem-ami.gz"}
 
@@ -128,10 +130,10 @@ async def test_what_was_proven_before_is_not_fetched_again(upstream: Upstream, s
     upstream.remove(path_of(PAYLOAD))
     upstream.put(path_of(PAYLOAD), BODY, sidecar=False)
     before = found(await site.learn(WANTED))
-    again = found(await site.learn(Wanted(APP, BOARD, VERSION, PAYLOAD, before=before)))
+    again = found(await site.learn(LookupRequest(APP, BOARD, VERSION, PAYLOAD, before=before)))
     assert (again.id, site.proven) == (before.id, [PAYLOAD])
     upstream.put(path_of(PAYLOAD), BODY + b"more", sidecar=False)
-    other = found(await site.learn(Wanted(APP, BOARD, VERSION, PAYLOAD, before=before)))
+    other = found(await site.learn(LookupRequest(APP, BOARD, VERSION, PAYLOAD, before=before)))
     assert other.payload.sha256 == sha256(BODY + b"more")
 
 
@@ -152,7 +154,7 @@ async def test_what_cannot_be_proven_is_trouble(upstream: Upstream, site: Site, 
 async def test_a_version_that_is_no_path_segment_is_asked_of_nobody(
     upstream: Upstream, site: Site
 ) -> None:
-    known = await site.learn(Wanted(APP, BOARD, "../../x", PAYLOAD))
+    known = await site.learn(LookupRequest(APP, BOARD, "../../x", PAYLOAD))
     assert known.release is None
     assert upstream.log == []
 
@@ -180,15 +182,17 @@ def told(upstream: Upstream) -> Release:
     )
 
 
-def wanted(told: Release, *extras: str, own: tuple[str, ...] = ()) -> Wanted:
-    return Wanted(APP, BOARD, VERSION, PAYLOAD, (*extras, *own), told=told, own=frozenset(own))
+def wanted(told: Release, *extras: str, own: tuple[str, ...] = ()) -> LookupRequest:
+    return LookupRequest(
+        APP, BOARD, VERSION, PAYLOAD, (*extras, *own), told=told, own=frozenset(own)
+    )
 
 
 async def test_a_told_release_is_what_was_told_once_its_files_are_confirmed(
     upstream: Upstream, site: Site, told: Release
 ) -> None:
     known = await site.learn(wanted(told, "oem-azure.gz"))
-    assert known == Known(told, looked_up=frozenset({"oem-azure.gz"}))
+    assert known == LookupResult(told, looked_up=frozenset({"oem-azure.gz"}))
     assert [(request.method, request.path) for request in upstream.log] == [
         ("HEAD", FOLDER + PAYLOAD),
         ("GET", f"{FOLDER}{PAYLOAD}.sha256"),
@@ -245,7 +249,7 @@ async def test_an_extra_that_the_manifest_does_not_name_is_not_looked_for(
 ) -> None:
     site.publish(["oem-ami.gz"])
     known = await site.learn(wanted(told, "oem-ami.gz"))
-    assert known == Known(told, looked_up=frozenset({"oem-ami.gz"}))
+    assert known == LookupResult(told, looked_up=frozenset({"oem-ami.gz"}))
     assert not upstream.requests(path_of("oem-ami.gz"))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from omaha_mirror.catalog import Offered, Policy, Told, Unusable, read_told
+from omaha_mirror.catalog import Offered, Policy, Unusable, UpstreamReading, read_told
 from omaha_mirror.catalog.read import MAX_MANIFESTS, MAX_PACKAGES, MAX_SIZE, MAX_TEXT
 from omaha_mirror.omaha import (
     Action,
@@ -32,7 +32,7 @@ CHECK = UpdateCheck(status="ok", urls=(Url(codebase=CODEBASE),), manifests=(MANI
 SHA1 = Digest("sha1", bytes(20))
 
 
-def read(response: Response) -> Told:
+def read(response: Response) -> UpstreamReading:
     """Read an answer as it arrives."""
     arrived = parse_response(serialise_response(response))
     allowed = AllowList("https://update.example").check
@@ -45,7 +45,7 @@ def answer(status: str, check: UpdateCheck | None) -> Response:
     )
 
 
-def read_check(check: UpdateCheck) -> Told:
+def read_check(check: UpdateCheck) -> UpstreamReading:
     return read(answer("ok", check))
 
 

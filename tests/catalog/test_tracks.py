@@ -9,10 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.catalog import Catalog, Follow, Hold, Known, Pin, Reason, Relay, Rule, Wanted
-from omaha_mirror.catalog.following import Following, Inquiry
+from omaha_mirror.catalog import (
+    Catalog,
+    Follow,
+    Hold,
+    LookupRequest,
+    LookupResult,
+    Pin,
+    Reason,
+    Relay,
+    Rule,
+)
+from omaha_mirror.catalog.followed import FollowPlan, Inquiry
 from omaha_mirror.catalog.state import load
-from omaha_mirror.catalog.told import MAX_TOLD
+from omaha_mirror.catalog.upstream_releases import MAX_TOLD
 from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.policy.decide import Decision, decide
 from omaha_mirror.upstream.allowed import AllowList
@@ -46,7 +56,7 @@ class Mirror:
             return await server.ask(question(machine, app_id, board, track, version))
 
         allowed = AllowList(self.site.upstream.origin)
-        following = Following([APP], ask, allowed.check, ["stable"])
+        following = FollowPlan([APP], ask, allowed.check, ["stable"])
         self.catalog = Catalog(
             self.site.learn, self.site.path, PAYLOAD, following, clock=self.site.clock
         )
@@ -213,7 +223,7 @@ async def test_closing_ends_a_walk(mirror: Mirror) -> None:
     await gate.reached()
     await mirror.catalog.close()
     assert (await waiting).reason is Reason.WARMING
-    assert not any(followed.active for followed in mirror.catalog._follower._roster)
+    assert not any(followed.active for followed in mirror.catalog._follower._followed)
     await mirror.start()
 
 
@@ -245,11 +255,11 @@ async def test_what_upstream_told_one_machine_is_settled_like_all_else(mirror: M
     mirror.site.publish()
     told = release()
     own = replace(told, urls={PAYLOAD: mirror.site.upstream.url(f"/{BOARD}/{TARGET}/{PAYLOAD}")})
-    mirror.catalog.told(own)
+    mirror.catalog.record_upstream(own)
     await mirror.catalog.look_up(APP, BOARD, TARGET, Relay(), "", 30.0)
     step = mirror.catalog.step(APP, BOARD, TARGET)
     assert (step.version, step.known.release) == (TARGET, own)
-    assert mirror.catalog.step(APP, BOARD, NEXT).known == Known()
+    assert mirror.catalog.step(APP, BOARD, NEXT).known == LookupResult()
 
 
 async def test_a_release_told_again_after_long_is_servable(mirror: Mirror, clock: SetClock) -> None:
@@ -258,7 +268,7 @@ async def test_a_release_told_again_after_long_is_servable(mirror: Mirror, clock
     told = replace(release(), urls={PAYLOAD: url})
     for poll_interval in (None, 4000):
         again = replace(told, check=replace(told.check, poll_interval=poll_interval))
-        mirror.catalog.told(again)
+        mirror.catalog.record_upstream(again)
         await mirror.settled()
         assert mirror.catalog.step(APP, BOARD, TARGET).known.release == again
         clock.later += 8 * DAY
@@ -288,13 +298,13 @@ async def test_a_release_told_anew_while_it_is_looked_up_is_looked_up_again(
 
 
 async def test_releases_that_no_track_leads_to_any_more_are_bounded(tmp_path: Path) -> None:
-    async def unknown(wanted: Wanted) -> Known:
-        return Known(reason=Reason.NOT_RELEASED)
+    async def unknown(wanted: LookupRequest) -> LookupResult:
+        return LookupResult(reason=Reason.NOT_RELEASED)
 
     catalog = Catalog(unknown, tmp_path / "catalog.json", PAYLOAD)
     await catalog.start()
     for i in range(MAX_TOLD + 10):
-        catalog.told(release(version=f"{i}.0", learnt=float(i)))
+        catalog.record_upstream(release(version=f"{i}.0", learnt=float(i)))
     await catalog.close()
     told = load(tmp_path / "catalog.json").told
     assert {r.learnt for r in told} == set(range(10, MAX_TOLD + 10))

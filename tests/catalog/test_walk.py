@@ -6,25 +6,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omaha_mirror.catalog import Offered, Policy, Told
+from omaha_mirror.catalog import Offered, Policy, UpstreamReading
 from omaha_mirror.catalog.walk import MAX_STEPS, Walk
 from tests.catalog.scene import release
 
-NO = Told(Policy.NO_UPDATE)
-BUSY = Told(Policy.BUSY, detail="not now")
-WITHDRAWN = Told(Policy.WITHDRAWN, detail="switched off")
+NO = UpstreamReading(Policy.NO_UPDATE)
+BUSY = UpstreamReading(Policy.BUSY, detail="not now")
+WITHDRAWN = UpstreamReading(Policy.WITHDRAWN, detail="switched off")
 
 
-def offer(*versions: str, floor: bool = False) -> Told:
+def offer(*versions: str, floor: bool = False) -> UpstreamReading:
     """An answer with these versions, oldest first; all but the last are floors, and that one if it is said to be."""
     last = len(versions) - 1
-    return Told(
+    return UpstreamReading(
         Policy.OFFERS,
         tuple(Offered(release(version=v), floor or i < last) for i, v in enumerate(versions)),
     )
 
 
-def walked(walk: Walk, *answers: Told) -> list[str]:
+def walked(walk: Walk, *answers: UpstreamReading) -> list[str]:
     """Give a walk these answers; the versions that it asked as. Each but the last must leave it going on."""
     asked = []
     for i, told in enumerate(answers, 1):
@@ -107,7 +107,7 @@ def test_a_withdrawal_ends_a_walk_with_upstreams_words() -> None:
 
 
 @pytest.mark.parametrize("last", [NO, offer("99.0")], ids=["noupdate", "offer"])
-def test_a_walk_has_an_end_and_asks_as_the_last_version_before(last: Told) -> None:
+def test_a_walk_has_an_end_and_asks_as_the_last_version_before(last: UpstreamReading) -> None:
     walk = Walk()
     versions = [f"{i}.0" for i in range(1, MAX_STEPS + 1)]
     asked = walked(walk, *map(offer, versions), last)
@@ -132,7 +132,7 @@ class OneAtATime:
         self.steps = steps
         self.granted: str | None = None
 
-    def answer(self, version: str) -> Told:
+    def answer(self, version: str) -> UpstreamReading:
         if self.granted == version:
             self.granted = None
             return NO
@@ -148,7 +148,7 @@ class OneAtATime:
 class AllAtOnce(OneAtATime):
     """Answers with all manifests."""
 
-    def answer(self, version: str) -> Told:
+    def answer(self, version: str) -> UpstreamReading:
         ahead = [
             step for step in self.steps if int(step[:-2]) > int(version.split(".", maxsplit=1)[0])
         ]
@@ -158,7 +158,7 @@ class AllAtOnce(OneAtATime):
 class Stubborn(OneAtATime):
     """Offers its newest to everybody, whatever they have."""
 
-    def answer(self, version: str) -> Told:
+    def answer(self, version: str) -> UpstreamReading:
         return offer(self.steps[-1]) if self.steps else NO
 
 

@@ -73,7 +73,7 @@ def count(mirror: Mirror, name: str, **labels: str) -> float:
 
 def channel(mirror: Mirror, track: str = "stable") -> ChannelStatus:
     """What the mirror tells of a track."""
-    [found] = [c for c in mirror.service.steward.channels() if c.track == track]
+    [found] = [c for c in mirror.service.warm_up.channels() if c.track == track]
     return found
 
 

@@ -101,7 +101,7 @@ async def test_a_bad_answer_is_refused_once_and_nothing_comes_of_it(
         assert upstream.bytes_sent(PATH) < 8_000_000
         # And a good answer is taken at once.
         nebraska.answer()
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         assert (await Box(mirror, oem="azure").offer()).version == TARGET
         assert not channel(mirror).trouble
 
@@ -113,7 +113,7 @@ async def test_what_was_known_stands_against_a_bad_answer(
     async with following(tmp_path, nebraska) as mirror:
         offer = await Box(mirror, oem="azure").offer()
         spoilt(nebraska, spoil)
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         assert channel(mirror).trouble
         assert await Box(mirror, oem="azure").offer() == offer
 
@@ -166,12 +166,12 @@ async def test_however_many_made_up_names_cost_a_bounded_number_of_questions(
         offer = await Box(mirror).offer()
         before = len(upstream.requests(PATH))
         await flood(mirror, made_up(field, range(300)))
-        followed = len(mirror.service.steward.channels())
+        followed = len(mirror.service.warm_up.channels())
         asked = len(upstream.requests(PATH)) - before
         assert followed <= 64 + 1
         assert asked <= (64 if field == "track" else 0)
         await flood(mirror, made_up(field, range(300, 600)))
-        assert len(mirror.service.steward.channels()) == followed
+        assert len(mirror.service.warm_up.channels()) == followed
         assert len(upstream.requests(PATH)) - before == asked
         exposition = mirror.service.metrics.exposition()
         assert exposition.count(b"omaha_mirror_track_offers{") == followed

@@ -94,7 +94,7 @@ async def test_a_new_release_passes_through_both(chain: Chain) -> None:
     chain.nebraska.publish(newer, {PAYLOAD: body(newer)})
     chain.nebraska.groups[box.client.machine.appid, "stable", "amd64-usr"].version = newer
     for mirror in (chain.near, chain.far):
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
     assert await box.update() == newer
 
 
@@ -115,10 +115,10 @@ async def test_each_fetches_once_and_bytes_pass_through_while_the_origin_still_s
     assert chain.origin.bytes_sent(FILE) == SIZE
     await settled(chain.near)
     await settled(chain.far)
-    assert chain.near.service.books.totals.fetched == SIZE
-    assert chain.far.service.books.totals.fetched == SIZE
+    assert chain.near.service.observer.totals.fetched == SIZE
+    assert chain.far.service.observer.totals.fetched == SIZE
     # What was on its way on the connection that lost is all that goes between the two twice.
-    assert SIZE <= chain.near.service.books.totals.served <= 1.1 * SIZE
+    assert SIZE <= chain.near.service.observer.totals.served <= 1.1 * SIZE
 
 
 async def test_a_line_that_pauses_costs_no_machine_its_connection(chain: Chain) -> None:
@@ -151,7 +151,7 @@ async def test_both_go_on_without_the_origin(chain: Chain, tmp_path: Path) -> No
     await chain.origin.refuse()
     chain.origin.cut_all()
     for mirror in (chain.near, chain.far):
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
     assert channel(chain.near).trouble
     assert not channel(chain.far).trouble
     assert await box.offer() == offer

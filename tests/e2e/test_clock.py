@@ -42,7 +42,7 @@ def again(clock: SetClock) -> SetClock:
 
 async def synced(mirror: Mirror) -> None:
     """Have upstream asked, as a poll does."""
-    await mirror.service.steward.sync()
+    await mirror.service.warm_up.sync()
 
 
 @pytest.mark.parametrize("ahead", [9 * YEAR, 10 * 60, -30 * YEAR, -HOUR])
@@ -148,7 +148,7 @@ async def test_a_start_a_year_ahead_purges_nothing(
     later.ahead, later.synchronised = YEAR, sure
     async with following(tmp_path, nebraska, clock=later) as mirror:
         await Box(mirror, number=8).offer()
-        register = mirror.service.register
+        register = mirror.service.fleet_feed
         await until(mirror, lambda: register.recorder.queued == 0)
         await swept(mirror)
         history = await register.reader.machine(f"{7:032x}")
@@ -157,5 +157,5 @@ async def test_a_start_a_year_ahead_purges_nothing(
 
 async def swept(mirror: Mirror) -> None:
     """Wait until the recorder has kept up its tables once."""
-    recorder = mirror.service.register.recorder
+    recorder = mirror.service.fleet_feed.recorder
     await until(mirror, lambda: recorder._kept_up != float("-inf"))

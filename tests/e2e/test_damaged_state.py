@@ -134,10 +134,10 @@ async def test_a_damaged_fleet_database_is_made_anew(
 
 async def recorded(mirror: Mirror) -> None:
     """Have a machine check, and wait until the register has it."""
-    mirror.service.register.recorder._retry = 0.01
+    mirror.service.fleet_feed.recorder._retry = 0.01
     assert (await mirror.check()).status == 200
     async with asyncio.timeout(PATIENCE):
-        await mirror.service.register.recorder.flush()
+        await mirror.service.fleet_feed.recorder.flush()
 
 
 @pytest.mark.parametrize(

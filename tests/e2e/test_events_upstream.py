@@ -44,7 +44,7 @@ async def test_by_default_nothing_of_a_machine_leaves_the_site(
     async with following(tmp_path, nebraska) as mirror:
         box = Box(mirror, **WHO)
         await box.update()
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
     assert reports(nebraska) == []
     assert all(box.client.machine.machineid.encode() not in r.body for r in upstream.log)
 

@@ -72,7 +72,7 @@ async def test_no_grant_is_left_open_after_a_new_release_was_learnt(
         await box.nothing()
         nebraska.publish("3900.0.0", {PAYLOAD: body("3900.0.0")})
         nebraska.groups[box.client.machine.appid, "stable", "amd64-usr"].version = "3900.0.0"
-        await mirror.service.steward.sync("stable")
+        await mirror.service.warm_up.sync("stable")
         assert (await box.offer()).version == "3900.0.0"
         assert nebraska.open_grants() == []
 
@@ -139,7 +139,7 @@ async def test_limits_upstream_keep_an_offer_and_policy_takes_it_away(
         box = Box(mirror)
         await box.offer()
         nebraska.groups[box.client.machine.appid, "stable", "amd64-usr"].trouble = trouble
-        await mirror.service.steward.sync("stable")
+        await mirror.service.warm_up.sync("stable")
         if stays:
             assert (await box.offer()).version == STEPS[0]
         else:
@@ -152,10 +152,10 @@ async def test_office_hours_upstream_hold_for_the_site(tmp_path: Path, nebraska:
         first = await box.offer()
         nebraska.groups[box.client.machine.appid, "stable", "amd64-usr"].office_hours = True
         nebraska.now += timedelta(hours=9)
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         await box.nothing()
         nebraska.now += timedelta(hours=15)
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         assert await box.offer() == first
 
 
@@ -168,7 +168,7 @@ async def test_safe_mode_upstream_does_not_take_the_mirror_for_its_first_machine
         group.safe_mode = True
         assert [await box.update() for _ in STEPS] == [*STEPS]
         nebraska.now += timedelta(hours=2)
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         assert group.updates_enabled
         await Box(mirror, number=2).offer()
 
@@ -180,7 +180,7 @@ async def test_updates_disabled_upstream_withdraw_the_offer_and_not_the_package(
         box = Box(mirror)
         offer = await box.offer()
         nebraska.groups[box.client.machine.appid, "stable", "amd64-usr"].updates_enabled = False
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         for number in range(3):
             await Box(mirror, number=number).nothing()
         assert await box.download(offer) == body(offer.version)
@@ -205,7 +205,7 @@ async def test_an_outage_is_noticed_by_no_machine(
         offer = await box.offer()
         assert await box.download(offer) == body(offer.version)
         await down(upstream)
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         assert channel(mirror).trouble
         asked, answered = len(upstream.log), channel(mirror).answered
         for number in range(100):
@@ -216,7 +216,7 @@ async def test_an_outage_is_noticed_by_no_machine(
         assert count(mirror, "upstream_errors_total", kind="omaha") >= 1
         await upstream.listen()
         await Box(mirror).offer()
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         assert not channel(mirror).trouble
         assert channel(mirror).answered > answered
 
@@ -228,7 +228,7 @@ async def test_a_check_waits_for_no_upstream_once_anything_is_known(
         box = Box(mirror)
         await box.offer()
         gate = upstream.hold(PATH)
-        syncing = asyncio.create_task(mirror.service.steward.sync())
+        syncing = asyncio.create_task(mirror.service.warm_up.sync())
         await gate.reached()
         assert (await box.offer()).version == FLOORS[0]
         assert not syncing.done()
@@ -261,7 +261,7 @@ async def test_upstream_that_never_answered_is_no_error_at_a_machine(
         reason = Reason.UNREACHABLE.value
         assert count(mirror, "checks_total", decision="noupdate", reason=reason) == 1
         upstream.heal(PATH)
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         await Box(mirror).offer()
 
 

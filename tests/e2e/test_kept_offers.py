@@ -80,7 +80,7 @@ async def test_what_is_proven_stays_offered_after_a_restart_and_a_sync(
             assert [p.name for p in again.packages] == [PAYLOAD, AZURE]
             assert again.sha256 == offer.sha256
             await looked_up(mirror)
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         await looked_up(mirror)
         await box.download(await box.offer())
 
@@ -104,7 +104,7 @@ async def test_what_upstream_withdraws_is_withdrawn_although_it_is_here(
         box = Box(mirror)
         await box.download(await box.offer())
         nebraska.groups.clear()
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         await box.nothing()
 
 
@@ -116,7 +116,7 @@ async def test_other_bytes_in_the_manifest_replace_what_is_here(
         old = await box.offer()
         await box.download(old)
         nebraska.publish(VERSION, {PAYLOAD: body("other")})
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         await looked_up(mirror)
         new = await box.offer()
         assert new.sha256 != old.sha256
@@ -127,11 +127,11 @@ async def test_other_bytes_in_the_manifest_replace_what_is_here(
 async def test_a_release_that_is_told_before_its_file_is_there_is_asked_for_again_by_itself(
     tmp_path: Path, nebraska: Nebraska, monkeypatch: pytest.MonkeyPatch, rule: str
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.catalog.question.RETRY", 0.05)
+    monkeypatch.setattr("omaha_mirror.catalog.version_lookup.RETRY", 0.05)
     gone(nebraska.upstream)
     async with following(tmp_path, nebraska, tracks={"stable": rule}) as mirror:
         await Box(mirror).nothing()
-        preview = mirror.service.preview(Box(mirror).client.check().apps[0])
+        preview = mirror.service.dry_run(Box(mirror).client.check().apps[0])
         assert preview is not None
         assert preview.reason is Reason.NOT_RELEASED
         nebraska.upstream.put(PAYLOAD_PATH, body(VERSION))

@@ -178,7 +178,7 @@ async def test_a_release_whose_bytes_changed_is_another_release_and_the_old_path
         old = await box.offer()
         assert await box.download(old) == body(TARGET)
         nebraska.publish(TARGET, {PAYLOAD: body("other")})
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         await until(mirror, lambda: len(mirror.service.catalog.current()) == 3)
         new = await until_other(box, old)
         assert await box.download(new) == body("other")
@@ -204,7 +204,7 @@ async def test_the_same_machine_gets_the_same_answer_from_check_to_check(
     async with following(tmp_path, nebraska) as mirror:
         box = Box(mirror, version=OLD)
         first = await box.offer()
-        await mirror.service.steward.sync()
+        await mirror.service.warm_up.sync()
         assert await box.offer() == first
     async with following(tmp_path, nebraska) as mirror:
         assert await Box(mirror, version=OLD).offer() == first

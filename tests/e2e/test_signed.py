@@ -71,7 +71,7 @@ async def nothing(mirror: Mirror, number: int = 1) -> str:
     box = Box(mirror, number=number)
     assert isinstance(await box.check(), NoUpdate)
     [app] = box.requests[-1].apps
-    decision = mirror.service.preview(app)
+    decision = mirror.service.dry_run(app)
     assert decision is not None
     assert decision.release is None
     return f"{decision.reason}: {decision.detail}"
@@ -148,7 +148,7 @@ async def test_operators_see_what_is_refused_and_why(
         offer = await box.offer()
         with pytest.raises(AssertionError):
             await box.download(offer)
-        await until(mirror, lambda: bool(mirror.service.doubts.packages()))
+        await until(mirror, lambda: bool(mirror.service.availability.packages()))
         await box.nothing()
         async with api_of(mirror) as api:
             [track] = [t for t in (await api.get("tracks"))["tracks"] if t["track"] == "stable"]

@@ -31,7 +31,9 @@ async def test_machines_are_led_by_the_track_that_upstream_knows(
             reports = len(box.requests)
             await nebraska.upstream.until(lambda: len(nebraska.requests) == reports)
         assert {app.track for request in nebraska.requests for app in request.apps} == {"stable"}
-        opinion = await mirror.service.opinion(Box(mirror, track="prod").client.check().apps[0])
+        opinion = await mirror.service.upstream_answer(
+            Box(mirror, track="prod").client.check().apps[0]
+        )
         assert opinion.offered == STEPS[0]
 
 
@@ -77,5 +79,5 @@ async def test_an_operator_syncs_a_track_by_its_name_here(
     tracks = {"prod": {"mode": "follow", "upstream_track": "stable"}}
     async with following(tmp_path, nebraska, tracks=tracks) as mirror:
         await Box(mirror, track="prod").offer()
-        [status] = await mirror.service.steward.sync("prod")
+        [status] = await mirror.service.warm_up.sync("prod")
         assert status.steps[-1].version == STEPS[-1]

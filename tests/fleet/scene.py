@@ -75,7 +75,7 @@ def machine(number: int) -> CheckIn:
 
 async def recorded(mirror: Mirror) -> None:
     """Wait until a mirror's database has its tables and all that was said."""
-    recorder = mirror.service.register.recorder
+    recorder = mirror.service.fleet_feed.recorder
     recorder.put(GOT)
     await recorder.flush()
 

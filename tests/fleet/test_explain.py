@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from omaha_mirror.catalog.reasons import Reason
-from omaha_mirror.fleet import Event, EventReport, Machine, State, Stretch, cause_of, explain
+from omaha_mirror.fleet import DecisionRun, Event, EventReport, Machine, State, cause_of, explain
 from omaha_mirror.fleet.advice import ADVICE
 from omaha_mirror.fleet.causes import CAUSES
 from omaha_mirror.fleet.states import HELD, SETTLED
@@ -25,7 +25,7 @@ MACHINE = Machine(
     state=State.ON_HOLD,
     last_seen=NOW - 300,
 )
-TOLD = Stretch(
+TOLD = DecisionRun(
     first=NOW - DAY,
     last=NOW - 300,
     count=30,

@@ -5,7 +5,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
-from omaha_mirror.fleet import Backlog, Database, FleetReader, FleetRecorder, MachineQuery
+from omaha_mirror.fleet import BoundedQueue, Database, FleetReader, FleetRecorder, MachineQuery
 from omaha_mirror.fleet.queue import Waiting
 from omaha_mirror.fleet.recorder import BATCH
 from tests.fleet.scene import machine
@@ -15,7 +15,7 @@ BATCHES = 4
 """Begun before the first kill; one more before each other."""
 
 
-class Told(Backlog):
+class Told(BoundedQueue):
     """Tells of each batch that is begun: all batches before it are written."""
 
     def __init__(self, first: int) -> None:

@@ -2,19 +2,19 @@
 
 from dataclasses import replace
 
-from omaha_mirror.fleet import Backlog
+from omaha_mirror.fleet import BoundedQueue
 from omaha_mirror.fleet.model import Item, weight
 from tests.fleet.scene import ASK, GOT, OFFERED, PING, event
 
 FAILED = event(3, 0, 9)
 
 
-def items(backlog: Backlog) -> list[Item]:
+def items(backlog: BoundedQueue) -> list[Item]:
     return [waiting.item for waiting in backlog.take(1000)]
 
 
 def test_items_leave_in_the_order_in_which_they_came() -> None:
-    backlog = Backlog()
+    backlog = BoundedQueue()
     news: list[Item] = [PING, FAILED, ASK, GOT, OFFERED, PING]
     for item in news:
         backlog.put(item)
@@ -24,7 +24,7 @@ def test_items_leave_in_the_order_in_which_they_came() -> None:
 
 
 def test_what_repeats_itself_is_dropped_first_and_the_oldest_of_it() -> None:
-    backlog = Backlog(max_items=4)
+    backlog = BoundedQueue(max_items=4)
     newer = replace(PING, time=PING.time + 1)
     for item in (FAILED, PING, OFFERED, newer, GOT):
         backlog.put(item)
@@ -33,7 +33,7 @@ def test_what_repeats_itself_is_dropped_first_and_the_oldest_of_it() -> None:
 
 
 def test_the_oldest_goes_when_nothing_repeats_itself() -> None:
-    backlog = Backlog(max_items=2)
+    backlog = BoundedQueue(max_items=2)
     for item in (FAILED, OFFERED, GOT):
         backlog.put(item)
     assert items(backlog) == [OFFERED, GOT]
@@ -42,7 +42,7 @@ def test_the_oldest_goes_when_nothing_repeats_itself() -> None:
 
 def test_memory_is_bounded() -> None:
     heavy = replace(OFFERED, detail="x" * 300, inputs=(("rule", "y" * 300),))
-    backlog = Backlog(max_bytes=10 * weight(heavy))
+    backlog = BoundedQueue(max_bytes=10 * weight(heavy))
     for _ in range(50):
         backlog.put(heavy)
     assert len(backlog) == 10
@@ -51,7 +51,7 @@ def test_memory_is_bounded() -> None:
 
 
 def test_a_batch_that_is_given_back_comes_first_again_within_the_bounds() -> None:
-    backlog = Backlog(max_items=3)
+    backlog = BoundedQueue(max_items=3)
     for item in (FAILED, PING, OFFERED):
         backlog.put(item)
     batch = backlog.take(2)
@@ -62,7 +62,7 @@ def test_a_batch_that_is_given_back_comes_first_again_within_the_bounds() -> Non
 
 
 def test_all_that_is_given_up_is_counted() -> None:
-    backlog = Backlog()
+    backlog = BoundedQueue()
     backlog.put(ASK)
     backlog.put(GOT)
     backlog.drop_all()

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from structlog.types import EventDict
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.fleet import Backlog, Database, FleetReader, FleetRecorder, MachineQuery
+from omaha_mirror.fleet import BoundedQueue, Database, FleetReader, FleetRecorder, MachineQuery
 from omaha_mirror.fleet.model import Item
 from omaha_mirror.fleet.recorder import BATCH
 from tests.fleet.scene import ASK, GOT, OFFERED, event, machine
@@ -207,7 +207,7 @@ async def test_trouble_that_lasts_is_logged_once(database: Database, logs: Logs)
 
 async def test_a_failing_database_keeps_the_queue_within_its_bounds(database: Database) -> None:
     await rename(database, "machines", "away")
-    recorder = FleetRecorder(database, interval=0, retry=0.01, backlog=Backlog(max_items=5))
+    recorder = FleetRecorder(database, interval=0, retry=0.01, backlog=BoundedQueue(max_items=5))
     recorder.put(OFFERED)
     for n in range(20):
         recorder.put(machine(n))

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import event as hooks
 
-from omaha_mirror.fleet import Backlog, Database, FleetReader, FleetRecorder, MachineQuery, State
+from omaha_mirror.fleet import (
+    BoundedQueue,
+    Database,
+    FleetReader,
+    FleetRecorder,
+    MachineQuery,
+    State,
+)
 from omaha_mirror.fleet.queue import MAX_BYTES
 from tests.fleet.scene import Site, event, machine
 
@@ -15,7 +22,7 @@ MACHINES = 50_000
 
 @pytest.mark.long
 async def test_a_large_fleet_is_recorded_whole_and_found_again(database: Database) -> None:
-    backlog = Backlog()
+    backlog = BoundedQueue()
     recorder = FleetRecorder(database, interval=0, backlog=backlog)
     recorder.start()
     for n in range(MACHINES):

@@ -21,10 +21,10 @@ from omaha_mirror.config import Address
 from omaha_mirror.observability import health
 from omaha_mirror.observability.counters import Metrics
 from omaha_mirror.observability.health import (
+    DiskSpace,
     Examiner,
     Finding,
     Health,
-    Room,
     State,
     clock,
     packages,
@@ -121,7 +121,7 @@ def failing(number: int) -> Callable[[int], None]:
 
 def test_a_disk_without_inodes_degrades(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", files=1) as disk:
-        found = Room(disk, lambda: 0)()
+        found = DiskSpace(disk, lambda: 0)()
         assert (found.state, "inode" in found.words) == (State.DEGRADED, True)
         found = writable("cache", disk)
         assert found.state is State.DEGRADED
@@ -129,7 +129,7 @@ def test_a_disk_without_inodes_degrades(tmp_path: Path) -> None:
 
 def test_what_must_stay_free_is_asked_anew_each_time(tmp_path: Path) -> None:
     least = 0
-    room = Room(tmp_path, lambda: least)
+    room = DiskSpace(tmp_path, lambda: least)
     assert room.free is None
     assert room().state is State.OK
     assert room.free is not None
@@ -141,7 +141,7 @@ def test_what_must_stay_free_is_asked_anew_each_time(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_gone_fails(tmp_path: Path) -> None:
-    assert Room(tmp_path / "gone", lambda: 0)().state is State.FAILED
+    assert DiskSpace(tmp_path / "gone", lambda: 0)().state is State.FAILED
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ async def test_readyz_says_what_is_wrong(tmp_path: Path) -> None:
     place.touch()
     checks: dict[str, Callable[[], Finding]] = {
         "cache": partial(writable, "cache", place),
-        "disk": Room(tmp_path, lambda: 0),
+        "disk": DiskSpace(tmp_path, lambda: 0),
     }
     examiner = Examiner(checks, [lambda: tracks([channel(trouble="it is down")], time.time())])
     async with examined(examiner) as address:
@@ -302,7 +302,7 @@ async def test_upstream_down_is_degraded_and_ready() -> None:
 
 
 async def test_a_scrape_examines_first(tmp_path: Path) -> None:
-    room = Room(tmp_path, lambda: 0)
+    room = DiskSpace(tmp_path, lambda: 0)
     async with examined(Examiner({"disk": room}, [])) as address:
         answer = await ask(address, "GET", "/metrics", {"Host": "localhost"})
     assert answer.status == 200

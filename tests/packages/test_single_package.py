@@ -12,7 +12,7 @@ from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import Reason
 from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.packages import single_package
-from omaha_mirror.packages.single_package import LocalMirror
+from omaha_mirror.packages.single_package import SinglePackage
 from tests.payload.build import build
 
 BODY = os.urandom(10_000)
@@ -26,8 +26,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def mirror(path: Path) -> Iterator[LocalMirror]:
-    mirror = LocalMirror(path, "3815.2.1")
+def mirror(path: Path) -> Iterator[SinglePackage]:
+    mirror = SinglePackage(path, "3815.2.1")
     yield mirror
     mirror.close()
 
@@ -36,7 +36,7 @@ def mirror(path: Path) -> Iterator[LocalMirror]:
 async def test_where_the_metadata_end_is_read_in_the_file(tmp_path: Path, is_payload: bool) -> None:
     body = build([b"data"]) if is_payload else BODY
     (tmp_path / "payload").write_bytes(body)
-    mirror = LocalMirror(tmp_path / "payload", "3815.2.1")
+    mirror = SinglePackage(tmp_path / "payload", "3815.2.1")
     with closing(mirror), mirror.read(mirror.release.payload, 0, 9) as reader:
         assert await reader.head_size() == (body.index(b"data") if is_payload else 0)
 
@@ -47,7 +47,7 @@ def touch(path: Path, body: bytes) -> None:
     os.utime(path, ns=(0, 1))
 
 
-async def read(mirror: LocalMirror, start: int = 0, stop: int = len(BODY)) -> bytes:
+async def read(mirror: SinglePackage, start: int = 0, stop: int = len(BODY)) -> bytes:
     found = b""
     with mirror.read(mirror.release.payload, start, stop) as reader:
         while window := await reader.window():
@@ -71,7 +71,7 @@ async def read(mirror: LocalMirror, start: int = 0, stop: int = len(BODY)) -> by
     ],
 )
 async def test_only_an_older_version_is_offered_the_package(
-    mirror: LocalMirror, version: str, reason: Reason
+    mirror: SinglePackage, version: str, reason: Reason
 ) -> None:
     decision = await mirror.decide(Request(), AppRequest(appid="any-app", version=version))
     assert decision.reason == reason
@@ -81,13 +81,13 @@ async def test_only_an_older_version_is_offered_the_package(
 @pytest.mark.parametrize("oem", ["", "azure", "../.."])
 @pytest.mark.parametrize(("track", "board"), [("stable", "amd64-usr"), ("", ""), ("x", "riscv")])
 async def test_any_track_board_and_oem_is_offered_the_package(
-    mirror: LocalMirror, track: str, board: str, oem: str
+    mirror: SinglePackage, track: str, board: str, oem: str
 ) -> None:
     app = AppRequest(appid="{A}", version="1.0.0", track=track, board=board, oem=oem)
     assert (await mirror.decide(Request(), app)).release is mirror.release
 
 
-def test_the_release_has_every_digest_that_clients_read(mirror: LocalMirror) -> None:
+def test_the_release_has_every_digest_that_clients_read(mirror: SinglePackage) -> None:
     (package,) = mirror.release.manifest.packages
     (action,) = mirror.release.manifest.actions
     sha256 = hashlib.sha256(BODY).digest()
@@ -101,7 +101,7 @@ def test_the_release_has_every_digest_that_clients_read(mirror: LocalMirror) -> 
     assert action.disable_payload_backoff
 
 
-async def test_only_the_path_of_the_offer_is_served(mirror: LocalMirror) -> None:
+async def test_only_the_path_of_the_offer_is_served(mirror: SinglePackage) -> None:
     release = mirror.release
     assert mirror.package(release.id, "update.gz") == release.payload
     assert mirror.package(release.id, "production.bin") is None
@@ -110,22 +110,22 @@ async def test_only_the_path_of_the_offer_is_served(mirror: LocalMirror) -> None
 
 
 def test_the_path_is_the_same_after_a_restart_and_another_for_other_bytes(path: Path) -> None:
-    first, again = LocalMirror(path, "1.0"), LocalMirror(path, "1.0")
+    first, again = SinglePackage(path, "1.0"), SinglePackage(path, "1.0")
     path.write_bytes(BODY[::-1])
-    other = LocalMirror(path, "1.0")
+    other = SinglePackage(path, "1.0")
     assert first.release.id == again.release.id != other.release.id
     for mirror in (first, again, other):
         mirror.close()
 
 
-async def test_the_bytes_are_those_of_the_file(mirror: LocalMirror) -> None:
+async def test_the_bytes_are_those_of_the_file(mirror: SinglePackage) -> None:
     assert await read(mirror) == BODY
     assert await read(mirror, 100, 200) == BODY[100:200]
 
 
 @pytest.mark.parametrize("body", [BODY[::-1], BODY + b"x", BODY[:-1]])
 async def test_a_file_changed_in_place_is_refused(
-    mirror: LocalMirror, path: Path, body: bytes
+    mirror: SinglePackage, path: Path, body: bytes
 ) -> None:
     touch(path, body)
     with pytest.raises(CacheError, match="was changed since it was hashed: restart serve-package"):
@@ -133,7 +133,7 @@ async def test_a_file_changed_in_place_is_refused(
 
 
 async def test_a_file_changed_while_it_is_read_is_refused_from_there(
-    mirror: LocalMirror, path: Path, monkeypatch: pytest.MonkeyPatch
+    mirror: SinglePackage, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "WINDOW", 4000)
     with mirror.read(mirror.release.payload, 0, len(BODY)) as reading:
@@ -145,7 +145,7 @@ async def test_a_file_changed_while_it_is_read_is_refused_from_there(
 
 
 async def test_a_file_that_is_replaced_is_served_on_as_it_was_hashed(
-    mirror: LocalMirror, path: Path, tmp_path: Path
+    mirror: SinglePackage, path: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other"
     other.write_bytes(b"other")
@@ -164,7 +164,7 @@ def test_a_file_that_is_being_written_is_refused(
 
     monkeypatch.setattr(single_package, "_digests", hash_and_write)
     with pytest.raises(OSError, match="is being written"):
-        LocalMirror(path, "1.0")
+        SinglePackage(path, "1.0")
 
 
 def test_what_is_no_file_with_bytes_is_refused(tmp_path: Path) -> None:
@@ -173,6 +173,6 @@ def test_what_is_no_file_with_bytes_is_refused(tmp_path: Path) -> None:
     empty.touch()
     for path, why in ((tmp_path, "not a file"), (pipe, "not a file"), (empty, "is empty")):
         with pytest.raises(OSError, match=why):
-            LocalMirror(path, "1.0")
+            SinglePackage(path, "1.0")
     with pytest.raises(FileNotFoundError):
-        LocalMirror(tmp_path / "none", "1.0")
+        SinglePackage(tmp_path / "none", "1.0")

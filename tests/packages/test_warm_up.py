@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from omaha_mirror.omaha import FLATCAR_APP_ID
-from omaha_mirror.packages.prefetch import NotHere, Warmth
+from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch
 from tests.e2e.site import FLOORS, TARGET, body, following, three_steps
 from tests.support.mirror import PAYLOAD, Mirror
 from tests.support.nebraska import PATH, Nebraska
@@ -24,8 +24,8 @@ def nebraska(upstream: Upstream) -> Nebraska:
     return nebraska
 
 
-async def warm(mirror: Mirror, target: str) -> list[Warmth]:
-    return [step async for step in mirror.service.steward.warm(target, BOARD)]
+async def warm(mirror: Mirror, target: str) -> list[FetchProgress]:
+    return [step async for step in mirror.service.warm_up.warm(target, BOARD)]
 
 
 def here(upstream: Upstream) -> list[str]:
@@ -47,7 +47,7 @@ async def test_a_track_is_fetched_in_the_version_that_its_machines_will_have_las
 ) -> None:
     async with following(tmp_path, nebraska, tracks={"stable": rule}) as mirror:
         *going, last = await warm(mirror, "stable")
-        assert last == Warmth(PAYLOAD, 40_000, 40_000, done=True)
+        assert last == FetchProgress(PAYLOAD, 40_000, 40_000, done=True)
         assert not any(step.done for step in going)
         assert here(upstream) == [version]
 
@@ -72,7 +72,7 @@ async def test_where_there_is_nothing_it_is_said_before_anything_is_fetched(
     }
     nebraska.group("bounded", TARGET)
     async with following(tmp_path, nebraska, tracks=tracks) as mirror:
-        with pytest.raises(NotHere, match=words) as caught:
+        with pytest.raises(NothingToFetch, match=words) as caught:
             await warm(mirror, target)
         assert not caught.value.unreachable
         assert here(upstream) == []
@@ -82,7 +82,7 @@ async def test_without_an_omaha_server_a_track_that_follows_leads_nowhere(
     tmp_path: Path, nebraska: Nebraska
 ) -> None:
     async with following(tmp_path, nebraska, upstream={"omaha_url": None}) as mirror:
-        with pytest.raises(NotHere, match="omaha_url is null"):
+        with pytest.raises(NothingToFetch, match="omaha_url is null"):
             await warm(mirror, "stable")
         assert (await warm(mirror, TARGET))[-1].done
 
@@ -94,7 +94,7 @@ async def test_an_outage_is_told_from_an_absence(
     upstream.fault(f"/{BOARD}/{TARGET}/{PAYLOAD}", Status(503))
     async with following(tmp_path, nebraska) as mirror:
         for target in ("stable", TARGET):
-            with pytest.raises(NotHere) as caught:
+            with pytest.raises(NothingToFetch) as caught:
                 await warm(mirror, target)
             assert caught.value.unreachable
 
@@ -115,7 +115,7 @@ async def test_a_release_without_any_digest_is_fetched_to_be_known(
     upstream.put(path, body("2135.6.0"), sidecar=False)
     async with following(tmp_path, nebraska) as mirror:
         assert await warm(mirror, "2135.6.0") == [
-            Warmth(PAYLOAD, 40_000, 0),
-            Warmth(PAYLOAD, 40_000, 40_000, done=True),
+            FetchProgress(PAYLOAD, 40_000, 0),
+            FetchProgress(PAYLOAD, 40_000, 40_000, done=True),
         ]
         assert upstream.bytes_sent(path) == 40_000

@@ -6,7 +6,18 @@ from itertools import pairwise
 
 import pytest
 
-from omaha_mirror.catalog import BOARDS, WORDS, Follow, Hold, Known, Pin, Reason, Relay, Rule, Step
+from omaha_mirror.catalog import (
+    BOARDS,
+    WORDS,
+    Follow,
+    Hold,
+    LookupResult,
+    Pin,
+    Reason,
+    Relay,
+    Rule,
+    Step,
+)
 from omaha_mirror.omaha import AppRequest, UpdateCheckRequest
 from omaha_mirror.policy.decide import Decision, decide, has_prefix
 from tests.catalog.scene import APP, HOUR, PIN, VERSION, release
@@ -26,7 +37,7 @@ SPREAD = Follow(delay=10 * HOUR, ramp=10 * HOUR)
 
 
 def step(version: str = VERSION, *, floor: bool = False) -> Step:
-    return Step(version, Known(release(version=version)), floor, SEEN)
+    return Step(version, LookupResult(release(version=version)), floor, SEEN)
 
 
 def steps(text: str) -> list[Step]:
@@ -43,7 +54,7 @@ def told(
     return decide(machine, rule, path, now=now, app_ids=[APP])
 
 
-def told_of(known: Known, machine: AppRequest = MACHINE, rule: Rule = PIN) -> Decision:
+def told_of(known: LookupResult, machine: AppRequest = MACHINE, rule: Rule = PIN) -> Decision:
     return told(machine, rule, [Step(VERSION, known)])
 
 
@@ -272,14 +283,14 @@ def test_turns_spread_evenly_and_stay_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("known", "poll"),
     [
-        (Known(), 2700),
-        (Known(reason=Reason.NOT_RELEASED, detail="404"), 2700),
-        (Known(reason=Reason.UNREACHABLE, detail="refused"), 2700),
-        (Known(reason=Reason.PAYLOAD_WRONG, detail="SHA-256 is 00"), None),
-        (Known(reason=Reason.SIDECAR_DISAGREES, detail="5 bytes"), None),
+        (LookupResult(), 2700),
+        (LookupResult(reason=Reason.NOT_RELEASED, detail="404"), 2700),
+        (LookupResult(reason=Reason.UNREACHABLE, detail="refused"), 2700),
+        (LookupResult(reason=Reason.PAYLOAD_WRONG, detail="SHA-256 is 00"), None),
+        (LookupResult(reason=Reason.SIDECAR_DISAGREES, detail="5 bytes"), None),
     ],
 )
-def test_why_there_is_no_release_is_told(known: Known, poll: int | None) -> None:
+def test_why_there_is_no_release_is_told(known: LookupResult, poll: int | None) -> None:
     for rule in (PIN, FOLLOW, RELAY):
         decision = told_of(known, MACHINE, rule)
         assert decision == Decision(known.reason, None, known.detail, poll, VERSION)
@@ -295,12 +306,15 @@ def test_where_nothing_was_ever_asked_is_warming() -> None:
 @pytest.mark.parametrize(
     ("known", "expected"),
     [
-        (Known(release(AZURE), looked_up=frozenset({AZURE})), Reason.OFFERED),
-        (Known(release(), looked_up=frozenset({AZURE})), Reason.OFFERED),
-        (Known(release(), looked_up=frozenset({"oem-ami.gz"})), Reason.WARMING),
-        (Known(release(), looked_up=frozenset({AZURE}), lacking={AZURE: "503"}), Reason.INCOMPLETE),
+        (LookupResult(release(AZURE), looked_up=frozenset({AZURE})), Reason.OFFERED),
+        (LookupResult(release(), looked_up=frozenset({AZURE})), Reason.OFFERED),
+        (LookupResult(release(), looked_up=frozenset({"oem-ami.gz"})), Reason.WARMING),
         (
-            Known(release(), looked_up=frozenset({AZURE, PODMAN}), lacking={PODMAN: "503"}),
+            LookupResult(release(), looked_up=frozenset({AZURE}), lacking={AZURE: "503"}),
+            Reason.INCOMPLETE,
+        ),
+        (
+            LookupResult(release(), looked_up=frozenset({AZURE, PODMAN}), lacking={PODMAN: "503"}),
             Reason.OFFERED,
         ),
     ],
@@ -308,7 +322,7 @@ def test_where_nothing_was_ever_asked_is_warming() -> None:
 )
 @pytest.mark.parametrize("rule", [PIN, FOLLOW, RELAY])
 def test_a_machine_waits_for_its_own_oem_package_only(
-    known: Known, expected: Reason, rule: Rule
+    known: LookupResult, expected: Reason, rule: Rule
 ) -> None:
     decision = told_of(known, replace(MACHINE, oem="azure"), rule)
     assert decision.reason is expected
@@ -323,11 +337,11 @@ def test_an_oem_that_is_no_file_name_needs_no_package(oem: str) -> None:
 @pytest.mark.parametrize(
     ("known", "expected", "detail"),
     [
-        (Known(release(PODMAN), looked_up=frozenset({PODMAN})), Reason.OFFERED, ""),
-        (Known(release()), Reason.WARMING, PODMAN),
-        (Known(release(), looked_up=frozenset({PODMAN})), Reason.INCOMPLETE, "no such file"),
+        (LookupResult(release(PODMAN), looked_up=frozenset({PODMAN})), Reason.OFFERED, ""),
+        (LookupResult(release()), Reason.WARMING, PODMAN),
+        (LookupResult(release(), looked_up=frozenset({PODMAN})), Reason.INCOMPLETE, "no such file"),
         (
-            Known(release(), looked_up=frozenset({PODMAN}), lacking={PODMAN: "status 503"}),
+            LookupResult(release(), looked_up=frozenset({PODMAN}), lacking={PODMAN: "status 503"}),
             Reason.INCOMPLETE,
             f"{PODMAN}: status 503",
         ),
@@ -335,7 +349,7 @@ def test_an_oem_that_is_no_file_name_needs_no_package(oem: str) -> None:
     ids=["there", "not looked up", "absent", "cannot be had"],
 )
 def test_a_package_that_the_operator_names_must_be_there(
-    known: Known, expected: Reason, detail: str
+    known: LookupResult, expected: Reason, detail: str
 ) -> None:
     decision = told_of(known, MACHINE, Pin(VERSION, (PODMAN,)))
     assert decision.reason is expected

@@ -56,8 +56,8 @@ async def test_what_was_set_is_there_after_a_restart(path: Path) -> None:
     assert again.get("stable") == held
     assert again.get("edge \N{SNOWMAN}") == pinned
     assert pinned.rule == pin
-    assert await again.release("stable") == held
-    assert await again.release("stable") is None
+    assert await again.remove("stable") == held
+    assert await again.remove("stable") is None
     assert (await opened(path)).all() == (pinned,)
 
 
@@ -104,7 +104,7 @@ async def test_what_cannot_be_kept_does_not_hold(
         with pytest.raises(OSError, match="No space"):
             await overrides.put("stable", Pin(version="1.2.3"))
         with pytest.raises(OSError, match="No space"):
-            await overrides.release("stable")
+            await overrides.remove("stable")
     assert overrides.all() == (held,)
     assert (await opened(path)).all() == (held,)
 
@@ -223,7 +223,7 @@ async def test_of_two_damaged_files_the_tracks_that_can_be_made_out_are_held(
         assert finding.state is State.DEGRADED
         assert "stable" in finding.words
         assert "/api/v1/tracks/{track}/release" in finding.words
-    await again.release("stable")
+    await again.remove("stable")
     await again.put('edge "\N{SNOWMAN}"', Pin(version="1.2.3"))
     assert list((await opened(path)).findings()) == []
 
@@ -235,7 +235,7 @@ async def test_one_bit_flipped_anywhere_in_both_files_forgets_no_hold(
     path.write_bytes(b"")
     overrides = await opened(path)
     await overrides.put("edge", Hold())
-    await overrides.release("beta")
+    await overrides.remove("beta")
     whole = path.read_bytes()
     for at in range(len(whole)):
         flipped = bytearray(whole)
@@ -290,11 +290,11 @@ async def test_where_nothing_can_be_read_all_tracks_are_held_until_they_are_rele
         assert finding.state is State.DEGRADED
         assert "/api/v1/tracks/release" in finding.words
     await overrides.put("edge", Pin(version="1.2.3"))
-    assert await overrides.release("stable") is not None
+    assert await overrides.remove("stable") is not None
     again = await opened(path)
     assert again.get("stable") is None
     assert again.get("beta") is not None
-    await again.release_all()
+    await again.remove_all()
     last = await opened(path)
     assert [o.track for o in last.all()] == ["edge"]
     assert last.get("beta") is None
@@ -320,7 +320,7 @@ async def test_where_only_the_first_file_takes_a_change_the_second_does_not_cont
     await overrides.put("stable", Hold())
     with monkeypatch.context() as full:
         full.setattr(override_files, "replace_file", refusing(copy_of(path)))
-        await overrides.release("stable")
+        await overrides.remove("stable")
         await overrides.put("edge", Hold())
     path.write_bytes(cut(path.read_bytes()))
     assert [o.track for o in (await opened(path)).all()] == ["edge"]

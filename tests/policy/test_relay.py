@@ -25,8 +25,8 @@ from omaha_mirror.omaha import (
 )
 from omaha_mirror.policy import relay as relay_module
 from omaha_mirror.policy.breaker import IN_A_ROW, REST
-from omaha_mirror.policy.relay import LIMIT, Relay, Relayed
-from omaha_mirror.policy.slots import AT_ONCE, SPARE
+from omaha_mirror.policy.concurrency import AT_ONCE, SPARE
+from omaha_mirror.policy.relay import LIMIT, CheckRelay, RelayedAnswer
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.omaha import OmahaServer
@@ -58,10 +58,10 @@ class Site:
     clock: StoppedClock
 
     @asynccontextmanager
-    async def relay(self, *, machines: int = 1000) -> AsyncIterator[Relay]:
+    async def relay(self, *, machines: int = 1000) -> AsyncIterator[CheckRelay]:
         ask = OmahaServer(self.fetcher, self.nebraska.url).ask
         allowed = AllowList(self.upstream.origin).check
-        relay = Relay(ask, self.path, allowed, machines=machines, clock=self.clock)
+        relay = CheckRelay(ask, self.path, allowed, machines=machines, clock=self.clock)
         await relay.start()
         try:
             async with asyncio.timeout(PATIENCE):
@@ -88,18 +88,18 @@ async def site(upstream: Upstream, tmp_path: Path) -> AsyncIterator[Site]:
 
 
 async def check(
-    relay: Relay, app: AppRequest | None = None, wait: float = PATIENCE, address: str = ""
-) -> Relayed:
+    relay: CheckRelay, app: AppRequest | None = None, wait: float = PATIENCE, address: str = ""
+) -> RelayedAnswer:
     app = app or machine()
     return await relay.check(app, replace(ASKED, apps=(app,)), wait, address)
 
 
-async def asked_in_vain(relay: Relay, name: str = MACHINE) -> None:
+async def asked_in_vain(relay: CheckRelay, name: str = MACHINE) -> None:
     """One check whose answer does not come in time."""
     assert not (await check(relay, machine(name), wait=0.4)).delivered
 
 
-async def broken_off(site: Site, relay: Relay) -> None:
+async def broken_off(site: Site, relay: CheckRelay) -> None:
     """So many checks in vain that nobody asks any more."""
     posts = site.posts()
     for n in range(IN_A_ROW):
@@ -135,7 +135,7 @@ async def test_an_offer_is_passed_on_whole(site: Site) -> None:
     assert granted.machineid == MACHINE
 
 
-async def outage(site: Site, relay: Relay, app: AppRequest | None = None) -> Relayed:
+async def outage(site: Site, relay: CheckRelay, app: AppRequest | None = None) -> RelayedAnswer:
     """What a machine is told while nothing can be asked."""
     await site.line_down()
     return await check(relay, app)
@@ -605,5 +605,5 @@ async def test_a_disk_that_refuses_costs_no_answer(site: Site, logs: Logs) -> No
 async def test_a_relay_that_never_started_leaves_the_file_alone(site: Site) -> None:
     site.path.write_bytes(shaped({"a": "1.2.3-x"}))
     ask = OmahaServer(site.fetcher, site.nebraska.url).ask
-    await Relay(ask, site.path, AllowList(site.upstream.origin).check).close()
+    await CheckRelay(ask, site.path, AllowList(site.upstream.origin).check).close()
     assert site.path.read_bytes() == shaped({"a": "1.2.3-x"})

@@ -39,7 +39,7 @@ class Api(Admin):
     def record(self, *items: Item) -> None:
         """Have news of machines in the register."""
         for item in items:
-            self.mirror.service.register.recorder.put(tidy(item))
+            self.mirror.service.fleet_feed.recorder.put(tidy(item))
 
     async def when(self, path: str, holds: Callable[[Any], bool]) -> Any:
         """What a path tells, as soon as that is so. The register opens its database behind the start."""

@@ -59,7 +59,7 @@ async def test_a_check_that_fails_here_is_answered_and_the_connection_goes_on(
         assert (await said(talk, CHECK))[0] == 200
 
 
-@pytest.mark.parametrize("name", ["heard", "refused", "failed", "sent", "served"])
+@pytest.mark.parametrize("name", ["on_app", "refused", "failed", "on_transfer_end", "on_bytes"])
 async def test_what_cannot_be_counted_or_recorded_is_answered_all_the_same(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -74,7 +74,7 @@ async def test_what_cannot_be_counted_or_recorded_is_answered_all_the_same(
 async def test_a_fill_goes_on_though_what_happens_cannot_be_told(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror.service.books, "happened", fail)
+    monkeypatch.setattr(mirror.service.observer, "on_cache_event", fail)
     answer = await mirror.get(PAYLOAD_PATH)
     assert (answer.status, answer.body) == (200, BODY)
 
@@ -126,7 +126,7 @@ async def test_an_error_while_an_error_is_answered_ends_no_other_request(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with dial(mirror.address) as talk, dial(mirror.address) as other:
-        monkeypatch.setattr("omaha_mirror.web.rate_limited_log.Sparing.tell", fail)
+        monkeypatch.setattr("omaha_mirror.web.rate_limited_log.RateLimitedLog.tell", fail)
         assert (await said(talk, request("GET", "/nothing")))[0] == 502
         assert (await said(talk, CHECK))[0] == 200
         assert (await said(other, CHECK))[0] == 200
@@ -137,7 +137,7 @@ async def test_the_admin_listener_answers_in_json(
 ) -> None:
     async with api_of(mirror) as api:
         for trouble in (fail, timed_out):
-            monkeypatch.setattr(mirror.service.doubts, "channels", trouble)
+            monkeypatch.setattr(mirror.service.availability, "channels", trouble)
             answer = await api.ask("GET", "/api/v1/tracks")
             assert (answer.status, json.loads(answer.body)["error"]) == (502, DEFECT)
 
@@ -158,7 +158,7 @@ async def test_what_the_database_of_the_fleet_took_is_counted(mirror: Mirror) ->
     async with api_of(mirror) as api, dial(mirror.address) as talk:
         before = await sent_to_fleet(api)
         assert (await said(talk, CHECK))[0] == 200
-        await mirror.service.register.recorder.flush()
+        await mirror.service.fleet_feed.recorder.flush()
         assert await sent_to_fleet(api) > before
         assert (await api.get("machines"))["total"] == 1
 

@@ -78,7 +78,7 @@ async def test_a_replay_on_a_track_that_nobody_follows_yet_makes_nobody_follow_i
     told = await explained(api, check(track="unheard-of"))
     assert told["reason"] == "warming"
     assert "A real check makes the mirror look it up" in told["explanation"][-1]
-    assert api.mirror.service.steward.channels() == []
+    assert api.mirror.service.warm_up.channels() == []
     assert nebraska.requests == []
 
 
@@ -93,7 +93,7 @@ async def test_nobody_asks_upstream_in_the_name_of_a_relayed_machine(
     bad = await explained(api, check(version="what", track="beta"), upstream=too)
     assert bad["reason"] == "version-unreadable"
     assert nebraska.requests == []
-    assert api.mirror.service._outward.queues()["events_upstream"].queued == 0
+    assert api.mirror.service._omaha_upstream.queues()["events_upstream"].queued == 0
 
 
 async def test_upstream_is_asked_in_no_machines_name_and_no_grant_stays_open(
@@ -131,7 +131,7 @@ async def test_opinions_do_not_disturb_what_the_mirror_learns(api: Api, nebraska
     assert told["explanation"][-1].startswith(
         "Upstream offers 3900.0.0; the mirror differs, as the machine has this version"
     )
-    [channel] = await api.mirror.service.steward.sync("stable")
+    [channel] = await api.mirror.service.warm_up.sync("stable")
     assert [step.version for step in channel.steps] == [*FLOORS, "3900.0.0"]
     assert nebraska.open_grants() == []
 

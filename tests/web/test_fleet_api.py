@@ -185,7 +185,7 @@ async def test_errors_come_with_cause_and_remedy_and_decisions_with_words(api: A
 async def test_without_a_database_the_fleet_is_unavailable_and_the_status_says_why(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = api.mirror.service.register._database.engine
+    engine = api.mirror.service.fleet_feed._database.engine
 
     def broken(*_: object) -> None:
         raise OSError("no such disk")

@@ -6,16 +6,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from omaha_mirror.web import public, rate_limited_log
-from omaha_mirror.web.rate_limited_log import Sparing
+from omaha_mirror.web.rate_limited_log import RateLimitedLog
 from tests.support.mirror import Mirror
 from tests.support.talk import Talk, dial, request
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Sparing:
+def log(monkeypatch: pytest.MonkeyPatch) -> RateLimitedLog:
     """A log whose minute is over with the next turn of the loop."""
     monkeypatch.setattr(rate_limited_log, "MINUTE", 0)
-    return Sparing()
+    return RateLimitedLog()
 
 
 async def turn() -> None:
@@ -23,7 +23,7 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-async def test_the_first_is_told_at_once_and_the_others_are_counted(log: Sparing) -> None:
+async def test_the_first_is_told_at_once_and_the_others_are_counted(log: RateLimitedLog) -> None:
     with capture_logs() as logs:
         for path in ("/a", "/b", "/c"):
             log.tell("refused", "192.0.2.1", 404, path=path)
@@ -37,7 +37,7 @@ async def test_the_first_is_told_at_once_and_the_others_are_counted(log: Sparing
         assert len(logs) == 3
 
 
-async def test_another_address_and_another_status_are_told_too(log: Sparing) -> None:
+async def test_another_address_and_another_status_are_told_too(log: RateLimitedLog) -> None:
     with capture_logs() as logs:
         log.tell("refused", "192.0.2.1", 404)
         log.tell("refused", "192.0.2.2", 404)
@@ -47,7 +47,7 @@ async def test_another_address_and_another_status_are_told_too(log: Sparing) -> 
 
 
 async def test_a_flood_from_many_addresses_is_told_as_one(
-    log: Sparing, monkeypatch: pytest.MonkeyPatch
+    log: RateLimitedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_limited_log, "REMEMBERED", 2)
     with capture_logs() as logs:

@@ -14,11 +14,11 @@ from aiohttp import web
 from pydantic import Field, field_validator
 
 from omaha_mirror.aio.workers import WORK
-from omaha_mirror.bundle import Announced, BadBundle, Bundle, Bundles, Taken, Wish
+from omaha_mirror.bundle import Announced, BadBundle, Bundle, Bundles, ExportRequest, ImportResult
 from omaha_mirror.cache.errors import CacheError, InUse, NoRoom
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.config.section import Release
-from omaha_mirror.packages.prefetch import NotHere, Warmth
+from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch
 from omaha_mirror.web.admin.answers import CHANGE, LINES, Route, as_json, as_lines
 from omaha_mirror.web.admin.questions import Question, read_model
 from omaha_mirror.web.errors import BadRequest
@@ -46,9 +46,9 @@ class Wanted(Question):
         return board
 
     @property
-    def wish(self) -> Wish:
+    def export(self) -> ExportRequest:
         """The same for an exporter."""
-        return Wish(self.track, self.board, self.version, self.oems)
+        return ExportRequest(self.track, self.board, self.version, self.oems)
 
 
 class Rest(Wanted):
@@ -72,7 +72,7 @@ class BundleApi:
                 CHANGE,
                 re.compile(f"{at}prepare"),
                 self._prepare,
-                gives=Warmth,
+                gives=FetchProgress,
                 takes=Wanted,
                 media=LINES,
             ),
@@ -82,30 +82,30 @@ class BundleApi:
             Route(
                 CHANGE, re.compile(f"{at}export"), self._export, gives=bytes, takes=Rest, media=TAR
             ),
-            Route(CHANGE, re.compile(f"{at}import"), self._import, gives=Taken, takes=bytes),
+            Route(CHANGE, re.compile(f"{at}import"), self._import, gives=ImportResult, takes=bytes),
         )
 
     async def _prepare(self, request: web.BaseRequest) -> web.StreamResponse:
         """Have all packages of a bundle here; a line for each step of the progress."""
-        return await as_lines(request, self._progress((await read_model(request, Wanted)).wish))
+        return await as_lines(request, self._progress((await read_model(request, Wanted)).export))
 
-    async def _progress(self, wish: Wish) -> AsyncGenerator[dict[str, Any]]:
+    async def _progress(self, export: ExportRequest) -> AsyncGenerator[dict[str, Any]]:
         try:
-            async with aclosing(self._exporter.prepare(wish)) as steps:
+            async with aclosing(self._exporter.prepare(export)) as steps:
                 async for step in steps:
                     yield asdict(step)
-        except NotHere as error:
+        except NothingToFetch as error:
             raise _not_here(error) from error
 
     async def _announce(self, request: web.BaseRequest) -> web.StreamResponse:
         """Tell what a bundle will be."""
-        bundle = await self._bundle((await read_model(request, Wanted)).wish)
+        bundle = await self._bundle((await read_model(request, Wanted)).export)
         return as_json(asdict(await WORK.call(Announced.of, bundle)))
 
     async def _export(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send a bundle, a tar; what of it is not here is fetched on the way."""
         told = await read_model(request, Rest)
-        bundle = await self._bundle(told.wish)
+        bundle = await self._bundle(told.export)
         announced = await WORK.call(Announced.of, bundle)
         response = web.StreamResponse(headers={"Content-Type": TAR})
         response.content_length = max(0, announced.size - told.offset)
@@ -119,10 +119,10 @@ class BundleApi:
             request.protocol.force_close()
         return response
 
-    async def _bundle(self, wish: Wish) -> Bundle:
+    async def _bundle(self, export: ExportRequest) -> Bundle:
         try:
-            return await self._exporter.bundle(wish)
-        except NotHere as error:
+            return await self._exporter.bundle(export)
+        except NothingToFetch as error:
             raise _not_here(error) from error
 
     async def _import(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -148,7 +148,7 @@ def _status(error: Exception) -> int:
             return 507
 
 
-def _not_here(error: NotHere) -> BadRequest:
+def _not_here(error: NothingToFetch) -> BadRequest:
     return BadRequest(str(error), 502 if error.unreachable else 404)
 
 

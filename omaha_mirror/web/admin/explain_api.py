@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import StrictBool
 
 from omaha_mirror.omaha import AppRequest, OmahaError, parse_request
-from omaha_mirror.policy.dry_run import Opinion, can_be_asked, difference, sentences
+from omaha_mirror.policy.dry_run import UpstreamAnswer, can_be_asked, difference, sentences
 from omaha_mirror.service import Service
 from omaha_mirror.web.admin.answers import CHANGE, Route, as_json
 from omaha_mirror.web.admin.questions import Question, read_model
@@ -42,7 +42,7 @@ class Previewed:
     app_id: str
     reason: str | None
     offered: str | None
-    upstream: Opinion | None
+    upstream: UpstreamAnswer | None
     explanation: tuple[str, ...]
 
 
@@ -81,7 +81,7 @@ class ExplainApi:
         return as_json(asdict(Preview(tuple(told))))
 
     async def _preview(self, app: AppRequest, *, ask_upstream: bool) -> Previewed:
-        decision = self._service.preview(app)
+        decision = self._service.dry_run(app)
         rule = self._service.rule(app.track)
         override = self._service.overrides.get(app.track)
         told = sentences(app, rule, decision)
@@ -89,7 +89,7 @@ class ExplainApi:
             told.append(override.words)
         opinion = None
         if ask_upstream and decision is not None and can_be_asked(rule, decision):
-            opinion = await self._service.opinion(app)
+            opinion = await self._service.upstream_answer(app)
             told.append(difference(decision, opinion))
         elif ask_upstream:
             told.append(

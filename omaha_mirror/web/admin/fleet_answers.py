@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 
 from omaha_mirror.catalog import WORDS, Reason
-from omaha_mirror.fleet import Event, Machine, MachineEvent, State, Stretch, cause_of
+from omaha_mirror.fleet import DecisionRun, Event, Machine, MachineEvent, State, cause_of
 from omaha_mirror.omaha import describe_error, describe_event
 
 
@@ -161,7 +161,7 @@ def event_info(event: Event) -> EventInfo:
 _SAME = tuple(field.name for field in fields(MachineInfo) if field.name != "error")
 
 
-def told(stretch: Stretch) -> Told:
+def told(stretch: DecisionRun) -> Told:
     """A decision as it is told."""
     return Told(**{**asdict(stretch), "inputs": dict(stretch.inputs)})
 

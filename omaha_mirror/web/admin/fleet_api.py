@@ -111,7 +111,7 @@ class FleetApi:
 
     @property
     def _reader(self) -> FleetReader:
-        return self._service.register.reader
+        return self._service.fleet_feed.reader
 
     async def _machines(self, request: web.BaseRequest) -> web.StreamResponse:
         """Machines, searched, filtered and sorted, a page at a time."""

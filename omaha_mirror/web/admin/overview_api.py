@@ -100,7 +100,7 @@ class OverviewApi:
     async def _status(self, _: web.BaseRequest) -> web.StreamResponse:
         """How the mirror is, what it serves and what it saves."""
         health = await self._service.examine()
-        reader, now = self._service.register.reader, self._service.clock.time()
+        reader, now = self._service.fleet_feed.reader, self._service.clock.time()
         states: dict[str, int] | None = None
         saved: tuple[Saving, ...] | None = None
         trouble = ""
@@ -122,8 +122,8 @@ class OverviewApi:
             reason=told.reason,
             more=told.more,
             started=self._started,
-            served=self._service.books.totals.served,
-            fetched=self._service.books.totals.fetched,
+            served=self._service.observer.totals.served,
+            fetched=self._service.observer.totals.fetched,
             fills=len(self._service.cache.fills()),
             machines=states,
             savings=saved,

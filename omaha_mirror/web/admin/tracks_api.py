@@ -96,13 +96,13 @@ class TracksApi:
 
     async def _tracks(self, _: web.BaseRequest) -> web.StreamResponse:
         """The tracks: the rule in force, what is offered, and what upstream said."""
-        channels = self._service.doubts.channels()
+        channels = self._service.availability.channels()
         names = {
             *self._service.config.tracks,
             *(override.track for override in self._service.overrides.all()),
             *(channel.track for channel in channels),
         }
-        current = self._service.doubts.releases()
+        current = self._service.availability.releases()
         default = self._service.config.default_track
 
         def make() -> Tracks:
@@ -129,7 +129,7 @@ class TracksApi:
         await read_object(request)
         name = unquote(track)
         try:
-            released = await self._service.overrides.release(name)
+            released = await self._service.overrides.remove(name)
         except BadOverride as error:
             raise BadRequest(str(error)) from None
         if released is None:
@@ -140,7 +140,7 @@ class TracksApi:
     async def _release_all(self, request: web.BaseRequest) -> web.StreamResponse:
         """Give all tracks back to the config that are held because what was pinned or held at run time cannot be read."""
         await read_object(request)
-        await self._service.overrides.release_all()
+        await self._service.overrides.remove_all()
         LOG.info("all tracks whose overrides could not be read go by the config again")
         return await self._tracks(request)
 
@@ -153,8 +153,8 @@ class TracksApi:
         return self._told(track)
 
     def _told(self, track: str) -> web.StreamResponse:
-        doubts = self._service.doubts
-        return as_json(self._info(track, doubts.channels(), doubts.releases()))
+        availability = self._service.availability
+        return as_json(self._info(track, availability.channels(), availability.releases()))
 
     def _info(
         self, track: str, channels: Sequence[ChannelStatus], current: Sequence[Release]

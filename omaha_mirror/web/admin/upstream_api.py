@@ -13,9 +13,9 @@ from pydantic import Field, field_validator
 
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.packages.prefetch import NotHere, Warmth
-from omaha_mirror.packages.warm_up import Steward
-from omaha_mirror.policy.availability import Doubts
+from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch
+from omaha_mirror.packages.warm_up import WarmUp
+from omaha_mirror.policy.availability import Availability
 from omaha_mirror.web.admin.answers import (
     CHANGE,
     LINES,
@@ -59,9 +59,9 @@ class Synced:
 class UpstreamApi:
     """Asks a steward; what is to be said against its releases is told too."""
 
-    def __init__(self, steward: Steward, doubts: Doubts) -> None:
-        self._steward = steward
-        self._doubts = doubts
+    def __init__(self, warm_up: WarmUp, availability: Availability) -> None:
+        self._warm_up = warm_up
+        self._availability = availability
 
     def routes(self) -> tuple[Route, ...]:
         """What it answers."""
@@ -71,7 +71,7 @@ class UpstreamApi:
                 CHANGE,
                 re.compile(r"/api/v1/fetch"),
                 self._fetch,
-                gives=Warmth,
+                gives=FetchProgress,
                 takes=Fetch,
                 media=LINES,
             ),
@@ -80,7 +80,7 @@ class UpstreamApi:
     async def _sync(self, request: web.BaseRequest) -> web.StreamResponse:
         """Ask upstream now about a track, or about all that are followed."""
         track = (await read_model(request, Sync)).track
-        found = self._doubts.over(await self._steward.sync(track))
+        found = self._availability.over(await self._warm_up.sync(track))
         if track is not None and not found:
             raise BadRequest("that track is not one that is followed", 404)
         return as_json(asdict(Synced(tuple(found))))
@@ -92,8 +92,8 @@ class UpstreamApi:
 
     async def _progress(self, target: str, board: str) -> AsyncGenerator[dict[str, Any]]:
         try:
-            async with aclosing(self._steward.warm(target, board)) as steps:
+            async with aclosing(self._warm_up.warm(target, board)) as steps:
                 async for step in steps:
                     yield asdict(step)
-        except NotHere as error:
+        except NothingToFetch as error:
             raise BadRequest(str(error), 502 if error.unreachable else 404) from error

@@ -26,7 +26,7 @@ FAR = "0.0.0.0:8001"
 
 
 async def write(mirror: Mirror, *items: object) -> None:
-    database = mirror.service.register._database
+    database = mirror.service.fleet_feed._database
     await store.write(database, [tidy(item) for item in items])  # type: ignore[arg-type]
 
 
@@ -145,7 +145,7 @@ async def test_a_database_that_is_gone_takes_only_its_own_parts(
         raise FleetUnavailable("the fleet database fails: <gone>")
 
     for name in ("machines", "counts", "served", "recent_errors", "census"):
-        monkeypatch.setattr(site.mirror.service.register.reader, name, gone)
+        monkeypatch.setattr(site.mirror.service.fleet_feed.reader, name, gone)
     page = await site.text("/")
     assert page.count("cannot be told now: the fleet database fails: &lt;gone&gt;") == 4
     assert f"pinned to {VERSION}" in page
@@ -273,7 +273,7 @@ def basic(user: str, password: str) -> str:
 
 
 async def test_a_hundred_pages_cost_what_one_costs(site: Site) -> None:
-    reader, asked = site.mirror.service.register.reader, 0
+    reader, asked = site.mirror.service.fleet_feed.reader, 0
     machines: Callable[..., Awaitable[object]] = reader.machines
 
     async def counted(*args: object) -> object:

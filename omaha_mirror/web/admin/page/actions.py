@@ -43,7 +43,7 @@ def _pin(version: str) -> Pin:
 
 
 async def _release(service: Service, track: str) -> str:
-    if await service.overrides.release(track) is None:
+    if await service.overrides.remove(track) is None:
         raise BadRequest(f"nothing is to be released: the track {track} has the config's rule", 404)
     LOG.info("a track goes by the config again", track=track)
     return f"The track {track} has the config's rule again."
@@ -51,7 +51,7 @@ async def _release(service: Service, track: str) -> str:
 
 async def sync(service: Service) -> str:
     """Ask upstream about all tracks that are followed; gives a sentence."""
-    found = await service.steward.sync()
+    found = await service.warm_up.sync()
     if not found:
         return "No track is followed, so there was nothing to ask."
     troubled = [status for status in found if status.trouble]

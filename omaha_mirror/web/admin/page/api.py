@@ -41,7 +41,7 @@ class PageApi:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._reader = service.register.reader
+        self._reader = service.fleet_feed.reader
         self._fragments = Fragments(service)
         compile_templates()
         self._static = {name: Rendered.of((HERE / "static" / name).read_bytes()) for name in STATIC}
@@ -71,7 +71,7 @@ class PageApi:
         )
 
     def _known_tracks(self) -> set[str]:
-        return {channel.track for channel in self._service.steward.channels()}
+        return {channel.track for channel in self._service.warm_up.channels()}
 
     def _server(self, host: str) -> str:
         """SERVER of a machine's update.conf; where nothing else is known, by the name that the operator uses."""

@@ -55,7 +55,7 @@ class Fragments:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._reader = service.register.reader
+        self._reader = service.fleet_feed.reader
         self._counting = asyncio.Lock()
         self._counted: Mapping[Trait, Mapping[str, int]] = {}
         self._counted_at = 0.0
@@ -102,15 +102,15 @@ class Fragments:
     async def _fills(self, now: float) -> Values:
         return {
             "fills": [status.fill(progress) for progress in self._service.cache.fills()],
-            "ended": status.ended(self._service.books.ended, now),
+            "ended": status.ended(self._service.observer.ended, now),
         }
 
     async def _tracks(self, now: float) -> Values:
         overrides = self._service.overrides
-        channels = self._service.doubts.channels()
+        channels = self._service.availability.channels()
         named = {*self._service.config.tracks, *(override.track for override in overrides.all())}
         tracks = {*named, *(channel.track for channel in channels)}
-        known = self._service.doubts.releases()
+        known = self._service.availability.releases()
         try:
             counted = (await self._counts(now))["track"]
         except FleetUnavailable:
@@ -162,7 +162,7 @@ class Fragments:
 
     async def _errors(self, now: float) -> Values:
         reported = await self._reader.recent_errors(ERRORS)
-        return {"troubles": machines.troubles(reported, self._service.books.ended, now, ERRORS)}
+        return {"troubles": machines.troubles(reported, self._service.observer.ended, now, ERRORS)}
 
 
 async def _rendered(name: str, gather: Callable[[float], Awaitable[Values]], clock: Clock) -> str:

@@ -10,13 +10,13 @@ from urllib.parse import quote, urlencode
 from omaha_mirror.cache.events import FillEnded, Outcome
 from omaha_mirror.catalog import WORDS, Reason
 from omaha_mirror.fleet import (
+    DecisionRun,
     Event,
     History,
     Machine,
     MachineEvent,
     MachineQuery,
     State,
-    Stretch,
     cause_of,
     explain,
 )
@@ -168,7 +168,7 @@ def machine(history: History, now: float) -> MachineView:
     )
 
 
-def _told(stretch: Stretch, now: float) -> Moved:
+def _told(stretch: DecisionRun, now: float) -> Moved:
     asked = f"Asked as {stretch.version or 'no version'} on {stretch.track or 'no track'}"
     often = f" ({stretch.count:,} times)" if stretch.count > 1 else ""
     if stretch.offered is not None:

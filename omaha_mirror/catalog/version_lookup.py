@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from omaha_mirror.catalog.model import Known, Release, began
+from omaha_mirror.catalog.model import LookupResult, Release, began
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.turns import FEW, surplus
 
@@ -32,7 +32,7 @@ class Absent:
 
 
 @dataclass(slots=True)
-class Question:
+class Lookup:
     """What is known of one version, and what is still to be asked. Times are by the clock's `boottime`.
 
     Attributes:
@@ -50,7 +50,7 @@ class Question:
         replaced: whether upstream told of another release since it was last looked up.
     """
 
-    known: Known | None = None
+    known: LookupResult | None = None
     names: set[str] = field(default_factory=set)
     asked: frozenset[str] = frozenset()
     pending: dict[str, str] = field(default_factory=dict)
@@ -137,7 +137,7 @@ class Question:
             return True
         return known.release is not None and bool(known.unasked(needed, own))
 
-    def after(self, found: Known) -> Known:
+    def after(self, found: LookupResult) -> LookupResult:
         """What is known once upstream said this; of names that it was not asked about that stays known which was."""
         rest = self.absent.keys() - found.looked_up
         lacking = self.known.lacking if self.known is not None else {}
@@ -145,8 +145,14 @@ class Question:
         whole = replace(found, looked_up=found.looked_up | rest, lacking={**kept, **found.lacking})
         return settled(self.known, whole)
 
-    def told(
-        self, known: Known, found: Known, names: Iterable[str], now: float, *, anew: bool
+    def record(
+        self,
+        known: LookupResult,
+        found: LookupResult,
+        names: Iterable[str],
+        now: float,
+        *,
+        anew: bool,
     ) -> None:
         """Take in what upstream said.
 
@@ -184,7 +190,7 @@ class Question:
         """Seconds to the next try after answers that were none."""
         return min(RETRY * 2.0 ** min(max(self.failures - 1, 0), 16), LONGEST_RETRY)
 
-    def _trouble(self, found: Known) -> bool:
+    def _trouble(self, found: LookupResult) -> bool:
         """Whether something that is wanted could not be had, so that upstream may say more before long."""
         release = found.release
         if release is None or found.doubt or self.names & found.lacking.keys():
@@ -196,7 +202,7 @@ class Question:
         if self.known is not None and self.known.release is not None:
             self.known = replace(self.known, release=began(self.known.release, now))
 
-    def restored(self, known: Known | None, looked_up: Iterable[str]) -> None:
+    def restored(self, known: LookupResult | None, looked_up: Iterable[str]) -> None:
         """Take up what was known before a restart, and which names were looked up; all of it is asked anew."""
         self.known = known
         for name in sorted(looked_up):
@@ -219,7 +225,7 @@ class Question:
                 self.known = replace(self.known, looked_up=left, lacking=lacking)
 
 
-def settled(old: Known | None, found: Known) -> Known:
+def settled(old: LookupResult | None, found: LookupResult) -> LookupResult:
     """What is known after an answer: what upstream says counts at once, its trouble takes nothing away."""
     before = old.release if old is not None else None
     if old is None or before is None:
@@ -238,7 +244,7 @@ def settled(old: Known | None, found: Known) -> Known:
     return replace(found, release=release, lacking=lacking)
 
 
-def _trouble(found: Known) -> frozenset[str]:
+def _trouble(found: LookupResult) -> frozenset[str]:
     """Names of packages of which upstream could not say."""
     return frozenset(found.lacking) - found.wrong
 

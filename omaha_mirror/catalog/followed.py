@@ -1,4 +1,4 @@
-"""Which channels are followed: machines can name any track, so those that are not configured are bounded.
+"""Which channels are followed, and how: machines can name any track, so those that are not configured are bounded.
 
 A channel counts as known when upstream led somewhere on it once. Those of which it never did are held apart from those,
 and take nobody's place: one more puts the oldest aside, of the client that named most. A known one makes room when no
@@ -9,15 +9,80 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
-from omaha_mirror.catalog.following import Following
+from omaha_mirror.catalog.follow_events import FollowEvent
 from omaha_mirror.catalog.model import BOARDS
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.turns import FEW, surplus
 from omaha_mirror.catalog.walk import Walk
+from omaha_mirror.omaha import Response
+from omaha_mirror.upstream.errors import Forbidden, Unreachable
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What upstream is asked: which update a machine of this track gets that runs `version`."""
+
+    app_id: str
+    board: str
+    track: str
+    version: str
+
+
+Ask = Callable[[Inquiry], Awaitable[Response]]
+"""Asks an Omaha server, within a deadline and a limit. Raises UpstreamError."""
+
+
+async def _nobody(_: Inquiry) -> Response:
+    raise Unreachable("there is no Omaha server to ask", "upstream.omaha_url")
+
+
+def _nowhere(url: str) -> None:
+    raise Forbidden("nothing is fetched from anywhere", url)
+
+
+def _silence(_: FollowEvent) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class FollowPlan:
+    """How tracks are followed.
+
+    Attributes:
+        app_ids: that are asked about.
+        ask: the port to upstream.
+        allowed: raises `Forbidden` for an address that nothing is fetched from.
+        tracks: those that are configured: they are always followed, however many others are.
+        poll_interval: seconds from one question about a channel to the next.
+        hook: told of everything that happens; must not raise.
+    """
+
+    app_ids: Collection[str] = ()
+    ask: Ask = _nobody
+    allowed: Callable[[str], object] = _nowhere
+    tracks: Collection[str] = ()
+    poll_interval: float = 900.0
+    hook: Callable[[FollowEvent], None] = _silence
+
+
+CHANNELS = ("alpha", "beta", "stable", "lts")
+"""Flatcar's channels, by the second number of the versions on them (flatcar.org/docs, release channels)."""
+
+
+def channel_of(version: str) -> str:
+    """The channel that has a version of this number; empty where none has."""
+    _, _, rest = version.partition(".")
+    minor = rest.partition(".")[0]
+    return CHANNELS[int(minor)] if minor in ("0", "1", "2", "3") else ""
+
+
+NOBODY = FollowPlan()
+"""Nothing is asked about."""
+
 
 MAX_LEARNT = 64
 """Channels that are followed although their track is not configured: so many known ones, and as many others."""
@@ -28,7 +93,7 @@ UNUSED = 3600.0
 
 
 @dataclass(slots=True, eq=False)
-class Followed:
+class FollowedChannel:
     """A channel that is followed.
 
     Attributes:
@@ -87,17 +152,17 @@ class Followed:
         return self.trouble is not None and self.trouble[0] is Reason.UNREACHABLE
 
 
-class Roster:
+class FollowedChannels:
     """The channels that are followed, by key. `plan` says which are asked about, and may change."""
 
-    def __init__(self, plan: Following) -> None:
+    def __init__(self, plan: FollowPlan) -> None:
         self.plan = plan
-        self._followed: dict[ChannelKey, Followed] = {}
+        self._followed: dict[ChannelKey, FollowedChannel] = {}
 
-    def __iter__(self) -> Iterator[Followed]:
+    def __iter__(self) -> Iterator[FollowedChannel]:
         return iter(self._followed.values())
 
-    def get(self, key: ChannelKey) -> Followed | None:
+    def get(self, key: ChannelKey) -> FollowedChannel | None:
         """One that is followed already."""
         return self._followed.get(key)
 
@@ -110,7 +175,7 @@ class Roster:
         """
         room = MAX_LEARNT
         for item in sorted(kept, key=lambda item: item.asked, reverse=True):
-            followed = Followed(item.key, channel=item.channel, asked=item.asked)
+            followed = FollowedChannel(item.key, channel=item.channel, asked=item.asked)
             followed.heard = heard(item.asked)
             if not self._possible(item.key):
                 continue
@@ -120,7 +185,7 @@ class Roster:
                 room -= 1
             self._followed[item.key] = followed
 
-    def add(self, key: ChannelKey, now: float, client: str = "") -> Followed | None:
+    def add(self, key: ChannelKey, now: float, client: str = "") -> FollowedChannel | None:
         """One more, or None if there is no room at `now`, by `boottime`."""
         if not self.room(key, now, client):
             return None
@@ -128,7 +193,7 @@ class Roster:
             unknown = [followed for followed in self._learnt() if not followed.known]
             if len(unknown) >= MAX_LEARNT:
                 self._forget(_surplus(unknown))
-        followed = self._followed[key] = Followed(key, client)
+        followed = self._followed[key] = FollowedChannel(key, client)
         return followed
 
     def room(self, key: ChannelKey, now: float, client: str = "") -> bool:
@@ -137,7 +202,7 @@ class Roster:
             return False
         return self.configured(key) or self._may_go(now, client) is not None or self._free() > 0
 
-    def grown(self, followed: Followed, now: float) -> None:
+    def grown(self, followed: FollowedChannel, now: float) -> None:
         """Told when one may have become known: where those are too many, another makes room."""
         if not self.configured(followed.key) and followed.known and self._free() < 0:
             self._forget(self._may_go(now, followed.client, but=followed))
@@ -146,11 +211,11 @@ class Roster:
         """Whether its track is named in the config."""
         return key.track in self.plan.tracks
 
-    def lasts(self, followed: Followed) -> bool:
+    def lasts(self, followed: FollowedChannel) -> bool:
         """Whether it is worth remembering, and showing where names are bounded."""
         return followed.known or self.configured(followed.key)
 
-    def crowded(self, followed: Followed) -> bool:
+    def crowded(self, followed: FollowedChannel) -> bool:
         """Whether it is one of many of which upstream knows nothing, and that one client named."""
         alike = (f for f in self if f.client == followed.client and not self.lasts(f))
         return not self.lasts(followed) and sum(1 for _ in alike) > FEW
@@ -159,13 +224,15 @@ class Roster:
         known = key.app_id in self.plan.app_ids and key.board in BOARDS
         return known and len(key.track) <= MAX_TRACK
 
-    def _learnt(self) -> list[Followed]:
+    def _learnt(self) -> list[FollowedChannel]:
         return [followed for followed in self if not self.configured(followed.key)]
 
     def _free(self) -> int:
         return MAX_LEARNT - sum(followed.known for followed in self._learnt())
 
-    def _may_go(self, now: float, client: str, but: Followed | None = None) -> Followed | None:
+    def _may_go(
+        self, now: float, client: str, but: FollowedChannel | None = None
+    ) -> FollowedChannel | None:
         """Which known one makes room for one more of a client, or for `but`."""
         known = [followed for followed in self._learnt() if followed.known and followed is not but]
         known.sort(key=lambda followed: followed.heard)
@@ -179,7 +246,7 @@ class Roster:
             return most
         return None
 
-    def _forget(self, followed: Followed | None) -> None:
+    def _forget(self, followed: FollowedChannel | None) -> None:
         if followed is not None:
             del self._followed[followed.key]
             if followed.task is not None:
@@ -187,5 +254,5 @@ class Roster:
             followed.rested.set()
 
 
-def _surplus(channels: Iterable[Followed]) -> Followed:
+def _surplus(channels: Iterable[FollowedChannel]) -> FollowedChannel:
     return surplus({followed: followed.client for followed in channels})

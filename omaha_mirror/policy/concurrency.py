@@ -1,4 +1,4 @@
-"""Places for questions under way: one at a time for each machine, and fairly by address.
+"""Requests to upstream under way: equal ones go up once, one at a time for each machine, and fairly by address.
 
 One address may take all places while nobody else asks; a few more are for addresses that have none.
 """
@@ -7,8 +7,61 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class SharedRequests(Generic[T]):
+    """The questions under way."""
+
+    def __init__(self) -> None:
+        self._asking: dict[Hashable, _Shared[T]] = {}
+
+    async def ask(self, key: Hashable, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """The answer to a question. Who leaves last takes it along. Raises what `begin` raises.
+
+        Args:
+            key: tells the question from others.
+            begin: asks it.
+        """
+        shared = self._asking.get(key)
+        if shared is None or shared.left:
+            shared = self._asking[key] = _Shared(asyncio.create_task(begin()))
+        try:
+            return await shared.result()
+        finally:
+            if self._asking.get(key) is shared and (shared.left or shared.task.done()):
+                del self._asking[key]
+
+
+class _Shared(Generic[T]):
+    """A question, and how many wait for its answer.
+
+    Attributes:
+        task: asks it.
+        left: whether nobody waits any more: who asks the same then asks anew.
+    """
+
+    def __init__(self, task: asyncio.Task[T]) -> None:
+        self.task = task
+        self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self.left = False
+        self._waiting = 0
+
+    async def result(self) -> T:
+        self._waiting += 1
+        try:
+            return await asyncio.shield(self.task)
+        finally:
+            self._waiting -= 1
+            if not self._waiting and not self.task.done():
+                self.left = True
+                self.task.cancel()
+                await asyncio.wait([self.task])
+
 
 AT_ONCE = 32
 SPARE = 8

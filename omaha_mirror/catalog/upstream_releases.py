@@ -11,7 +11,7 @@ MAX_TOLD = 256
 """Those that no track leads to any more: a pin may name one."""
 
 
-class ToldReleases:
+class UpstreamReleases:
     """By their version."""
 
     def __init__(self) -> None:

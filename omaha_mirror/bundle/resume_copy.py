@@ -7,9 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from omaha_mirror.bundle.errors import BadBundle
 from omaha_mirror.bundle.layout import size_of
-from omaha_mirror.bundle.model import Bundle
+from omaha_mirror.bundle.model import BadBundle, Bundle
 from omaha_mirror.bundle.reader import BundleReader
 
 
@@ -27,7 +26,7 @@ class Announced:
         return Announced(size_of(text, bundle), hashlib.sha256(text).hexdigest())
 
 
-async def carry(
+async def resume_copy(
     announced: Announced,
     begun: AsyncIterator[bytes],
     more: Callable[[int], AsyncGenerator[bytes]],
