@@ -31,25 +31,23 @@ from omaha_mirror.cache.errors import (
     Stopping,
     Untrusted,
 )
+from omaha_mirror.cache.failures import Verdicts
+from omaha_mirror.cache.fetch_scheduler import Line
 from omaha_mirror.cache.fill import Fill
+from omaha_mirror.cache.fill_context import Setting
 from omaha_mirror.cache.heads import Heads
-from omaha_mirror.cache.intake import Intake
+from omaha_mirror.cache.index import Shelf, Unsure
+from omaha_mirror.cache.ingest import Intake
 from omaha_mirror.cache.inventory import Refusal, Removed, Swept
-from omaha_mirror.cache.ledger import Ledger
 from omaha_mirror.cache.limits import Limits
-from omaha_mirror.cache.line import Line
-from omaha_mirror.cache.opening import Opening
+from omaha_mirror.cache.open_blob import Opening, ProvenBlob
 from omaha_mirror.cache.places import Places
-from omaha_mirror.cache.proven import ProvenBlob
 from omaha_mirror.cache.prover import HoldBacks, Provers
 from omaha_mirror.cache.reader import Readable, Reader
-from omaha_mirror.cache.room import Room
-from omaha_mirror.cache.setting import Setting
-from omaha_mirror.cache.shelf import Shelf, Unsure
 from omaha_mirror.cache.source import Source
+from omaha_mirror.cache.space import Ledger, Room
 from omaha_mirror.cache.store import Identity, Store
 from omaha_mirror.cache.uses import Uses
-from omaha_mirror.cache.verdicts import Verdicts
 
 
 class Cache:

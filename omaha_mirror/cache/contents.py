@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache.inventory import Facts, Leftover
-from omaha_mirror.cache.ledger import Entry, Ledger
+from omaha_mirror.cache.space import Entry, Ledger
 from omaha_mirror.cache.store import Store
 
 

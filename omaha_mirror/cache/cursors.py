@@ -1,115 +1,103 @@
-"""Which upstream connections a fill needs: one pure function.
-
-A cursor is one upstream connection that fills a hole from its start on and stops where filled bytes begin.
-
-1. Where somebody waits and no cursor will come by soon, one is opened there. "Soon" is two seconds at the present
-   rate, and never more than 16 MiB.
-2. When nobody waits for anything that is not on its way, one cursor fills the first hole: a fill finishes by itself.
-3. There are at most `limit` cursors. Where a waiting reader needs one and there is none left, a cursor that nobody
-   waits for makes room; the new one is opened when the old one has gone.
-"""
+"""The connections of one fill: opens and stops them as the plan says, and learns how they ended."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import asyncio
+from typing import TYPE_CHECKING
 
-from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.aio.finish import stop
+from omaha_mirror.cache.cursor import Connection
+from omaha_mirror.cache.cursor_plan import comes_by, plan
 
-SOON_SECONDS = 2.0
-NEAR_AT_LEAST = 256 * 1024
-NEAR_AT_MOST = 16 * 1024 * 1024
+if TYPE_CHECKING:
+    from omaha_mirror.cache.fill import Fill
 
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A cursor's place: it has filled up to `position` and will stop at `stop` at the latest.
-
-    `ahead` bytes more have arrived and are on their way to the disk.
-    """
-
-    position: int
-    stop: int
-    ahead: int = 0
+AHEAD = 4 * 1024 * 1024
+"""A reader with fewer filled bytes than this before it counts as waiting for what comes after them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to change: spans to open a cursor for, and indexes of cursors to stop.
-
-    `short` says that somebody needs a cursor and must wait for one to end or to be free.
-    """
-
-    open: tuple[Span, ...] = ()
-    stop: tuple[int, ...] = ()
-    short: bool = False
-
-
-def near(rate: float) -> int:
-    """How far ahead of a cursor a reader may wait, in bytes, at `rate` bytes a second."""
-    return int(min(NEAR_AT_MOST, max(NEAR_AT_LEAST, SOON_SECONDS * rate)))
-
-
-def comes_by(cursor: Span, offset: int, rate: float) -> bool:
-    """Whether `cursor` will fill `offset` soon."""
-    reach = cursor.position + cursor.ahead + near(rate)
-    return cursor.position <= offset < min(cursor.stop, reach)
-
-
-def plan(
-    *,
-    size: int,
-    filled: Intervals,
-    cursors: Sequence[Span],
-    wanted: Collection[int],
-    rate: float,
-    limit: int,
-) -> Plan:
-    """Decide which cursors to open and to stop.
+class Crew:
+    """Owns the tasks of a fill's cursors.
 
     Args:
-        size: size of the blob in bytes.
-        filled: what is there.
-        cursors: the running ones.
-        wanted: unfilled offsets that readers wait for.
-        rate: present rate of the fill in bytes a second, 0 when not known.
-        limit: how many cursors there may be, at least 1.
+        fill: what they work on.
+        changed: set when one of them ended, or should be looked at.
     """
-    missing = sorted({offset for offset in wanted if 0 <= offset < size and offset not in filled})
-    opened: list[Span] = []
-    stopped: list[int] = []
-    short = False
-    for offset in missing:
-        running = [*cursors, *opened]
-        if any(comes_by(c, offset, rate) for c in running):
-            continue
-        if len(running) >= limit:
-            short = True
-            idle = _idle(cursors, stopped, missing, rate)
-            if idle is None:
-                break
-            stopped.append(idle)
-            continue
-        if opened and opened[-1].stop > offset:
-            opened[-1] = Span(opened[-1].position, offset)
-        opened.append(_hole(offset, size, filled, cursors))
-    if not opened and not missing and not cursors:
-        gap = next(filled.gaps(0, size), None)
-        if gap is not None:
-            opened.append(Span(*gap))
-    return Plan(tuple(opened), tuple(stopped), short)
 
+    def __init__(self, fill: Fill, changed: asyncio.Event) -> None:
+        self._fill = fill
+        self._changed = changed
+        self._tasks: dict[asyncio.Task[None], Connection] = {}
+        self._short = False
 
-def _hole(offset: int, size: int, filled: Intervals, cursors: Sequence[Span]) -> Span:
-    """From `offset` to where filled bytes or another cursor begin."""
-    stop = filled.next_start(offset, size)
-    return Span(offset, min([stop, *(c.position for c in cursors if c.position > offset)]))
+    def __len__(self) -> int:
+        return len(self._tasks)
 
+    def replan(self) -> None:
+        """Open and stop cursors as the plan says."""
+        fill = self._fill
+        live = [(task, cursor) for task, cursor in self._tasks.items() if not task.done()]
+        decided = plan(
+            size=fill.size,
+            filled=fill.filled,
+            cursors=[cursor.span for _, cursor in live],
+            wanted=self._wanted(),
+            rate=fill.rate.per_second(),
+            limit=1 if fill.in_order else fill.limits.max_connections,
+        )
+        self._short = decided.short
+        for i in decided.stop:
+            task, cursor = live[i]
+            cursor.stop = cursor.span.position + cursor.span.ahead
+            task.cancel()
+        for span in decided.open:
+            for _, cursor in live:
+                if cursor.position < span.position < cursor.stop:
+                    cursor.stop = span.position
+            connection = Connection(fill, span.position, span.stop)
+            task = asyncio.create_task(connection.run())
+            task.add_done_callback(lambda _: self._changed.set())
+            self._tasks[task] = connection
 
-def _idle(
-    cursors: Sequence[Span], stopped: Collection[int], missing: Sequence[int], rate: float
-) -> int | None:
-    for i, cursor in enumerate(cursors):
-        if i not in stopped and not any(comes_by(cursor, offset, rate) for offset in missing):
-            return i
-    return None
+    def look_again(self) -> None:
+        """A reader that went without a cursor may get one now."""
+        if self._short:
+            self._changed.set()
+
+    def comes_by(self, offset: int) -> bool:
+        """Whether a cursor will fill `offset` soon."""
+        rate = self._fill.rate.per_second()
+        return offset >= self._fill.size or any(
+            comes_by(cursor.span, offset, rate) for cursor in self._tasks.values()
+        )
+
+    def reap(self) -> None:
+        """Forget cursors that ended; raises what one ended with."""
+        for task in [task for task in self._tasks if task.done()]:
+            del self._tasks[task]
+            if not task.cancelled():
+                task.result()
+
+    def stop_others(self) -> None:
+        """Stop all cursors; one that calls this itself ends by itself."""
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+
+    async def stop(self) -> None:
+        """Stop all cursors, and return when they have ended."""
+        await stop(self._tasks)
+        self._tasks.clear()
+
+    def _wanted(self) -> set[int]:
+        """The unfilled offsets that readers are at or will soon be at, and those of bytes that were taken back."""
+        fill = self._fill
+        if fill.in_order:
+            return {fill.filled.run_end(0)}
+        spans = list(fill.proving.dropped)
+        for follower in fill.followers:
+            stop = min(follower.stop, follower.offset + AHEAD)
+            if follower.offset < stop:
+                spans += fill.needs(follower.offset, stop)
+        filled_to = ((fill.filled.run_end(start), stop) for start, stop in spans)
+        return {offset for offset, stop in filled_to if offset < stop}

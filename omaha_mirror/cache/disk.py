@@ -40,8 +40,8 @@ import structlog
 from omaha_mirror.cache import head_notes, inventory
 from omaha_mirror.cache.blob import Expected, Head
 from omaha_mirror.cache.clock import Clock, MachineClock
+from omaha_mirror.cache.draft import DiskDraft
 from omaha_mirror.cache.errors import Damaged, is_unreadable
-from omaha_mirror.cache.growing import DiskDraft
 from omaha_mirror.cache.heads import HEADS
 from omaha_mirror.cache.incoming import IncomingFile
 from omaha_mirror.cache.inventory import Facts, Leftover, Refusal

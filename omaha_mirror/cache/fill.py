@@ -15,9 +15,9 @@ from dataclasses import replace
 from omaha_mirror.aio.finish import finish, in_worker, stop
 from omaha_mirror.aio.workers import BLOBS, Hangs
 from omaha_mirror.cache import events
-from omaha_mirror.cache.audience import Audience
 from omaha_mirror.cache.blob import Expected, Proof
-from omaha_mirror.cache.crew import Crew
+from omaha_mirror.cache.checkpoint import Recorder
+from omaha_mirror.cache.cursors import Crew
 from omaha_mirror.cache.ending import close, failure_of, leave
 from omaha_mirror.cache.errors import (
     CacheError,
@@ -27,18 +27,18 @@ from omaha_mirror.cache.errors import (
     SourceFailed,
     Untrusted,
 )
+from omaha_mirror.cache.fetch_scheduler import Priority
+from omaha_mirror.cache.fill_context import Setting
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.intervals import Intervals
-from omaha_mirror.cache.line import Priority
 from omaha_mirror.cache.nodes import Nodes
 from omaha_mirror.cache.prover import Prover, Span
-from omaha_mirror.cache.proving import Proving
 from omaha_mirror.cache.rate import Rate
-from omaha_mirror.cache.recorder import Recorder
-from omaha_mirror.cache.setting import Setting
 from omaha_mirror.cache.source import Source, Validator
 from omaha_mirror.cache.spool import Overflowed, SpoolDraft
 from omaha_mirror.cache.store import Draft, Identity, Place
+from omaha_mirror.cache.verification import Proving
+from omaha_mirror.cache.waiters import Audience
 
 
 class Fill:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from omaha_mirror.cache.blob import Proof
-from omaha_mirror.cache.naming import give_name
+from omaha_mirror.cache.draft import give_name
 from omaha_mirror.cache.store import Identity, identity
 from omaha_mirror.state_file import sync
 

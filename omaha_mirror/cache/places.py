@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from omaha_mirror.cache import events
 from omaha_mirror.cache.errors import Damaged, NoRoom
-from omaha_mirror.cache.ledger import Ledger
-from omaha_mirror.cache.room import Room
-from omaha_mirror.cache.shelf import Shelf
+from omaha_mirror.cache.index import Shelf
+from omaha_mirror.cache.space import Ledger, Room
 from omaha_mirror.cache.spool import SpoolDraft
 from omaha_mirror.cache.store import Draft
 

@@ -13,7 +13,7 @@ from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import GenerationEnded, Lost, Stopping, is_unreadable
 from omaha_mirror.cache.events import Status
 from omaha_mirror.cache.follower import Follower
-from omaha_mirror.cache.loading import loaded
+from omaha_mirror.cache.page_cache import loaded
 from omaha_mirror.cache.prover import Read
 from omaha_mirror.cache.store import Place
 

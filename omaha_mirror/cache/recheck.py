@@ -14,20 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from omaha_mirror.cache import growing, journal
+from omaha_mirror.cache import draft, journal
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.clock import Clock
+from omaha_mirror.cache.draft import DiskDraft, describe
 from omaha_mirror.cache.errors import Damaged, Lost, is_unreadable
-from omaha_mirror.cache.growing import DiskDraft
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.inventory import Facts
-from omaha_mirror.cache.naming import describe
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Identity, Place, identity
 from omaha_mirror.state_file import sync, sync_folder
 
 
-class Home(growing.Home, Protocol):
+class Home(draft.Home, Protocol):
     """The directory that it is in."""
 
     def open(self, key: str) -> BinaryIO:

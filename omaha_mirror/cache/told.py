@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from omaha_mirror.cache import events
 from omaha_mirror.cache.contents import Progress
 from omaha_mirror.cache.errors import GenerationEnded, Lost, Untrusted
+from omaha_mirror.cache.fetch_scheduler import Line
 from omaha_mirror.cache.fill import Fill
-from omaha_mirror.cache.line import Line
 
 
 def progress(fills: Iterable[Fill], line: Line) -> list[Progress]:

@@ -14,7 +14,7 @@ from prometheus_client.exposition import generate_latest
 
 from omaha_mirror import __version__
 from omaha_mirror.cache import Verdict, events
-from omaha_mirror.cache.upkeep import Outcome
+from omaha_mirror.cache.verifier import Outcome
 from omaha_mirror.catalog import Reason
 from omaha_mirror.observability.metrics import (
     OTHER,

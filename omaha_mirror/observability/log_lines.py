@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from omaha_mirror.cache import Verdict, events
-from omaha_mirror.cache.upkeep import Outcome
+from omaha_mirror.cache.verifier import Outcome
 
 LOG = structlog.get_logger(__name__)
 

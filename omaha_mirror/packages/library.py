@@ -15,7 +15,7 @@ from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache import Cache, Expected, Reader
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.errors import CacheError
-from omaha_mirror.cache.line import Priority
+from omaha_mirror.cache.fetch_scheduler import Priority
 from omaha_mirror.catalog import (
     CannotProve,
     Catalog,

@@ -15,7 +15,7 @@ from omaha_mirror.cache import Reader
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.events import Status
 from omaha_mirror.cache.follower import Follower
-from omaha_mirror.cache.proven import ProvenBlob
+from omaha_mirror.cache.open_blob import ProvenBlob
 from omaha_mirror.cache.prover import Read
 from omaha_mirror.catalog import LookupResult, PackageFile, Pin, Release, Step
 from omaha_mirror.catalog.model import needed_packages

@@ -29,7 +29,7 @@ from aiohttp import web
 
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import is_unreadable
-from omaha_mirror.cache.loading import loaded
+from omaha_mirror.cache.page_cache import loaded
 from omaha_mirror.semantics.ranges import ByteRange
 from omaha_mirror.web.connection import Connection
 

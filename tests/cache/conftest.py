@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from omaha_mirror.cache import DiskStore, Expected
-from omaha_mirror.cache.growing import DiskDraft
+from omaha_mirror.cache.draft import DiskDraft
 from tests.cache.drafts import EXPECTED
 from tests.cache.site import Site
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omaha_mirror.cache import Expected, Proof
 from omaha_mirror.cache.blob import Hasher
-from omaha_mirror.cache.growing import DiskDraft
+from omaha_mirror.cache.draft import DiskDraft
 
 DATA = os.urandom(100_000)
 

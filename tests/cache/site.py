@@ -20,8 +20,8 @@ from omaha_mirror.cache import (
     Validator,
 )
 from omaha_mirror.cache.clock import Clock, MachineClock
+from omaha_mirror.cache.draft import DiskDraft
 from omaha_mirror.cache.events import Event
-from omaha_mirror.cache.growing import DiskDraft
 from omaha_mirror.cache.prover import HoldBacks, Provers
 from tests.cache.source import ScriptedSource
 

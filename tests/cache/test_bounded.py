@@ -12,7 +12,7 @@ from omaha_mirror.cache import DiskStore, Limits, Upkeep, head_notes
 from omaha_mirror.cache.blob import Head
 from omaha_mirror.cache.errors import GenerationEnded, NoRoomNow, NotInTime
 from omaha_mirror.cache.events import FillEnded, FillStarted, Mended, Outcome
-from omaha_mirror.cache.upkeep import Outcome as UpkeepOutcome
+from omaha_mirror.cache.verifier import Outcome as UpkeepOutcome
 from omaha_mirror.packages.payload_prover import PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omaha_mirror.cache.cursors import NEAR_AT_LEAST, NEAR_AT_MOST, Plan, Span, comes_by, near, plan
+from omaha_mirror.cache.cursor_plan import (
+    NEAR_AT_LEAST,
+    NEAR_AT_MOST,
+    Plan,
+    Span,
+    comes_by,
+    near,
+    plan,
+)
 from omaha_mirror.cache.intervals import Intervals
 
 UNIT = NEAR_AT_LEAST // 4

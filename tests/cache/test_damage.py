@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.cache import Proof, Reader
-from omaha_mirror.cache import loading as reading
+from omaha_mirror.cache import page_cache as reading
+from omaha_mirror.cache.draft import DiskDraft
 from omaha_mirror.cache.events import Opened, Rotten
-from omaha_mirror.cache.growing import DiskDraft
 from omaha_mirror.cache.reader import WINDOW
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Hold, Site, rest, step

@@ -11,7 +11,7 @@ import pytest
 
 from omaha_mirror.cache import DiskStore, Expected
 from omaha_mirror.cache.disk import QUARANTINED
-from omaha_mirror.cache.growing import MAX_BUFFERS
+from omaha_mirror.cache.draft import MAX_BUFFERS
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.inventory import Refusal
 from tests.cache.drafts import DATA, EXPECTED, KEY, SIZE, VALIDATOR, Opened, half_done, names, proof

@@ -12,7 +12,7 @@ import pytest
 
 from omaha_mirror.aio import workers
 from omaha_mirror.aio.workers import BLOBS
-from omaha_mirror.cache import loading
+from omaha_mirror.cache import page_cache
 from omaha_mirror.cache.events import FillEnded, NotKept
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
@@ -103,7 +103,7 @@ async def test_a_blob_whose_disk_hangs_passes_through_and_takes_few_threads(
     await asyncio.to_thread(disk.asked.acquire)
     assert await site.read(good) == good.data
     assert await asyncio.gather(*reading) == [bad.data] * 20
-    assert disk.calls <= loading.AT_ONCE + 1, "one more notes uses"
+    assert disk.calls <= page_cache.AT_ONCE + 1, "one more notes uses"
     assert bad.sent <= 3 * SIZE, "one flight for those who came together"
     before = disk.calls
     assert await site.read(bad) == bad.data

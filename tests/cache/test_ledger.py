@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omaha_mirror.cache.errors import NeverFits, NoRoomNow
-from omaha_mirror.cache.ledger import Ledger
+from omaha_mirror.cache.space import Ledger
 
 PLENTY = 10**9
 

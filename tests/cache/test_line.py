@@ -9,7 +9,7 @@ import pytest
 from omaha_mirror.cache import Line
 from omaha_mirror.cache.errors import SourceGone
 from omaha_mirror.cache.events import FillEnded, FillStarted
-from omaha_mirror.cache.line import BURST_SECONDS, Priority
+from omaha_mirror.cache.fetch_scheduler import BURST_SECONDS, Priority
 from tests.cache.conftest import MakeSite
 from tests.cache.source import ScriptedSource
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache.residency import READ, load, resident
+from omaha_mirror.cache.page_cache import READ, load, resident
 
 SIZE = 2 * READ + 17
 

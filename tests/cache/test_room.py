@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.cache.events import Evicted, FillEnded, NotKept, Opened
-from omaha_mirror.cache.ledger import FILES
+from omaha_mirror.cache.space import FILES
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
 from tests.cache.source import ScriptedSource

@@ -7,7 +7,7 @@ import pytest
 from omaha_mirror.cache import Limits
 from omaha_mirror.cache.errors import SourceFailed, SourceGone
 from omaha_mirror.cache.events import FillEnded, Outcome, Trouble
-from omaha_mirror.cache.pace import Pace
+from omaha_mirror.cache.hedging import Pace
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site
 from tests.cache.source import ScriptedSource

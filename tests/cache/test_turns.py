@@ -8,8 +8,7 @@ import pytest
 
 from omaha_mirror.cache import Line
 from omaha_mirror.cache.events import FillEnded
-from omaha_mirror.cache.line import Priority
-from omaha_mirror.cache.turns import Claim, Standing, order, turns
+from omaha_mirror.cache.fetch_scheduler import Claim, Priority, Standing, order, turns
 from tests.cache.conftest import MakeSite
 from tests.cache.site import rest
 from tests.cache.source import ScriptedSource

@@ -21,7 +21,7 @@ from omaha_mirror.cache.events import Opened, Rotten
 from omaha_mirror.cache.inventory import Facts, Removed
 from omaha_mirror.cache.lock import NAME, DirectoryInUse, DirectoryLock, Holder, NoLock, in_use
 from omaha_mirror.cache.reader import WINDOW
-from omaha_mirror.cache.upkeep import Outcome, verify
+from omaha_mirror.cache.verifier import Outcome, verify
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
 from tests.cache.source import ScriptedSource

@@ -6,7 +6,7 @@ import pytest
 
 from omaha_mirror.aio.clock import DAY
 from omaha_mirror.cache import DiskStore
-from omaha_mirror.cache.verdicts import CONDEMNED_SECONDS, ROUNDS, TAINTED_SECONDS, Verdicts
+from omaha_mirror.cache.failures import CONDEMNED_SECONDS, ROUNDS, TAINTED_SECONDS, Verdicts
 from tests.support.clock import SetClock, StoppedClock
 
 

@@ -8,10 +8,10 @@ from contextlib import ExitStack
 import pytest
 
 from omaha_mirror.cache import Reader
-from omaha_mirror.cache import loading as loading_module
+from omaha_mirror.cache import page_cache as loading_module
 from omaha_mirror.cache.errors import Condemned, GenerationEnded, Spoilt, Stopping
 from omaha_mirror.cache.events import FillEnded, Opened, Outcome
-from omaha_mirror.cache.verdicts import TAINTED_SECONDS
+from omaha_mirror.cache.failures import TAINTED_SECONDS
 from tests.cache.conftest import MakeSite
 from tests.cache.site import HOLD_BACK, Hold, Site, rest, step
 from tests.cache.source import ScriptedSource, flipped

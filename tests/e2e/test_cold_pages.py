@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache import loading, residency
+from omaha_mirror.cache import page_cache
 from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, real_payload
 from tests.support.upstream import Upstream
 
@@ -30,12 +30,12 @@ async def test_checks_are_answered_while_the_disk_takes_its_time(
     def slow_disk(fd: int, offset: int, count: int) -> None:
         loop.call_soon_threadsafe(asked.set)
         assert served.wait(30)
-        residency.load(fd, offset, count)
+        page_cache.load(fd, offset, count)
 
     async with mirror_in_process(tmp_path, upstream.origin) as mirror:
         path = await proven(mirror, upstream, payload)
-        monkeypatch.setattr(loading, "resident", lambda *_: False)
-        monkeypatch.setattr(loading, "load", slow_disk)
+        monkeypatch.setattr(page_cache, "resident", lambda *_: False)
+        monkeypatch.setattr(page_cache, "load", slow_disk)
         getting = asyncio.create_task(mirror.get(path))
         await asked.wait()
         for _ in range(CHECKS):
@@ -52,14 +52,14 @@ async def test_cold_pages_are_read_by_a_worker_once(
 
     def load(fd: int, offset: int, count: int) -> None:
         loaded.append((offset, count, threading.current_thread() is threading.main_thread()))
-        residency.load(fd, offset, count)
+        page_cache.load(fd, offset, count)
 
     async with mirror_in_process(tmp_path, upstream.origin) as mirror:
         path = await proven(mirror, upstream, payload)
-        monkeypatch.setattr(loading, "load", load)
-        monkeypatch.setattr(loading, "resident", lambda *_: bool(loaded))
+        monkeypatch.setattr(page_cache, "load", load)
+        monkeypatch.setattr(page_cache, "resident", lambda *_: bool(loaded))
         assert (await mirror.get(path)).body == payload
         assert loaded == [(0, len(payload), False)]
-        monkeypatch.setattr(loading, "resident", residency.resident)
+        monkeypatch.setattr(page_cache, "resident", page_cache.resident)
         assert (await mirror.get(path)).body == payload
         assert len(loaded) == 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omaha_mirror.cache import Verdict, events
-from omaha_mirror.cache.upkeep import Outcome
+from omaha_mirror.cache.verifier import Outcome
 from omaha_mirror.catalog import Reason
 from omaha_mirror.observability.counters import ERRORS, REFUSALS, Metrics, UpstreamError
 from omaha_mirror.omaha import EventRequest

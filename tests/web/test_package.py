@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from omaha_mirror.cache import Limits
-from omaha_mirror.cache.growing import DiskDraft
+from omaha_mirror.cache.draft import DiskDraft
 from tests.support.mirror import FOLDER, PAYLOAD, PAYLOAD_PATH, Mirror, mirror_in_process
 from tests.support.talk import Answer, ask, dial, request
 from tests.support.upstream import Drop, Status, Upstream

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.errors import GenerationEnded, Lost
+from omaha_mirror.cache.fetch_scheduler import Line
 from omaha_mirror.cache.limits import Limits
-from omaha_mirror.cache.line import Line
 from omaha_mirror.cache.store import Draft
 
 if TYPE_CHECKING:

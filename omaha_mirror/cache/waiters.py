@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from omaha_mirror.aio import workers
 from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, NoRoomNow, NotInTime
+from omaha_mirror.cache.fetch_scheduler import Claim
 from omaha_mirror.cache.follower import Follower
-from omaha_mirror.cache.turns import Claim
 
 if TYPE_CHECKING:
     from omaha_mirror.cache.fill import Fill

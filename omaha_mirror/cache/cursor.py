@@ -10,12 +10,11 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, ParamSpec
 
 from omaha_mirror.aio.finish import in_worker
-from omaha_mirror.cache.cursors import Span
+from omaha_mirror.cache.cursor_plan import Span
 from omaha_mirror.cache.errors import SourceChanged, SourceFailed, SourceStalled
 from omaha_mirror.cache.events import Connected, Trouble
-from omaha_mirror.cache.flow import Flow, race
+from omaha_mirror.cache.hedging import Flow, Pace, overtake, race
 from omaha_mirror.cache.nodes import TRIES
-from omaha_mirror.cache.pace import Pace, overtake
 from omaha_mirror.cache.source import Body, Validator
 from omaha_mirror.cache.spool import Overflowed
 from omaha_mirror.cache.write_behind import WriteBehind

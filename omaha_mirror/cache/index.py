@@ -16,10 +16,9 @@ from omaha_mirror.aio.workers import BLOBS, Hangs
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.clock import Clock
 from omaha_mirror.cache.errors import Damaged
-from omaha_mirror.cache.ledger import Ledger
-from omaha_mirror.cache.opening import Opening
-from omaha_mirror.cache.proven import ProvenBlob
+from omaha_mirror.cache.open_blob import Opening, ProvenBlob
 from omaha_mirror.cache.prover import Provers
+from omaha_mirror.cache.space import Ledger
 from omaha_mirror.cache.store import Identity, Store
 
 LOG = structlog.get_logger(__name__)

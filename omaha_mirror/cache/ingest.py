@@ -9,13 +9,12 @@ from typing import Self
 from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache.blob import Expected, Hasher, Proof
 from omaha_mirror.cache.errors import DigestMismatch, InUse
+from omaha_mirror.cache.failures import Verdicts
 from omaha_mirror.cache.heads import Heads
-from omaha_mirror.cache.ledger import Ledger
+from omaha_mirror.cache.index import Shelf
 from omaha_mirror.cache.prover import Prover, Provers
-from omaha_mirror.cache.room import Room
-from omaha_mirror.cache.shelf import Shelf
+from omaha_mirror.cache.space import Ledger, Room
 from omaha_mirror.cache.store import Identity, Incoming, Store
-from omaha_mirror.cache.verdicts import Verdicts
 
 BOOKED = "incoming"
 """What the room is booked under; no blob has such a key."""
