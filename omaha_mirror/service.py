@@ -15,12 +15,12 @@ from omaha_mirror.bundle import Bundles
 from omaha_mirror.cache import (
     Cache,
     DiskStore,
+    FetchScheduler,
     Ledger,
     Limits,
-    Line,
     Reader,
     Scrubber,
-    Upkeep,
+    Verifier,
     events,
 )
 from omaha_mirror.cache.errors import CacheError
@@ -101,7 +101,7 @@ class Service:
             self._store,
             self._ledger,
             limits=Limits(max_connections=up.max_connections),
-            line=Line(up.rate_limit, up.max_fills),
+            scheduler=FetchScheduler(up.rate_limit, up.max_fills),
             hold_back=config.cache.hold_back,
             when_abandoned=config.cache.when_abandoned,
             hook=self._happened,
@@ -118,8 +118,8 @@ class Service:
             self.catalog, self.cache, self._packages, self._prefetch.have, self.rule, up.app_ids
         )
         self._decisions = self._new_decisions()
-        self.upkeep = Upkeep(self.cache, self._store)
-        self._scrubber = Scrubber(self.upkeep, self.cache, self.observer.on_scrubbed)
+        self.verifier = Verifier(self.cache, self._store)
+        self._scrubber = Scrubber(self.verifier, self.cache, self.observer.on_scrubbed)
         self._listeners: dict[str, Callable[[], int]] = {}
         self._checks: list[Callable[[], Iterable[Finding]]] = [
             self.fleet_feed.findings,
@@ -221,7 +221,7 @@ class Service:
         self.config = config = adopted(self.config, config)
         self._keys = keys_in(config.upstream.key_files)
         self._proving = self._spawn(self._prove_again())
-        self.cache.line.change(config.upstream.rate_limit, config.upstream.max_fills)
+        self.cache.scheduler.change(config.upstream.rate_limit, config.upstream.max_fills)
         self._ledger.max_size = config.cache.max_size
         self._ledger.min_free = config.cache.min_free
         self.catalog.change(self._omaha_upstream.following(config))

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from omaha_mirror.cache.errors import Condemned
+from omaha_mirror.cache.errors import CoolingDown
 from omaha_mirror.catalog import PackageFile, Reason, Release
 from omaha_mirror.config import Config
 from omaha_mirror.omaha import AppRequest, Request
@@ -174,7 +174,7 @@ async def test_a_payload_that_keeps_being_wrong_is_offered_no_more(
     upstream.put(f"{PAYLOAD}.sha256", b"0" * 64, sidecar=False)
     async with mirror() as service:
         release = await offer(service)
-        with pytest.raises(Condemned):
+        with pytest.raises(CoolingDown):
             await read(service, release.payload)
         decision = await decide(service, MACHINE)
         assert (decision.reason, decision.release) == (Reason.PAYLOAD_WRONG, None)

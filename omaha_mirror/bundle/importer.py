@@ -67,7 +67,7 @@ class Importer:
 
         Raises:
             BadBundle: it is damaged, or not to be trusted. Nothing has changed.
-            NoRoom, InUse: nothing has changed.
+            NoSpace, InUse: nothing has changed.
             OSError: the disk failed.
         """
         reader = BundleReader(chunks)
@@ -79,8 +79,8 @@ class Importer:
             if not self._cache.holds(expected(member.file).key)
         }
         added = sum(missing.values())
-        async with self._cache.intake() as intake:
-            await intake.book(added)
+        async with self._cache.ingest() as ingest:
+            await ingest.reserve(added)
             for member in bundle.members:
                 async with aclosing(reader.member(member)) as right:
                     if missing.pop(expected(member.file).key, None) is None:
@@ -88,11 +88,11 @@ class Importer:
                             pass
                         continue
                     try:
-                        await intake.take(expected(member.file), right)
+                        await ingest.add(expected(member.file), right)
                     except GenerationEnded as error:
                         raise BadBundle(f"{member.path} cannot be taken: {error}") from error
             await reader.end()
-            await intake.settle()
+            await ingest.commit()
         leads = [
             await self._catalog.take_in(ChannelKey(app_id, bundle.board, bundle.track), list(way))
             for app_id, way in groupby(sorted(_brought(bundle), key=_app_id), _app_id)

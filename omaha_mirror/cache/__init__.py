@@ -9,28 +9,28 @@ from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.cache import Cache
 from omaha_mirror.cache.contents import Progress
 from omaha_mirror.cache.disk import DiskStore
-from omaha_mirror.cache.fetch_scheduler import Line
+from omaha_mirror.cache.fetch_scheduler import FetchScheduler
 from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.reader import Reader, Window
 from omaha_mirror.cache.source import Body, Source, Validator
 from omaha_mirror.cache.space import Ledger
-from omaha_mirror.cache.verifier import Scrubber, Upkeep, Verdict
+from omaha_mirror.cache.verifier import Scrubber, Verifier, VerifyResult
 
 __all__ = [
     "Body",
     "Cache",
     "DiskStore",
     "Expected",
+    "FetchScheduler",
     "Ledger",
     "Limits",
-    "Line",
     "Progress",
     "Proof",
     "Reader",
     "Scrubber",
     "Source",
-    "Upkeep",
     "Validator",
-    "Verdict",
+    "Verifier",
+    "VerifyResult",
     "Window",
 ]

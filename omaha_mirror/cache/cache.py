@@ -21,23 +21,23 @@ from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.contents import Contents, Progress, look
 from omaha_mirror.cache.errors import (
     CacheError,
-    Condemned,
+    CoolingDown,
     Defect,
     Distrusted,
     GenerationEnded,
     InUse,
     Lost,
-    Spoilt,
+    ResumeUnsafe,
     Stopping,
     Untrusted,
 )
-from omaha_mirror.cache.failures import Verdicts
-from omaha_mirror.cache.fetch_scheduler import Line
+from omaha_mirror.cache.failures import Failures
+from omaha_mirror.cache.fetch_scheduler import FetchScheduler
 from omaha_mirror.cache.fill import Fill
 from omaha_mirror.cache.fill_context import Setting
 from omaha_mirror.cache.heads import Heads
-from omaha_mirror.cache.index import Shelf, Unsure
-from omaha_mirror.cache.ingest import Intake
+from omaha_mirror.cache.index import Index, Unsure
+from omaha_mirror.cache.ingest import Ingest
 from omaha_mirror.cache.inventory import Refusal, Removed, Swept
 from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.open_blob import Opening, ProvenBlob
@@ -45,7 +45,7 @@ from omaha_mirror.cache.places import Places
 from omaha_mirror.cache.prover import HoldBacks, Provers
 from omaha_mirror.cache.reader import Readable, Reader
 from omaha_mirror.cache.source import Source
-from omaha_mirror.cache.space import Ledger, Room
+from omaha_mirror.cache.space import Ledger, Space
 from omaha_mirror.cache.store import Identity, Store
 from omaha_mirror.cache.uses import Uses
 
@@ -57,7 +57,7 @@ class Cache:
         store: where they are kept.
         ledger: the books of the same place.
         limits: bounds of each fill.
-        line: what all fills share; its limits can be changed while it runs.
+        scheduler: what all fills share; its limits can be changed while it runs.
         hold_back: bytes at the end of an unproven blob that nobody gets; at least 1.
         provers: make what judges the bytes of a fill, and say what a blob must be besides.
         when_abandoned: what becomes of a fill that nobody reads any more.
@@ -72,7 +72,7 @@ class Cache:
         ledger: Ledger,
         *,
         limits: Limits | None = None,
-        line: Line | None = None,
+        scheduler: FetchScheduler | None = None,
         hold_back: int = 1024 * 1024,
         provers: Provers | None = None,
         when_abandoned: Literal["finish", "stop"] = "finish",
@@ -83,29 +83,29 @@ class Cache:
         self._store = store
         self._ledger = ledger
         self.limits = limits or Limits()
-        self.line = line or Line()
+        self.scheduler = scheduler or FetchScheduler()
         self._hold_back = hold_back
         self._provers = provers or HoldBacks()
         self._when_abandoned = when_abandoned
         self._hook = hook
         self._keep = keep
         self.clock = clock or MachineClock()
-        self._shelf = Shelf(store, ledger, self._provers, self._note_corrupted, self.clock)
-        self._room = Room(store, ledger, hook, self._must_stay, self._shelf.let_go, self.clock)
-        self._verdicts = Verdicts(self.clock)
+        self._index = Index(store, ledger, self._provers, self._note_corrupted, self.clock)
+        self._space = Space(store, ledger, hook, self._must_stay, self._index.let_go, self.clock)
+        self._failures = Failures(self.clock)
         self._heads = Heads(store, self._provers)
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
-        self._places = Places(ledger, self._room, self._shelf, hook, self._note_corrupted)
+        self._places = Places(ledger, self._space, self._index, hook, self._note_corrupted)
         self._uses = Uses()
         self._stopping = False
 
     async def start(self) -> None:
         """Rebuild the index from the files. Raises OSError."""
-        await self._shelf.load()
+        await self._index.load()
         await self._heads.load()
         marks = await in_worker(self._store.marks)
-        self._verdicts.load(marks, await in_worker(self._store.refusals))
+        self._failures.load(marks, await in_worker(self._store.refusals))
 
     async def close(self) -> None:
         """Stop all fills where they are; what they have is recorded."""
@@ -115,25 +115,25 @@ class Cache:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._shelf.close()
+        await self._index.close()
 
     # Looking
 
     def holds(self, key: str) -> bool:
         """Whether the blob is here and proven."""
-        return self._shelf.holds(key)
+        return self._index.holds(key)
 
-    def condemned(self, key: str) -> str | None:
+    def cooldown(self, key: str) -> str | None:
         """Why the blob is not even tried for a while, or None: its bytes turned out wrong."""
-        return self._verdicts.condemned(key)
+        return self._failures.cooldown(key)
 
     def refused(self, key: str) -> str | None:
         """Why the blob is not to be served although its bytes are right, or None: unsigned, for one."""
-        return self._verdicts.refused(key, self._provers)
+        return self._failures.refused(key, self._provers)
 
     def fills(self) -> list[Progress]:
         """The fills under way and in the queue."""
-        return told.progress(self._tasks, self.line)
+        return told.progress(self._tasks, self.scheduler)
 
     # Reading
 
@@ -144,8 +144,8 @@ class Cache:
         """Read [start, stop) of a blob; fetches it where it is not here. Clients take turns on the line.
 
         Raises:
-            Condemned: it turned out wrong too often, or is not to be served.
-            Spoilt: `start` is not 0, and what the client has of it may be wrong.
+            CoolingDown: it turned out wrong too often, or is not to be served.
+            ResumeUnsafe: `start` is not 0, and what the client has of it may be wrong.
             Stopping: the mirror is being stopped.
         """
         find = partial(self._find, expected, source, start)
@@ -176,18 +176,18 @@ class Cache:
                     raise error if isinstance(error, CacheError) else Defect()
             return None
 
-    def intake(self) -> Intake:
+    def ingest(self) -> Ingest:
         """Takes in blobs that come from elsewhere than a source; enter it."""
-        store, ledger, room = self._store, self._ledger, self._room
-        return Intake(store, ledger, room, self._shelf, self._provers, self._verdicts, self._heads)
+        store, ledger, room = self._store, self._ledger, self._space
+        return Ingest(store, ledger, room, self._index, self._provers, self._failures, self._heads)
 
     def _find(
         self, expected: Expected, source: Source, start: int, offset: int
     ) -> tuple[Readable, events.Status]:
         """For who began at `start` and reads on at `offset`."""
         key = expected.key
-        if offset == start > 0 and self._verdicts.tainted(key):
-            raise Spoilt("bytes of it turned out wrong lately: begin again without a Range")
+        if offset == start > 0 and self._failures.is_resume_unsafe(key):
+            raise ResumeUnsafe("bytes of it turned out wrong lately: begin again without a Range")
         readable, status = self._met(expected, source, offset)
         if not isinstance(readable, Opening):  # it is looked for again
             self._hook(events.Opened(key, status))
@@ -203,7 +203,7 @@ class Cache:
             fill = None
         if fill is not None and fill.checks:
             return fill, "hit" if self.holds(key) else "filling"
-        match self._shelf.find(expected):
+        match self._index.find(expected):
             case ProvenBlob() | Opening() as blob:
                 return blob, "hit"
             case _ if fill is not None:
@@ -215,8 +215,8 @@ class Cache:
 
     def _left(self, key: str) -> None:
         """A reader left."""
-        self._shelf.touch(key)
-        self.line.look_again()
+        self._index.touch(key)
+        self.scheduler.look_again()
         fill = self._fills.get(key)
         wanted = (
             fill is None or fill.followers or fill.owed or fill.proof or self._uses.is_fetched(key)
@@ -224,7 +224,7 @@ class Cache:
         if fill is not None and not wanted and self._when_abandoned == "stop":
             self._tasks[fill].cancel()
 
-    # Upkeep
+    # Maintenance
 
     async def contents(self, most: int | None = None) -> Contents:
         """All that is here, or of the blobs the last used ones, so many at most. Raises OSError."""
@@ -236,14 +236,14 @@ class Cache:
 
     def lists(self, key: str) -> bool:
         """Whether there is something by the name of a blob, be it right or not."""
-        return self._shelf.lists(key)
+        return self._index.lists(key)
 
     async def verified(self, key: str, found: Identity | None) -> None:
         """Note that the bytes of a blob were found right, as this file."""
-        self._shelf.verified(key, found)
+        self._index.verified(key, found)
         await self._heads.learn(key)
 
-    async def rot(self, key: str, reason: str) -> None:
+    async def quarantine(self, key: str, reason: str) -> None:
         """Put a proven blob aside that turned out wrong: who reads it is cut, who comes next has it fetched again.
 
         Raises:
@@ -251,16 +251,16 @@ class Cache:
         """
         if key in self._fills and self._fills[key].checks:
             return  # it is being read again already: that finds it too
-        blob = self._shelf.take(key)
-        self._verdicts.wrong(key, reason, leaked=blob is not None)
+        blob = self._index.take(key)
+        self._failures.wrong(key, reason, leaked=blob is not None)
         if blob is not None:
             blob.cut(reason)
         self._note_corrupted(key, reason)
-        await self._room.condemn(key, leaked=blob is not None)
+        await self._space.quarantine(key, leaked=blob is not None)
 
     def _note_corrupted(self, key: str, reason: str) -> None:
-        self._verdicts.corrupted(key)
-        self._hook(events.Rotten(key, reason))
+        self._failures.corrupted(key)
+        self._hook(events.Corrupted(key, reason))
 
     async def remove(self, key: str) -> Removed | None:
         """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
@@ -268,12 +268,12 @@ class Cache:
             raise InUse(f"{key} is in use")
         entry = self._ledger.entries.get(key)
         self._ledger.remove(key)
-        return await self._room.remove(key, entry.size if entry is not None else None)
+        return await self._space.remove(key, entry.size if entry is not None else None)
 
     async def gc(self, *, dry_run: bool) -> Swept:
         """Evict down to the bounds, and sweep what lies about for a week. Raises OSError."""
         self._places.update_books()
-        return await self._room.sweep(self._places.taken, dry_run=dry_run)
+        return await self._space.sweep(self._places.taken, dry_run=dry_run)
 
     # Filling
 
@@ -283,24 +283,24 @@ class Cache:
         key = expected.key
         if reason := self.refused(key):
             raise Distrusted(reason)
-        if reason := self.condemned(key):
-            raise Condemned(reason)
+        if reason := self.cooldown(key):
+            raise CoolingDown(reason)
         setting = Setting(
             limits=self.limits,
-            line=self.line,
+            scheduler=self.scheduler,
             hook=self._hook,
             open_draft=self._places.open,
             make_room=self._places.make_room,
-            wrong=lambda error, leaked: self._verdicts.ended(
+            wrong=lambda error, leaked: self._failures.ended(
                 key, error, leaked=leaked, mixed=fill.nodes.mixed, checked=fill.checks
             ),
-            tainted=lambda: self._verdicts.taint(key),
+            tainted=lambda: self._failures.mark_resume_unsafe(key),
             proven=lambda proof: self._heads.proven(expected, proof),
             mending=lambda: self._places.mend(fill),
-            damaged=lambda reason: self._shelf.give_up(key, reason, fill.identity),
-            repairs=checks or self._verdicts.is_corrupted(key),
-            picky=self._verdicts.mixed(key),
-            pause=self._verdicts.pause(key) * self.limits.round_seconds,
+            damaged=lambda reason: self._index.give_up(key, reason, fill.identity),
+            repairs=checks or self._failures.is_corrupted(key),
+            picky=self._failures.mixed(key),
+            pause=self._failures.pause(key) * self.limits.round_seconds,
         )
         prover = self._provers(expected, self._hold_back, self._heads.get(key))
         fill = Fill(expected, source, prover, setting, checks=checks)
@@ -319,8 +319,8 @@ class Cache:
         try:
             named, proof = await fill.run()
             if named:
-                self._shelf.put(named, fill.size, proof.signed_by, fill.identity)
-            self._verdicts.right(key)
+                self._index.put(named, fill.size, proof.signed_by, fill.identity)
+            self._failures.right(key)
             self._places.leave(fill)  # who asks now may have it proven again
             await self._heads.write()
             return proof
@@ -329,8 +329,8 @@ class Cache:
             is_lost = fill.checks and isinstance(error, GenerationEnded | Lost)
             if isinstance(error, Lost):
                 self._note_corrupted(key, str(error))
-            if is_lost and not self._shelf.is_verified(key):
-                self._shelf.take(key)
+            if is_lost and not self._index.is_verified(key):
+                self._index.take(key)
             if isinstance(error, Untrusted):
                 await in_worker(self._store.refuse, key, Refusal(str(error), error.terms))
             raise

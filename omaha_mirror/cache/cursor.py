@@ -13,7 +13,7 @@ from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache.cursor_plan import Span
 from omaha_mirror.cache.errors import SourceChanged, SourceFailed, SourceStalled
 from omaha_mirror.cache.events import Connected, Trouble
-from omaha_mirror.cache.hedging import Flow, Pace, overtake, race
+from omaha_mirror.cache.hedging import Response, Throughput, hedge, hedge_slow
 from omaha_mirror.cache.nodes import TRIES
 from omaha_mirror.cache.source import Body, Validator
 from omaha_mirror.cache.spool import Overflowed
@@ -88,63 +88,63 @@ class Connection:
 
     async def _fetch(self) -> None:
         fill, behind = self._fill, self._behind
-        flow = Flow(self._open)
-        pace = Pace(fill.limits.slow_seconds, fill.limits.slow_rate)
+        response = Response(self._open)
+        throughput = Throughput(fill.limits.slow_seconds, fill.limits.slow_rate)
         try:
             while self._lacks() > 0:
                 await self._turn()
                 asked = time.monotonic()
                 chunk: bytes | None
                 try:
-                    if pace.slow and fill.followers:
-                        flow, chunk = await self._contest(flow)
-                        pace = Pace(fill.limits.slow_seconds, fill.limits.slow_rate)
+                    if throughput.slow and fill.followers:
+                        response, chunk = await self._contest(response)
+                        throughput = Throughput(fill.limits.slow_seconds, fill.limits.slow_rate)
                     else:
-                        chunk = await flow.next()
+                        chunk = await response.next()
                 except SourceStalled as stall:
-                    flow, chunk = await self._race(flow, stall)
-                pace.add(len(chunk or b""), time.monotonic() - asked)
+                    response, chunk = await self._race(response, stall)
+                throughput.add(len(chunk or b""), time.monotonic() - asked)
                 if chunk is None:
                     raise SourceFailed(f"{fill.source.name} ended early")
-                self._from, self._strangers = flow.validator, 0
+                self._from, self._strangers = response.validator, 0
                 fill.nodes.require(fill.source.name, self._from)
                 if not (chunk := chunk[: max(0, self._lacks())]):
                     break
                 await fill.room(self.position + behind.pending + len(chunk))
-                await fill.line.take(len(chunk), fill.priority())
+                await fill.scheduler.take(len(chunk), fill.priority())
                 await behind.put(chunk)
         finally:
             try:
-                await flow.close()
+                await response.close()
             finally:
                 await behind.close()
 
     async def _turn(self) -> None:
         """Return when it is the fill's turn on the line; until then nobody is silent."""
         fill = self._fill
-        if not fill.line.has_turn(fill):
-            await fill.line.turn(fill)
+        if not fill.scheduler.has_turn(fill):
+            await fill.scheduler.turn(fill)
             fill.heard = time.monotonic()
 
     def _lacks(self) -> int:
         """Bytes that are still to come, as the plan stands now."""
         return self._bound() - self.position - self._behind.pending
 
-    async def _race(self, stalled: Flow, stall: SourceStalled) -> tuple[Flow, bytes | None]:
+    async def _race(self, stalled: Response, stall: SourceStalled) -> tuple[Response, bytes | None]:
         """Bytes stopped coming: ask again at the same offset beside it."""
         fill = self._fill
         await self._behind.close()
         fill.trouble = stall
         fill.hook(Trouble(fill.expected.key, fill.source.name, self.position, str(stall), 0.0))
-        return await race(stalled, self._open, pause=fill.source.pause, worth_it=fill.worth_trying)
+        return await hedge(stalled, self._open, pause=fill.source.pause, worth_it=fill.worth_trying)
 
-    async def _contest(self, slow: Flow) -> tuple[Flow, bytes]:
+    async def _contest(self, slow: Response) -> tuple[Response, bytes]:
         """Bytes hardly come: ask again at the same offset beside it."""
         fill, limits = self._fill, self._fill.limits
         await self._behind.close()
         words = f"{fill.source.name}: fewer than {limits.slow_rate:g} bytes a second for {limits.slow_seconds:g} s"
         fill.hook(Trouble(fill.expected.key, fill.source.name, self.position, words, 0.0))
-        return await overtake(
+        return await hedge_slow(
             slow, self._open, seconds=limits.contest_seconds, worth_it=fill.worth_trying
         )
 
@@ -173,8 +173,8 @@ class Connection:
     async def _write(self, batch: list[bytes]) -> None:
         await self._on_draft(self._draft.write, self.position, batch)
         start, self.position = self.position, self.position + sum(map(len, batch))
-        self._fill.nodes.gave(self._from, start, self.position)
-        self._fill.grew(start, self.position)
+        self._fill.nodes.received(self._from, start, self.position)
+        self._fill.written(start, self.position)
 
     async def _on_draft(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Have the draft do something, again where the disk refused and room was made. Raises Overflowed, OSError."""

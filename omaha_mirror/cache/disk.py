@@ -220,8 +220,8 @@ class DiskStore:
         with contextlib.suppress(OSError):
             os.utime(self._sidecar(key), (now, now))
 
-    def condemn(self, key: str, *, leaked: bool) -> None:
-        """See `Store.condemn`."""
+    def quarantine_blob(self, key: str, *, leaked: bool) -> None:
+        """See `Store.quarantine_blob`."""
         if leaked:
             self.mark(key)
         folder = self.path(key).parent

@@ -74,15 +74,15 @@ class Lost(CacheError):
     """These bytes can be had no longer, and none of those that left was wrong: others go on at the same offset."""
 
 
-class Spoilt(CacheError):
+class ResumeUnsafe(CacheError):
     """Wrong bytes of this blob left lately: who has some of it must begin again at 0."""
 
 
-class Condemned(CacheError):
+class CoolingDown(CacheError):
     """Several rounds in a row ended wrong: not tried again for a while."""
 
 
-class Distrusted(Condemned):
+class Distrusted(CoolingDown):
     """It was found untrusted: not tried again under the same terms."""
 
 
@@ -90,15 +90,15 @@ class NotInTime(CacheError):
     """No byte could be had for as long as a client can be kept waiting."""
 
 
-class NoRoom(CacheError):
+class NoSpace(CacheError):
     """The blob cannot be kept."""
 
 
-class NeverFits(NoRoom):
+class NeverFits(NoSpace):
     """Larger than the whole cache may be."""
 
 
-class NoRoomNow(NoRoom):
+class NoSpaceNow(NoSpace):
     """Everything that could be evicted is in use or pinned."""
 
 

@@ -61,7 +61,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class Repaired:
     """[start, stop) of a growing blob was wrong, and is fetched again; `leaked`: some of it had left."""
 
     key: str
@@ -72,7 +72,7 @@ class Mended:
 
 
 @dataclass(frozen=True, slots=True)
-class NotKept:
+class Uncached:
     """There is no room for a blob, or no disk: it passes through, and is fetched again the next time."""
 
     key: str
@@ -101,7 +101,7 @@ class Evicted:
 
 
 @dataclass(frozen=True, slots=True)
-class Rotten:
+class Corrupted:
     """A blob that was proven once is wrong now; it was put aside."""
 
     key: str
@@ -119,13 +119,13 @@ class Verified:
 
 Event = (
     Opened
-    | Rotten
+    | Corrupted
     | Verified
     | FillStarted
     | Connected
     | Trouble
-    | Mended
-    | NotKept
+    | Repaired
+    | Uncached
     | FillEnded
     | Evicted
 )

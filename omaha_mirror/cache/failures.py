@@ -13,8 +13,8 @@ from omaha_mirror.cache.prover import Provers
 ROUNDS = 3
 """How often bytes may turn out wrong before a blob is condemned."""
 GROWTH = 3.0
-CONDEMNED_SECONDS = 3600.0
-TAINTED_SECONDS = 900.0
+COOLDOWN_SECONDS = 3600.0
+RESUME_UNSAFE_SECONDS = 900.0
 """How long a client may come back with the head of a generation that ended: it tries for 20 times 20 s, and 45 min later anew."""
 
 
@@ -24,12 +24,12 @@ class _Record:
 
     rounds: int = 0
     reason: str = ""
-    condemned: float = 0.0
-    tainted: float = 0.0
+    cooldown_until: float = 0.0
+    resume_unsafe_until: float = 0.0
     mixed: bool = False
 
 
-class Verdicts:
+class Failures:
     """By the key of the blob.
 
     Args:
@@ -47,8 +47,8 @@ class Verdicts:
         self._refusals.update(refusals)
         now = self._clock.boottime()
         for key, when in marks.items():
-            if (left := TAINTED_SECONDS - self._clock.age(when)) > 0:
-                self._records[key] = _Record(tainted=now + left)
+            if (left := RESUME_UNSAFE_SECONDS - self._clock.age(when)) > 0:
+                self._records[key] = _Record(resume_unsafe_until=now + left)
 
     def ended(
         self, key: str, error: GenerationEnded | Lost, *, leaked: bool, mixed: bool, checked: bool
@@ -66,7 +66,7 @@ class Verdicts:
             self.refuse(key, Refusal(str(error), error.terms))
         elif checked or isinstance(error, Lost):
             if leaked:
-                self.taint(key)
+                self.mark_resume_unsafe(key)
         else:
             mixed = mixed and isinstance(error, DigestMismatch)
             self.wrong(key, str(error), leaked=leaked, mixed=mixed)
@@ -78,10 +78,10 @@ class Verdicts:
         record.reason = reason
         record.mixed = mixed
         if leaked:
-            self.taint(key)
+            self.mark_resume_unsafe(key)
         if record.rounds >= ROUNDS:
             record.rounds = 0
-            record.condemned = self._clock.boottime() + CONDEMNED_SECONDS
+            record.cooldown_until = self._clock.boottime() + COOLDOWN_SECONDS
 
     def mixed(self, key: str) -> bool:
         """Whether the last round was wrong with bytes of several nodes together, and nothing said which."""
@@ -93,10 +93,10 @@ class Verdicts:
         record = self._records.get(key)
         return GROWTH ** (record.rounds - 1) if record is not None and record.rounds else 0.0
 
-    def taint(self, key: str) -> None:
+    def mark_resume_unsafe(self, key: str) -> None:
         """Wrong bytes left."""
         record = self._records.setdefault(key, _Record())
-        record.tainted = self._clock.boottime() + TAINTED_SECONDS
+        record.resume_unsafe_until = self._clock.boottime() + RESUME_UNSAFE_SECONDS
 
     def refuse(self, key: str, refusal: Refusal) -> None:
         """The bytes are as expected, and not to be served all the same."""
@@ -111,7 +111,7 @@ class Verdicts:
         """The blob was proven; who has the head of another generation is still not to get its tail."""
         record = self._records.get(key)
         if record is not None:
-            record.rounds, record.condemned, record.mixed = 0, 0.0, False
+            record.rounds, record.cooldown_until, record.mixed = 0, 0.0, False
         self._corrupted.discard(key)
         now = self._clock.boottime()
         for old in [k for k, r in self._records.items() if _forgotten(r, now)]:
@@ -125,17 +125,17 @@ class Verdicts:
         """Whether it is, and was not proven since."""
         return key in self._corrupted
 
-    def condemned(self, key: str) -> str | None:
+    def cooldown(self, key: str) -> str | None:
         """Why the blob is not even tried for a while, or None."""
         record = self._records.get(key)
-        held = record is not None and record.condemned > self._clock.boottime()
+        held = record is not None and record.cooldown_until > self._clock.boottime()
         return record.reason if record is not None and held else None
 
-    def tainted(self, key: str) -> bool:
+    def is_resume_unsafe(self, key: str) -> bool:
         """Whether a client may hold the head of a generation that ended wrong."""
         record = self._records.get(key)
-        return record is not None and record.tainted > self._clock.boottime()
+        return record is not None and record.resume_unsafe_until > self._clock.boottime()
 
 
 def _forgotten(record: _Record, now: float) -> bool:
-    return record.rounds == 0 and max(record.condemned, record.tainted) < now
+    return record.rounds == 0 and max(record.cooldown_until, record.resume_unsafe_until) < now

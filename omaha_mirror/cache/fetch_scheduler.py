@@ -134,7 +134,7 @@ class Priority(IntEnum):
     REPAIR = 2
 
 
-class Line:
+class FetchScheduler:
     """Shares the line between the fills.
 
     Args:

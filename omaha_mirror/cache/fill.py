@@ -79,7 +79,7 @@ class Fill:
         self.one_generation = setting.picky or self.by_validator
         self.agreeing = asyncio.Lock()
         self.limits = setting.limits
-        self.line = setting.line
+        self.scheduler = setting.scheduler
         self.hook = setting.hook
         self.ended = False
         self.leaked = False
@@ -96,8 +96,6 @@ class Fill:
         self.audience = Audience(self)
         self._crew = Crew(self, self._changed)
         self._recorder = Recorder(setting.limits)
-
-    # What readers use
 
     @property
     def draft(self) -> Draft:
@@ -134,13 +132,13 @@ class Fill:
         """Where the bytes from `offset` on lie; read only what may leave."""
         return self.draft.place(offset)
 
-    async def leave(self, start: int, stop: int) -> None:
+    async def before_send(self, start: int, stop: int) -> None:
         """Note that [start, stop) is about to be sent on."""
-        self.gave()
+        self.sent()
         if self.proof is None:
             await self.proving.leave(start, stop)
 
-    def gave(self) -> None:
+    def sent(self) -> None:
         """Note that a reader sends bytes on, or did."""
         self.leaked = self.leaked or (self.proof is None and not self.checks)
         self.audience.moved()
@@ -149,9 +147,9 @@ class Fill:
         """Where the bytes that the follower may have now end; see `Audience.wait`."""
         return await self.audience.wait(follower)
 
-    def broken(self, reason: str) -> None:
+    def unreadable(self, reason: str) -> None:
         """Told that bytes cannot be read. Raises CacheError where that ends the fill, and not only a blob that it proved."""
-        self.proving.broken(reason)
+        self.proving.unreadable(reason)
 
     @property
     def is_stuck(self) -> bool:
@@ -197,7 +195,7 @@ class Fill:
         """Where a cursor that has filled up to `position` must end: filled bytes, or its own `stop`."""
         return min(stop, self.filled.next_start(position, self.size))
 
-    def grew(self, start: int, stop: int) -> None:
+    def written(self, start: int, stop: int) -> None:
         """Note that [start, stop) was written."""
         self.filled = self.filled.add(start, stop)
         self.fetched += stop - start
@@ -235,7 +233,7 @@ class Fill:
                     raise error
                 if await self.setting.make_room():
                     return
-                self.hook(events.NotKept(self.expected.key, self.source.name, str(error)))
+                self.hook(events.Uncached(self.expected.key, self.source.name, str(error)))
                 self._draft = SpoolDraft(self.expected, self.limits.spool, draft, self.filled)
                 self._crew.stop_others()
             raise Overflowed(str(error)) from error
@@ -288,7 +286,9 @@ class Fill:
         if self.setting.pause:
             await asyncio.sleep(self.setting.pause)
             self.heard = time.monotonic()
-        await stack.enter_async_context(self.line.fill(self, self.priority, self.audience.claim))
+        await stack.enter_async_context(
+            self.scheduler.fill(self, self.priority, self.audience.claim)
+        )
         self._has_place = True
 
     async def _begin(self) -> None:
@@ -298,7 +298,7 @@ class Fill:
         self.proving.begin(draft)
         if not self.checks:
             for start, stop in draft.filled:
-                self.nodes.gave(draft.validator or {}, start, stop)
+                self.nodes.received(draft.validator or {}, start, stop)
             self.tell_start()
 
     def tell_start(self) -> None:

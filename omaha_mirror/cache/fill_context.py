@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.errors import GenerationEnded, Lost
-from omaha_mirror.cache.fetch_scheduler import Line
+from omaha_mirror.cache.fetch_scheduler import FetchScheduler
 from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.store import Draft
 
@@ -23,7 +23,7 @@ class Setting:
 
     Attributes:
         limits: its bounds.
-        line: what it shares with the other fills.
+        scheduler: what it shares with the other fills.
         hook: told what happens.
         open_draft: makes room and opens the place for the bytes.
         make_room: frees room on a disk that is fuller than it was; whether anything was freed.
@@ -40,7 +40,7 @@ class Setting:
     """
 
     limits: Limits
-    line: Line
+    scheduler: FetchScheduler
     hook: events.Hook
     open_draft: Callable[[Fill], Awaitable[Draft]]
     make_room: Callable[[], Awaitable[bool]]

@@ -14,7 +14,7 @@ from omaha_mirror.cache.source import Body, Validator
 Connect = Callable[[AsyncExitStack], Awaitable[Body]]
 
 
-class Flow:
+class Response:
     """Connects on the first `next`, and gives chunks until `close`.
 
     Args:
@@ -59,13 +59,13 @@ class Flow:
         await self._stack.aclose()
 
 
-async def race(
-    stalled: Flow,
+async def hedge(
+    stalled: Response,
     connect: Connect,
     *,
     pause: Callable[[int, SourceFailed], float],
     worth_it: Callable[[], bool],
-) -> tuple[Flow, bytes | None]:
+) -> tuple[Response, bytes | None]:
     """Ask again at the same offset; what delivers first is gone on with, the other is closed.
 
     Silence alone is no failure: lines pause, and a mirror upstream of us may be holding back.
@@ -81,28 +81,28 @@ async def race(
         SourceError, GenerationEnded: there is nothing to hope for.
     """
 
-    async def wait_on() -> tuple[Flow, bytes | None]:
+    async def wait_on() -> tuple[Response, bytes | None]:
         return stalled, await patiently(stalled, worth_it)
 
-    async def ask_again() -> tuple[Flow, bytes | None]:
+    async def ask_again() -> tuple[Response, bytes | None]:
         failures = 0
         while True:
-            flow = Flow(connect)
+            response = Response(connect)
             try:
-                return flow, await patiently(flow, worth_it)
+                return response, await patiently(response, worth_it)
             except SourceFailed as failure:
-                await flow.close()
+                await response.close()
                 failures += 1
                 if waiting.done() or not worth_it():
                     raise
                 await asyncio.sleep(pause(failures, failure))
             except BaseException:
-                await flow.close()
+                await response.close()
                 raise
 
     waiting = asyncio.create_task(wait_on())
     asking = asyncio.create_task(ask_again())
-    winner: Flow | None = None
+    winner: Response | None = None
     try:
         winner, chunk = await _first_good(waiting, asking)
         return winner, chunk
@@ -110,14 +110,14 @@ async def race(
         tasks = (waiting, asking)
         await stop(tasks)
         ended = [task for task in tasks if not task.cancelled() and task.exception() is None]
-        flows = {stalled, *(task.result()[0] for task in ended)}
-        for flow in flows - {winner}:
-            await flow.close()
+        responses = {stalled, *(task.result()[0] for task in ended)}
+        for response in responses - {winner}:
+            await response.close()
 
 
 async def _first_good(
-    *tasks: asyncio.Task[tuple[Flow, bytes | None]],
-) -> tuple[Flow, bytes | None]:
+    *tasks: asyncio.Task[tuple[Response, bytes | None]],
+) -> tuple[Response, bytes | None]:
     """The first result; a failure counts when it is the last hope, or final."""
     left, failure = set(tasks), SourceFailed("nothing came")
     while left:
@@ -130,11 +130,11 @@ async def _first_good(
     raise failure
 
 
-async def patiently(flow: Flow, worth_it: Callable[[], bool]) -> bytes | None:
-    """The next chunk of a flow, however long it stalls, as long as it is worth it. Raises like `Flow.next`."""
+async def patiently(response: Response, worth_it: Callable[[], bool]) -> bytes | None:
+    """The next chunk of a response, however long it stalls, as long as it is worth it. Raises like `Response.next`."""
     while True:
         try:
-            return await flow.next()
+            return await response.next()
         except SourceStalled as stall:
             if not worth_it():
                 raise SourceFailed(str(stall)) from stall
@@ -144,7 +144,7 @@ ENOUGH = 64 * 1024
 """Bytes that no slow connection delivers while it is held against another."""
 
 
-class Pace:
+class Throughput:
     """How fast a connection delivers while it is waited for.
 
     Args:
@@ -174,9 +174,9 @@ class Pace:
             self._count, self._waited = 0, 0.0
 
 
-async def overtake(
-    slow: Flow, connect: Connect, *, seconds: float, worth_it: Callable[[], bool]
-) -> tuple[Flow, bytes]:
+async def hedge_slow(
+    slow: Response, connect: Connect, *, seconds: float, worth_it: Callable[[], bool]
+) -> tuple[Response, bytes]:
     """Ask again beside a slow connection; gives the one to go on with, and what it has delivered since.
 
     Args:
@@ -188,9 +188,9 @@ async def overtake(
     Raises:
         CacheError: the slow one failed, and the other one too.
     """
-    fresh = Flow(connect)
+    fresh = Response(connect)
     got = {slow: bytearray(), fresh: bytearray()}
-    reading = {flow: asyncio.create_task(patiently(flow, worth_it)) for flow in got}
+    reading = {response: asyncio.create_task(patiently(response, worth_it)) for response in got}
     until, winner = time.monotonic() + seconds, None
     failure: CacheError = SourceFailed("both connections ended early")
     try:
@@ -198,22 +198,24 @@ async def overtake(
             if not reading:
                 raise failure
             await asyncio.wait(reading.values(), return_when=asyncio.FIRST_COMPLETED)
-            for flow in [flow for flow, task in reading.items() if task.done()]:
-                task = reading.pop(flow)
+            for response in [response for response, task in reading.items() if task.done()]:
+                task = reading.pop(response)
                 try:
                     chunk = task.result()
                 except CacheError as error:
-                    failure, chunk = error if flow is slow else failure, None
+                    failure, chunk = error if response is slow else failure, None
                 if chunk is None:
                     continue
-                got[flow] += chunk
+                got[response] += chunk
                 over = fresh not in reading or time.monotonic() > until or len(got[slow]) > ENOUGH
-                if (flow is fresh and len(got[fresh]) > len(got[slow])) or (flow is slow and over):
-                    winner = flow
+                if (response is fresh and len(got[fresh]) > len(got[slow])) or (
+                    response is slow and over
+                ):
+                    winner = response
                     break
-                reading[flow] = asyncio.create_task(patiently(flow, worth_it))
+                reading[response] = asyncio.create_task(patiently(response, worth_it))
         return winner, bytes(got[winner])
     finally:
         await stop(reading.values())
-        for flow in {slow, fresh} - {winner}:
-            await flow.close()
+        for response in {slow, fresh} - {winner}:
+            await response.close()

@@ -41,7 +41,7 @@ class Unsure:
     size: int
 
 
-class Shelf:
+class Index:
     """Proven blobs by their key.
 
     A blob is believed only as the file that this process found right.

@@ -9,27 +9,27 @@ from typing import Self
 from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache.blob import Expected, Hasher, Proof
 from omaha_mirror.cache.errors import DigestMismatch, InUse
-from omaha_mirror.cache.failures import Verdicts
+from omaha_mirror.cache.failures import Failures
 from omaha_mirror.cache.heads import Heads
-from omaha_mirror.cache.index import Shelf
+from omaha_mirror.cache.index import Index
 from omaha_mirror.cache.prover import Prover, Provers
-from omaha_mirror.cache.space import Ledger, Room
+from omaha_mirror.cache.space import Ledger, Space
 from omaha_mirror.cache.store import Identity, Incoming, Store
 
 BOOKED = "incoming"
 """What the room is booked under; no blob has such a key."""
 
 
-class Intake:
-    """One set of blobs. An async context manager: at its end what was not settled is removed.
+class Ingest:
+    """One set of blobs. An async context manager: at its end what was not committed is removed.
 
     Args:
         store: where they are kept.
         ledger: the books of the same place.
-        room: makes room there.
-        shelf: the proven blobs.
+        space: makes room there.
+        index: the proven blobs.
         provers: say what a blob must be besides its digest.
-        verdicts: on blobs that were wrong before.
+        failures: on blobs that were wrong before.
         heads: of blobs that were proven.
 
     Raises:
@@ -40,18 +40,18 @@ class Intake:
         self,
         store: Store,
         ledger: Ledger,
-        room: Room,
-        shelf: Shelf,
+        space: Space,
+        index: Index,
         provers: Provers,
-        verdicts: Verdicts,
+        failures: Failures,
         heads: Heads,
     ) -> None:
         self._store = store
         self._ledger = ledger
-        self._room = room
-        self._shelf = shelf
+        self._space = space
+        self._index = index
         self._provers = provers
-        self._verdicts = verdicts
+        self._failures = failures
         self._heads = heads
         self._written = 0
         self._proven: list[tuple[Expected, Incoming, Proof, Identity]] = []
@@ -69,11 +69,11 @@ class Intake:
         finally:
             self._ledger.release(BOOKED)
 
-    async def book(self, size: int) -> None:
-        """Book room for all of them, in bytes, before the first. Raises NoRoom, OSError."""
-        await self._room.book(BOOKED, size)
+    async def reserve(self, size: int) -> None:
+        """Book room for all of them, in bytes, before the first. Raises NoSpace, OSError."""
+        await self._space.book(BOOKED, size)
 
-    async def take(self, expected: Expected, chunks: AsyncIterator[bytes]) -> None:
+    async def add(self, expected: Expected, chunks: AsyncIterator[bytes]) -> None:
         """Write a blob aside, and prove it; one of each key.
 
         Raises:
@@ -99,7 +99,7 @@ class Intake:
             raise
         self._proven.append((expected, incoming, proof, found))
 
-    async def settle(self) -> None:
+    async def commit(self) -> None:
         """Give all of them their names.
 
         Raises:
@@ -107,8 +107,8 @@ class Intake:
         """
         for expected, incoming, proof, found in self._proven:
             await in_worker(incoming.commit, proof)
-            self._shelf.put(expected.key, expected.size, proof.signed_by, found)
-            self._verdicts.right(expected.key)
+            self._index.put(expected.key, expected.size, proof.signed_by, found)
+            self._failures.right(expected.key)
             self._heads.proven(expected, proof)
             await self._heads.write()
 

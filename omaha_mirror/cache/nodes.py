@@ -25,33 +25,33 @@ class Nodes:
     """Of one fill."""
 
     def __init__(self) -> None:
-        self._gave: dict[Node, Intervals] = {}
-        self._left: set[Node] = set()
+        self._received: dict[Node, Intervals] = {}
+        self._excluded: set[Node] = set()
         self._refused = 0
 
     @property
     def mixed(self) -> bool:
         """Whether bytes came from more than one."""
-        return len(self._gave) > 1
+        return len(self._received) > 1
 
-    def gave(self, validator: Validator, start: int, stop: int) -> None:
+    def received(self, validator: Validator, start: int, stop: int) -> None:
         """Note that [start, stop) came from a node."""
         node = node_of(validator)
-        if node not in self._gave:
-            self._gave[node] = Intervals()
+        if node not in self._received:
+            self._received[node] = Intervals()
         if self.mixed:
-            self._gave = {n: given.remove(start, stop) for n, given in self._gave.items()}
-        self._gave[node] = self._gave[node].add(start, stop)
+            self._received = {n: given.remove(start, stop) for n, given in self._received.items()}
+        self._received[node] = self._received[node].add(start, stop)
 
-    def leave(self, start: int, stop: int) -> None:
+    def exclude(self, start: int, stop: int) -> None:
         """[start, stop) was wrong again: ask whoever gave it no more, if there is anybody else."""
-        blamed = {node for node, given in self._gave.items() if given.clip(start, stop)}
-        if blamed < set(self._gave):
-            self._left |= blamed
+        blamed = {node for node, given in self._received.items() if given.clip(start, stop)}
+        if blamed < set(self._received):
+            self._excluded |= blamed
 
-    def has_left(self, validator: Validator) -> bool:
+    def is_excluded(self, validator: Validator) -> bool:
         """Whether a node is not to be gone on with."""
-        return bool(self._left) and node_of(validator) in self._left
+        return bool(self._excluded) and node_of(validator) in self._excluded
 
     def require(self, name: str, validator: Validator) -> None:
         """Raise what it means that this node answers: where no other does, the file was replaced.
@@ -60,7 +60,7 @@ class Nodes:
             SourceFailed: ask again.
             SourceChanged: that was done often enough.
         """
-        if not self.has_left(validator):
+        if not self.is_excluded(validator):
             self._refused = 0
             return
         self._refused += 1

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, Lost
 from omaha_mirror.cache.follower import Follower
-from omaha_mirror.cache.store import Place, identity, known
+from omaha_mirror.cache.store import Place, file_facts, identity
 
 
 class ProvenBlob:
@@ -47,7 +47,7 @@ class ProvenBlob:
     @property
     def is_there(self) -> bool:
         """Whether the file still has a name."""
-        return known(self.file.fileno()).names > 0
+        return file_facts(self.file.fileno()).names > 0
 
     @property
     def is_read(self) -> bool:
@@ -77,10 +77,10 @@ class ProvenBlob:
         """Where the bytes from `offset` on lie."""
         return Place(self.file, offset, self.size - offset)
 
-    async def leave(self, start: int, stop: int) -> None:
+    async def before_send(self, start: int, stop: int) -> None:
         """Told that [start, stop) is about to be sent on."""
 
-    def gave(self) -> None:
+    def sent(self) -> None:
         """Proven bytes may leave: nothing to remember."""
 
     async def wait(self, follower: Follower) -> int:
@@ -106,7 +106,7 @@ class ProvenBlob:
         self.lose("")
         return True
 
-    def broken(self, reason: str) -> None:
+    def unreadable(self, reason: str) -> None:
         """Told that its bytes cannot be read. Raises CacheError where there are no others."""
         if self._on_lost is None:
             raise CacheError(reason)
@@ -158,10 +158,10 @@ class Opening:
         """There is none."""
         raise CacheError(f"byte {offset} is not there yet")
 
-    async def leave(self, start: int, stop: int) -> None:
+    async def before_send(self, start: int, stop: int) -> None:
         """Nothing leaves."""
 
-    def gave(self) -> None:
+    def sent(self) -> None:
         """Nothing left."""
 
     async def wait(self, follower: Follower) -> int:  # noqa: ARG002
@@ -173,6 +173,6 @@ class Opening:
         """Nothing of it is read here."""
         raise error
 
-    def broken(self, reason: str) -> None:
+    def unreadable(self, reason: str) -> None:
         """Nothing of it is read here."""
         raise CacheError(reason)

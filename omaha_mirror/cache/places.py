@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from omaha_mirror.cache import events
-from omaha_mirror.cache.errors import Damaged, NoRoom
-from omaha_mirror.cache.index import Shelf
-from omaha_mirror.cache.space import Ledger, Room
+from omaha_mirror.cache.errors import Damaged, NoSpace
+from omaha_mirror.cache.index import Index
+from omaha_mirror.cache.space import Ledger, Space
 from omaha_mirror.cache.spool import SpoolDraft
 from omaha_mirror.cache.store import Draft
 
@@ -21,8 +21,8 @@ class Places:
 
     Args:
         ledger: the books.
-        room: makes room.
-        shelf: the proven blobs.
+        space: makes room.
+        index: the proven blobs.
         hook: told what cannot be kept.
         corrupted: told of a proven blob that is none any more, and why.
 
@@ -33,22 +33,22 @@ class Places:
     def __init__(
         self,
         ledger: Ledger,
-        room: Room,
-        shelf: Shelf,
+        space: Space,
+        index: Index,
         hook: events.Hook,
         corrupted: Callable[[str, str], None],
     ) -> None:
         self.taken: dict[str, Fill] = {}
         self._ledger = ledger
-        self._room = room
-        self._shelf = shelf
+        self._space = space
+        self._index = index
         self._hook = hook
         self._corrupted = corrupted
 
     async def open(self, fill: Fill) -> Draft:
         """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
         expected, reason = fill.expected, "another fill of the same blob is under way"
-        if self._shelf.is_away(expected.key):
+        if self._index.is_away(expected.key):
             reason = "the cache directory does not answer"
         elif expected.key not in self.taken:
             self.taken[expected.key] = fill
@@ -57,23 +57,23 @@ class Places:
                 if fill.checks and (found := await self._found(fill)) is not None:
                     return found
                 await self._make_way(expected.key)
-                return await self._room.draft(expected)
-            except (NoRoom, OSError) as error:
+                return await self._space.draft(expected)
+            except (NoSpace, OSError) as error:
                 reason = str(error)
                 del self.taken[expected.key]
         fill.checks = False
-        self._hook(events.NotKept(expected.key, fill.source.name, reason))
+        self._hook(events.Uncached(expected.key, fill.source.name, reason))
         return SpoolDraft(expected, fill.limits.spool)
 
     async def _found(self, fill: Fill) -> Draft | None:
         """The blob that is to be proven again; None where there is none after all."""
         key = fill.expected.key
         try:
-            return await self._room.recheck(fill.expected)
+            return await self._space.recheck(fill.expected)
         except FileNotFoundError:
-            self._shelf.take(key)
+            self._index.take(key)
         except Damaged as error:
-            self._shelf.take(key)
+            self._index.take(key)
             self._corrupted(key, str(error))
         fill.checks = False
         return None
@@ -81,18 +81,18 @@ class Places:
     def mend(self, fill: Fill) -> None:
         """A blob that is being proven again lacks bytes: it is a growing one from now on."""
         key = fill.expected.key
-        if not self._shelf.is_verified(key):
-            self._shelf.take(key)
+        if not self._index.is_verified(key):
+            self._index.take(key)
         if self.taken.get(key) is fill:
             self._ledger.reserve(key, fill.size, fill.size)
 
     async def _make_way(self, key: str) -> None:
         """What lies where a blob is to be, and is none, is put aside."""
-        if not self._shelf.holds(key):
-            if self._shelf.lists(key):
+        if not self._index.holds(key):
+            if self._index.lists(key):
                 self._corrupted(key, "it is no file of the size that was written down")
-            self._shelf.take(key)
-            await self._room.condemn(key, leaked=False)
+            self._index.take(key)
+            await self._space.quarantine(key, leaked=False)
 
     def leave(self, fill: Fill) -> None:
         """A fill has ended."""
@@ -104,7 +104,7 @@ class Places:
     async def make_room(self) -> bool:
         """The disk is fuller than it was; whether anything could be freed."""
         self.update_books()
-        return await self._room.make()
+        return await self._space.make()
 
     def update_books(self) -> None:
         """Note what the fills have written."""

@@ -29,22 +29,22 @@ class Ruling:
 
     Attributes:
         released: may leave.
-        settled: a range may end with them before the whole is proven.
-        ripe: the whole digest may swallow them. Where some are wrong all the same, it begins anew.
+        completable: a range may end with them before the whole is proven.
+        hashable: the whole digest may swallow them. Where some are wrong all the same, it begins anew.
         judged: have a digest of their own, and are right by it; nobody completes a range by them.
         wrong: must be fetched again.
         more: whether there is more to examine already.
-        spoken: where a range may lie that ends before the blob does, to get any byte before the whole is proven.
+        covered: where a range may lie that ends before the blob does, to get any byte before the whole is proven.
         proven: right whatever the rest turns out to be: a range may end with them at once.
     """
 
     released: Intervals
-    settled: Intervals
-    ripe: Intervals
+    completable: Intervals
+    hashable: Intervals
     judged: Intervals = NOTHING
     wrong: tuple[Span, ...] = ()
     more: bool = False
-    spoken: Intervals = NOTHING
+    covered: Intervals = NOTHING
     proven: Intervals = NOTHING
 
 
@@ -60,7 +60,7 @@ class Prover(Protocol):
             filled: what is there; nothing leaves it but what was dropped.
             read: reads it.
             capacity: how many bytes are kept at a time, where the oldest are forgotten: no more come before some are
-                ripe. None where all are kept.
+                hashable. None where all are kept.
             awaited: offsets that are waited for: what is filled there comes first.
 
         Raises:
@@ -74,7 +74,7 @@ class Prover(Protocol):
         """What was wrong was taken back: other bytes will come. Where some of it was taken, all is taken anew."""
 
     def take(self, data: bytes) -> None:
-        """The ripe bytes, in order, as the whole digest swallows them."""
+        """The hashable bytes, in order, as the whole digest swallows them."""
 
     def head(self) -> Head | None:
         """All was taken: the first bytes, where those are ones that nothing in the blob speaks for."""
@@ -143,7 +143,7 @@ class HoldBack:
         awaited: Sequence[int] = (),  # noqa: ARG002
     ) -> Ruling:
         """All that was filled before the held-back end."""
-        return Ruling(filled.clip(0, self.edge), filled, filled, spoken=self._all)
+        return Ruling(filled.clip(0, self.edge), filled, filled, covered=self._all)
 
     def needs(self, start: int, stop: int) -> Iterable[Span]:
         """Nothing else."""

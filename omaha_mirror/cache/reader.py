@@ -40,10 +40,10 @@ class Readable(Protocol):
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie."""
 
-    async def leave(self, start: int, stop: int) -> None:
+    async def before_send(self, start: int, stop: int) -> None:
         """Told that [start, stop) is about to be sent on."""
 
-    def gave(self) -> None:
+    def sent(self) -> None:
         """Told that a reader has sent bytes on."""
 
     async def wait(self, follower: Follower) -> int:
@@ -52,7 +52,7 @@ class Readable(Protocol):
     def hangs(self, error: Hangs, follower: Follower) -> bool:
         """Told that the disk does not answer; whether all that the follower got is right, so that it may go on."""
 
-    def broken(self, reason: str) -> None:
+    def unreadable(self, reason: str) -> None:
         """Told that bytes that may leave cannot be read. Raises CacheError where nothing can be done about it."""
 
 
@@ -124,11 +124,11 @@ class Reader:
         """Note that `count` bytes were sent."""
         self.offset += count
         self.fed = time.monotonic()
-        self._blob.gave()
+        self._blob.sent()
 
-    def broken(self, reason: str) -> None:
+    def unreadable(self, reason: str) -> None:
         """Note that bytes of the last window cannot be read: others may come. Raises CacheError where none will."""
-        self._blob.broken(reason)
+        self._blob.unreadable(reason)
 
     async def window(self) -> Window | None:
         """The next bytes to send, as soon as there are any; None at the end.
@@ -145,7 +145,7 @@ class Reader:
             self.reach = max(self.reach, self.offset + count)
             if not await self._loaded(window):
                 continue
-            await self._blob.leave(self.offset, self.offset + count)
+            await self._blob.before_send(self.offset, self.offset + count)
             if not self.is_cut:
                 return window
         return None
@@ -159,7 +159,7 @@ class Reader:
         except OSError as error:
             if not is_unreadable(error):
                 raise
-            self._blob.broken(f"cannot be read at {self.offset}: {error.strerror}")
+            self._blob.unreadable(f"cannot be read at {self.offset}: {error.strerror}")
             return False
         return True
 

@@ -41,8 +41,8 @@ class Home(draft.Home, Protocol):
     def verified(self, key: str, now: float) -> None:
         """See `Store.verified`."""
 
-    def condemn(self, key: str, *, leaked: bool) -> None:
-        """See `Store.condemn`."""
+    def quarantine_blob(self, key: str, *, leaked: bool) -> None:
+        """See `Store.quarantine_blob`."""
 
     def remove(self, key: str) -> None:
         """See `Store.remove`."""
@@ -189,7 +189,7 @@ class ProvenDraft:
         if self._growing is not None:
             self._growing.reject(aside=aside, leaked=leaked)
         elif self._has_its_name():
-            self._home.condemn(key, leaked=leaked)
+            self._home.quarantine_blob(key, leaked=leaked)
         elif leaked:
             self._home.mark(key)
         self._forget_doubt()

@@ -11,7 +11,7 @@ from omaha_mirror.aio.workers import BLOBS, SLOW
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.clock import Clock
-from omaha_mirror.cache.errors import NeverFits, NoRoom, NoRoomNow
+from omaha_mirror.cache.errors import NeverFits, NoSpace, NoSpaceNow
 from omaha_mirror.cache.inventory import Leftover, Removed, Swept
 from omaha_mirror.cache.store import Draft, Store
 
@@ -77,7 +77,7 @@ class Ledger:
 
         Raises:
             NeverFits: larger than the whole cache may be.
-            NoRoomNow: what may go is not enough.
+            NoSpaceNow: what may go is not enough.
         """
         if size > self.max_size:
             raise NeverFits(
@@ -99,13 +99,13 @@ class Ledger:
             short -= entry.size
             few -= FREED
         if over > 0:
-            raise NoRoomNow(
+            raise NoSpaceNow(
                 f"{over} bytes over max_size, and all other blobs are in use or offered"
             )
         if short > 0:
-            raise NoRoomNow(f"the disk is {short} bytes short of keeping min_free free")
+            raise NoSpaceNow(f"the disk is {short} bytes short of keeping min_free free")
         if few > 0:
-            raise NoRoomNow(f"the file system of the disk can take {files} more files (inodes)")
+            raise NoSpaceNow(f"the file system of the disk can take {files} more files (inodes)")
         return gone
 
     def reserve(self, key: str, size: int, written: int = 0) -> None:
@@ -143,7 +143,7 @@ STALE = 7 * 86400.0
 """Seconds after which a growing blob that nobody fills, and bytes that were put aside, have lain long enough."""
 
 
-class Room:
+class Space:
     """Opens drafts, and removes blobs for them.
 
     Args:
@@ -173,7 +173,7 @@ class Room:
         self._busy = asyncio.Lock()
 
     async def draft(self, expected: Expected) -> Draft:
-        """Book room for a blob, and open its place. Raises NoRoom, OSError."""
+        """Book room for a blob, and open its place. Raises NoSpace, OSError."""
         async with self._busy:
             written = await BLOBS.patiently(None, self._store.begun, expected.key)
             await self._book(expected.key, expected.size, written)
@@ -184,7 +184,7 @@ class Room:
                 raise
 
     async def book(self, key: str, size: int) -> None:
-        """Book `size` bytes for what has no draft. Raises NoRoom, OSError."""
+        """Book `size` bytes for what has no draft. Raises NoSpace, OSError."""
         async with self._busy:
             await self._book(key, size, 0)
 
@@ -216,7 +216,7 @@ class Room:
                 free, files = await BLOBS.patiently(None, self._left)
                 victims = self._ledger.victims(0, free=free, keep=self._must_stay, files=files)
                 await self._evict(victims)
-            except (NoRoom, OSError):
+            except (NoSpace, OSError):
                 return False
             return bool(victims)
 
@@ -251,7 +251,7 @@ class Room:
     def _surplus(self, free: int) -> tuple[list[str], str]:
         try:
             return self._ledger.victims(0, free=free, keep=self._must_stay), ""
-        except NoRoom as error:
+        except NoSpace as error:
             return [], str(error)
 
     async def remove(self, key: str, size: int | None) -> Removed | None:
@@ -266,10 +266,10 @@ class Room:
                 return Removed("blob", key, size)
             return Removed("partial", key, growing[0].size) if growing else None
 
-    async def condemn(self, key: str, *, leaked: bool) -> None:
+    async def quarantine(self, key: str, *, leaked: bool) -> None:
         """Put a blob aside that is out of the books. Raises OSError."""
         async with self._busy:
-            await BLOBS.patiently(None, self._store.condemn, key, leaked=leaked)
+            await BLOBS.patiently(None, self._store.quarantine_blob, key, leaked=leaked)
 
     def _discard(self, leftovers: list[Leftover]) -> None:
         for leftover in leftovers:

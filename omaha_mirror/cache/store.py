@@ -50,7 +50,7 @@ class Identity(NamedTuple):
 
 def identity(file: BinaryIO) -> Identity:
     """Of an open file; waits for no disk. Raises OSError."""
-    return Identity(*known(file.fileno())[:4])
+    return Identity(*file_facts(file.fileno())[:4])
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ class Store(Protocol):
     def verified(self, key: str, now: float) -> None:
         """Note that the bytes of a proven blob were found right, if that can be."""
 
-    def condemn(self, key: str, *, leaked: bool) -> None:
+    def quarantine_blob(self, key: str, *, leaked: bool) -> None:
         """Put a proven blob aside, if it is there: its bytes are wrong. `leaked`: some of them have left."""
 
     def leftovers(self) -> list[Leftover]:
@@ -238,7 +238,7 @@ except (AttributeError, OSError):  # a libc without it
     _statx = None  # type: ignore[assignment]
 
 
-class Known(NamedTuple):
+class FileFacts(NamedTuple):
     """Device, inode, size in bytes, time of the last change in nanoseconds, and how many names it has."""
 
     device: int
@@ -248,7 +248,7 @@ class Known(NamedTuple):
     names: int
 
 
-def known(fd: int) -> Known:
+def file_facts(fd: int) -> FileFacts:
     """What is known of an open file. Raises OSError."""
     if _statx is not None:
         found = ctypes.create_string_buffer(ROOM)
@@ -256,6 +256,8 @@ def known(fd: int) -> Known:
             mask, names, inode, size, seconds, nanoseconds, *device = FIELDS.unpack_from(found)
             if mask & WANTED == WANTED:
                 written = seconds * 10**9 + nanoseconds
-                return Known(os.makedev(*device), inode, size, written, names)
+                return FileFacts(os.makedev(*device), inode, size, written, names)
     status = os.fstat(fd)
-    return Known(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_nlink)
+    return FileFacts(
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_nlink
+    )

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from omaha_mirror.cache import events
 from omaha_mirror.cache.contents import Progress
 from omaha_mirror.cache.errors import GenerationEnded, Lost, Untrusted
-from omaha_mirror.cache.fetch_scheduler import Line
+from omaha_mirror.cache.fetch_scheduler import FetchScheduler
 from omaha_mirror.cache.fill import Fill
 
 
-def progress(fills: Iterable[Fill], line: Line) -> list[Progress]:
+def progress(fills: Iterable[Fill], scheduler: FetchScheduler) -> list[Progress]:
     """Of the fills under way, and in the queue."""
-    places = line.positions()
+    places = scheduler.positions()
     return [_progress(fill, places.get(fill, 0)) for fill in fills if fill.mends or not fill.checks]
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache.blob import Expected, Hasher, Proof
 from omaha_mirror.cache.errors import CacheError, DigestMismatch, Lost, Untrusted
-from omaha_mirror.cache.events import Mended
+from omaha_mirror.cache.events import Repaired
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.prover import Prover, Ruling, Span
 from omaha_mirror.cache.store import Draft, identity
@@ -41,8 +41,8 @@ class Proving:
     Attributes:
         released: bytes that may leave.
         judged: bytes that have a digest of their own, and are right by that.
-        settled: bytes that a range may end with before the whole is proven.
-        spoken: where a range may lie that ends before the blob does.
+        completable: bytes that a range may end with before the whole is proven.
+        covered: where a range may lie that ends before the blob does.
         proven: bytes that a range may end with at once.
         dropped: what was ever taken back: nobody need ask for it to be fetched again.
 
@@ -55,8 +55,8 @@ class Proving:
     def __init__(self, fill: Fill, prover: Prover, changed: Callable[[], None]) -> None:
         self.released = Intervals()
         self.judged = Intervals()
-        self.settled = Intervals()
-        self.spoken = Intervals()
+        self.completable = Intervals()
+        self.covered = Intervals()
         self.proven = Intervals()
         self.dropped = Intervals()
         self.grown = asyncio.Event()
@@ -100,7 +100,7 @@ class Proving:
         if is_proven and identity(fill.place(0).file) != fill.identity:
             fill.failure = self.lose("the file was written since it was proven")
 
-    def broken(self, reason: str) -> None:
+    def unreadable(self, reason: str) -> None:
         """See `Fill.broken`."""
         fill = self._fill
         if not fill.ended and (fill.checks or fill.proof is not None):
@@ -128,7 +128,7 @@ class Proving:
     async def leave(self, start: int, stop: int) -> None:
         """Note that [start, stop) leaves; where that may turn out wrong, a crash must not make it forgotten."""
         self._left = self._left.add(start, stop)
-        is_sure = min(self.released.run_end(start), self.settled.run_end(start)) >= stop
+        is_sure = min(self.released.run_end(start), self.completable.run_end(start)) >= stop
         if self._fill.checks:
             is_sure = self.is_right(start, stop)
             self._fill.leaked = self._fill.leaked or not is_sure
@@ -169,22 +169,22 @@ class Proving:
         ruling = await in_worker(self._judge.step, fill.draft, fill.filled, awaited)
         if self.lost is not None:
             raise self.lost
-        has_begun = bool(self.settled)
+        has_begun = bool(self.completable)
         self._rule(ruling)
         leaked = [self._take_back(start, stop) for start, stop in ruling.wrong]
         for (start, stop), left in zip(ruling.wrong, leaked, strict=True):
             with contextlib.suppress(OSError):  # after a restart they are found wrong once more
                 await in_worker(fill.draft.drop, start, stop, leaked=left)
             self._prover.dropped(start, stop)
-            fill.hook(Mended(fill.expected.key, fill.source.name, start, stop, left))
-        if leaked or bool(self.settled) != has_begun:
+            fill.hook(Repaired(fill.expected.key, fill.source.name, start, stop, left))
+        if leaked or bool(self.completable) != has_begun:
             self._changed()
         fill.woke()
         return ruling.more
 
     def _rule(self, ruling: Ruling) -> None:
-        self.judged, self.settled = ruling.judged, ruling.settled
-        self.spoken, self.proven = ruling.spoken, ruling.proven
+        self.judged, self.completable = ruling.judged, ruling.completable
+        self.covered, self.proven = ruling.covered, ruling.proven
         if self._fill.checks:
             self._fill.heard = time.monotonic()
         hopes = time.monotonic() < self._hopes_until
@@ -199,7 +199,7 @@ class Proving:
             fill.tell_start()
         self._wrong[start, stop] += 1
         if self._wrong[start, stop] > 1:
-            fill.nodes.leave(start, stop)
+            fill.nodes.exclude(start, stop)
         if self._wrong[start, stop] >= TRIES:
             raise DigestMismatch(
                 f"{fill.source.name}: bytes {start} to {stop} were wrong {TRIES} times"
@@ -208,7 +208,7 @@ class Proving:
         self._left = self._left.remove(start, stop)
         self.released = self.released.remove(start, stop)
         self.judged = self.judged.remove(start, stop)
-        self.settled = self.settled.remove(start, stop)
+        self.completable = self.completable.remove(start, stop)
         self.proven = self.proven.remove(start, stop)
         self.dropped = self.dropped.add(start, stop)
         fill.take_back(start, stop, leaked=leaked)
@@ -219,7 +219,7 @@ STEP = 2 * 1024 * 1024
 
 
 class Judge:
-    """Asks the prover, and runs the digests over what is ripe, read back from where it lies.
+    """Asks the prover, and runs the digests over what is hashable, read back from where it lies.
 
     Args:
         expected: what the blob must become.
@@ -259,7 +259,7 @@ class Judge:
                     raise DigestMismatch(f"{self._source}: bytes {start} to {stop} are wrong")
                 self._hasher = Hasher(self._expected)
                 return replace(ruling, more=True)
-        ready = ruling.ripe.run_end(0)
+        ready = ruling.hashable.run_end(0)
         count = min(ready - self.hashed, STEP)
         data = draft.read(self.hashed, count)
         if count and not data:

@@ -31,7 +31,7 @@ Pace = Callable[[int], Awaitable[object]]
 """Awaited after each read with its count of bytes: how fast it may go on."""
 
 
-class Outcome(StrEnum):
+class VerifyOutcome(StrEnum):
     """What reading a blob again came to."""
 
     RIGHT = "right"
@@ -40,12 +40,12 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerifyResult:
     """A blob that was read again: bytes read, and what is wrong with it or why nobody can say ("" where it is right)."""
 
     key: str
     size: int
-    outcome: Outcome
+    outcome: VerifyOutcome
     reason: str = ""
 
 
@@ -53,7 +53,7 @@ async def at_once(_: int) -> None:
     """No pause: a `Pace`."""
 
 
-async def verify(store: Store, key: str, pace: Pace = at_once) -> Verdict:
+async def verify(store: Store, key: str, pace: Pace = at_once) -> VerifyResult:
     """Read a proven blob from disk and hold it against its key and its sidecar; changes nothing.
 
     A blob that is gone or that the disk cannot read any more (EIO) is wrong; of other trouble nobody knows.
@@ -61,7 +61,7 @@ async def verify(store: Store, key: str, pace: Pace = at_once) -> Verdict:
     return (await _read_again(store, key, pace))[0]
 
 
-async def _read_again(store: Store, key: str, pace: Pace) -> tuple[Verdict, Identity | None]:
+async def _read_again(store: Store, key: str, pace: Pace) -> tuple[VerifyResult, Identity | None]:
     """The verdict, and on which file."""
     read, found = 0, None
     try:
@@ -75,20 +75,22 @@ async def _read_again(store: Store, key: str, pace: Pace) -> tuple[Verdict, Iden
                 read += count
                 await pace(count)
             if identity(file) != found:
-                return Verdict(key, read, Outcome.UNKNOWN, "was written while it was read"), None
+                return VerifyResult(
+                    key, read, VerifyOutcome.UNKNOWN, "was written while it was read"
+                ), None
         finally:
             file.close()
     except FileNotFoundError:
-        return Verdict(key, read, Outcome.WRONG, "the file is gone"), None
+        return VerifyResult(key, read, VerifyOutcome.WRONG, "the file is gone"), None
     except Damaged as error:
-        return Verdict(key, read, Outcome.WRONG, str(error)), None
+        return VerifyResult(key, read, VerifyOutcome.WRONG, str(error)), None
     except OSError as error:
-        outcome = Outcome.WRONG if is_unreadable(error) else Outcome.UNKNOWN
-        return Verdict(key, read, outcome, f"cannot be read: {error.strerror}"), None
+        outcome = VerifyOutcome.WRONG if is_unreadable(error) else VerifyOutcome.UNKNOWN
+        return VerifyResult(key, read, outcome, f"cannot be read: {error.strerror}"), None
     judged = hasher.judge()
     if isinstance(judged, str):
-        return Verdict(key, read, Outcome.WRONG, judged), found
-    return Verdict(key, read, Outcome.RIGHT), found
+        return VerifyResult(key, read, VerifyOutcome.WRONG, judged), found
+    return VerifyResult(key, read, VerifyOutcome.RIGHT), found
 
 
 def _expected(key: str, facts: Facts, size: int) -> Expected:
@@ -110,7 +112,7 @@ def _examine(file: BinaryIO, hasher: Hasher) -> int:
     return len(data)
 
 
-class Upkeep:
+class Verifier:
     """Verifies the blobs of a cache, each by one caller at a time.
 
     Args:
@@ -124,7 +126,7 @@ class Upkeep:
         self._clock = cache.clock
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def verify(self, key: str, pace: Pace = at_once) -> Verdict | None:
+    async def verify(self, key: str, pace: Pace = at_once) -> VerifyResult | None:
         """Read a blob again and act on it; None where there is no such blob."""
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn:
@@ -133,14 +135,14 @@ class Upkeep:
             with self._cache.busy(key):
                 verdict, found = await _read_again(self._store, key, pace)
             match verdict.outcome:
-                case Outcome.WRONG:
-                    await self._cache.rot(key, verdict.reason)
-                case Outcome.RIGHT:
+                case VerifyOutcome.WRONG:
+                    await self._cache.quarantine(key, verdict.reason)
+                case VerifyOutcome.RIGHT:
                     await self._cache.verified(key, found)
                     await in_worker(self._store.verified, key, self._clock.time())
             return verdict
 
-    async def verify_all(self, keys: Iterable[str] | None = None) -> AsyncGenerator[Verdict]:
+    async def verify_all(self, keys: Iterable[str] | None = None) -> AsyncGenerator[VerifyResult]:
         """Verify these blobs, or all: first those whose last verification is longest ago."""
         if keys is None:
             contents = await self._cache.contents()
@@ -154,7 +156,7 @@ class Scrubber:
     """Reads all blobs again in the background, one after the other and slowly.
 
     Args:
-        upkeep: of the cache.
+        verifier: of the cache.
         cache: whose blobs.
         tell: told what came of each.
         rate: bytes a second.
@@ -163,14 +165,14 @@ class Scrubber:
 
     def __init__(
         self,
-        upkeep: Upkeep,
+        verifier: Verifier,
         cache: Cache,
-        tell: Callable[[Verdict], None],
+        tell: Callable[[VerifyResult], None],
         *,
         rate: float = SCRUB_RATE,
         every: float = WEEK,
     ) -> None:
-        self._upkeep = upkeep
+        self._verifier = verifier
         self._cache = cache
         self._clock = cache.clock
         self._tell = tell
@@ -185,7 +187,7 @@ class Scrubber:
             try:
                 wait = await self._pass()
             except OSError as error:
-                self._tell(Verdict("", 0, Outcome.UNKNOWN, str(error)))
+                self._tell(VerifyResult("", 0, VerifyOutcome.UNKNOWN, str(error)))
                 wait = IDLE
             await asyncio.sleep(wait)
 
@@ -213,7 +215,7 @@ class Scrubber:
 
     async def _look_at(self, key: str) -> None:
         self._tried[key] = self._clock.boottime()
-        verdict = await self._upkeep.verify(key, self._pause)
+        verdict = await self._verifier.verify(key, self._pause)
         if verdict is not None:
             self._tell(verdict)
 

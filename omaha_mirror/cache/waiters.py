@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from omaha_mirror.aio import workers
 from omaha_mirror.aio.workers import Hangs
-from omaha_mirror.cache.errors import CacheError, GenerationEnded, NoRoomNow, NotInTime
+from omaha_mirror.cache.errors import CacheError, GenerationEnded, NoSpaceNow, NotInTime
 from omaha_mirror.cache.fetch_scheduler import Claim
 from omaha_mirror.cache.follower import Follower
 
@@ -71,7 +71,7 @@ class Audience:
         fill = self._fill
         if fill.proof is not None or follower.stop >= fill.size:
             return False
-        return fill.proving.spoken.run_end(follower.start) < follower.stop
+        return fill.proving.covered.run_end(follower.start) < follower.stop
 
     def _last(self, follower: Follower) -> int:
         """Where its bytes end at the latest, as things stand.
@@ -84,7 +84,7 @@ class Audience:
             return fill.size
         if follower.stop - 1 in fill.proving.proven:
             return follower.stop
-        certain = follower.stop - 1 in fill.proving.settled
+        certain = follower.stop - 1 in fill.proving.completable
         return follower.stop - (self._can_wait(follower) or not certain)
 
     def claim(self) -> Claim:
@@ -108,7 +108,7 @@ class Audience:
         Raises:
             NotInTime: there was nothing to give for as long as a client can be kept waiting.
             GenerationEnded: it has wrong bytes, or its bytes have passed while it was held up.
-            NoRoomNow: they have passed, and will pass as before.
+            NoSpaceNow: they have passed, and will pass as before.
             CacheError: the fill failed.
             Hangs: the disk does not answer.
         """
@@ -221,4 +221,4 @@ def _passed(fill: Fill) -> CacheError:
     """Of a proven blob that was not kept: with its head known, another round gives who was held up its bytes at once."""
     if fill.proof is not None and fill.proof.head is not None:
         return GenerationEnded("the bytes have passed")
-    return NoRoomNow(f"a part of {fill.source.name} cannot be had: there is no room to keep it")
+    return NoSpaceNow(f"a part of {fill.source.name} cannot be had: there is no room to keep it")

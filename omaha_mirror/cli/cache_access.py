@@ -13,7 +13,7 @@ from typing import Protocol
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.clock_file import ClockFile
-from omaha_mirror.cache import Cache, DiskStore, Ledger, Upkeep
+from omaha_mirror.cache import Cache, DiskStore, Ledger, Verifier
 from omaha_mirror.cache.errors import InUse
 from omaha_mirror.cache.lock import DirectoryLock, in_use
 from omaha_mirror.catalog.known_releases import KnownReleases
@@ -66,7 +66,7 @@ async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheA
     await ClockFile(clock, config.state_directory / "clock.json").start()
     offered = _offered(config.state_directory / "catalog.json", clock)
     cache = Cache(store, ledger, keep=lambda key: key in offered, clock=clock)
-    stopped = _Stopped(cache, Upkeep(cache, store))
+    stopped = _Stopped(cache, Verifier(cache, store))
     if only_look:
         for stored in store.stored():
             ledger.settle(stored.key, stored.size, stored.last_used)
@@ -92,15 +92,15 @@ def _offered(catalog: Path, clock: Clock) -> set[str]:
 class _Stopped:
     """Works on the directory of a mirror that does not run."""
 
-    def __init__(self, cache: Cache, upkeep: Upkeep) -> None:
+    def __init__(self, cache: Cache, verifier: Verifier) -> None:
         self._cache = cache
-        self._upkeep = upkeep
+        self._verifier = verifier
 
     async def contents(self) -> Json:
         return asdict(await self._cache.contents())
 
     async def verify(self, keys: Sequence[str] | None) -> AsyncGenerator[Json]:
-        async with aclosing(self._upkeep.verify_all(keys)) as verdicts:
+        async with aclosing(self._verifier.verify_all(keys)) as verdicts:
             async for verdict in verdicts:
                 yield asdict(verdict)
 

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, Info, ProcessCollector, disable
 from prometheus_client.exposition import generate_latest
 
 from omaha_mirror import __version__
-from omaha_mirror.cache import Verdict, events
-from omaha_mirror.cache.verifier import Outcome
+from omaha_mirror.cache import VerifyResult, events
+from omaha_mirror.cache.verifier import VerifyOutcome
 from omaha_mirror.catalog import Reason
 from omaha_mirror.observability.metrics import (
     OTHER,
@@ -125,7 +125,7 @@ class Metrics:
         self._verified = count(
             "verified_blobs",
             "Blobs that the scrubber read again and held against their digest, by what came of it.",
-            outcome=tuple(Outcome),
+            outcome=tuple(VerifyOutcome),
         )
         self._verified_last = 0.0
         self._not_kept = count(
@@ -210,18 +210,18 @@ class Metrics:
                     self._wrong.add("fill")
                 if event.outcome is events.Outcome.UNTRUSTED:
                     self._wrong.add("signature")
-            case events.Mended():
+            case events.Repaired():
                 self._mended.add(count=event.stop - event.start)
-            case events.NotKept():
+            case events.Uncached():
                 self._not_kept.add()
             case events.Evicted():
                 self._evicted.add(count=event.size)
-            case events.Rotten():
+            case events.Corrupted():
                 self._wrong.add("scrub")
             case _:
                 pass
 
-    def verified(self, verdict: Verdict, now: float) -> None:
+    def verified(self, verdict: VerifyResult, now: float) -> None:
         """The scrubber read a blob again, in seconds since the epoch."""
         self._verified.add(verdict.outcome)
         self._verified_last = now

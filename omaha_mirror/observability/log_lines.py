@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import structlog
 
-from omaha_mirror.cache import Verdict, events
-from omaha_mirror.cache.verifier import Outcome
+from omaha_mirror.cache import VerifyResult, events
+from omaha_mirror.cache.verifier import VerifyOutcome
 
 LOG = structlog.get_logger(__name__)
 
@@ -23,7 +23,7 @@ def log_event(event: events.Event) -> None:
                 reason=event.reason,
                 again_in=round(event.pause, 2),
             )
-        case events.Mended():
+        case events.Repaired():
             LOG.warning(
                 "wrong bytes, fetched again",
                 source=event.source,
@@ -41,9 +41,9 @@ def log_event(event: events.Event) -> None:
                 seconds=round(event.seconds, 3),
                 reason=event.reason,
             )
-        case events.NotKept():
+        case events.Uncached():
             LOG.error("passes through unkept", source=event.source, reason=event.reason)
-        case events.Rotten():
+        case events.Corrupted():
             LOG.error("a blob rotted; it was put aside", key=event.key, reason=event.reason)
         case events.Verified():
             LOG.info(
@@ -58,7 +58,7 @@ def log_event(event: events.Event) -> None:
             pass
 
 
-def log_scrub(verdict: Verdict) -> None:
+def log_verify_result(verdict: VerifyResult) -> None:
     """A line where a blob cannot be verified; that one is wrong is an event of the cache."""
-    if verdict.outcome is Outcome.UNKNOWN:
+    if verdict.outcome is VerifyOutcome.UNKNOWN:
         LOG.warning("cannot verify", key=verdict.key, reason=verdict.reason)

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.cache import Verdict, events
+from omaha_mirror.cache import VerifyResult, events
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.follow_events import Failed, FollowEvent
 from omaha_mirror.observability import log_lines
@@ -75,9 +75,9 @@ class Observer:
             self.ended.append((self._clock.time(), event))
             self._fleet_feed.on_fill_end(event)
 
-    def on_scrubbed(self, verdict: Verdict) -> None:
+    def on_scrubbed(self, verdict: VerifyResult) -> None:
         """The scrubber read a blob again."""
-        log_lines.log_scrub(verdict)
+        log_lines.log_verify_result(verdict)
         self.metrics.verified(verdict, self._clock.time())
 
     def on_follow_event(self, event: FollowEvent) -> None:

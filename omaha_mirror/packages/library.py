@@ -72,7 +72,7 @@ class PackageLibrary:
                 count, fd = min(window.count, STEP), window.file.fileno()
                 data = await in_worker(os.pread, fd, count, window.offset)
                 if not data:
-                    reader.broken(f"{file.name} is shorter on disk than it was proven to be")
+                    reader.unreadable(f"{file.name} is shorter on disk than it was proven to be")
                 reader.advance(len(data))
                 yield data
 
@@ -106,7 +106,7 @@ class PackageLibrary:
         digest, size = sha256(), 0
         async with aclosing(self._fetcher.unsized(package.url)) as chunks:
             async for chunk in chunks:
-                await self._cache.line.take(len(chunk), Priority.PREFETCH)
+                await self._cache.scheduler.take(len(chunk), Priority.PREFETCH)
                 size += len(chunk)
                 if size > MAX_SIZE:
                     raise CannotProve(f"{package.url} is larger than {MAX_SIZE} bytes")

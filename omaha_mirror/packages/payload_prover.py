@@ -167,7 +167,7 @@ class PayloadProver:
 
     def _plainly(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:
         """Of a file that is no payload nothing speaks for any byte."""
-        return replace(self._plain.examine(filled, read, capacity), spoken=NOTHING)
+        return replace(self._plain.examine(filled, read, capacity), covered=NOTHING)
 
     def _held_against_known(
         self, filled: Intervals, read: Read, capacity: int | None
@@ -202,18 +202,18 @@ class PayloadProver:
         ]
         head = filled.clip(0, layout.head)
         early = Intervals(growing).clip(0, self._plain.edge)
-        settled = Intervals((*head, *self._good, *filled.clip(layout.tail, self._size)))
-        ripe = Intervals((*settled, *growing))
+        completable = Intervals((*head, *self._good, *filled.clip(layout.tail, self._size)))
+        hashable = Intervals((*completable, *growing))
         return Ruling(
             released=Intervals((*head, *self._good, *early)).clip(0, self._size - 1),
-            settled=settled if capacity is None else ripe,
-            ripe=ripe,
+            completable=completable if capacity is None else hashable,
+            hashable=hashable,
             judged=Intervals((*(head if self._is_known_right else ()), *self._good)).clip(
                 0, self._size - 1
             ),
             wrong=found.wrong,
             more=found.more,
-            spoken=Intervals([(0 if self._is_known_right else layout.head, layout.tail)]),
+            covered=Intervals([(0 if self._is_known_right else layout.head, layout.tail)]),
             proven=Intervals((*head, *self._good)) if self._is_known_right else NOTHING,
         )
 

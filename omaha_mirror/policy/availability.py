@@ -35,7 +35,7 @@ class Availability:
     def _about(self, key: str) -> Unavailable | None:
         if (why := self._cache.refused(key)) is not None:
             return Reason.UNTRUSTED, why
-        if (why := self._cache.condemned(key)) is not None:
+        if (why := self._cache.cooldown(key)) is not None:
             return Reason.PAYLOAD_WRONG, why
         return None
 

@@ -57,15 +57,15 @@ class Reply:
 UNEXPECTED = Reply(502, "error", "unexpected", words=DEFECT)
 TABLE: tuple[tuple[type[BaseException], Reply], ...] = (
     (cache.SourceGone, Reply(404, "warning", "gone-upstream")),
-    (cache.Spoilt, Reply(416, "info", "begin-again")),
+    (cache.ResumeUnsafe, Reply(416, "info", "begin-again")),
     (cache.NotInTime, Reply(504, "warning", "nothing-in-time")),
     (cache.Distrusted, Reply(502, "error", "untrusted", resumed=416)),
     (cache.Untrusted, Reply(502, "error", "untrusted")),
-    (cache.Condemned, Reply(502, "error", "wrong-bytes", resumed=416)),
+    (cache.CoolingDown, Reply(502, "error", "wrong-bytes", resumed=416)),
     (cache.GenerationEnded, Reply(502, "error", "wrong-bytes")),
     (cache.SourceRefused, Reply(502, "error", "not-allowed")),
     (cache.SourceError, Reply(502, "warning", "upstream")),
-    (cache.NoRoom, Reply(502, "error", "no-room")),
+    (cache.NoSpace, Reply(502, "error", "no-room")),
     (cache.Stopping, Reply(502, "info", "stopping")),
     (cache.Defect, UNEXPECTED),
     (cache.CacheError, Reply(502, "error", "cache", words=DEFECT)),

@@ -225,9 +225,9 @@ async def _send_window(
     except OSError as error:
         if is_unreadable(error):
             with suppress(CacheError):
-                reader.broken(str(error))
+                reader.unreadable(str(error))
         raise
     reader.advance(sent)
     tell(mirror.on_bytes, sent, reader.status)
     if sent < window.count:
-        reader.broken(f"{window.count - sent} bytes are missing on disk")
+        reader.unreadable(f"{window.count - sent} bytes are missing on disk")

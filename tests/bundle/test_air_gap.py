@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.bundle import ExportRequest
-from omaha_mirror.cache.errors import NoRoom
+from omaha_mirror.cache.errors import NoSpace
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.omaha import Offer
 from omaha_mirror.packages.prefetch import NothingToFetch
@@ -191,7 +191,7 @@ async def test_what_was_imported_stays_and_what_does_not_fit_is_refused(
     async with without_line(tmp_path, cache={"max_size": size}) as mirror:
         await take_in(mirror, bundle)
         before = await mirror.service.cache.contents()
-        with pytest.raises(NoRoom, match="max_size"):
+        with pytest.raises(NoSpace, match="max_size"):
             await take_in(mirror, beta)
         after = await mirror.service.cache.contents()
         assert after.blobs == before.blobs

@@ -70,7 +70,7 @@ async def test_a_crash_at_any_step_leaves_the_old_or_the_new(
     assert died or len(known.releases) == len(STEPS)
     async with without_line(tmp_path) as mirror:
         assert not [*(tmp_path / "without-line" / "cache" / "incoming").iterdir()]
-        for verdict in [v async for v in mirror.service.upkeep.verify_all()]:
+        for verdict in [v async for v in mirror.service.verifier.verify_all()]:
             assert verdict.outcome == "right"
         box = Box(mirror)
         if known.releases:

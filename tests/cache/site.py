@@ -12,9 +12,9 @@ from omaha_mirror.cache import (
     Cache,
     DiskStore,
     Expected,
+    FetchScheduler,
     Ledger,
     Limits,
-    Line,
     Proof,
     Reader,
     Validator,
@@ -136,7 +136,7 @@ class Site:
     hold_back: int = HOLD_BACK
     limits: Limits = NO_WAIT_FOR_PROOF
     round_seconds: float = 0.0
-    line: Line = field(default_factory=Line)
+    scheduler: FetchScheduler = field(default_factory=FetchScheduler)
     when_abandoned: Literal["finish", "stop"] = "finish"
     keep: Callable[[str], bool] = lambda _key: False
     provers: Provers = field(default_factory=HoldBacks)
@@ -150,7 +150,7 @@ class Site:
             self.store,
             self.ledger,
             limits=replace(self.limits, round_seconds=self.round_seconds),
-            line=self.line,
+            scheduler=self.scheduler,
             hold_back=self.hold_back,
             provers=self.provers,
             when_abandoned=self.when_abandoned,

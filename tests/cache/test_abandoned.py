@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from omaha_mirror.cache import Line
+from omaha_mirror.cache import FetchScheduler
 from omaha_mirror.cache.events import FillEnded, Outcome
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, step
@@ -74,7 +74,7 @@ async def test_a_reader_that_had_all_of_it_does_not_stop_the_keeping(
 async def test_an_abandoned_fill_leaves_the_queue(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
-    site = await make_site(when_abandoned="stop", line=Line(max_fills=1))
+    site = await make_site(when_abandoned="stop", scheduler=FetchScheduler(max_fills=1))
     other = ScriptedSource(os.urandom(SIZE))
     gate = source.gate(0)
     reading = asyncio.create_task(site.read(source))

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from omaha_mirror.cache import DiskStore, Limits, Upkeep, head_notes
+from omaha_mirror.cache import DiskStore, Limits, Verifier, head_notes
 from omaha_mirror.cache.blob import Head
-from omaha_mirror.cache.errors import GenerationEnded, NoRoomNow, NotInTime
-from omaha_mirror.cache.events import FillEnded, FillStarted, Mended, Outcome
-from omaha_mirror.cache.verifier import Outcome as UpkeepOutcome
+from omaha_mirror.cache.errors import GenerationEnded, NoSpaceNow, NotInTime
+from omaha_mirror.cache.events import FillEnded, FillStarted, Outcome, Repaired
+from omaha_mirror.cache.verifier import VerifyOutcome
 from omaha_mirror.packages.payload_prover import PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed
@@ -76,7 +76,10 @@ async def test_no_range_is_completed_with_bytes_of_a_forged_payload(
         last.open()
         assert await getting == PAYLOAD[slice(*span)]
     await site.told(FillEnded, 2)
-    assert [event.outcome for event in site.all(FillEnded)] == [Outcome.WRONG, Outcome.PROVEN]
+    assert [event.outcome for event in site.all(FillEnded)] == [
+        Outcome.WRONG,
+        Outcome.PROVEN,
+    ]
 
 
 @pytest.mark.parametrize("span", UNSPOKEN)
@@ -160,7 +163,7 @@ async def test_a_wrong_head_is_known_at_once_and_fetched_alone(
     source.flips[at] = 1
     assert await site.read(source, 0, HEAD) == PAYLOAD[:HEAD]
     await site.told(FillEnded)
-    [mended] = site.all(Mended)
+    [mended] = site.all(Repaired)
     assert (mended.start, mended.stop, mended.leaked) == (0, HEAD, False)
     assert source.sent == SIZE + HEAD
 
@@ -217,20 +220,20 @@ async def test_heads_are_kept_of_what_is_taken_in_and_of_what_is_verified(
             yield PAYLOAD[at : at + 7777]
 
     site = await make_site(provers=PayloadProvers())
-    async with site.cache.intake() as intake:
-        await intake.take(source.expected, chunks())
-        await intake.settle()
+    async with site.cache.ingest() as ingest:
+        await ingest.add(source.expected, chunks())
+        await ingest.commit()
     [path] = (site.directory / "heads").iterdir()
     written = path.read_bytes()
     await site.cache.close()
     path.unlink()
     site = await make_site(provers=PayloadProvers())
-    assert (await verdict(site, source)) is UpkeepOutcome.RIGHT
+    assert (await verdict(site, source)) is VerifyOutcome.RIGHT
     assert path.read_bytes() == written
 
 
-async def verdict(site: Site, source: ScriptedSource) -> UpkeepOutcome:
-    found = await Upkeep(site.cache, site.store).verify(source.expected.key)
+async def verdict(site: Site, source: ScriptedSource) -> VerifyOutcome:
+    found = await Verifier(site.cache, site.store).verify(source.expected.key)
     assert found is not None
     return found.outcome
 
@@ -268,7 +271,7 @@ async def test_a_part_of_what_is_no_payload_cannot_be_had_where_nothing_is_kept(
     source = ScriptedSource(os.urandom(SIZE))
     limits = Limits(spool=4 * 64 * 1024, pending=CHUNK)
     site = await make_site(max_size=SIZE - 1, limits=limits, provers=PayloadProvers())
-    with pytest.raises(NoRoomNow, match="no room to keep it"):
+    with pytest.raises(NoSpaceNow, match="no room to keep it"):
         await site.read(source, 0, HEAD)
     assert len(site.all(FillStarted)) == 1
     assert await site.read(source) == source.data

@@ -12,7 +12,7 @@ import pytest
 from omaha_mirror.cache import Proof, Reader
 from omaha_mirror.cache import page_cache as reading
 from omaha_mirror.cache.draft import DiskDraft
-from omaha_mirror.cache.events import Opened, Rotten
+from omaha_mirror.cache.events import Corrupted, Opened
 from omaha_mirror.cache.reader import WINDOW
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Hold, Site, rest, step
@@ -88,7 +88,7 @@ async def test_what_is_damaged_is_fetched_again_and_nobody_notices(
         assert not site.cache.holds(key)
     assert await site.read(source, start) == source.data[start:]
     assert source.sent == 2 * SIZE
-    assert [event.key for event in site.all(Rotten)] == [key]
+    assert [event.key for event in site.all(Corrupted)] == [key]
     assert len(list(site.store.quarantine.iterdir())) == 1
     await site.cache.fetch(source.expected, source)
     assert await site.read(source, 1) == source.data[1:]
@@ -126,7 +126,7 @@ async def test_bytes_that_the_disk_has_lost_are_fetched(
         monkeypatch.setattr(reading, "load", load)
         assert await site.read(source) == source.data
         assert got + await rest(other) == source.data
-    assert len(site.all(Rotten)) == 1
+    assert len(site.all(Corrupted)) == 1
     assert source.sent == 2 * SIZE
 
 
@@ -142,7 +142,7 @@ async def test_other_trouble_on_opening_condemns_nothing(
         patch.setattr(site.store, "open", busy)
         assert await site.read(source) == source.data
     await site.cache.fetch(source.expected, source)
-    assert site.all(Rotten) == []
+    assert site.all(Corrupted) == []
     assert list(site.store.quarantine.iterdir()) == []
 
 
@@ -195,7 +195,7 @@ async def test_what_is_damaged_as_it_gets_its_name_is_not_taken_for_right(
         await have(site, source)
         assert await site.read(source, HALF) == source.data[HALF:]
         assert got + await rest(slow) == source.data
-    assert len(site.all(Rotten)) == 1
+    assert len(site.all(Corrupted)) == 1
 
 
 async def test_who_reads_while_a_blob_gets_its_name_goes_on_too(
@@ -230,5 +230,5 @@ async def _patiently(reader: Reader) -> bytes:
         reader.advance(len(data))
         got += data
         if len(data) < window.count:
-            reader.broken("short")
+            reader.unreadable("short")
     return got

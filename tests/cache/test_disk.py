@@ -251,7 +251,7 @@ def test_what_is_no_folder_where_one_should_be_is_put_aside(
         place.rmdir()
     STRANGE[kind](place)
     store.load()
-    store.condemn(KEY, leaked=False)
+    store.quarantine_blob(KEY, leaked=False)
     draft = opened()
     draft.begin(VALIDATOR)
     draft.write(0, [DATA])

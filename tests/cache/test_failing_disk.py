@@ -8,8 +8,8 @@ import stat
 import pytest
 
 from omaha_mirror.cache import Limits
-from omaha_mirror.cache.errors import CacheError, SourceGone, Spoilt
-from omaha_mirror.cache.events import FillEnded, NotKept, Outcome
+from omaha_mirror.cache.errors import CacheError, ResumeUnsafe, SourceGone
+from omaha_mirror.cache.events import FillEnded, Outcome, Uncached
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest
 from tests.cache.source import CHUNK, ScriptedSource
@@ -34,7 +34,7 @@ async def test_a_disk_that_takes_nothing_stops_no_reader(
     site.store.failures[step_name] = OSError(number, os.strerror(number))
     assert await site.read(source) == source.data
     assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
-    assert os.strerror(number) in (await site.told(NotKept)).reason
+    assert os.strerror(number) in (await site.told(Uncached)).reason
     assert not site.cache.holds(source.expected.key)
     site.store.failures.clear()
     assert await site.read(source) == source.data
@@ -85,7 +85,7 @@ async def test_a_file_system_that_syncs_no_folder_keeps_packages(
         assert await site.read(source) == source.data
         await site.told(FillEnded)
     assert source.sent == SIZE
-    assert site.all(NotKept) == []
+    assert site.all(Uncached) == []
     assert site.cache.holds(source.expected.key)
 
 
@@ -116,7 +116,7 @@ async def test_a_disk_that_fails_at_the_end_hides_neither_the_end_nor_its_reason
     error: type[CacheError] = SourceGone
     site.store.failures[step_name] = OSError(5, "Input/output error")
     if step_name == "reject":
-        source.data, error = flipped(source.data, 0), Spoilt
+        source.data, error = flipped(source.data, 0), ResumeUnsafe
     else:
         source.drops.add(0 if step_name == "discard" else CHUNK)
         gate = source.gate(0 if step_name == "discard" else CHUNK)

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache import Limits, Upkeep, recheck
+from omaha_mirror.cache import Limits, Verifier, recheck, verification
 from omaha_mirror.cache.errors import (
     CacheError,
     GenerationEnded,
     InUse,
     Lost,
+    ResumeUnsafe,
     SourceFailed,
-    Spoilt,
 )
-from omaha_mirror.cache.events import FillEnded, Mended, Opened, Outcome, Rotten, Verified
+from omaha_mirror.cache.events import Corrupted, FillEnded, Opened, Outcome, Repaired, Verified
 from omaha_mirror.cache.prover import HoldBacks
 from omaha_mirror.packages.payload_prover import PayloadProvers
 from tests.cache.conftest import MakeSite
@@ -122,8 +122,8 @@ async def test_wrong_operations_are_fetched_alone_and_nobody_notices(
     ended = await site.told(FillEnded)
     assert (ended.outcome, ended.fetched) == (Outcome.PROVEN, source.sent)
     assert source.sent == sum(stop - start for start, stop in wrong)
-    assert sorted((m.start, m.stop) for m in site.all(Mended)) == wrong
-    assert not any(m.leaked for m in site.all(Mended))
+    assert sorted((m.start, m.stop) for m in site.all(Repaired)) == wrong
+    assert not any(m.leaked for m in site.all(Repaired))
     assert path.read_bytes() == PAYLOAD
     await crowd(site, source)
     assert (len(site.all(Verified)), site.ledger.used) == (while_running, SIZE)
@@ -195,11 +195,11 @@ async def test_who_got_wrong_bytes_of_such_a_file_is_cut_and_does_not_go_on(
         stops.hold.open()
         with pytest.raises(GenerationEnded):
             await rest(early)
-        with pytest.raises(Spoilt):
+        with pytest.raises(ResumeUnsafe):
             await rest(late)
     assert await site.read(plain) == plain.data
     again = await make_site(provers=HoldBacks())
-    with pytest.raises(Spoilt):
+    with pytest.raises(ResumeUnsafe):
         await again.read(plain, 1)
 
 
@@ -223,7 +223,7 @@ async def test_a_crash_does_not_make_it_forgotten_that_unsure_bytes_left(
     site = await make_site(provers=HoldBacks())
     assert site.cache.holds(plain.expected.key)
     assert await site.read(plain) == plain.data
-    with pytest.raises(Spoilt):
+    with pytest.raises(ResumeUnsafe):
         await site.read(plain, 1)
 
 
@@ -273,7 +273,7 @@ async def test_bytes_that_cannot_be_read_are_fetched_and_who_got_right_ones_goes
         got = await reading
         assert got == PAYLOAD[HEAD:]
         assert await rest(late) == PAYLOAD
-    assert [event.key for event in site.all(Rotten)] == [path.name]
+    assert [event.key for event in site.all(Corrupted)] == [path.name]
     assert source.sent == SIZE
     assert await site.read(source, 1) == PAYLOAD[1:], "no unsure byte had left"
 
@@ -310,7 +310,7 @@ async def test_meanwhile_it_is_neither_removed_nor_evicted_nor_put_aside(
         await site.cache.remove(key)
     site.ledger.max_size = 1
     assert (await site.cache.gc(dry_run=False)).removed == ()
-    await site.cache.rot(key, "so it seemed")
+    await site.cache.quarantine(key, "so it seemed")
     assert site.cache.holds(key)
     assert site.cache.fills() == []
     stops.hold.open()
@@ -323,7 +323,7 @@ async def test_what_was_read_again_anyway_counts(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
     site = await restarted(make_site, source)
-    await Upkeep(site.cache, site.store).verify(source.expected.key)
+    await Verifier(site.cache, site.store).verify(source.expected.key)
     await crowd(site, source)
     assert site.all(Verified) == []
 

@@ -13,7 +13,7 @@ import pytest
 from omaha_mirror.aio import workers
 from omaha_mirror.aio.workers import BLOBS
 from omaha_mirror.cache import page_cache
-from omaha_mirror.cache.events import FillEnded, NotKept
+from omaha_mirror.cache.events import FillEnded, Uncached
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
 from tests.cache.source import ScriptedSource
@@ -138,7 +138,7 @@ async def test_when_no_thread_is_left_nobody_waits_for_one(
     disk.hang(site.directory)
     reading = [asyncio.create_task(site.read(source)) for source in blobs]
     assert await asyncio.gather(*reading) == [source.data for source in blobs]
-    assert all(event.reason for event in site.all(NotKept))
+    assert all(event.reason for event in site.all(Uncached))
     new = source_of()
     assert await site.read(new) == new.data
     assert not site.cache.holds(new.expected.key)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omaha_mirror.cache.errors import NeverFits, NoRoomNow
+from omaha_mirror.cache.errors import NeverFits, NoSpaceNow
 from omaha_mirror.cache.space import Ledger
 
 PLENTY = 10**9
@@ -48,12 +48,12 @@ def test_larger_than_the_cache_never_fits() -> None:
 
 
 def test_everything_in_use_is_no_room_now() -> None:
-    with pytest.raises(NoRoomNow, match="in use or offered"):
+    with pytest.raises(NoSpaceNow, match="in use or offered"):
         ledger(a=90).victims(20, free=PLENTY, keep=lambda _key: True)
 
 
 def test_a_full_disk_is_no_room_now() -> None:
-    with pytest.raises(NoRoomNow, match="the disk is 5 bytes short"):
+    with pytest.raises(NoSpaceNow, match="the disk is 5 bytes short"):
         ledger(min_free=10, a=20).victims(20, free=5, keep=nothing)
 
 
@@ -84,7 +84,7 @@ def test_a_reservation_counts_whole_until_it_is_settled_or_released() -> None:
 def test_of_a_reservation_only_what_is_not_yet_written_is_still_taken_from_the_disk() -> None:
     books = ledger()
     books.reserve("b", 60)
-    with pytest.raises(NoRoomNow):
+    with pytest.raises(NoSpaceNow):
         books.victims(10, free=50, keep=nothing)
     books.wrote("b", 20)
     assert books.victims(10, free=50, keep=nothing) == []
@@ -125,7 +125,7 @@ def test_victims_make_enough_room_and_no_more(
         gone = books.victims(size, free=free, keep=kept.__contains__)
     except NeverFits:
         assert size > 100
-    except NoRoomNow:
+    except NoSpaceNow:
         assert not fits([key for key in sizes if key not in kept])
     else:
         assert not kept & set(gone)

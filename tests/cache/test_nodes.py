@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from omaha_mirror.cache.errors import CacheError, GenerationEnded, SourceChanged, Spoilt
-from omaha_mirror.cache.events import FillEnded, Mended, Outcome
+from omaha_mirror.cache.errors import CacheError, GenerationEnded, ResumeUnsafe, SourceChanged
+from omaha_mirror.cache.events import FillEnded, Outcome, Repaired
 from omaha_mirror.cache.nodes import TRIES, Nodes
 from omaha_mirror.packages.payload_prover import PayloadProvers
 from tests.cache.conftest import MakeSite
@@ -68,7 +68,7 @@ async def test_the_node_that_gives_the_same_wrong_operation_twice_is_left(
     source.nodes.extend([good, bad, bad, bad, good])
     assert await site.read(source) == PAYLOAD
     assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
-    assert [(m.start, m.stop) for m in site.all(Mended)] == [(start, stop)] * 2
+    assert [(m.start, m.stop) for m in site.all(Repaired)] == [(start, stop)] * 2
     assert source.sent <= SIZE + 3 * (stop - start)
 
 
@@ -99,7 +99,7 @@ async def test_where_nothing_says_which_bytes_are_wrong_it_costs_one_round(
         fetching = asyncio.create_task(site.cache.fetch(source.expected, source))
         with pytest.raises(GenerationEnded):
             await rest(begun)
-    with pytest.raises(Spoilt), site.cache.read(source.expected, source, HALF, SIZE):
+    with pytest.raises(ResumeUnsafe), site.cache.read(source.expected, source, HALF, SIZE):
         pass
     gate = source.gate(HALF)
     await gate.reached.wait()
@@ -141,18 +141,18 @@ async def test_a_node_with_a_file_of_another_size_is_passed_by(
 
 def test_a_lone_node_is_not_left() -> None:
     nodes = Nodes()
-    nodes.gave({"etag": "1", "date": "a"}, 0, 10)
-    nodes.gave({"etag": "1", "date": "b"}, 10, 20)
+    nodes.received({"etag": "1", "date": "a"}, 0, 10)
+    nodes.received({"etag": "1", "date": "b"}, 10, 20)
     assert not nodes.mixed
-    nodes.leave(0, 10)
-    assert not nodes.has_left({"etag": "1"})
+    nodes.exclude(0, 10)
+    assert not nodes.is_excluded({"etag": "1"})
 
 
 def test_only_who_gave_the_bytes_last_is_left() -> None:
     nodes = Nodes()
-    nodes.gave({"etag": "1"}, 0, 10)
-    nodes.gave({"etag": "2"}, 10, 20)
-    nodes.gave({"etag": "2"}, 0, 10)
-    nodes.leave(5, 6)
-    assert nodes.has_left({"etag": "2"})
-    assert not nodes.has_left({"etag": "1"})
+    nodes.received({"etag": "1"}, 0, 10)
+    nodes.received({"etag": "2"}, 10, 20)
+    nodes.received({"etag": "2"}, 0, 10)
+    nodes.exclude(5, 6)
+    assert nodes.is_excluded({"etag": "2"})
+    assert not nodes.is_excluded({"etag": "1"})

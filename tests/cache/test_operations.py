@@ -9,8 +9,14 @@ from random import Random
 import pytest
 
 from omaha_mirror.cache import Limits, Reader
-from omaha_mirror.cache.errors import Condemned, GenerationEnded, NotInTime, Spoilt, Stopping
-from omaha_mirror.cache.events import Connected, FillEnded, FillStarted, Mended, Outcome
+from omaha_mirror.cache.errors import (
+    CoolingDown,
+    GenerationEnded,
+    NotInTime,
+    ResumeUnsafe,
+    Stopping,
+)
+from omaha_mirror.cache.events import Connected, FillEnded, FillStarted, Outcome, Repaired
 from omaha_mirror.packages.payload_prover import LARGE, PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed
@@ -77,7 +83,7 @@ async def test_ten_flipped_bytes_cost_ten_operations_and_nobody_notices(
         Outcome.PROVEN,
         SIZE + sum(stop - start for start, stop in wrong),
     )
-    mended = site.all(Mended)
+    mended = site.all(Repaired)
     assert sorted((m.start, m.stop) for m in mended) == sorted(wrong)
     assert not any(m.leaked for m in mended)
     assert not source.flips.total()
@@ -109,7 +115,7 @@ async def test_a_flipped_byte_that_makes_header_manifest_or_signatures_unreadabl
     got = await asyncio.gather(site.read(source), site.read(source, 9), site.read(source, TAIL - 9))
     assert list(got) == [PAYLOAD, PAYLOAD[9:], PAYLOAD[TAIL - 9 :]]
     assert [e.outcome for e in [await site.told(FillEnded)]] == [Outcome.PROVEN]
-    assert len(site.all(Mended)) == 1
+    assert len(site.all(Repaired)) == 1
 
 
 async def test_a_wrong_digest_in_the_manifest_costs_a_round_and_nobody_completes(
@@ -132,7 +138,7 @@ async def test_what_is_wrong_each_time_ends_the_round_and_in_the_end_condemns(
 ) -> None:
     start, _ = OPERATIONS[7]
     source.flips[start] = 100
-    with pytest.raises(Condemned, match="were wrong 3 times"):
+    with pytest.raises(CoolingDown, match="were wrong 3 times"):
         await site.cache.fetch(source.expected, source)
     assert len(site.all(FillEnded)) == 3
     assert sum(opened.start == start for opened in source.opens) == 6, "and three in passing"
@@ -237,11 +243,14 @@ async def test_who_got_crumbs_of_a_wrong_operation_is_cut_and_nobody_else(
             await rest(fed)
         assert PAYLOAD[start:] == await rest(near)
         assert await rest(behind) == PAYLOAD
-    [mended] = site.all(Mended)
+    [mended] = site.all(Repaired)
     assert mended.leaked
     assert len(site.all(FillStarted)) == 1
     for place in site, await make_site(provers=PayloadProvers()):
-        with pytest.raises(Spoilt), place.cache.read(source.expected, source, start + 100, SIZE):
+        with (
+            pytest.raises(ResumeUnsafe),
+            place.cache.read(source.expected, source, start + 100, SIZE),
+        ):
             pass
         assert await place.read(source) == PAYLOAD
 
@@ -306,7 +315,7 @@ async def test_a_wrong_byte_on_the_disk_is_found_after_a_restart_and_nobody_is_r
     site = await make_site(provers=PayloadProvers())
     got = await asyncio.gather(site.read(source), site.read(source, start), site.read(source, 7))
     assert list(got) == [PAYLOAD, PAYLOAD[start:], PAYLOAD[7:]]
-    [mended] = site.all(Mended)
+    [mended] = site.all(Repaired)
     assert (mended.start, mended.stop, mended.leaked) == (start, stop, False)
 
 
@@ -323,7 +332,7 @@ async def test_what_was_taken_back_is_not_believed_after_a_restart(
     await again.reached.wait()
     again.reached.clear()
     again.passable.clear()
-    await site.told(Mended)
+    await site.told(Repaired)
     await again.reached.wait()
     await end.reached.wait()
     await site.filled(OPERATIONS[20][0] - (stop - start))
@@ -337,7 +346,7 @@ async def test_what_was_taken_back_is_not_believed_after_a_restart(
     assert await site.read(source) == PAYLOAD
     assert (await site.told(FillStarted)).resumed == OPERATIONS[20][0] - (stop - start)
     assert source.sent - sent == SIZE - OPERATIONS[20][0] + stop - start
-    assert site.all(Mended) == []
+    assert site.all(Repaired) == []
 
 
 async def test_after_crumbs_a_restart_trusts_nobody_with_what_turns_out_wrong(
@@ -353,8 +362,8 @@ async def test_after_crumbs_a_restart_trusts_nobody_with_what_turns_out_wrong(
     gate.open()
     site = await make_site(provers=PayloadProvers())
     assert await site.read(source) == PAYLOAD
-    assert [m.leaked for m in site.all(Mended)] == [True]
-    with pytest.raises(Spoilt):
+    assert [m.leaked for m in site.all(Repaired)] == [True]
+    with pytest.raises(ResumeUnsafe):
         await site.read(source, start + 100)
 
 
@@ -373,7 +382,7 @@ async def test_wrong_operations_are_mended_in_passing_too(
     )
     assert list(got) == [PAYLOAD, PAYLOAD, PAYLOAD[5 : SIZE // 2]]
     assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
-    assert sorted((m.start, m.stop) for m in site.all(Mended)) == list(wrong)
+    assert sorted((m.start, m.stop) for m in site.all(Repaired)) == list(wrong)
 
 
 @pytest.mark.parametrize("wrong", [False, True])

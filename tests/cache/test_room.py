@@ -1,4 +1,4 @@
-"""Room for blobs: who goes, who stays, and what is not kept."""
+"""Space for blobs: who goes, who stays, and what is not kept."""
 
 import asyncio
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache.events import Evicted, FillEnded, NotKept, Opened
+from omaha_mirror.cache.events import Evicted, FillEnded, Opened, Uncached
 from omaha_mirror.cache.space import FILES
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
@@ -56,7 +56,7 @@ async def test_what_is_in_use_or_offered_is_never_evicted(make_site: MakeSite, h
         assert site.cache.holds(key)
         assert not site.cache.holds(other.expected.key)
         assert site.all(Evicted) == []
-        assert [e.key for e in site.all(NotKept)] == [other.expected.key]
+        assert [e.key for e in site.all(Uncached)] == [other.expected.key]
     if how != "kept":
         assert await site.read(other) == other.data
         assert not site.cache.holds(key)
@@ -148,7 +148,7 @@ async def test_a_disk_without_inodes_keeps_what_it_can_by_letting_others_go(
             assert await site.read(blob) == blob.data
             assert await site.read(blob) == blob.data
         await site.told(FillEnded, len(blobs))
-        assert site.all(NotKept) == []
+        assert site.all(Uncached) == []
         assert [blob.sent for blob in blobs] == [1000] * len(blobs)
         assert site.all(Evicted) != []
         await site.cache.close()

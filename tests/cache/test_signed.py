@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from omaha_mirror.cache.errors import Distrusted, GenerationEnded
-from omaha_mirror.cache.events import FillEnded, FillStarted, Mended, Opened, Outcome, Verified
+from omaha_mirror.cache.events import FillEnded, FillStarted, Opened, Outcome, Repaired, Verified
 from omaha_mirror.packages.payload_prover import LARGE, PayloadProvers
 from omaha_mirror.payload import Key
 from tests.cache.conftest import MakeSite
@@ -56,7 +56,7 @@ async def test_the_signature_is_judged_anew_where_bytes_that_it_covers_were_take
     site, source = await start(), ScriptedSource(signed([*pieces(1, LARGE + 1), *pieces(1, 1000)]))
     source.flips.update([LARGE // 2, len(source.data) - 1])
     assert await site.cache.fetch(source.expected, source) is not None
-    assert len(site.all(Mended)) == 2
+    assert len(site.all(Repaired)) == 2
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ async def test_what_is_not_signed_completes_nowhere_and_is_tried_once(
     opened = len(source.opens)
     for place in site, await start():
         assert place.cache.refused(key)
-        assert place.cache.condemned(key) is None
+        assert place.cache.cooldown(key) is None
         assert not place.cache.holds(key)
         for at in 0, size // 2:
             with pytest.raises(Distrusted, match=words):

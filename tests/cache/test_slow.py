@@ -7,7 +7,7 @@ import pytest
 from omaha_mirror.cache import Limits
 from omaha_mirror.cache.errors import SourceFailed, SourceGone
 from omaha_mirror.cache.events import FillEnded, Outcome, Trouble
-from omaha_mirror.cache.hedging import Pace
+from omaha_mirror.cache.hedging import Throughput
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site
 from tests.cache.source import ScriptedSource
@@ -89,17 +89,17 @@ async def test_where_the_slow_one_ends_meanwhile_the_other_goes_on(
 
 
 def test_slow_is_what_delivers_little_while_it_is_waited_for() -> None:
-    pace = Pace(60.0, 32.0)
-    pace.add(1, 75.0)
-    assert not pace.slow, "it was connecting"
+    throughput = Throughput(60.0, 32.0)
+    throughput.add(1, 75.0)
+    assert not throughput.slow, "it was connecting"
     for _ in range(6):
-        pace.add(640, 10.0)
-    assert not pace.slow, "a mirror's trickle"
+        throughput.add(640, 10.0)
+    assert not throughput.slow, "a mirror's trickle"
     for _ in range(24):
-        pace.add(1, 2.5)
-    assert pace.slow
-    pace.add(1 << 20, 60.0)
-    assert not pace.slow
+        throughput.add(1, 2.5)
+    assert throughput.slow
+    throughput.add(1 << 20, 60.0)
+    assert not throughput.slow
     for _ in range(1000):
-        pace.add(1, 0.0)
-    assert not pace.slow, "nobody waited for it"
+        throughput.add(1, 0.0)
+    assert not throughput.slow, "nobody waited for it"

@@ -9,8 +9,8 @@ from contextlib import ExitStack
 import pytest
 
 from omaha_mirror.cache import Expected, Limits, Reader
-from omaha_mirror.cache.errors import GenerationEnded, Spoilt
-from omaha_mirror.cache.events import Connected, Evicted, FillEnded, NotKept, Opened, Outcome
+from omaha_mirror.cache.errors import GenerationEnded, ResumeUnsafe
+from omaha_mirror.cache.events import Connected, Evicted, FillEnded, Opened, Outcome, Uncached
 from omaha_mirror.cache.spool import SpoolDraft
 from tests.cache.conftest import MakeSite
 from tests.cache.site import HOLD_BACK, Site, rest, step
@@ -55,7 +55,7 @@ async def test_a_blob_that_cannot_be_kept_passes_through_each_time(
         assert not site.cache.holds(source.expected.key)
         assert site.files("partial") + site.files("blobs") == []
         assert site.ledger.used == 0
-    assert len(site.all(NotKept)) == 2
+    assert len(site.all(Uncached)) == 2
 
 
 async def test_readers_of_different_speed_share_one_flight_and_little_memory(
@@ -183,7 +183,7 @@ async def test_wrong_bytes_do_not_complete(small: Site, source: ScriptedSource) 
         with pytest.raises(GenerationEnded):
             await reading
         assert reader.offset <= SIZE - HOLD_BACK
-    with pytest.raises(Spoilt), small.cache.read(expected, source, 1, SIZE):
+    with pytest.raises(ResumeUnsafe), small.cache.read(expected, source, 1, SIZE):
         pass
     assert await small.read(source) == good
 
@@ -207,7 +207,7 @@ async def test_a_disk_that_fills_up_is_emptied_and_the_blob_is_kept(
     await site.told(FillEnded, 2)
     assert site.all(Evicted) == [Evicted(old.expected.key, SIZE)]
     assert site.cache.holds(source.expected.key)
-    assert (site.all(NotKept), source.sent) == ([], SIZE)
+    assert (site.all(Uncached), source.sent) == ([], SIZE)
 
 
 async def test_a_disk_that_fills_up_stops_no_reader_wherever_it_is(
@@ -234,7 +234,7 @@ async def test_a_disk_that_fills_up_stops_no_reader_wherever_it_is(
         got = await asyncio.gather(*(rest(reader) for reader in readers))
         assert got == [source.data[at:] for at in begun]
     assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
-    assert "No space left" in (await site.told(NotKept)).reason
+    assert "No space left" in (await site.told(Uncached)).reason
     assert SIZE < source.sent <= SIZE + 2 * CHUNK
     assert len(site.all(FillEnded)) == 1, "one flight for all"
     assert site.files("partial") + site.files("blobs") == []
@@ -297,7 +297,7 @@ async def test_a_write_that_ends_after_the_disk_was_given_up_is_not_counted(
     del site.store.holds["write"]
     site.store.failures["write"] = FULL
     near_gate.open()
-    await site.told(NotKept)
+    await site.told(Uncached)
     site.store.failures.clear()
     hold.open()
     assert await whole == source.data

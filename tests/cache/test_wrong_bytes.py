@@ -9,9 +9,9 @@ import pytest
 
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache import page_cache as loading_module
-from omaha_mirror.cache.errors import Condemned, GenerationEnded, Spoilt, Stopping
+from omaha_mirror.cache.errors import CoolingDown, GenerationEnded, ResumeUnsafe, Stopping
 from omaha_mirror.cache.events import FillEnded, Opened, Outcome
-from omaha_mirror.cache.failures import TAINTED_SECONDS
+from omaha_mirror.cache.failures import RESUME_UNSAFE_SECONDS
 from tests.cache.conftest import MakeSite
 from tests.cache.site import HOLD_BACK, Hold, Site, rest, step
 from tests.cache.source import ScriptedSource, flipped
@@ -48,7 +48,7 @@ async def test_a_flipped_byte_cuts_whoever_got_bytes_and_nobody_completes(
             await whole
         assert from_zero.offset <= SIZE - HOLD_BACK
         assert cuts == ["from zero"]
-        with pytest.raises(Spoilt, match="begin again without a Range"):
+        with pytest.raises(ResumeUnsafe, match="begin again without a Range"):
             await tail
         with pytest.raises(GenerationEnded):
             await from_zero.window()
@@ -87,7 +87,7 @@ async def test_bytes_handed_out_count_as_left_though_nobody_said_that_they_were_
     source.data = good
     last.open()
     await site.told(FillEnded)
-    with pytest.raises(Spoilt), site.cache.read(expected, source, 1, SIZE):
+    with pytest.raises(ResumeUnsafe), site.cache.read(expected, source, 1, SIZE):
         pass
 
 
@@ -110,10 +110,10 @@ async def test_the_tail_of_a_spoilt_blob_is_refused_on_a_hit_and_after_a_restart
     again = await make_site()
     for place in (site, again):
         assert place.cache.holds(expected.key)
-        with pytest.raises(Spoilt), place.cache.read(expected, source, 1, SIZE):
+        with pytest.raises(ResumeUnsafe), place.cache.read(expected, source, 1, SIZE):
             pass
         assert await place.read(source) == good
-    later = time.clock_gettime(time.CLOCK_BOOTTIME) + TAINTED_SECONDS + 1
+    later = time.clock_gettime(time.CLOCK_BOOTTIME) + RESUME_UNSAFE_SECONDS + 1
     monkeypatch.setattr(time, "clock_gettime", lambda _: later)
     assert await again.read(source, 1, SIZE) == good[1:]
 
@@ -122,16 +122,16 @@ async def test_three_wrong_rounds_condemn_a_blob(site: Site, source: ScriptedSou
     expected = source.expected
     source.data = flipped(source.data, 0)
     with site.cache.read(expected, source, SIZE - 1, SIZE) as reader:
-        with pytest.raises(Condemned, match="SHA-256 is"):
+        with pytest.raises(CoolingDown, match="SHA-256 is"):
             await reader.window()
-        with pytest.raises(Condemned):
+        with pytest.raises(CoolingDown):
             await reader.window()
     assert [e.outcome for e in site.all(FillEnded)] == [Outcome.WRONG] * 3
     opens = len(source.opens)
-    assert "SHA-256 is" in (site.cache.condemned(expected.key) or "")
-    with pytest.raises(Condemned), site.cache.read(expected, source, 0, 1):
+    assert "SHA-256 is" in (site.cache.cooldown(expected.key) or "")
+    with pytest.raises(CoolingDown), site.cache.read(expected, source, 0, 1):
         pass
-    with pytest.raises(Condemned):
+    with pytest.raises(CoolingDown):
         await site.cache.fetch(expected, source)
     assert len(source.opens) == opens
     assert len(site.files("quarantine")) == 3
@@ -168,7 +168,7 @@ async def test_each_pause_between_wrong_rounds_is_longer(
         await sleep(0)
 
     monkeypatch.setattr("omaha_mirror.cache.fill.asyncio.sleep", skipped)
-    with pytest.raises(Condemned):
+    with pytest.raises(CoolingDown):
         await site.cache.fetch(expected, source)
     assert pauses == [10.0, 30.0]
 
@@ -183,7 +183,7 @@ async def test_a_good_round_forgets_the_wrong_ones(site: Site, source: ScriptedS
     last.open()
     assert await fetching is not None
     assert [e.outcome for e in site.all(FillEnded)] == [Outcome.WRONG, Outcome.PROVEN]
-    assert site.cache.condemned(expected.key) is None
+    assert site.cache.cooldown(expected.key) is None
 
 
 async def test_another_generation_is_never_stitched_to_the_first(
@@ -204,7 +204,7 @@ async def test_another_generation_is_never_stitched_to_the_first(
         gate.open()
         with pytest.raises(GenerationEnded, match=r"was replaced|ended generation"):
             await rest(begun)
-        with pytest.raises(Spoilt):
+        with pytest.raises(ResumeUnsafe):
             await tail
     assert await site.read(source, expected=expected) == good
     again = [opened.start for opened in source.opens].index(SIZE // 2)

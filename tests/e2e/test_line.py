@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache import Limits, Line
+from omaha_mirror.cache import FetchScheduler, Limits
 from tests.e2e.site import body
 from tests.support.mirror import FOLDER, PAYLOAD, VERSION, Mirror, mirror_in_process, real_payload
 from tests.support.upstream import Drip, Upstream
@@ -53,7 +53,7 @@ async def test_the_rate_limit_can_be_changed_while_a_package_is_fetched(
         await mirror.round_trips(200)
         [fill] = [f for f in mirror.service.cache.fills() if f.source.endswith(PAYLOAD)]
         assert fill.filled < len(real_payload()) // 2
-        mirror.service.cache.line.change(None, 3)
+        mirror.service.cache.scheduler.change(None, 3)
         assert (await getting).body == real_payload()
 
 
@@ -74,7 +74,9 @@ async def test_a_connection_that_drips_is_left_for_one_that_does_not(
 async def test_one_client_with_three_large_packages_holds_up_nobody(
     tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.service.Line", partial(Line, slice_seconds=0.1))
+    monkeypatch.setattr(
+        "omaha_mirror.service.FetchScheduler", partial(FetchScheduler, slice_seconds=0.1)
+    )
     tracks = {"stable": VERSION, **{f"t{number}": f"4000.{number}.0" for number in range(3)}}
     async with mirror_in_process(tmp_path, upstream.origin, tracks=tracks) as mirror:
         folder = await two_packages(mirror, upstream)

@@ -5,8 +5,8 @@ from typing import get_args
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omaha_mirror.cache import Verdict, events
-from omaha_mirror.cache.verifier import Outcome
+from omaha_mirror.cache import VerifyResult, events
+from omaha_mirror.cache.verifier import VerifyOutcome
 from omaha_mirror.catalog import Reason
 from omaha_mirror.observability.counters import ERRORS, REFUSALS, Metrics, UpstreamError
 from omaha_mirror.omaha import EventRequest
@@ -98,12 +98,12 @@ def test_what_the_cache_tells_is_counted() -> None:
     metrics = Metrics()
     for outcome in events.Outcome:
         metrics.happened(events.FillEnded("k", "u", 10, 1.0, outcome, ""))
-    metrics.happened(events.Rotten("k", "bits"))
-    metrics.happened(events.NotKept("k", "u", "full"))
+    metrics.happened(events.Corrupted("k", "bits"))
+    metrics.happened(events.Uncached("k", "u", "full"))
     metrics.happened(events.Evicted("k", 5))
     metrics.happened(events.Trouble("k", "u", 0, "dropped", 1.0))
     metrics.happened(events.Opened("k", "hit"))
-    metrics.happened(events.Mended("k", "u", 100, 150, leaked=False))
+    metrics.happened(events.Repaired("k", "u", 100, 150, leaked=False))
     assert value(metrics, "mended_bytes_total") == 50
     assert value(metrics, "verification_failures_total", found="signature") == 1
     assert value(metrics, "fetched_bytes_total") == 10 * len(events.Outcome)
@@ -119,7 +119,7 @@ def test_what_the_cache_tells_is_counted() -> None:
 def test_a_scrub_leaves_its_time_and_what_came_of_it() -> None:
     metrics = Metrics()
     assert value(metrics, "scrubbed_timestamp_seconds") == 0
-    metrics.verified(Verdict("k", 10, Outcome.WRONG, "bits"), 1_700_000_000.5)
+    metrics.verified(VerifyResult("k", 10, VerifyOutcome.WRONG, "bits"), 1_700_000_000.5)
     assert value(metrics, "verified_blobs_total", outcome="wrong") == 1
     assert value(metrics, "scrubbed_timestamp_seconds") == 1_700_000_000.5
 

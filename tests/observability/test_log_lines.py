@@ -9,7 +9,7 @@ from omaha_mirror.observability import log_lines
 
 def test_bytes_that_are_fetched_again_are_told_with_their_place() -> None:
     with capture_logs() as logs:
-        log_lines.log_event(events.Mended("k", "http://up/update.gz", 5, 9, leaked=True))
+        log_lines.log_event(events.Repaired("k", "http://up/update.gz", 5, 9, leaked=True))
     [line] = logs
     assert line["log_level"] == "warning"
     assert (line["source"], line["start"], line["stop"]) == ("http://up/update.gz", 5, 9)

@@ -31,7 +31,7 @@ def examine(
 
 
 @pytest.mark.parametrize(
-    ("filled", "released", "settled"),
+    ("filled", "released", "completable"),
     [
         ([], [], []),
         ([(0, HEAD - 1)], [], []),
@@ -51,12 +51,12 @@ def examine(
     ],
 )
 def test_what_may_leave_and_what_will_stay(
-    filled: list[Span], released: list[Span], settled: list[Span]
+    filled: list[Span], released: list[Span], completable: list[Span]
 ) -> None:
     ruling = examine(prover_of(), *filled)
-    assert (list(ruling.released), list(ruling.settled)) == (released, settled)
+    assert (list(ruling.released), list(ruling.completable)) == (released, completable)
     big = [part for part in Intervals(filled).clip(*BIG) if released]
-    assert ruling.ripe == Intervals([*settled, *big])
+    assert ruling.hashable == Intervals([*completable, *big])
     assert (ruling.wrong, ruling.more) == ((), False)
 
 
@@ -64,7 +64,7 @@ def test_the_last_byte_never_leaves_though_its_operation_is_right() -> None:
     data = build([b"all"])
     ruling = examine(prover_of(data), (0, len(data)), data=data)
     assert list(ruling.released) == [(0, len(data) - 1)]
-    assert list(ruling.settled) == [(0, len(data))]
+    assert list(ruling.completable) == [(0, len(data))]
 
 
 @pytest.mark.parametrize("span", [FIRST, BIG])
@@ -72,12 +72,12 @@ def test_a_wrong_operation_is_told_until_other_bytes_come(span: Span) -> None:
     prover, bad = prover_of(), flipped(PAYLOAD, span[1] - 1)
     ruling = examine(prover, (0, SIZE), data=bad)
     assert ruling.wrong == (span,)
-    for part in ruling.released, ruling.settled:
+    for part in ruling.released, ruling.completable:
         assert not part.clip(*span)
     prover.dropped(*span)
     assert examine(prover, (0, span[0]), (span[1], SIZE)).wrong == ()
     ruling = examine(prover, (0, SIZE))
-    assert (ruling.wrong, list(ruling.settled)) == ((), [(0, SIZE)])
+    assert (ruling.wrong, list(ruling.completable)) == ((), [(0, SIZE)])
 
 
 def test_a_head_that_cannot_be_read_is_fetched_once_more_and_then_held_back_as_any_file() -> None:
@@ -87,7 +87,7 @@ def test_a_head_that_cannot_be_read_is_fetched_once_more_and_then_held_back_as_a
     prover.dropped(0, 4000)
     ruling = examine(prover, (0, SIZE), data=bad)
     assert list(ruling.released) == [(0, SIZE - HOLD_BACK)]
-    assert list(ruling.settled) == [(0, SIZE)]
+    assert list(ruling.completable) == [(0, SIZE)]
     assert list(prover.needs(5, 9)) == [(5, 9)]
 
 
@@ -119,15 +119,15 @@ def test_a_range_needs_its_operations_whole_unless_they_are_too_large(
 
 def test_in_passing_what_does_not_fit_is_settled_as_it_comes() -> None:
     prover, filled = prover_of(), (0, BIG[0] + 9)
-    assert list(examine(prover, filled, capacity=64 * MIB).settled) == [filled]
-    assert list(examine(prover_of(), (0, HEAD + 9), capacity=3000).settled) == [(0, HEAD + 9)]
-    assert list(examine(prover_of(), (0, HEAD + 9)).settled) == [(0, HEAD)]
+    assert list(examine(prover, filled, capacity=64 * MIB).completable) == [filled]
+    assert list(examine(prover_of(), (0, HEAD + 9), capacity=3000).completable) == [(0, HEAD + 9)]
+    assert list(examine(prover_of(), (0, HEAD + 9)).completable) == [(0, HEAD)]
 
 
 def test_in_passing_a_head_that_does_not_fit_makes_it_any_file() -> None:
     prover = prover_of()
     assert examine(prover, (0, HEAD - 1), capacity=100).more
-    assert list(examine(prover, (0, HEAD - 1), capacity=100).settled) == [(0, HEAD - 1)]
+    assert list(examine(prover, (0, HEAD - 1), capacity=100).completable) == [(0, HEAD - 1)]
 
 
 def test_the_signatures_are_suspected_once() -> None:

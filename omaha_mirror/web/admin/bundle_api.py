@@ -15,7 +15,7 @@ from pydantic import Field, field_validator
 
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle import Announced, BadBundle, Bundle, Bundles, ExportRequest, ImportResult
-from omaha_mirror.cache.errors import CacheError, InUse, NoRoom
+from omaha_mirror.cache.errors import CacheError, InUse, NoSpace
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.config.section import Release
 from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch
@@ -130,7 +130,7 @@ class BundleApi:
         chunks = _body(request)
         try:
             return as_json(asdict(await self._importer.take_in(chunks)))
-        except (BadBundle, NoRoom, InUse) as error:
+        except (BadBundle, NoSpace, InUse) as error:
             # Whoever is still sending hears of it when all is sent, not before.
             async for _ in chunks:
                 pass

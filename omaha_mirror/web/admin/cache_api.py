@@ -1,4 +1,4 @@
-"""`/api/v1/cache` and `/api/v1/fills`: what is in the cache, and its upkeep."""
+"""`/api/v1/cache` and `/api/v1/fills`: what is in the cache, and its maintenance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 from pydantic import StrictBool
 
-from omaha_mirror.cache import Cache, Progress, Upkeep, Verdict
+from omaha_mirror.cache import Cache, Progress, Verifier, VerifyResult
 from omaha_mirror.cache.contents import Contents
 from omaha_mirror.cache.errors import InUse
 from omaha_mirror.cache.inventory import Removed
@@ -63,9 +63,9 @@ class Collect(Question):
 class CacheApi:
     """Looks at a cache and tidies it."""
 
-    def __init__(self, cache: Cache, upkeep: Upkeep) -> None:
+    def __init__(self, cache: Cache, verifier: Verifier) -> None:
         self._cache = cache
-        self._upkeep = upkeep
+        self._verifier = verifier
 
     def routes(self) -> tuple[Route, ...]:
         """What it answers."""
@@ -76,7 +76,7 @@ class CacheApi:
                 CHANGE,
                 re.compile(r"/api/v1/cache/verify"),
                 self._verify,
-                gives=Verdict,
+                gives=VerifyResult,
                 takes=Verify,
                 media=LINES,
             ),
@@ -108,7 +108,7 @@ class CacheApi:
         return await as_lines(request, self._verdicts(keys))
 
     async def _verdicts(self, keys: Sequence[str] | None) -> AsyncGenerator[dict[str, Any]]:
-        async with aclosing(self._upkeep.verify_all(keys)) as verdicts:
+        async with aclosing(self._verifier.verify_all(keys)) as verdicts:
             async for verdict in verdicts:
                 yield asdict(verdict)
 

@@ -23,7 +23,7 @@ def admin_routes(service: Service) -> tuple[Route, ...]:
         *OverviewApi(service).routes(),
         *TracksApi(service).routes(),
         *UpstreamApi(service.warm_up, service.availability).routes(),
-        *CacheApi(service.cache, service.upkeep).routes(),
+        *CacheApi(service.cache, service.verifier).routes(),
         *BundleApi(service.bundles).routes(),
         *FleetApi(service).routes(),
         *ExplainApi(service).routes(),

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from omaha_mirror.cache import Line
+from omaha_mirror.cache import FetchScheduler
 from omaha_mirror.cache.errors import SourceGone
 from omaha_mirror.cache.events import FillEnded, FillStarted
 from omaha_mirror.cache.fetch_scheduler import BURST_SECONDS, Priority
@@ -28,20 +28,20 @@ async def turn() -> None:
 
 
 async def test_without_a_rate_nobody_waits() -> None:
-    line = Line()
+    line = FetchScheduler()
     for _ in range(1000):
         await asyncio.wait_for(line.take(1 << 40, Priority.REPAIR), 1)
 
 
 async def test_all_takers_together_keep_to_the_rate() -> None:
-    line, began = Line(rate=1000 * KB), now()
+    line, began = FetchScheduler(rate=1000 * KB), now()
     await asyncio.gather(*(line.take(10 * KB, priority) for priority in list(Priority) * 10))
     # 300 kB at 1 MB/s: each waits for those before it
     assert now() - began >= 0.29 - BURST_SECONDS
 
 
 async def test_unused_time_counts_for_a_moment_only() -> None:
-    line = Line(rate=1000 * KB)
+    line = FetchScheduler(rate=1000 * KB)
     await line.take(1, Priority.WAITED_FOR)
     await asyncio.sleep(4 * BURST_SECONDS)
     began = now()
@@ -51,7 +51,7 @@ async def test_unused_time_counts_for_a_moment_only() -> None:
 
 
 async def test_the_most_urgent_goes_first_and_among_equals_the_first_come() -> None:
-    line = Line(rate=1000 * KB)
+    line = FetchScheduler(rate=1000 * KB)
     order: list[str] = []
 
     async def take(name: str, priority: Priority) -> None:
@@ -74,7 +74,7 @@ async def test_the_most_urgent_goes_first_and_among_equals_the_first_come() -> N
 
 @pytest.mark.parametrize("rate", [None, 1e12])
 async def test_another_rate_holds_for_those_who_wait_already(rate: float | None) -> None:
-    line = Line(rate=0.001)
+    line = FetchScheduler(rate=0.001)
     await line.take(10, Priority.WAITED_FOR)
     waiting = [asyncio.create_task(line.take(10, Priority.WAITED_FOR)) for _ in range(3)]
     await turn()
@@ -84,7 +84,7 @@ async def test_another_rate_holds_for_those_who_wait_already(rate: float | None)
 
 
 async def test_a_cancelled_taker_costs_nothing() -> None:
-    line = Line(rate=1000 * KB)
+    line = FetchScheduler(rate=1000 * KB)
     await line.take(100 * KB, Priority.WAITED_FOR)
     huge = asyncio.create_task(line.take(10**12, Priority.WAITED_FOR))
     after = asyncio.create_task(line.take(KB, Priority.REPAIR))
@@ -98,15 +98,15 @@ async def test_a_cancelled_taker_costs_nothing() -> None:
 class Fills:
     """Fills that hold a place until they are told to end."""
 
-    def __init__(self, line: Line) -> None:
-        self.line = line
+    def __init__(self, line: FetchScheduler) -> None:
+        self.scheduler = line
         self.began: list[str] = []
         self.priorities: dict[str, Priority] = {}
         self.ends: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
     async def _run(self, name: str) -> None:
-        async with self.line.fill(name, lambda: self.priorities[name]):
+        async with self.scheduler.fill(name, lambda: self.priorities[name]):
             self.began.append(name)
             await self.ends[name].wait()
 
@@ -129,19 +129,24 @@ class Fills:
 
 @pytest.fixture
 async def fills() -> Fills:
-    return Fills(Line(max_fills=1))
+    return Fills(FetchScheduler(max_fills=1))
 
 
 async def test_who_is_waited_for_is_next_whenever_that_began(fills: Fills) -> None:
     for name in ("a", "b", "c", "d"):
         await fills.add(name)
-    assert [fills.line.positions().get(name) for name in ("a", "b", "c", "d")] == [None, 1, 2, 3]
+    assert [fills.scheduler.positions().get(name) for name in ("a", "b", "c", "d")] == [
+        None,
+        1,
+        2,
+        3,
+    ]
     fills.priorities["d"] = Priority.WAITED_FOR
-    assert [fills.line.positions().get(name) for name in ("b", "c", "d")] == [2, 3, 1]
+    assert [fills.scheduler.positions().get(name) for name in ("b", "c", "d")] == [2, 3, 1]
     for name in ("a", "d", "b", "c"):
         await fills.end(name)
     assert fills.began == ["a", "d", "b", "c"]
-    assert fills.line.positions().get("a") is None
+    assert fills.scheduler.positions().get("a") is None
 
 
 async def test_who_is_waited_for_need_not_wait_for_fills_that_everybody_left(fills: Fills) -> None:
@@ -149,11 +154,11 @@ async def test_who_is_waited_for_need_not_wait_for_fills_that_everybody_left(fil
     await fills.add("waited for", Priority.WAITED_FOR)
     assert fills.began == ["left"]
     fills.priorities["left"] = Priority.PREFETCH
-    fills.line.look_again()
+    fills.scheduler.look_again()
     await turn()
     assert fills.began == ["left", "waited for"]
     await fills.add("one more", Priority.WAITED_FOR)
-    assert fills.line.positions().get("one more") == 1
+    assert fills.scheduler.positions().get("one more") == 1
     for name in ("left", "waited for", "one more"):
         await fills.end(name)
 
@@ -162,7 +167,7 @@ async def test_a_cancelled_fill_leaves_its_place_or_the_queue(fills: Fills) -> N
     for name in ("a", "b", "c"):
         await fills.add(name)
     await fills.cancel("b")
-    assert fills.line.positions().get("c") == 1
+    assert fills.scheduler.positions().get("c") == 1
     await fills.cancel("a")
     assert fills.began == ["a", "c"]
     await fills.end("c")
@@ -173,7 +178,7 @@ async def test_a_fill_cancelled_in_the_moment_of_its_admission_takes_no_place(
 ) -> None:
     for name in ("a", "b", "c"):
         await fills.add(name)
-    fills.line.change(None, 2)
+    fills.scheduler.change(None, 2)
     fills.tasks["b"].cancel()
     await turn()
     assert fills.began == ["a", "c"]
@@ -184,10 +189,10 @@ async def test_a_fill_cancelled_in_the_moment_of_its_admission_takes_no_place(
 async def test_more_places_are_taken_at_once_and_fewer_as_fills_end(fills: Fills) -> None:
     for name in ("a", "b", "c", "d"):
         await fills.add(name)
-    fills.line.change(None, 3)
+    fills.scheduler.change(None, 3)
     await turn()
     assert fills.began == ["a", "b", "c"]
-    fills.line.change(None, 1)
+    fills.scheduler.change(None, 1)
     await fills.end("a")
     await fills.end("b")
     assert fills.began == ["a", "b", "c"]
@@ -203,7 +208,7 @@ def sources(count: int) -> list[ScriptedSource]:
 async def test_a_cache_fetches_no_more_at_once_and_readers_before_prefetch(
     make_site: MakeSite,
 ) -> None:
-    site = await make_site(line=Line(max_fills=1))
+    site = await make_site(scheduler=FetchScheduler(max_fills=1))
     first, ahead, wanted = sources(3)
     gate = first.gate(0)
     waiting: list[Awaitable[object]] = [asyncio.create_task(site.read(first))]
@@ -223,12 +228,12 @@ async def test_a_cache_fetches_no_more_at_once_and_readers_before_prefetch(
 
 async def test_what_is_new_is_fetched_before_what_was_here(make_site: MakeSite) -> None:
     """A blob that turned out wrong is fetched anew when nothing else is to be fetched, and nobody waits for it."""
-    site = await make_site(line=Line(max_fills=1))
+    site = await make_site(scheduler=FetchScheduler(max_fills=1))
     first, broken, ahead = sources(3)
     ahead.data += os.urandom(SIZE)  # among equals the smaller one would come sooner
     await site.read(broken)
     await site.told(FillEnded)
-    await site.cache.rot(broken.expected.key, "for the test")
+    await site.cache.quarantine(broken.expected.key, "for the test")
     gate = first.gate(0)
     waiting = [asyncio.create_task(site.cache.fetch(first.expected, first))]
     await gate.reached.wait()
@@ -242,7 +247,7 @@ async def test_what_is_new_is_fetched_before_what_was_here(make_site: MakeSite) 
 
 
 async def test_a_fill_that_failed_gives_its_place_to_the_next(make_site: MakeSite) -> None:
-    site = await make_site(line=Line(max_fills=1))
+    site = await make_site(scheduler=FetchScheduler(max_fills=1))
     bad, good = sources(2)
     bad.refusals.append(SourceGone("no such file"))
     outcomes = await asyncio.gather(site.read(bad), site.read(good), return_exceptions=True)
@@ -251,7 +256,7 @@ async def test_a_fill_that_failed_gives_its_place_to_the_next(make_site: MakeSit
 
 
 async def test_stopping_ends_those_in_the_queue(make_site: MakeSite) -> None:
-    site = await make_site(line=Line(max_fills=1))
+    site = await make_site(scheduler=FetchScheduler(max_fills=1))
     first, second = sources(2)
     gate = first.gate(0)
     readers = [asyncio.create_task(site.read(source)) for source in (first, second)]
@@ -263,7 +268,7 @@ async def test_stopping_ends_those_in_the_queue(make_site: MakeSite) -> None:
 
 
 async def test_all_fills_together_keep_to_the_rate(make_site: MakeSite) -> None:
-    site = await make_site(line=Line(rate=2_000_000.0))
+    site = await make_site(scheduler=FetchScheduler(rate=2_000_000.0))
     began = now()
     both = sources(2)
     await asyncio.gather(*(site.cache.fetch(source.expected, source) for source in both))

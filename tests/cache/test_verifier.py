@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache import DiskStore, Expected, Scrubber, Upkeep, Verdict
-from omaha_mirror.cache.errors import GenerationEnded, InUse, Spoilt
-from omaha_mirror.cache.events import Opened, Rotten
+from omaha_mirror.cache import DiskStore, Expected, Scrubber, Verifier, VerifyResult
+from omaha_mirror.cache.errors import GenerationEnded, InUse, ResumeUnsafe
+from omaha_mirror.cache.events import Corrupted, Opened
 from omaha_mirror.cache.inventory import Facts, Removed
 from omaha_mirror.cache.lock import NAME, DirectoryInUse, DirectoryLock, Holder, NoLock, in_use
 from omaha_mirror.cache.reader import WINDOW
-from omaha_mirror.cache.verifier import Outcome, verify
+from omaha_mirror.cache.verifier import VerifyOutcome, verify
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
 from tests.cache.source import ScriptedSource
@@ -60,8 +60,8 @@ def rot(path: Path, at: int) -> None:
     os.utime(path, ns=times)
 
 
-def upkeep(site: Site) -> Upkeep:
-    return Upkeep(site.cache, site.store)
+def verifier(site: Site) -> Verifier:
+    return Verifier(site.cache, site.store)
 
 
 def sidecar(site: Site, key: str) -> Path:
@@ -69,10 +69,10 @@ def sidecar(site: Site, key: str) -> Path:
 
 
 @asynccontextmanager
-async def scrubbing(site: Site) -> AsyncIterator[asyncio.Queue[Verdict]]:
+async def scrubbing(site: Site) -> AsyncIterator[asyncio.Queue[VerifyResult]]:
     """A scrubber as fast as the disk, and what it says."""
-    verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
-    scrubber = Scrubber(upkeep(site), site.cache, verdicts.put_nowait, rate=float("inf"))
+    verdicts: asyncio.Queue[VerifyResult] = asyncio.Queue()
+    scrubber = Scrubber(verifier(site), site.cache, verdicts.put_nowait, rate=float("inf"))
     task = asyncio.create_task(scrubber.run())
     try:
         async with asyncio.timeout(30):
@@ -88,7 +88,7 @@ async def test_what_is_right_stays_and_the_time_is_written_down(
     key = await have(site, small)
     os.utime(sidecar(site, key), (1, 1))
     used = site.store.path(key).stat().st_mtime
-    assert await upkeep(site).verify(key) == Verdict(key, 100_000, Outcome.RIGHT)
+    assert await verifier(site).verify(key) == VerifyResult(key, 100_000, VerifyOutcome.RIGHT)
     [blob] = (await site.cache.contents()).blobs
     assert blob.verified == pytest.approx(time.time(), abs=60)
     assert site.store.path(key).stat().st_mtime == used
@@ -106,15 +106,15 @@ async def test_a_rotten_byte_cuts_its_readers_and_the_next_request_fetches_it_ag
     with site.cache.read(source.expected, source, 0, SIZE) as reader:
         reader.on_cut = cut.set
         assert await step(reader) == source.data[:WINDOW]
-        verdict = await upkeep(site).verify(key)
+        verdict = await verifier(site).verify(key)
         assert verdict is not None
-        assert verdict.outcome is Outcome.WRONG
+        assert verdict.outcome is VerifyOutcome.WRONG
         assert cut.is_set()
         with pytest.raises(GenerationEnded):
             await step(reader)
-    assert [event.key for event in site.all(Rotten)] == [key]
+    assert [event.key for event in site.all(Corrupted)] == [key]
     assert not site.cache.holds(key)
-    with pytest.raises(Spoilt):
+    with pytest.raises(ResumeUnsafe):
         await site.read(source, start=1)
     [aside] = [f for f in site.store.quarantine.iterdir() if f.suffix != ".left"]
     assert aside.read_bytes() == rotten
@@ -122,7 +122,7 @@ async def test_a_rotten_byte_cuts_its_readers_and_the_next_request_fetches_it_ag
     assert await site.read(source) == source.data
     assert source.sent == 2 * SIZE
     await site.cache.fetch(source.expected, source)
-    assert await upkeep(site).verify(key) == Verdict(key, SIZE, Outcome.RIGHT)
+    assert await verifier(site).verify(key) == VerifyResult(key, SIZE, VerifyOutcome.RIGHT)
 
 
 async def test_a_reader_that_got_nothing_yet_reads_the_next_generation(
@@ -131,7 +131,7 @@ async def test_a_reader_that_got_nothing_yet_reads_the_next_generation(
     key = await have(site, small)
     rot(site.store.path(key), 0)
     with site.cache.read(small.expected, small, 0, 100_000) as reader:
-        await upkeep(site).verify(key)
+        await verifier(site).verify(key)
         assert await rest(reader) == small.data
     assert site.all(Opened)[-1].status == "miss"
 
@@ -142,7 +142,7 @@ async def test_who_reads_the_new_one_is_not_disturbed_by_the_last_of_the_rotten_
     key = await have(site, source)
     with site.cache.read(source.expected, source, 0, SIZE) as old:
         await step(old)
-        await site.cache.rot(key, "for the test")
+        await site.cache.quarantine(key, "for the test")
         await have(site, source)
         with site.cache.read(source.expected, source, 0, SIZE) as new:
             first = await step(new)
@@ -164,9 +164,9 @@ async def test_other_damage_is_found_as_well(
             sidecar(site, key).write_text(
                 '{"size": 1, "sha256": "", "proven_by": "", "source": ""}'
             )
-    verdict = await upkeep(site).verify(key)
+    verdict = await verifier(site).verify(key)
     assert verdict is not None
-    assert verdict.outcome is Outcome.WRONG
+    assert verdict.outcome is VerifyOutcome.WRONG
     assert not site.cache.holds(key)
     assert await site.read(small) == small.data
 
@@ -174,7 +174,7 @@ async def test_other_damage_is_found_as_well(
 async def test_a_lost_sidecar_is_no_rot(site: Site, small: ScriptedSource) -> None:
     key = await have(site, small)
     sidecar(site, key).unlink()
-    assert await upkeep(site).verify(key) == Verdict(key, 100_000, Outcome.RIGHT)
+    assert await verifier(site).verify(key) == VerifyResult(key, 100_000, VerifyOutcome.RIGHT)
     assert site.cache.holds(key)
 
 
@@ -183,19 +183,21 @@ async def test_where_the_key_is_a_sha1_the_sidecars_sha256_counts_too(
 ) -> None:
     sha1 = hashlib.sha1(small.data).digest()
     key = await have(site, small, Expected(100_000, sha1=sha1, source=small.name))
-    assert (await verify(site.store, key)).outcome is Outcome.RIGHT
+    assert (await verify(site.store, key)).outcome is VerifyOutcome.RIGHT
     path = sidecar(site, key)
     path.write_text(path.read_text().replace(hashlib.sha256(small.data).hexdigest(), "00" * 32))
     assert "SHA-256" in (await verify(site.store, key)).reason
 
 
-@pytest.mark.parametrize(("number", "outcome"), [(5, Outcome.WRONG), (24, Outcome.UNKNOWN)])
+@pytest.mark.parametrize(
+    ("number", "outcome"), [(5, VerifyOutcome.WRONG), (24, VerifyOutcome.UNKNOWN)]
+)
 async def test_a_disk_that_cannot_read_is_rot_and_other_trouble_is_not(
     site: Site,
     small: ScriptedSource,
     monkeypatch: pytest.MonkeyPatch,
     number: int,
-    outcome: Outcome,
+    outcome: VerifyOutcome,
 ) -> None:
     key = await have(site, small)
 
@@ -204,11 +206,11 @@ async def test_a_disk_that_cannot_read_is_rot_and_other_trouble_is_not(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pread", broken)
-        verdict = await upkeep(site).verify(key)
+        verdict = await verifier(site).verify(key)
     assert verdict is not None
     assert verdict.outcome is outcome
     assert os.strerror(number) in verdict.reason
-    assert site.cache.holds(key) is (outcome is Outcome.UNKNOWN)
+    assert site.cache.holds(key) is (outcome is VerifyOutcome.UNKNOWN)
 
 
 async def test_a_verification_stops_when_told_and_leaves_the_blob_alone(
@@ -221,7 +223,7 @@ async def test_a_verification_stops_when_told_and_leaves_the_blob_alone(
         reached.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(upkeep(site).verify(key, pace))
+    task = asyncio.create_task(verifier(site).verify(key, pace))
     await reached.wait()
     with pytest.raises(InUse):
         await site.cache.remove(key)
@@ -236,11 +238,11 @@ async def test_two_that_verify_one_blob_at_once_put_the_rotten_one_aside_once(
 ) -> None:
     key = await have(site, small)
     rot(site.store.path(key), 7)
-    both = upkeep(site)
+    both = verifier(site)
     first, second = await asyncio.gather(both.verify(key), both.verify(key))
     assert first is not None
     assert second is None
-    assert len(site.all(Rotten)) == 1
+    assert len(site.all(Corrupted)) == 1
 
 
 async def test_the_scrubber_finds_rot_by_itself_the_longest_unverified_first(
@@ -255,7 +257,11 @@ async def test_the_scrubber_finds_rot_by_itself_the_longest_unverified_first(
     async with scrubbing(site) as verdicts:
         told = [await verdicts.get() for _ in keys]
     assert [verdict.key for verdict in told] == [keys[1], keys[2], keys[0]]
-    assert [v.outcome for v in told] == [Outcome.RIGHT, Outcome.WRONG, Outcome.RIGHT]
+    assert [v.outcome for v in told] == [
+        VerifyOutcome.RIGHT,
+        VerifyOutcome.WRONG,
+        VerifyOutcome.RIGHT,
+    ]
     assert verdicts.empty()
     assert site.cache.holds(fresh)
     assert not site.cache.holds(keys[2])
@@ -275,7 +281,7 @@ async def test_the_scrubber_keeps_its_pace(
         await sleep(0)
 
     monkeypatch.setattr(asyncio, "sleep", noted)
-    scrubber = Scrubber(upkeep(site), site.cache, lambda _: done.set(), rate=1024 * 1024)
+    scrubber = Scrubber(verifier(site), site.cache, lambda _: done.set(), rate=1024 * 1024)
     task = asyncio.create_task(scrubber.run())
     await done.wait()
     task.cancel()
@@ -390,7 +396,7 @@ def test_bytes_put_aside_count_as_new_whenever_the_blob_was_used(tmp_path: Path)
     path.parent.mkdir()
     path.write_bytes(b"rotten")
     os.utime(path, (1, 1))
-    store.condemn("ab" * 32, leaked=False)
+    store.quarantine_blob("ab" * 32, leaked=False)
     [leftover] = store.leftovers()
     assert (leftover.kind, leftover.key) == ("quarantine", "ab" * 32)
     assert leftover.changed == pytest.approx(time.time(), abs=60)
@@ -526,8 +532,8 @@ async def test_a_blob_is_due_again_in_spite_of_a_wrong_clock(
     clock = SetClock(ahead)
     site = await make_site(clock=clock)
     key = await have(site, ScriptedSource(os.urandom(1000)))
-    upkeep = Upkeep(site.cache, site.store)
-    scrubber = Scrubber(upkeep, site.cache, lambda _: None)
+    verifier = Verifier(site.cache, site.store)
+    scrubber = Scrubber(verifier, site.cache, lambda _: None)
     sidecar = site.store.path(key).with_suffix(".json")
     os.utime(sidecar, (clock.right() + 9 * 365 * DAY,) * 2)
     [blob] = (await site.cache.contents()).blobs
@@ -535,7 +541,7 @@ async def test_a_blob_is_due_again_in_spite_of_a_wrong_clock(
     clock.ahead = 0.0
     clock.told(clock.right())
     assert scrubber._due_in(blob) <= 0
-    await upkeep.verify(key)
+    await verifier.verify(key)
     [blob] = (await site.cache.contents()).blobs
     assert 0 < scrubber._due_in(blob) <= 7 * DAY
 

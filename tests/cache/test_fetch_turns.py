@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from omaha_mirror.cache import Line
+from omaha_mirror.cache import FetchScheduler
 from omaha_mirror.cache.events import FillEnded
 from omaha_mirror.cache.fetch_scheduler import Claim, Priority, Standing, order, turns
 from tests.cache.conftest import MakeSite
@@ -126,7 +126,7 @@ async def test_a_small_package_does_not_wait_for_three_large_ones_of_one_client(
     make_site: MakeSite,
 ) -> None:
     """They pause where they are, and go on after it with what they have."""
-    site = await make_site(line=Line(max_fills=3, slice_seconds=0.05))
+    site = await make_site(scheduler=FetchScheduler(max_fills=3, slice_seconds=0.05))
     large = [ScriptedSource(os.urandom(1 << 20)) for _ in range(3)]
     small = ScriptedSource(os.urandom(50_000))
     gates = [source.gate(1 << 19) for source in large]
@@ -147,7 +147,7 @@ async def test_a_small_package_does_not_wait_for_three_large_ones_of_one_client(
 
 
 async def test_a_paused_fill_takes_no_bytes(make_site: MakeSite) -> None:
-    site = await make_site(line=Line(max_fills=1, slice_seconds=3600.0))
+    site = await make_site(scheduler=FetchScheduler(max_fills=1, slice_seconds=3600.0))
     ahead, wanted = ScriptedSource(os.urandom(1 << 20)), ScriptedSource(os.urandom(1 << 20))
     first, second = ahead.gate(1 << 18), wanted.gate(1 << 18)
     fetching = asyncio.create_task(site.cache.fetch(ahead.expected, ahead))
