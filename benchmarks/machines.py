@@ -47,7 +47,7 @@ class Fleet:
         await asyncio.sleep(start)
         source = f"127.1.{number // 250}.{1 + number % 250}"
         machine = Machine(version=OLD, machineid=f"{number:032x}", oem=self._oem)
-        client = Client(machine, random.Random(number))
+        client = Client(machine)
         answer = await self._ask(source, serialise_request(client.check()), timed=True)
         offer = client.receive(answer.status, answer.body)
         if not isinstance(offer, Offer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ class Agent:
         pause: float = PAUSE,
     ) -> None:
         self.downloads: list[Downloaded] = []
-        self._client = Client(machine, random.Random())
+        self._client = Client(machine)
         self._server = server
         self._session = session
         self._watch = watch

@@ -199,7 +199,7 @@ class Fleet:
             due = began + plan.over * (number + self._rng.random()) / plan.machines
             await asyncio.sleep(due - clock())
             self.tally.behind = max(self.tally.behind, clock() - due)
-            stories.create_task(self._live(Client(plan.machine(number), self._rng)))
+            stories.create_task(self._live(Client(plan.machine(number))))
 
     async def _live(self, client: Client) -> None:
         states = self.tally.states

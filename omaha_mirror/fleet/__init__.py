@@ -29,7 +29,6 @@ from omaha_mirror.fleet.reader import (
     Served,
 )
 from omaha_mirror.fleet.recorder import FleetRecorder
-from omaha_mirror.fleet.states import state_of
 
 __all__ = [
     "FETCHED",
@@ -56,5 +55,4 @@ __all__ = [
     "cause_of",
     "explain",
     "facts_of",
-    "state_of",
 ]

@@ -5,8 +5,6 @@ The event that update_engine adds to every check says nothing, and makes no fact
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from omaha_mirror.fleet.model import CheckIn, EventReport
 from omaha_mirror.fleet.states import says_nothing
 from omaha_mirror.omaha import AppRequest
@@ -20,7 +18,6 @@ def facts_of(
     reason: str = "",
     offered: str | None = None,
     detail: str = "",
-    inputs: Mapping[str, str] | None = None,
 ) -> tuple[CheckIn | EventReport, ...]:
     """What to record of one application of a request, and of its answer.
 
@@ -59,6 +56,5 @@ def facts_of(
         reason=reason,
         offered=offered,
         detail=detail,
-        inputs=tuple((inputs or {}).items()),
     )
     return *events, checkin

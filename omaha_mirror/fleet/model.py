@@ -14,7 +14,6 @@ from operator import attrgetter
 
 MAX_TEXT = 200
 """Characters that are kept of a text: three of them fit into one entry of PostgreSQL's indexes, 2704 bytes."""
-MAX_INPUTS = 30
 FETCHED = "fetched"
 """The `cache_status` of bytes that came over the line instead of going to a machine."""
 MAX_NUMBER = 2**53
@@ -47,7 +46,6 @@ class CheckIn:
         reason: the name of the reason for the answer; `""` for a ping alone.
         offered: the version it was offered, None for `noupdate`.
         detail: the reason as a sentence for people.
-        inputs: what else the decision looked at, such as the rule of the track, as (name, value).
     """
 
     time: float
@@ -64,7 +62,6 @@ class CheckIn:
     reason: str = ""
     offered: str | None = None
     detail: str = ""
-    inputs: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +148,7 @@ class DecisionRun:
     Attributes:
         first, last: when it was so answered.
         count: how often.
-        detail, inputs: of the newest answer; see `CheckIn`.
+        detail: of the newest answer; see `CheckIn`.
     """
 
     first: float
@@ -162,7 +159,6 @@ class DecisionRun:
     reason: str
     offered: str | None
     detail: str
-    inputs: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +182,7 @@ def machine_key(machineid: str, app_id: str) -> int:
 def tidy(item: Item) -> Item:
     """The item with every text short and inert, every number storable, and a name for a machine without id."""
     changes = {
-        name: _tidied(value)
+        name: inert(value) if isinstance(value, str) else None
         for name, value in zip(_FIELDS[type(item)], _values(item), strict=True)
         if not _is_tidy(value)
     }
@@ -205,26 +201,13 @@ def inert(text: str) -> str:
 
 def weight(item: Item) -> int:
     """About how many bytes of memory an item takes."""
-    total = _OBJECT + sum(map(sys.getsizeof, _values(item)))
-    if isinstance(item, CheckIn):
-        total += sum(sys.getsizeof(pair) + sum(map(sys.getsizeof, pair)) for pair in item.inputs)
-    return total
+    return _OBJECT + sum(map(sys.getsizeof, _values(item)))
 
 
 def _is_tidy(value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= MAX_TEXT and value.isprintable()
-    if isinstance(value, tuple):
-        return len(value) <= MAX_INPUTS and all(_is_tidy(k) and _is_tidy(v) for k, v in value)
     return not isinstance(value, int) or -MAX_NUMBER <= value <= MAX_NUMBER
-
-
-def _tidied(value: object) -> object:
-    if isinstance(value, str):
-        return inert(value)
-    if isinstance(value, tuple):
-        return tuple((inert(k), inert(v)) for k, v in value[:MAX_INPUTS])
-    return None
 
 
 def _values(item: Item) -> tuple[object, ...]:

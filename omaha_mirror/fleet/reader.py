@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -224,10 +223,7 @@ async def _ring(
 
 
 def _stretch(row: Row[Any]) -> DecisionRun:
-    return DecisionRun(
-        **{name: row._mapping[name] for name in _STRETCH},
-        inputs=tuple(json.loads(row.inputs).items()),
-    )
+    return DecisionRun(**{name: row._mapping[name] for name in _STRETCH})
 
 
 def _event(row: Row[Any]) -> Event:
@@ -239,5 +235,5 @@ def _machine_event(row: Row[Any]) -> MachineEvent:
     return MachineEvent(machine_of(row), event)
 
 
-_STRETCH = ("first", "last", "count", "version", "track", "reason", "offered", "detail")
+_STRETCH = tuple(DecisionRun.__dataclass_fields__)
 _EVENT = tuple(Event.__dataclass_fields__)

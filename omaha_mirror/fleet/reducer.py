@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -118,14 +116,7 @@ def _checked_in(changes: Changes, machine: Row, checkin: CheckIn) -> None:
         "reason": checkin.reason,
         "offered": checkin.offered,
         "detail": checkin.detail,
-        "inputs": _json(checkin.inputs),
     }
-
-
-@lru_cache(maxsize=256)
-def _json(inputs: tuple[tuple[str, str], ...]) -> str:
-    """Machines of one kind are told the same for the same reasons."""
-    return json.dumps(dict(inputs))
 
 
 def _reported(changes: Changes, machine: Row, event: EventReport) -> None:

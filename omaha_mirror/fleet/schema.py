@@ -82,9 +82,8 @@ checkins = Table(
     _text("reason"),
     Column("offered", Text),
     _text("detail"),
-    _text("inputs"),
 )
-"""`model.Stretch`; `inputs` is a JSON object."""
+"""`model.Stretch`."""
 
 events = Table(
     "events",

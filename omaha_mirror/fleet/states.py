@@ -8,8 +8,6 @@ comes with every check and says nothing; `0.0.0.0` comes with the first one ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from omaha_mirror.fleet.model import CheckIn, Event, EventReport, State
 from omaha_mirror.omaha import EventRequest, EventResult, EventType
 
@@ -79,17 +77,6 @@ def after_event(state: State, event: EventReport | Event) -> State:
             return State.ON_HOLD
         case _, result if result in FAILURES:
             return State.ERROR
-    return state
-
-
-def state_of(facts: Iterable[CheckIn | EventReport]) -> State:
-    """The state after a sequence of check-ins and events, oldest first."""
-    state = State.UNDEFINED
-    for fact in facts:
-        if isinstance(fact, CheckIn):
-            state = after_checkin(state, fact)
-        else:
-            state = after_event(state, fact)
     return state
 
 

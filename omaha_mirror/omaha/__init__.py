@@ -2,11 +2,10 @@
 
 A machine asks and is offered a release:
 
->>> import random
 >>> from omaha_mirror.omaha import *
 >>> machine = Machine(version="3815.2.0", machineid="0123456789abcdef0123456789abcdef")
->>> client = Client(machine, random.Random(1))
->>> question = serialise_request(client.next_request())
+>>> client = Client(machine)
+>>> question = serialise_request(client.check())
 
 The server reads the question and writes an answer:
 
@@ -38,12 +37,10 @@ The machine takes it, and reports:
 >>> event = client.failed(ErrorCode.PAYLOAD_SIZE_MISMATCH_ERROR).apps[0].events[0]
 >>> describe_event(event.eventtype, event.eventresult, event.errorcode)
 'update failed: the payload has another size than announced (error 11)'
->>> 40 * 60 <= client.next_delay() <= 50 * 60
-True
 """
 
 from omaha_mirror.omaha.answer import NoUpdate, Offer, check_for_sysexts, read_answer
-from omaha_mirror.omaha.client import FLATCAR_APP_ID, Client, Machine, next_interval
+from omaha_mirror.omaha.client import FLATCAR_APP_ID, Client, Machine
 from omaha_mirror.omaha.codes import (
     AppStatus,
     EventResult,
@@ -146,7 +143,6 @@ __all__ = [
     "describe_error",
     "describe_event",
     "localise",
-    "next_interval",
     "normalise_app_id",
     "parse_request",
     "parse_response",

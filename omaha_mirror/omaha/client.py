@@ -1,4 +1,4 @@
-"""A machine without I/O: it says what to send and when, and reads what comes back.
+"""A machine without I/O: it says what to send, and reads what comes back.
 
 It keeps to the states that CoreUpdate and Nebraska know. A machine that has applied an update is
 held: until it reboots it sends pings alone. After the reboot it is finished: its next check has
@@ -6,7 +6,6 @@ a ping, the question, and event 3/2 with the version it came from; or, when it s
 version, the rollback error (update_engine omaha_request_action.cc:83-140).
 """
 
-import random
 from dataclasses import dataclass, replace
 
 from omaha_mirror.omaha.answer import NoUpdate, Offer, check_for_sysexts, read_answer
@@ -25,15 +24,7 @@ from omaha_mirror.omaha.protocol import (
 from omaha_mirror.omaha.xml import parse_response
 
 FLATCAR_APP_ID = "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
-
-MINUTE = 60
-FIRST_DELAY = 7 * MINUTE
-INTERVAL = 45 * MINUTE
-LONGEST_INTERVAL = 240 * MINUTE
-SPREAD = 5 * MINUTE
-
 _NEVER_UPDATED = "0.0.0.0"  # noqa: S104 - a version
-_OVERLOADED = (500, 503)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +59,10 @@ class Client:
         held: Whether an update is applied and the reboot has not happened.
     """
 
-    def __init__(self, machine: Machine, rng: random.Random) -> None:
+    def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.held = False
-        self._rng = rng
         self._news = _rebooted_from(_NEVER_UPDATED)
-        self._interval, self._spread = FIRST_DELAY, SPREAD
-
-    def next_request(self) -> Request:
-        """What is due when the delay is over: a ping when held, a check otherwise."""
-        return self.ping() if self.held else self.check()
 
     def check(self) -> Request:
         """Ping, question, and what happened since the last check; an old story is told once."""
@@ -107,16 +92,6 @@ class Client:
         """Event 3/0; the default flag is what every machine sets that uses a mirror."""
         return self._report(EventType.UPDATE_COMPLETE, EventResult.ERROR, int(code) | int(flags))
 
-    def deferred(
-        self,
-        code: int = ErrorCode.OMAHA_UPDATE_DEFERRED_FOR_BACKOFF,
-        flags: ErrorFlag = ErrorFlag.TEST_OMAHA_URL,
-    ) -> Request:
-        """Event 3/9: the offer is not taken now."""
-        return self._report(
-            EventType.UPDATE_COMPLETE, EventResult.UPDATE_DEFERRED, int(code) | int(flags)
-        )
-
     def rebooted(self, version: str, bootid: str = "") -> None:
         """The machine runs `version` now: finished, or rolled back if that is the old one."""
         old = self.machine.version
@@ -128,7 +103,6 @@ class Client:
             self._news = _rebooted_from(old)
         self.machine = replace(self.machine, version=version, bootid=bootid)
         self.held = False
-        self._interval, self._spread = FIRST_DELAY, SPREAD
 
     def receive(self, status: int, body: bytes) -> Offer | NoUpdate:
         """Read the answer to a check as strictly as update_engine and ue-rs together.
@@ -140,17 +114,11 @@ class Client:
         Raises:
             BadResponse: With the errorcode for `failed`, where update_engine would report one.
         """
-        self._interval, self._spread = next_interval(self._interval, status)
         response = _read_response(status, body)
         answer = read_answer(response)
-        self._interval, self._spread = next_interval(self._interval, status, answer.poll_interval)
         if isinstance(answer, Offer):
             check_for_sysexts(response)
         return answer
-
-    def next_delay(self) -> float:
-        """Seconds to wait before `next_request`, another number at each call."""
-        return self._rng.uniform(self._interval - self._spread, self._interval + self._spread)
 
     def _report(
         self, eventtype: EventType, eventresult: EventResult, errorcode: int | None = None
@@ -190,20 +158,6 @@ class Client:
             os=Os(version="Chateau", platform="CoreOS", sp=f"{machine.version}_{architecture}"),
             apps=(app,),
         )
-
-
-def next_interval(interval: int, status: int, poll_interval: int | None = None) -> tuple[int, int]:
-    """The next interval and how far either way it is spread, in seconds.
-
-    A server that is overloaded (500, 503) is asked half as often each time, up to 4 hours; a
-    PollInterval counts between 45 minutes and 4 hours; all else is 45 minutes (update_engine
-    update_check_scheduler.cc:95-146).
-    """
-    wanted = interval * 2 if status in _OVERLOADED else poll_interval or 0
-    if wanted < INTERVAL:
-        return INTERVAL, SPREAD
-    wanted = min(wanted, LONGEST_INTERVAL)
-    return wanted, wanted // 2
 
 
 def _read_response(status: int, body: bytes) -> Response:

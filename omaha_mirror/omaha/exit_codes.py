@@ -126,18 +126,10 @@ class ErrorInfo:
     name: str
     words: str
 
-    @property
-    def flag_words(self) -> tuple[str, ...]:
-        """The flags for people; the one that every machine behind a mirror sets comes last."""
-        return _flag_words(self.flags)
-
     def __str__(self) -> str:
-        notes = (f"error {self.base}", *_flag_words(self.flags & ~ErrorFlag.TEST_OMAHA_URL))
+        flags = self.flags & ~ErrorFlag.TEST_OMAHA_URL
+        notes = (f"error {self.base}", *(w for flag, w in _FLAG_WORDS.items() if flag in flags))
         return f"{self.words} ({', '.join(notes)})"
-
-
-def _flag_words(flags: ErrorFlag) -> tuple[str, ...]:
-    return tuple(words for flag, words in _FLAG_WORDS.items() if flag in flags)
 
 
 def describe_error(code: int) -> ErrorInfo:

@@ -66,14 +66,6 @@ class OperationProver:
         self._hashing: dict[int, _Hashing] = {}
         self._wrong: dict[Span, Operation] = {}
 
-    @property
-    def unjudged(self) -> tuple[Span, ...]:
-        """The bytes that no operation speaks for: all of the file as long as there is no manifest."""
-        if self.manifest is None:
-            return ((0, self._size),)
-        ends = ((0, self.manifest.metadata_size), (self.manifest.data_stop, self._size))
-        return tuple((start, stop) for start, stop in ends if start < stop)
-
     def examine(
         self,
         filled: Iterable[Span],

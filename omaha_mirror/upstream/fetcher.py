@@ -67,13 +67,11 @@ class Head:
         url: Where the file was found, redirects followed.
         size: Content-Length in bytes, if announced.
         validator: Of this generation.
-        ranges: Whether the server announces byte ranges.
     """
 
     url: str
     size: int | None
     validator: Validator
-    ranges: bool
 
 
 class Body(Protocol):

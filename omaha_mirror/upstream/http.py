@@ -114,7 +114,6 @@ class HttpFetcher:
                     url=str(response.url),
                     size=resume.content_length(response.headers),
                     validator=Validator.of(response.headers),
-                    ranges=response.headers.get("Accept-Ranges", "").lower() == "bytes",
                 )
 
     async def told_size(self, url: str, *, first_byte: bool, deadline: float) -> int | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,7 +21,7 @@ ID = f"{1:032x}"
 @pytest.fixture
 def request_file(tmp_path: Path) -> str:
     """A check of a machine that the mirror does not know."""
-    client = Client(Machine(version=OLD, machineid="cd" * 16), random.Random(1))
+    client = Client(Machine(version=OLD, machineid="cd" * 16))
     path = tmp_path / "request.xml"
     path.write_bytes(serialise_request(client.check()))
     return str(path)

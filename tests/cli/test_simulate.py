@@ -183,7 +183,7 @@ async def test_a_server_that_offers_for_ever_does_not_hold_a_machine_for_ever(
 
 def server_request(version: str) -> Request:
     """A check as a server gets it."""
-    client = Client(Machine(version=version, machineid="0" * 32), random.Random())
+    client = Client(Machine(version=version, machineid="0" * 32))
     return Request("POST", UPDATE, {}, serialise_request(client.check()))
 
 

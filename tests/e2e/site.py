@@ -83,7 +83,7 @@ class Box:
     def __init__(self, site: Site, version: str = OLD, number: int = 1, **who: Any) -> None:
         self.site = site
         machine = Machine(version=version, machineid=f"{number:032x}", **who)
-        self.client = Client(machine, random.Random(number))
+        self.client = Client(machine)
         self.requests: list[Request] = []
 
     async def check(self) -> Offer | NoUpdate:

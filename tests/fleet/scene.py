@@ -1,9 +1,11 @@
 """Machines for tests, and a fleet store to tell of them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from omaha_mirror.fleet import CheckIn, Database, EventReport, FleetReader, History, Transfer, store
-from omaha_mirror.fleet.model import Item, tidy
+from omaha_mirror.fleet.model import Item, State, tidy
+from omaha_mirror.fleet.states import after_checkin, after_event
 from tests.support.mirror import Mirror
 
 APP = "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
@@ -71,6 +73,17 @@ def everywhere(text: str) -> CheckIn:
 def machine(number: int) -> CheckIn:
     """One of many."""
     return replace(ASK, machineid=f"{number:032x}", alias=f"node-{number}")
+
+
+def state_of(facts: Iterable[CheckIn | EventReport]) -> State:
+    """The state after a sequence of check-ins and events, oldest first."""
+    state = State.UNDEFINED
+    for fact in facts:
+        if isinstance(fact, CheckIn):
+            state = after_checkin(state, fact)
+        else:
+            state = after_event(state, fact)
+    return state
 
 
 async def recorded(mirror: Mirror) -> None:

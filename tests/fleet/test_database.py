@@ -5,14 +5,16 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 
-from omaha_mirror.fleet import BadDatabaseURL, Database
-from omaha_mirror.fleet.database import BadDatabase, read_url
+from omaha_mirror.fleet import BadDatabaseURL, Database, FleetReader
+from omaha_mirror.fleet.database import MIGRATIONS, BadDatabase, read_url
 from omaha_mirror.fleet.schema import METADATA
-from tests.fleet.scene import ASK, Site
+from tests.fleet.scene import ASK, OFFERED, Site
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,28 @@ async def test_the_migrations_make_just_the_tables_of_the_schema(database: Datab
 
     async with database.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_a_database_of_an_older_version_opens_with_what_is_in_it(url: str) -> None:
+    def older(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        row = "(42, 0, 1, 2, 3, '1.0', 'beta', 'held', NULL, 'the track is held', '{}')"
+        connection.execute(text(f"INSERT INTO checkins VALUES {row}"))
+
+    database = Database(url)
+    await database.transact(older)
+    await database.migrate()
+    await Site(database, FleetReader(database)).write(OFFERED)
+    async with database.engine.connect() as connection:
+        found = await connection.execute(text("SELECT track, count, detail FROM checkins"))
+    assert {tuple(row) for row in found} == {
+        ("beta", 3, "the track is held"),
+        ("stable", 1, OFFERED.detail),
+    }
+    await database.close()
 
 
 async def test_migrating_again_keeps_what_is_there(site: Site) -> None:

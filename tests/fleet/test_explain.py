@@ -34,7 +34,6 @@ TOLD = DecisionRun(
     reason="held",
     offered=None,
     detail="the track is held",
-    inputs=(),
 )
 
 

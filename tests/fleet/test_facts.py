@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.fleet import CheckIn, EventReport, State, facts_of, state_of
+from omaha_mirror.fleet import CheckIn, EventReport, State, facts_of
 from omaha_mirror.omaha import AppRequest, parse_request
+from tests.fleet.scene import state_of
 
 DATA = Path(__file__).parent.parent / "data" / "omaha"
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omaha_mirror.fleet import CheckIn, EventReport
-from omaha_mirror.fleet.model import MAX_INPUTS, MAX_NUMBER, MAX_TEXT, machine_key, tidy, weight
+from omaha_mirror.fleet.model import MAX_NUMBER, MAX_TEXT, machine_key, tidy, weight
 from tests.fleet.scene import APP, ASK, GOT, event
 
 ANY = st.text(st.characters(), max_size=400)
@@ -14,10 +14,9 @@ ANY = st.text(st.characters(), max_size=400)
 
 @given(ANY, ANY, ANY)
 def test_every_text_is_short_and_printable(alias: str, machineid: str, detail: str) -> None:
-    inputs = ((alias, detail),) * 2
-    item = tidy(replace(ASK, alias=alias, machineid=machineid, detail=detail, inputs=inputs))
+    item = tidy(replace(ASK, alias=alias, machineid=machineid, detail=detail))
     assert isinstance(item, CheckIn)
-    for text in (item.alias, item.machineid, item.detail, *item.inputs[0]):
+    for text in (item.alias, item.machineid, item.detail):
         assert len(text) <= MAX_TEXT
         assert text.isprintable()
     item.alias.encode()
@@ -46,12 +45,6 @@ def test_a_machine_without_id_goes_by_its_address() -> None:
     assert item.machineid == "192.0.2.9"
 
 
-def test_no_more_inputs_are_kept_than_a_decision_can_have() -> None:
-    item = tidy(replace(ASK, inputs=(("a", "b"),) * 1000))
-    assert isinstance(item, CheckIn)
-    assert len(item.inputs) == MAX_INPUTS
-
-
 def test_a_key_tells_machine_and_application_apart() -> None:
     assert machine_key("m", APP) == machine_key("m", APP)
     assert len({machine_key("m", "a"), machine_key("ma", ""), machine_key("", "ma")}) == 3
@@ -59,5 +52,5 @@ def test_a_key_tells_machine_and_application_apart() -> None:
 
 
 def test_weight_grows_with_what_is_held() -> None:
-    longer = replace(ASK, inputs=(("rule", "x" * 200),))
-    assert weight(longer) - weight(ASK) > 200
+    longer = replace(ASK, detail="x" * 200)
+    assert weight(longer) - weight(ASK) >= 200

@@ -41,7 +41,7 @@ def test_the_oldest_goes_when_nothing_repeats_itself() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    heavy = replace(OFFERED, detail="x" * 300, inputs=(("rule", "y" * 300),))
+    heavy = replace(OFFERED, detail="x" * 300)
     backlog = BoundedQueue(max_bytes=10 * weight(heavy))
     for _ in range(50):
         backlog.put(heavy)

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from omaha_mirror.fleet import CheckIn, EventReport, State, state_of
+from omaha_mirror.fleet import CheckIn, EventReport, State
 from omaha_mirror.fleet.states import HELD as HOLDING
 from omaha_mirror.fleet.states import SETTLED
-from tests.fleet.scene import ASK, HELD, OFFERED, PING, event
+from tests.fleet.scene import ASK, HELD, OFFERED, PING, event, state_of
 
 FLAG = 1 << 28
 EVERY_CHECK = event(3, 2, previousversion="")

@@ -1,6 +1,5 @@
 """What a batch leaves in the database, on SQLite and PostgreSQL alike."""
 
-import json
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -46,11 +45,11 @@ async def test_a_machine_is_as_it_was_last_heard_of(site: Site) -> None:
 async def test_the_same_answer_again_is_counted_and_not_kept_again(site: Site) -> None:
     answers = [replace(HELD, time=NOW + n * HOUR) for n in range(4)]
     await site.write(*answers[:3])
-    newest = replace(answers[3], detail="the track is held still", inputs=(("rule", "hold"),))
+    newest = replace(answers[3], detail="the track is held still")
     await site.write(newest)
     [stretch] = (await site.history()).stretches
     assert (stretch.first, stretch.last, stretch.count) == (NOW, NOW + 3 * HOUR, 4)
-    assert (stretch.detail, stretch.inputs) == ("the track is held still", (("rule", "hold"),))
+    assert stretch.detail == "the track is held still"
 
 
 async def test_another_question_or_answer_begins_a_stretch(site: Site) -> None:
@@ -136,13 +135,6 @@ async def test_a_batch_is_written_whole_or_not_at_all(site: Site) -> None:
     async with site.database.engine.begin() as connection:
         await connection.execute(text("ALTER TABLE elsewhere RENAME TO transfers"))
     assert set((await rows(site)).values()) == {0}
-
-
-async def test_inputs_are_json_for_whoever_looks_with_other_tools(site: Site) -> None:
-    await site.write(replace(ASK, inputs=(("rule", "follow"), ("newest", '"<3815.2.1>'))))
-    async with site.database.engine.connect() as connection:
-        inputs = (await connection.execute(text("SELECT inputs FROM checkins"))).scalar()
-    assert json.loads(inputs or "") == {"rule": "follow", "newest": '"<3815.2.1>'}
 
 
 async def test_upkeep_forgets_what_is_older_than_the_retention(site: Site) -> None:

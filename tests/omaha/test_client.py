@@ -1,7 +1,5 @@
 """A machine's conversation: what it sends, when, and what it takes."""
 
-import random
-
 import pytest
 
 from omaha_mirror.omaha import (
@@ -18,7 +16,6 @@ from omaha_mirror.omaha import (
     Offer,
     Request,
     check_for_sysexts,
-    next_interval,
     parse_request,
     parse_response,
     read_answer,
@@ -38,7 +35,7 @@ def client() -> Client:
         oemversion="1.2.3",
         alephversion="3815.2.0",
     )
-    return Client(machine, random.Random(7))
+    return Client(machine)
 
 
 def app_of(request: Request) -> AppRequest:
@@ -75,15 +72,15 @@ def without_empty(request: Request) -> Request:
 def test_a_whole_update_is_sent_as_update_engine_sends_it() -> None:
     machine = client()
     sent = {
-        "request_check_first": machine.next_request(),
-        "request_check_later": machine.next_request(),
+        "request_check_first": machine.check(),
+        "request_check_later": machine.check(),
     }
     sent["request_event_download_started"] = machine.download_started()
     sent["request_event_download_finished"] = machine.download_finished()
     sent["request_event_update_applied"] = machine.update_applied()
-    sent["request_ping_only"] = machine.next_request()
+    sent["request_ping_only"] = machine.ping()
     machine.rebooted("3815.2.1", machine.machine.bootid)
-    sent["request_check_after_reboot"] = machine.next_request()
+    sent["request_check_after_reboot"] = machine.check()
     for name, request in sent.items():
         assert request == without_empty(parse_request(data.read(name))), name
 
@@ -92,47 +89,44 @@ def test_a_held_machine_sends_only_pings_and_a_finished_one_tells_of_it_once() -
     machine = client()
     machine.check()
     machine.update_applied()
-    for _ in range(3):
-        app = app_of(machine.next_request())
-        assert app.ping is not None
-        assert app.update_check is None
-        assert app.events == ()
+    assert machine.held
+    app = app_of(machine.ping())
+    assert (app.ping is None, app.update_check, app.events) == (False, None, ())
     machine.rebooted("3815.2.1")
-    app = app_of(machine.next_request())
+    app = app_of(machine.check())
     assert app.ping is not None
     assert app.update_check is not None
     assert app.version == "3815.2.1"
     assert app.events == (EventRequest(eventtype=3, eventresult=2, previousversion="3815.2.0"),)
-    assert events(machine.next_request()) == [(3, 2, None, "")]
+    assert events(machine.check()) == [(3, 2, None, "")]
 
 
 def test_a_machine_that_comes_back_on_the_old_version_says_so_once() -> None:
     machine = client()
     machine.update_applied()
     machine.rebooted("3815.2.0")
-    assert events(machine.next_request()) == [(3, 0, 44, None)]
-    assert events(machine.next_request()) == [(3, 2, None, "")]
+    assert events(machine.check()) == [(3, 0, 44, None)]
+    assert events(machine.check()) == [(3, 2, None, "")]
 
 
 def test_a_plain_reboot_is_no_news() -> None:
     machine = client()
     machine.check()
     machine.rebooted("3815.2.0", "another")
-    assert events(machine.next_request()) == [(3, 2, None, "")]
-    assert app_of(machine.next_request()).bootid == "another"
+    assert events(machine.check()) == [(3, 2, None, "")]
+    assert app_of(machine.check()).bootid == "another"
 
 
 def test_errors_carry_the_flag_of_every_mirrors_machine() -> None:
     machine = client()
     assert events(machine.failed(34)) == [(3, 0, 268435490, None)]
-    assert events(machine.deferred()) == [(3, 9, 268435496, None)]
     assert events(machine.failed(9, ErrorFlag.RESUMED | ErrorFlag.TEST_OMAHA_URL)) == [
         (3, 0, (1 << 30) + (1 << 28) + 9, None)
     ]
 
 
 def test_a_board_decides_the_architecture() -> None:
-    machine = Client(Machine(version="1.0", machineid="x", board="arm64-usr"), random.Random(1))
+    machine = Client(Machine(version="1.0", machineid="x", board="arm64-usr"))
     os = machine.check().os
     assert os is not None
     assert os.sp == "1.0_aarch64"
@@ -292,57 +286,3 @@ def test_what_ue_rs_refuses_is_refused(old: bytes, new: bytes) -> None:
 def test_ue_rs_knows_more_words_for_true_and_false(word: bytes) -> None:
     body = data.read("response_offer").replace(b'required="false"', b'required="%s"' % word)
     assert isinstance(client().receive(200, body), Offer)
-
-
-@pytest.mark.parametrize(
-    ("interval", "status", "poll_interval", "expected"),
-    [
-        (7, 200, None, (45, 5)),
-        (7, 503, None, (45, 5)),
-        (45, 503, None, (90, 45)),
-        (90, 500, None, (180, 90)),
-        (180, 503, None, (240, 120)),
-        (240, 503, None, (240, 120)),
-        (240, 200, None, (45, 5)),
-        (45, 502, None, (45, 5)),
-        (45, 0, None, (45, 5)),
-        (45, 200, 60, (60, 30)),
-        (45, 200, 10, (45, 5)),
-        (45, 200, 1000, (240, 120)),
-    ],
-)
-def test_the_next_interval_in_minutes(
-    interval: int, status: int, poll_interval: int | None, expected: tuple[int, int]
-) -> None:
-    seconds = None if poll_interval is None else poll_interval * MINUTE
-    found = next_interval(interval * MINUTE, status, seconds)
-    assert found == (expected[0] * MINUTE, expected[1] * MINUTE)
-
-
-def span(machine: Client) -> tuple[int, int]:
-    """Between which minutes the next call lies, from many draws."""
-    delays = [machine.next_delay() / MINUTE for _ in range(500)]
-    return round(min(delays)), round(max(delays))
-
-
-def test_a_machine_calls_when_update_engine_would() -> None:
-    machine = client()
-    assert span(machine) == (2, 12)
-    machine.receive(200, data.read("response_noupdate").replace(b' PollInterval="3600"', b""))
-    assert span(machine) == (40, 50)
-    machine.receive(200, data.read("response_noupdate"))
-    low, high = span(machine)
-    assert 30 <= low < 33
-    assert 87 < high <= 90
-    with pytest.raises(BadResponse):
-        machine.receive(503, b"")
-    low, high = span(machine)
-    assert 60 <= low < 66
-    assert 174 < high <= 180
-    machine.rebooted("3815.2.1")
-    assert span(machine) == (2, 12)
-
-
-def test_the_same_seed_gives_the_same_delays() -> None:
-    one, other = client(), client()
-    assert [one.next_delay() for _ in range(5)] == [other.next_delay() for _ in range(5)]

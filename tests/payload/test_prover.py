@@ -95,25 +95,11 @@ def test_a_call_hashes_no_more_than_its_budget() -> None:
     assert calls == -(-data // 7)
 
 
-def test_what_no_operation_speaks_for_is_unjudged() -> None:
-    def unjudged(data: bytes, ready: int) -> tuple[Span, ...]:
-        prover = OperationProver(len(data))
-        prover.examine([(0, ready)], reading(data))
-        return prover.unjudged
-
-    head, tail = (0, MANIFEST.metadata_size), (MANIFEST.data_stop, len(PAYLOAD))
-    assert unjudged(PAYLOAD, 0) == unjudged(PAYLOAD, head[1] - 1) == tuple(WHOLE)
-    assert unjudged(PAYLOAD, head[1]) == unjudged(PAYLOAD, len(PAYLOAD)) == (head, tail)
-    unsigned = build([b"all"])
-    assert unjudged(unsigned, len(unsigned)) == ((0, len(unsigned) - 3),)
-
-
 @pytest.mark.parametrize("data", [b"", b"\x1f\x8b" * 500, flipped(PAYLOAD, 11), PAYLOAD[:-1]])
 def test_of_what_is_no_payload_nothing_is_ever_said(data: bytes) -> None:
     prover, read = OperationProver(len(data)), Recorder(data)
     for _ in range(2):
         assert examine(prover, read, (0, len(data))) == Verdicts()
-    assert prover.unjudged == ((0, len(data)),)
     assert prover.refusal is not None
 
 

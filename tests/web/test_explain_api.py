@@ -1,6 +1,5 @@
 """A request that no machine has sent: what it would be told, and what upstream says to it."""
 
-import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +39,7 @@ def group(nebraska: Nebraska, track: str = "stable") -> Group:
 
 
 def machine(version: str, track: str = "stable") -> Client:
-    return Client(Machine(version=version, machineid=ID, track=track), random.Random(1))
+    return Client(Machine(version=version, machineid=ID, track=track))
 
 
 def check(version: str = OLD, track: str = "stable") -> str:

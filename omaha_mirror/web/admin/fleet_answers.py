@@ -77,7 +77,6 @@ class Told:
     reason: str
     offered: str | None
     detail: str
-    inputs: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +162,7 @@ _SAME = tuple(field.name for field in fields(MachineInfo) if field.name != "erro
 
 def told(stretch: DecisionRun) -> Told:
     """A decision as it is told."""
-    return Told(**{**asdict(stretch), "inputs": dict(stretch.inputs)})
+    return Told(**asdict(stretch))
 
 
 def fleet_event(found: MachineEvent) -> FleetEvent:
