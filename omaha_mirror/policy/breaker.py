@@ -46,11 +46,6 @@ class Breaker:
         self._addresses: OrderedDict[str, _Gate] = OrderedDict()
         self._machines: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
-    @property
-    def closed(self) -> bool:
-        """Whether machines in general are asked for."""
-        return self._all.closed
-
     @contextmanager
     def attempt(self, machine: str, address: str) -> Iterator[None]:
         """Hold a question while this is open.

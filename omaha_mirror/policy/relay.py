@@ -78,25 +78,6 @@ class RelayedAnswer:
         return None if self.release_id is None else self.release_id.rpartition("-")[0]
 
 
-@dataclass(frozen=True, slots=True)
-class RelayStats:
-    """How it goes.
-
-    Attributes:
-        remembered: machines whose last offer is known.
-        outages: checks that upstream did not answer, or was not asked.
-        refused: checks whose answer no machine could have used, or none that the mirror may read.
-        answered: when upstream last answered, in seconds since the epoch; None before it did.
-        reachable: whether checks go upstream now.
-    """
-
-    remembered: int
-    outages: int
-    refused: int
-    answered: float | None
-    reachable: bool
-
-
 class CheckRelay:
     """Passes checks on, and remembers the offers.
 
@@ -130,20 +111,11 @@ class CheckRelay:
         self._one_by_one = OneByOne()
         self._once = SharedRequests[Response]()
         self._told: OrderedDict[str, str] = OrderedDict()
-        self._outages = self._refused = 0
         self._refusal = ""
-        self._answered: float | None = None
         self._changed = asyncio.Event()
         self._saving: asyncio.Task[None] | None = None
         # One thread: what is saved later is written later, also when whoever waited was cancelled.
         self._disk = Workers(1, "the relay's file")
-
-    @property
-    def stats(self) -> RelayStats:
-        """The figures now."""
-        return RelayStats(
-            len(self._told), self._outages, self._refused, self._answered, self._breaker.closed
-        )
 
     async def start(self) -> None:
         """Read what machines were told before. A file that cannot be used is no reason not to start."""
@@ -192,7 +164,6 @@ class CheckRelay:
         except Exception:
             LOG.exception("a check could not be relayed")
             return self._remembered(machine, Reason.UNREACHABLE, DEFECT)
-        self._answered = self._clock.time()
         try:
             told = await read_soon(
                 response,
@@ -260,10 +231,7 @@ class CheckRelay:
         self, machine: _Machine, reason: Reason, detail: str, *, delivered: bool = False
     ) -> RelayedAnswer:
         self._failed(reason)
-        if reason is Reason.UNREACHABLE:
-            self._outages += 1
-        else:
-            self._refused += 1
+        if reason is Reason.REFUSED:
             if detail != self._refusal:
                 LOG.warning("upstream's answer to a machine cannot be used", why=detail)
             self._refusal = detail
