@@ -83,7 +83,7 @@ checkins = Table(
     Column("offered", Text),
     _text("detail"),
 )
-"""`model.Stretch`."""
+"""`model.DecisionRun`."""
 
 events = Table(
     "events",
