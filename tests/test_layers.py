@@ -32,15 +32,12 @@ CLOSED = {
 EXCEPTIONS = {
     ("packages.single_package", "policy"): "it is a whole mirror of one file: it decides, too",
     ("policy.overrides", "observability"): "its findings have the form that health gives them",
-    ("client.agent", "cli"): "a failed update names the exit status of the command",
-    ("client.download", "cli"): "a failed update names the exit status of the command",
 }
 
 LIBRARIES = {
     "aiofiles": {"client"},
     "aiohttp": {"upstream", "web", "client"},
     "alembic": {"fleet"},
-    "click": {"client"},
     "cryptography": {"config", "payload"},
     "google": {"payload"},
     "jinja2": {"web"},
@@ -49,7 +46,6 @@ LIBRARIES = {
     "prometheus_client": {"observability"},
     "pydantic": {"config", "policy", "web"},
     "pydantic_core": {"config"},
-    "rich": {"client"},
     "sqlalchemy": {"fleet"},
     "structlog": {
         *("aio", "cache", "state_file", "systemd", "upstream", "fleet"),

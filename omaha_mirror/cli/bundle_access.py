@@ -15,8 +15,8 @@ from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.lock import DirectoryLock, in_use
 from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult, PackageFile, Reason, at_hand
 from omaha_mirror.catalog.followed import FollowPlan
-from omaha_mirror.cli.exits import Exit
-from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
+from omaha_mirror.cli.exits import Exit, Failure
+from omaha_mirror.cli.running import Json, RunningMirror, reach
 from omaha_mirror.config import Config
 from omaha_mirror.packages.expected import expected
 from omaha_mirror.packages.library import OfferedKeys
@@ -29,7 +29,7 @@ AT = "/api/v1/bundle/"
 
 
 class BundleAccess(Protocol):
-    """Bundles of a mirror. All raise Refused."""
+    """Bundles of a mirror. All raise Failure."""
 
     def prepare(self, request: ExportRequest) -> AsyncGenerator[Json]:
         """Have all packages of a bundle here; tells how far each is."""
@@ -46,7 +46,7 @@ class BundleAccess(Protocol):
 
 @asynccontextmanager
 async def open_bundles(config: Config) -> AsyncIterator[BundleAccess]:
-    """The bundles of the mirror with this config. Raises Refused, OSError."""
+    """The bundles of the mirror with this config. Raises Failure, OSError."""
     directory = config.cache.directory
     running = in_use(directory)
     if running is not None:
@@ -57,7 +57,7 @@ async def open_bundles(config: Config) -> AsyncIterator[BundleAccess]:
         folder.mkdir(parents=True, exist_ok=True)
         owner = folder.stat().st_uid
         if os.geteuid() not in (owner,):
-            raise Refused(
+            raise Failure(
                 f"{folder} belongs to the user with the id {owner}: start the mirror, or run this as that user"
             )
     with closing(DirectoryLock(directory, config.state_directory)):
@@ -84,7 +84,7 @@ class _Running:
         failed: list[Exception] = []
         try:
             return await self._mirror.send(f"{AT}import", _noting(chunks, failed))
-        except Refused as error:
+        except Failure as error:
             raise failed[0] if failed else error from None
 
 
@@ -152,7 +152,7 @@ class _Stopped:
                 async for step in steps:
                     yield asdict(step)
         except NothingToFetch as error:
-            raise Refused(str(error), Exit.NOT_FOUND) from None
+            raise Failure(str(error), Exit.NOT_FOUND) from None
 
     async def announce(self, request: ExportRequest) -> Announced:
         return Announced.of(await self._exporter.bundle(request))
@@ -168,4 +168,4 @@ class _Stopped:
         try:
             return asdict(await self._importer.take_in(chunks))
         except CacheError as error:
-            raise Refused(str(error)) from None
+            raise Failure(str(error)) from None

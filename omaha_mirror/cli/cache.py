@@ -1,74 +1,192 @@
-"""`omaha-mirror cache`: look at the cache and tidy it, whether the mirror runs or not."""
+"""`omaha-mirror cache`: list, verify, evict and remove blobs."""
 
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
 
-from omaha_mirror.cli.options import config_option
+from omaha_mirror.cli.cache_access import CacheAccess, open_cache
+from omaha_mirror.cli.exits import Exit, Failure
+from omaha_mirror.cli.running import Json
+from omaha_mirror.cli.terminal import print_table
+from omaha_mirror.config import load
+from omaha_mirror.observability.telemetry import printable, set_up_logging
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Remove nothing, only say what would go."
-)
-
-
-@click.group()
-def cache() -> None:
-    """Look at the cache and tidy it, whether the mirror runs or not.
-
-    A KEY is a blob's digest, at least 6 digits of its beginning, or the end of the address that it came from, such as
-    3815.2.1/flatcar_production_update.gz.
-    """
+PREFIX = re.compile(r"(sha1-)?[0-9a-f]{6,}")
+T = TypeVar("T")
 
 
-@cache.command()
-@config_option
-@json_option
 def ls(config_path: Path | None, as_json: bool) -> None:
-    """List what is in the cache, last used first. It changes nothing."""
-    from omaha_mirror.cli import cache_work
-
-    cache_work.ls(config_path, as_json)
-
-
-@cache.command()
-@config_option
-@click.argument("keys", nargs=-1, metavar="[KEY...]")
-@json_option
-def verify(config_path: Path | None, keys: tuple[str, ...], as_json: bool) -> None:
-    """Read blobs again, all if none is named, and hold them against their digests.
-
-    What is wrong is put aside; the next machine that wants it has it fetched again. The exit status is then 4.
-    """
-    from omaha_mirror.cli import cache_work
-
-    cache_work.verify(config_path, keys, as_json)
+    """Print what is in the cache."""
+    contents = _run(config_path, lambda access: access.contents(), only_look=True)
+    if as_json:
+        click.echo(json.dumps(contents, indent=2))
+    else:
+        _show(contents)
 
 
-@cache.command()
-@config_option
-@dry_run_option
-@json_option
+def verify(config_path: Path | None, keys: Sequence[str], as_json: bool) -> None:
+    """Read blobs again, all if none is named, and print what came of each."""
+
+    async def work(access: CacheAccess) -> list[Json]:
+        blobs = (await access.contents())["blobs"]
+        names: dict[str, str] = {blob["key"]: _name(blob) for blob in blobs}
+        chosen = [item["key"] for item in _find(keys, blobs)] if keys else None
+        verdicts = []
+        async with aclosing(access.verify(chosen)) as results:
+            async for verdict in results:
+                verdicts.append(verdict)
+                if not as_json:
+                    _say(verdict, names.get(verdict["key"]) or verdict["key"])
+        return verdicts
+
+    verdicts = _run(config_path, work)
+    if as_json:
+        click.echo(json.dumps({"verdicts": verdicts}, indent=2))
+    outcomes = {verdict["outcome"] for verdict in verdicts}
+    if outcomes - {"right"}:
+        raise SystemExit(Exit.VERIFICATION_FAILED if "wrong" in outcomes else Exit.FAILURE)
+
+
 def gc(config_path: Path | None, dry_run: bool, as_json: bool) -> None:
-    """Evict down to max_size and min_free, and sweep what has lain about for a week.
+    """Evict and sweep, and print what went."""
+    swept = _run(config_path, lambda access: access.gc(dry_run=dry_run), only_look=dry_run)
+    if as_json:
+        click.echo(json.dumps(swept, indent=2))
+    else:
+        _say_removed(swept["removed"], dry_run)
+    if swept["short"]:
+        raise Failure(swept["short"])
 
-    That is packages that nobody fetches on, and wrong bytes that were put aside.
-    """
-    from omaha_mirror.cli import cache_work
 
-    cache_work.gc(config_path, dry_run, as_json)
+def rm(config_path: Path | None, keys: Sequence[str], dry_run: bool, as_json: bool) -> None:
+    """Remove blobs, and print what went and what is in use."""
+
+    async def work(access: CacheAccess) -> Json:
+        contents = await access.contents()
+        growing = [item for item in contents["leftovers"] if item["kind"] == "partial"]
+        removed, refused = [], []
+        for item in _find(keys, [*contents["blobs"], *growing]):
+            try:
+                removed.append(await _remove(access, item, dry_run))
+            except Failure as error:
+                refused.append({"key": item["key"], "reason": str(error)})
+        return {"dry_run": dry_run, "removed": removed, "refused": refused}
+
+    done = _run(config_path, work, only_look=dry_run)
+    if as_json:
+        click.echo(json.dumps(done, indent=2))
+    else:
+        _say_removed(done["removed"], dry_run)
+    for refusal in done["refused"]:
+        click.echo(f"Error: {refusal['reason']}", err=True)
+    if done["refused"]:
+        raise SystemExit(Exit.FAILURE)
 
 
-@cache.command()
-@config_option
-@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-@dry_run_option
-@json_option
-def rm(config_path: Path | None, keys: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
-    """Remove blobs, offered ones included: the next machine has them fetched again.
+async def _remove(access: CacheAccess, item: Json, dry_run: bool) -> Json:
+    if not dry_run:
+        return await access.remove(item["key"])
+    if item.get("readers"):
+        raise Failure(f"{item['key']} is in use")
+    return {"kind": item.get("kind", "blob"), "key": item["key"], "size": item["size"]}
 
-    What is in use is refused. With an unknown KEY nothing is removed, and the exit status is 3.
-    """
-    from omaha_mirror.cli import cache_work
 
-    cache_work.rm(config_path, keys, dry_run, as_json)
+def _run(
+    config_path: Path | None,
+    work: Callable[[CacheAccess], Coroutine[Any, Any, T]],
+    *,
+    only_look: bool = False,
+) -> T:
+    config = load(config_path, os.environ)
+    set_up_logging("auto", "error")
+
+    async def inside() -> T:
+        async with open_cache(config, only_look=only_look) as access:
+            return await work(access)
+
+    return asyncio.run(inside())
+
+
+def _find(keys: Iterable[str], items: Sequence[Json]) -> list[Json]:
+    """The items that the keys name, each once. Raises Failure, or UsageError for a key that names several."""
+    found: dict[str, Json] = {}
+    for key in keys:
+        matches = [item for item in items if _matches(key, item)]
+        if not matches:
+            raise Failure(f"{printable(key)} is not in the cache", Exit.NOT_FOUND)
+        if len(matches) > 1:
+            several = "\n".join(f"  {item['key']}  {_name(item)}" for item in matches)
+            raise click.UsageError(f"{printable(key)} names more than one:\n{several}")
+        found[matches[0]["key"]] = matches[0]
+    return list(found.values())
+
+
+def _matches(key: str, item: Json) -> bool:
+    digest, source = str(item["key"]), str(item.get("source", ""))
+    by_digest = PREFIX.fullmatch(key) is not None and digest.startswith(key)
+    return by_digest or source.endswith(f"/{key}")
+
+
+def _name(item: Json) -> str:
+    """A blob for people: board, version and file name of its URL, if it has one."""
+    path = item.get("source", "").partition("://")[2].partition("/")[2]
+    return printable("/".join(path.split("/")[-3:])) or item["key"][:16]
+
+
+def _say(verdict: Json, name: str) -> None:
+    why = f": {printable(verdict['reason'])}" if verdict["reason"] else ""
+    click.echo(f"{verdict['outcome']:<8}{name}{why}")
+
+
+def _say_removed(removed: Sequence[Json], dry_run: bool) -> None:
+    words = "would remove" if dry_run else "removed"
+    for item in removed:
+        click.echo(f"{words} {item['kind']} {item['key']}, {decimal(item['size'])}")
+    if not removed:
+        click.echo("nothing to remove")
+
+
+def _show(contents: Json) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("KEY", "PACKAGE", "SIZE", "LAST USED", "VERIFIED", "PROVEN BY", "STAYS"):
+        table.add_column(column, justify="right" if column == "SIZE" else "left", overflow="fold")
+    for blob in contents["blobs"]:
+        table.add_row(
+            blob["key"][:12],
+            Text(_name(blob)),
+            decimal(blob["size"]),
+            _when(blob["last_used"]),
+            _when(blob["verified"]),
+            blob["proven_by"],
+            ", ".join(_stays(blob)),
+        )
+    for item in contents["leftovers"]:
+        size, when = decimal(item["size"]), _when(item["changed"])
+        table.add_row(item["key"][:12], f"({item['kind']})", size, when, "", "", "")
+    print_table(table)
+    used, most, free = (decimal(contents[name]) for name in ("used", "max_size", "free"))
+    click.echo(f"{used} of {most} in use, {free} free on the disk")
+
+
+def _stays(blob: Json) -> list[str]:
+    words = [f"{blob['readers']} readers"] if blob["readers"] else []
+    return [*words, "offered"] if blob["offered"] else words
+
+
+def _when(seconds: float) -> str:
+    if not seconds:
+        return "never"
+    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")

@@ -18,14 +18,15 @@ from omaha_mirror.cache.errors import InUse
 from omaha_mirror.cache.lock import DirectoryLock, in_use
 from omaha_mirror.catalog.known_releases import KnownReleases
 from omaha_mirror.catalog.state import load
-from omaha_mirror.cli.running import Json, Refused, RunningMirror, reach
+from omaha_mirror.cli.exits import Failure
+from omaha_mirror.cli.running import Json, RunningMirror, reach
 from omaha_mirror.config import Config
 from omaha_mirror.packages.expected import expected
 from omaha_mirror.state_file import Damaged
 
 
 class CacheAccess(Protocol):
-    """What can be done with a cache. All raise Refused."""
+    """What can be done with a cache. All raise Failure."""
 
     async def contents(self) -> Json:
         """All of it."""
@@ -49,13 +50,13 @@ async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheA
         only_look: nothing will be verified or removed.
 
     Raises:
-        Refused: it cannot be worked on.
+        Failure: it cannot be worked on.
         OSError: the disk failed, or another process took the cache at the same moment.
     """
     directory = config.cache.directory
     store = DiskStore(directory)
     if not store.blobs.is_dir():
-        raise Refused(f"there is no cache at {directory}")
+        raise Failure(f"there is no cache at {directory}")
     running = in_use(directory)
     if running is not None:
         async with reach(config, running) as mirror:
@@ -78,12 +79,12 @@ async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheA
 
 
 def _offered(catalog: Path, clock: Clock) -> set[str]:
-    """The keys of all blobs that a stopped mirror will offer again. Raises Refused."""
+    """The keys of all blobs that a stopped mirror will offer again. Raises Failure."""
     shelf = KnownReleases(clock)
     try:
         shelf.restore(load(catalog).releases)
     except Damaged as error:
-        raise Refused(
+        raise Failure(
             f"{error}; so nobody knows what is offered: start the mirror, it mends that"
         ) from None
     return {expected(file).key for release in shelf.current() for file in release.files}
@@ -111,9 +112,9 @@ class _Stopped:
         try:
             removed = await self._cache.remove(key)
         except InUse as error:
-            raise Refused(str(error)) from None
+            raise Failure(str(error)) from None
         if removed is None:
-            raise Refused(f"{key} is gone already")
+            raise Failure(f"{key} is gone already")
         return asdict(removed)
 
 

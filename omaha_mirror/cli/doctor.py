@@ -1,21 +1,65 @@
-"""`omaha-mirror doctor`: the checks that an operator would make, each with what to do."""
+"""`omaha-mirror doctor`: make all checks, and print them."""
 
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from omaha_mirror.cli.options import config_option
+from omaha_mirror.cli.doctor_host import examine_host
+from omaha_mirror.cli.doctor_network import examine_network
+from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.findings import Found, fail, ok
+from omaha_mirror.config import Config, ConfigError, load_to_serve
+from omaha_mirror.observability.telemetry import printable
+
+WIDEST = 1000
+"""Characters of a line."""
 
 
-@click.command()
-@config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(config_path: Path | None, as_json: bool) -> None:
-    """Check all that the mirror needs: config, disk, addresses, upstream, clock; and how it is, where it runs.
+def run(config_path: Path | None, as_json: bool) -> None:
+    """Check, print, and end the process with the outcome."""
+    try:
+        config = load_to_serve(config_path, os.environ)
+    except ConfigError as error:
+        found = [fail("config", str(problem), Exit.BAD_CONFIG) for problem in error.problems]
+    else:
+        good = ok("config", f"{config_path or 'built-in defaults, there is no file'}")
+        found = [good, *asyncio.run(examine(config))]
+    if as_json:
+        click.echo(json.dumps({"checks": [_told(each) for each in found]}, indent=2))
+    else:
+        for each in found:
+            click.echo(f"{each.state:<4}  {each.check}: {_shown(each)}")
+    raise SystemExit(outcome(found))
 
-    A line for each check: ok, warn or fail, and what to do. It changes nothing. Run it as the mirror's user, or as root.
-    The exit status is 1 if something is wrong here, 5 if it is only upstream, and 78 if it is the config.
-    """
-    from omaha_mirror.cli import doctor_work
 
-    doctor_work.run(config_path, as_json)
+async def examine(config: Config) -> list[Found]:
+    """Everything that can be checked with a config."""
+    host, network = await asyncio.gather(examine_host(config), examine_network(config))
+    return [*host, *network]
+
+
+def outcome(found: Sequence[Found]) -> Exit:
+    """What the command ends with. What is wrong here comes before what is wrong upstream."""
+    exits = {each.exit for each in found if each.state == "fail"}
+    worst = (Exit.BAD_CONFIG, Exit.FAILURE, Exit.UPSTREAM_UNREACHABLE)
+    return next((exit_ for exit_ in worst if exit_ in exits), Exit.OK)
+
+
+def _told(found: Found) -> dict[str, str]:
+    told = asdict(found)
+    del told["exit"]
+    return told
+
+
+def _shown(found: Found) -> str:
+    """The words, of which some came from outside; those about the config are our own, and have lines."""
+    if found.check == "config":
+        return found.words
+    return printable(found.words, WIDEST)

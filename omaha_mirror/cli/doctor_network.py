@@ -19,7 +19,7 @@ from omaha_mirror.aio.clock import SET_IT, SKEW, Clock
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.catalog.model import extensions
 from omaha_mirror.catalog.state import load
-from omaha_mirror.cli.config_text import PORTLESS
+from omaha_mirror.cli.config import PORTLESS
 from omaha_mirror.cli.doctor_host import get
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why

@@ -1,25 +1,54 @@
-"""`omaha-mirror fetch`: have a release in the cache before machines ask for it."""
+"""`omaha-mirror fetch`: let the running mirror download a release, and show the progress."""
 
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from contextlib import aclosing
 from pathlib import Path
 
 import click
+from rich.filesize import decimal
 
-from omaha_mirror.cli.options import config_option
+from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.running import Json, running_mirror
+from omaha_mirror.cli.terminal import watching
+from omaha_mirror.config import Config, load
+from omaha_mirror.observability.telemetry import printable
 
-BOARD = "amd64-usr"
+
+def run(target: str, board: str, config_path: Path | None, as_json: bool) -> None:
+    """Download a release, and print what arrives."""
+    if asyncio.run(_fetch(load(config_path, os.environ), target, board, as_json)):
+        raise SystemExit(Exit.FAILURE)
 
 
-@click.command()
-@click.argument("target", metavar="VERSION|TRACK")
-@click.option("--board", default=BOARD, show_default=True, help="amd64-usr or arm64-usr.")
-@config_option
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each report.")
-def fetch(target: str, board: str, config_path: Path | None, as_json: bool) -> None:
-    """Fetch a release through the running mirror, with the extra packages that this site uses.
+async def _fetch(config: Config, target: str, board: str, as_json: bool) -> bool:
+    """Whether a package could not be downloaded."""
+    failed = False
+    async with running_mirror(config) as mirror:
+        lines = mirror.lines("/api/v1/fetch", {"target": target, "board": board})
+        with watching(silent=as_json) as watch:
+            name = ""
+            async with aclosing(lines):
+                async for step in lines:
+                    failed = failed or bool(step["error"])
+                    if as_json:
+                        click.echo(json.dumps(step))
+                        continue
+                    if step["name"] != name:
+                        name = step["name"]
+                        watch.began(name, step["size"], "")
+                    watch.received(step["filled"])
+                    if step["done"]:
+                        _say(step)
+    return failed
 
-    TRACK is fetched in the version that the track leads to now. The exit status is 3 where there is no such release,
-    and 5 where upstream cannot be reached.
-    """
-    from omaha_mirror.cli import fetch_work
 
-    fetch_work.run(target, board, config_path, as_json)
+def _say(step: Json) -> None:
+    name = printable(step["name"])
+    if step["error"]:
+        click.echo(f"{name} cannot be downloaded: {printable(step['error'])}", err=True)
+    else:
+        click.echo(f"{name} is here, {decimal(step['size'])}")

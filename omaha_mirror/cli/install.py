@@ -20,6 +20,7 @@ from typing import Protocol
 import click
 
 import omaha_mirror
+from omaha_mirror.cli.exits import Failure
 
 UNITS = (
     "omaha-mirror.service",
@@ -88,7 +89,7 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """systemd is told something."""
+    """systemctl is called."""
 
     arguments: tuple[str, ...]
 
@@ -103,26 +104,8 @@ class Run:
         return f"run systemctl {' '.join(self.arguments)}"
 
 
-prefix_option = click.option(
-    "--prefix",
-    "root",
-    default="/",
-    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
-    metavar="DIR",
-    help="Root directory of the system to install into.  [default: /]",
-)
-dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-
-
-@click.command()
-@prefix_option
-@dry_run_option
 def install(root: Path, dry_run: bool) -> None:
-    """Set the mirror up as a systemd service, or bring an older set-up up to date.
-
-    Writes the units and, if there is none, a config. To change a unit use `systemctl edit`: the files themselves are
-    replaced at the next install.
-    """
+    """Write the units and a first config, and print what to do next."""
     program = program_in(root)
     was_there = (root / UNIT_DIRECTORY / UNITS[0]).exists()
     if (root / CONFIG).exists():
@@ -132,16 +115,8 @@ def install(root: Path, dry_run: bool) -> None:
     click.echo(f"Next:\n  systemctl daemon-reload\n  systemctl {action}")
 
 
-@click.command()
-@prefix_option
-@dry_run_option
-@click.option("--purge", is_flag=True, help="Remove the config, the cache and the state too.")
 def uninstall(root: Path, dry_run: bool, purge: bool) -> None:
-    """Stop the service and take its units away.
-
-    The cache, the state and a config that was changed stay, unless --purge is given; directories that the config names
-    instead of the default ones always do.
-    """
+    """Stop the service, remove what belongs to it, and print what stays."""
     perform(removal(root, purge=purge), dry_run=dry_run)
     for kept in (root / CONFIG, *data(root)):
         if not purge and kept.exists():
@@ -149,7 +124,7 @@ def uninstall(root: Path, dry_run: bool, purge: bool) -> None:
 
 
 def perform(steps: Sequence[Step], *, dry_run: bool) -> None:
-    """Do all steps in their order, and say each. Raises click.ClickException at the first that fails."""
+    """Do all steps in their order, and say each. Raises Failure at the first that fails."""
     for step in steps:
         if dry_run:
             click.echo(f"would {step}")
@@ -158,27 +133,27 @@ def perform(steps: Sequence[Step], *, dry_run: bool) -> None:
             step.do()
         except OSError as error:
             hint = "; run it as root" if isinstance(error, PermissionError) else ""
-            raise click.ClickException(f"cannot {step}: {error.strerror or error}{hint}") from None
+            raise Failure(f"cannot {step}: {error.strerror or error}{hint}") from None
         click.echo(str(step))
     if not steps:
         click.echo("nothing to do")
 
 
 def program_in(root: Path) -> str:
-    """The program's path as the service will see it. Raises click.ClickException if it cannot be run there."""
+    """The program's path as the service will see it. Raises Failure if it cannot be run there."""
     script = Path(sysconfig.get_path("scripts"), "omaha-mirror")
     if not script.exists():
-        raise click.ClickException(f"there is no {script}: install the package first")
+        raise Failure(f"there is no {script}: install the package first")
     program = f"/{script.relative_to(root)}" if script.is_relative_to(root) else str(script)
     needed = [program] if root != Path("/") else [program, os.path.realpath(sys.executable)]
     for path in needed:
         if path.startswith(tuple(f"{hidden}/" for hidden in HIDDEN)):
-            raise click.ClickException(
+            raise Failure(
                 f"the service cannot see {path}: install the package into a virtual environment under"
                 " /opt, made with the system's own Python"
             )
     if not re.fullmatch(r"[A-Za-z0-9/._+-]+", program):
-        raise click.ClickException(f"{program!r} cannot be written in a unit: use a plain path")
+        raise Failure(f"{program!r} cannot be written in a unit: use a plain path")
     return program
 
 

@@ -1,34 +1,107 @@
-"""`omaha-mirror machines`: the machines that the mirror knows."""
+"""`omaha-mirror machines`: list the machines. What machines send may attack terminals and spreadsheets."""
 
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlencode
 
 import click
+from rich.table import Table
+from rich.text import Text
 
-from omaha_mirror.cli.options import config_option
+from omaha_mirror.cli.running import Json, running_mirror
+from omaha_mirror.cli.terminal import print_table
+from omaha_mirror.config import Config, load
+from omaha_mirror.observability.telemetry import printable
 
-
-@click.command()
-@click.option(
-    "--search", default="", metavar="TEXT", help="Part of a machine's id, alias or address."
+PER_PAGE = 1000
+FORMULA = ("=", "+", "-", "@")
+"""How a text starts that a spreadsheet takes for a formula, white space before it or not."""
+COLUMNS = (
+    "machineid",
+    "alias",
+    "address",
+    "version",
+    "track",
+    "board",
+    "oem",
+    "oemversion",
+    "alephversion",
+    "state",
+    "errorcode",
+    "error",
+    "reason",
+    "offered",
+    "first_seen",
+    "last_seen",
+    "app_id",
 )
-@click.option("--state", metavar="STATE", help='Such as error, complete or "on hold".')
-@click.option("--track", metavar="NAME", help="That the machines are on.")
-@click.option("--version", metavar="VERSION", help="That the machines run.")
-@click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV, made safe for spreadsheets.")
-@config_option
-def machines(
+TIMES = {"first_seen", "last_seen"}
+
+
+def run(
     search: str,
     state: str | None,
     track: str | None,
     version: str | None,
-    form: str | None,
+    as_json: bool,
+    as_csv: bool,
     config_path: Path | None,
 ) -> None:
-    """List the machines that the running mirror knows, with where each is on its way to its next version."""
-    from omaha_mirror.cli import machines_work
+    """Print the machines that match, in the order of their ids."""
+    wanted = {"search": search or None, "state": state, "track": track, "version": version}
+    query = {name: value for name, value in wanted.items() if value is not None}
+    found = asyncio.run(_machines(load(config_path, os.environ), query))
+    if as_json:
+        click.echo(json.dumps({"machines": found}, indent=2))
+    elif as_csv:
+        rows = csv.writer(sys.stdout)
+        rows.writerow(COLUMNS)
+        rows.writerows([cell(name, machine[name]) for name in COLUMNS] for machine in found)
+    else:
+        _show(found)
 
-    asked = {"search": search or None, "state": state, "track": track, "version": version}
-    machines_work.run(
-        {name: value for name, value in asked.items() if value is not None}, form, config_path
-    )
+
+async def _machines(config: Config, query: Mapping[str, str]) -> list[Json]:
+    """All pages, by the id: the order does not change while machines check in. Raises Failure."""
+    found: list[Json] = []
+    order = {"sort": "machineid", "order": "asc", "per_page": str(PER_PAGE)}
+    async with running_mirror(config) as mirror:
+        while True:
+            page = str(len(found) // PER_PAGE + 1)
+            parameters = urlencode({**query, **order, "page": page})
+            machines = (await mirror.ask("GET", f"/api/v1/machines?{parameters}"))["machines"]
+            found += machines
+            if len(machines) < PER_PAGE:
+                return found
+
+
+def cell(name: str, value: object) -> str:
+    """A value as CSV: times as ISO 8601, texts on one line, and none that a spreadsheet would calculate."""
+    if value is None:
+        return ""
+    if name in TIMES and isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = printable(str(value))
+    return f"'{text}" if isinstance(value, str) and text.lstrip().startswith(FORMULA) else text
+
+
+def _show(found: list[Json]) -> None:
+    if not found:
+        click.echo("no machine: none has asked this mirror yet, or none matches")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="")
+    for heading in ("MACHINE", "ALIAS", "ADDRESS", "VERSION", "TRACK", "STATE", "LAST SEEN (UTC)"):
+        table.add_column(heading, no_wrap=True)
+    for machine in found:
+        names = ("machineid", "alias", "address", "version", "track", "state")
+        seen = datetime.fromtimestamp(machine["last_seen"], UTC).strftime("%Y-%m-%d %H:%M")
+        table.add_row(*(Text(printable(machine[name])) for name in names), seen)
+    print_table(table)

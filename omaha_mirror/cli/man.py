@@ -1,4 +1,4 @@
-"""`omaha-mirror man`: the manual page, made from the commands themselves."""
+"""`omaha-mirror man` and `completion`: the manual page and the shells' scripts, made from the declarations."""
 
 from __future__ import annotations
 
@@ -6,46 +6,41 @@ import inspect
 from collections.abc import Iterator, Mapping
 
 import click
+from click.shell_completion import BashComplete, FishComplete, ZshComplete
 
 from omaha_mirror import __version__
-from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.exits import MEANINGS
 from omaha_mirror.cli.options import DEFAULT_CONFIG
 
 PROGRAM = "omaha-mirror"
-
-EXIT_STATUS = {
-    Exit.OK: "All went well.",
-    Exit.FAILURE: "It failed; standard error says why.",
-    Exit.USAGE: "The command line is wrong.",
-    Exit.NOT_FOUND: "What was asked for is not there.",
-    Exit.VERIFICATION_FAILED: "Bytes are not what they should be.",
-    Exit.UPSTREAM_UNREACHABLE: "Upstream, or the server that was asked, cannot be reached.",
-    Exit.BAD_CONFIG: "The config cannot be used; each mistake is printed with its place.",
-    Exit.INTERRUPTED: "Interrupted by Ctrl-C.",
-}
+SHELLS = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 FILES = {
-    str(DEFAULT_CONFIG): "The config, where --config names no other.",
+    str(DEFAULT_CONFIG): "The config, unless --config names another.",
     "/var/cache/omaha-mirror": "The packages, when systemd runs the mirror.",
-    "/var/lib/omaha-mirror": "What the mirror remembers, when systemd runs it.",
-    "/var/lib/omaha-mirror/admin-token": "The secret of who may change something.",
+    "/var/lib/omaha-mirror": "The mirror's state, when systemd runs it.",
+    "/var/lib/omaha-mirror/admin-token": "The token that the admin listener requires for changes.",
 }
 
 ENVIRONMENT = {
-    "CACHE_DIRECTORY, XDG_CACHE_HOME": "Where packages are kept when the config does not say.",
-    "STATE_DIRECTORY, XDG_STATE_HOME": "The same for what the mirror remembers.",
-    "NO_COLOR": "If not empty, nothing is printed in colour.",
+    "CACHE_DIRECTORY, XDG_CACHE_HOME": "The directory of packages, unless the config names one.",
+    "STATE_DIRECTORY, XDG_STATE_HOME": "The directory of the mirror's state, unless the config names one.",
+    "NO_COLOR": "If not empty, output has no colour.",
 }
 
 
-@click.command()
-@click.pass_context
-def man(ctx: click.Context) -> None:
+def man() -> None:
     """Print the manual page, as `man -l` reads it."""
     from omaha_mirror.config.environment import VARIABLES
 
     keys = {name: ".".join(path) for name, path in VARIABLES.items()}
-    click.echo("\n".join(page(ctx.find_root(), keys)))
+    click.echo("\n".join(page(click.get_current_context().find_root(), keys)))
+
+
+def completion(shell: str) -> None:
+    """Print the script that makes a shell complete commands, options and file names."""
+    root = click.get_current_context().find_root().command
+    click.echo(SHELLS[shell](root, {}, PROGRAM, "_OMAHA_MIRROR_COMPLETE").source())
 
 
 def page(root: click.Context, keys: Mapping[str, str]) -> Iterator[str]:
@@ -66,12 +61,12 @@ def page(root: click.Context, keys: Mapping[str, str]) -> Iterator[str]:
     yield ".SH COMMANDS"
     yield from _commands(root, PROGRAM)
     yield ".SH EXIT STATUS"
-    yield from _list({str(int(code)): words for code, words in EXIT_STATUS.items()})
+    yield from _list({str(int(code)): words for code, words in MEANINGS.items()})
     yield ".SH ENVIRONMENT"
     yield from _list(ENVIRONMENT)
     yield ".PP"
     yield _text(
-        "Each key of the config has a variable, which goes before the file. Its value is YAML."
+        "Each key of the config has a variable, which overrides the file. Its value is YAML."
     )
     yield from _list({name: f"Sets {key}." for name, key in keys.items()})
     yield ".SH FILES"

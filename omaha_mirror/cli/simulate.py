@@ -1,27 +1,21 @@
-"""`omaha-mirror simulate`: be a fleet."""
+"""`omaha-mirror simulate`: be a fleet, and print how the server answered it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
+from rich.filesize import decimal
 
-from omaha_mirror.cli.check import DEFAULT_SERVER
-from omaha_mirror.cli.client_config import update_url
-from omaha_mirror.cli.exits import Exit
-from omaha_mirror.cli.options import quiet_option
+from omaha_mirror.cli.exits import Exit, Failure
+from omaha_mirror.client.simulated import Downloads, Fleet, NobodyAnswers, Plan, State, Tally
+from omaha_mirror.config.units import Address
 
-if TYPE_CHECKING:
-    from omaha_mirror.client.simulated import Downloads, Fleet, Plan, Tally
-
-NAME = r"[A-Za-z0-9._+-]{1,128}"
-NONE = "none"
 TELL = 10.0
 """Seconds from one line about how it goes to the next; on a terminal one is written over the other, each second."""
 BEHIND = 0.5
@@ -31,116 +25,7 @@ NOT_HERE = """\
 they report may be passed on upstream."""
 
 
-def _server(_: click.Context, __: click.Parameter, value: str) -> str:
-    try:
-        return update_url(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{value}: {error}") from None
-
-
-def _seconds(_: click.Context, __: click.Parameter, value: str) -> float:
-    from omaha_mirror.config.units import parse_duration
-
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _share(_: click.Context, __: click.Parameter, value: str) -> float:
-    match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)\s*%?", value.strip(), re.ASCII)
-    if match is None or float(match[1]) > 100:
-        raise click.BadParameter(f"{value!r} is no share: write 0% to 100%, such as 1%")
-    return float(match[1]) / 100
-
-
-def _track(_: click.Context, __: click.Parameter, value: str) -> str:
-    if not re.fullmatch(NAME, value, re.ASCII):
-        raise click.BadParameter(f"{value!r} is not a track: use letters, digits, '.', '_' and '-'")
-    return value
-
-
-def _mix(_: click.Context, __: click.Parameter, value: str) -> dict[str, float]:
-    """Read `NAME=WEIGHT,NAME=WEIGHT`; a name alone has the weight 1."""
-    mix: dict[str, float] = {}
-    for part in value.split(","):
-        match = re.fullmatch(rf"({NAME})(?:=(\d{{1,9}}(?:\.\d+)?)%?)?", part.strip(), re.ASCII)
-        if match is None:
-            raise click.BadParameter(f"{part!r} is no NAME or NAME=WEIGHT, such as 3815.2.0=70")
-        mix["" if match[1] == NONE else match[1]] = float(match[2] or 1)
-    if not any(mix.values()):
-        raise click.BadParameter("one weight at least must be above 0")
-    return mix
-
-
-@click.command()
-@click.option(
-    "--server",
-    default=DEFAULT_SERVER,
-    show_default=True,
-    callback=_server,
-    metavar="URL",
-    help="The mirror: its base URL, or the SERVER of update.conf.",
-)
-@click.option(
-    "--machines",
-    type=click.IntRange(1, 1_000_000),
-    default=1000,
-    show_default=True,
-    help="How many there are.",
-)
-@click.option(
-    "--over",
-    default="1m",
-    show_default=True,
-    callback=_seconds,
-    metavar="DURATION",
-    help="The time in which they come, one after the other, such as 5m.",
-)
-@click.option(
-    "--track",
-    default="stable",
-    show_default=True,
-    callback=_track,
-    help="The GROUP of all of them.",
-)
-@click.option(
-    "--version-mix",
-    "versions",
-    default="0.0.0",
-    show_default=True,
-    callback=_mix,
-    metavar="MIX",
-    help="The versions that they run, with weights, such as 3815.2.0=70,3760.2.0=30.",
-)
-@click.option(
-    "--oem-mix",
-    "oems",
-    default=NONE,
-    show_default=True,
-    callback=_mix,
-    metavar="MIX",
-    help=f"Their OEMs, such as azure=2,{NONE}=1.",
-)
-@click.option(
-    "--errors",
-    default="0%",
-    show_default=True,
-    callback=_share,
-    metavar="SHARE",
-    help="How many of the updates fail, such as 1%.",
-)
-@click.option(
-    "--download",
-    type=click.Choice(["none", "first", "all"]),
-    default="none",
-    show_default=True,
-    help="Fetch payloads and throw them away: none, each one once, or every machine its own.",
-)
-@click.option("--yes", is_flag=True, help="Do not ask before a server on another computer.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON at the end.")
-@quiet_option
-def simulate(
+def run(
     server: str,
     machines: int,
     over: float,
@@ -153,17 +38,7 @@ def simulate(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Be a fleet: many machines that check in, update and reboot.
-
-    Each machine asks once. One that is offered an update takes it, step by step, with the events that update_engine
-    sends: in seconds, where real ones take minutes. They are the same machines each time, with the aliases simulated-0,
-    simulated-1 and so on. A latency counts from when a machine wants to ask.
-
-    Exit status: 0 all machines could use their answers; 1 some could not; 5 nobody answers; 130 stopped by Ctrl-C,
-    with the figures so far.
-    """
-    from omaha_mirror.client.simulated import Fleet, NobodyAnswers, Plan, State
-
+    """Let the machines come, and print the figures."""
     if not (yes or _is_here(server)):
         click.echo(NOT_HERE.format(server=server, machines=machines), err=True)
         click.confirm("Go on?", abort=True, err=True)
@@ -179,27 +54,27 @@ def simulate(
     )
     fleet = Fleet(plan)
     began = time.monotonic()
-    exit_ = Exit.OK
+    exit_, unreachable = Exit.OK, None
     try:
         asyncio.run(_run(fleet, plan, quiet=quiet))
     except NobodyAnswers as error:
-        click.echo(f"Error: no answer from {server}: {error}; does a mirror run there?", err=True)
-        exit_ = Exit.UPSTREAM_UNREACHABLE
+        words = f"no answer from {server}: {error}; does a mirror run there?"
+        unreachable = Failure(words, Exit.UPSTREAM_UNREACHABLE)
     except KeyboardInterrupt:
         exit_ = Exit.INTERRUPTED
     seconds = time.monotonic() - began
     if as_json:
         click.echo(json.dumps(as_data(plan, fleet.tally, seconds), indent=2))
-    elif exit_ is not Exit.UPSTREAM_UNREACHABLE:
+    elif unreachable is None:
         _print(fleet.tally, seconds)
+    if unreachable is not None:
+        raise unreachable
     if exit_ is Exit.OK and fleet.tally.states[State.UNANSWERED]:
         exit_ = Exit.FAILURE
     raise SystemExit(exit_)
 
 
 def _is_here(server: str) -> bool:
-    from omaha_mirror.config.units import Address
-
     return Address(urlsplit(server).hostname or "", 0).is_loopback
 
 
@@ -230,8 +105,6 @@ def _states(tally: Tally) -> str:
 
 def as_data(plan: Plan, tally: Tally, seconds: float) -> dict[str, Any]:
     """The figures, for JSON; the keys are always the same. Times are in seconds, sizes in bytes."""
-    from omaha_mirror.client.simulated import State
-
     latencies = tally.latencies
     return {
         "server": plan.server,
@@ -255,8 +128,6 @@ def as_data(plan: Plan, tally: Tally, seconds: float) -> dict[str, Any]:
 
 def _print(tally: Tally, seconds: float) -> None:
     """The figures, for people."""
-    from rich.filesize import decimal
-
     late = tally.latencies
     click.echo(f"machines   {tally.machines}: {_states(tally)}")
     click.echo(

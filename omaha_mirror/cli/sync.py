@@ -1,21 +1,37 @@
-"""`omaha-mirror sync`: ask upstream now."""
+"""`omaha-mirror sync`: let the running mirror ask upstream, and print where each track leads."""
 
+from __future__ import annotations
+
+import json
 from pathlib import Path
 
 import click
 
-from omaha_mirror.cli.options import config_option
+from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.running import Json, ask
+from omaha_mirror.observability.telemetry import printable
 
 
-@click.command()
-@click.argument("track", required=False)
-@config_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def sync(track: str | None, config_path: Path | None, as_json: bool) -> None:
-    """Have the running mirror ask upstream about TRACK, or about all tracks that it follows.
+def run(track: str | None, config_path: Path | None, as_json: bool) -> None:
+    """Ask about one track or all, and print where each leads."""
+    body = {} if track is None else {"track": track}
+    tracks = (answer := ask(config_path, "POST", "/api/v1/sync", body))["tracks"]
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        for followed in tracks:
+            click.echo(_line(followed))
+        if not tracks:
+            click.echo(
+                "no track is followed yet: the mirror follows a track when its first machine asks"
+            )
+    if any(followed["trouble"] for followed in tracks):
+        raise SystemExit(Exit.UPSTREAM_UNREACHABLE)
 
-    The exit status is 3 where no such track is followed, and 5 where upstream gave no good answer.
-    """
-    from omaha_mirror.cli import sync_work
 
-    sync_work.run(track, config_path, as_json)
+def _line(followed: Json) -> str:
+    name = printable(f"{followed['track']} {followed['board']}")
+    if followed["trouble"]:
+        return f"{name}: {printable(followed['trouble'])}"
+    offers = " -> ".join(printable(step["version"]) for step in followed["steps"])
+    return f"{name}: {offers or printable(followed['detail']) or 'nothing is offered'}"

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import aiohttp
 
-from omaha_mirror.cli.exits import Exit
 from omaha_mirror.client.connections import SILENCE, ConnectionFailed, exchange, read
-from omaha_mirror.client.download import PAUSE, DownloadRequest, UpdateFailed, download
-from omaha_mirror.client.watch import Downloaded, Watch
+from omaha_mirror.client.download import (
+    PAUSE,
+    Downloaded,
+    DownloadRequest,
+    Unreachable,
+    UpdateFailed,
+    Watch,
+    download,
+)
 from omaha_mirror.omaha import (
     BadResponse,
     Client,
@@ -113,7 +119,7 @@ class Agent:
                 await self._download(wanted, directory)
         except UpdateFailed as error:
             code = ErrorCode.POSTINSTALL_RUNNER_ERROR
-            raise UpdateFailed(str(error), code, error.exit) from error
+            raise type(error)(str(error), code) from error
 
     async def _download(self, wanted: DownloadRequest, directory: Path) -> None:
         downloaded = await download(self._session, wanted, directory, self._watch, self._pause)
@@ -147,11 +153,10 @@ class Agent:
                 return response.status, bytes(answer)
         except (ConnectionFailed, TimeoutError) as error:
             why = str(error) or f"nothing whole within {SILENCE:.0f} s"
-            raise UpdateFailed(
+            raise Unreachable(
                 f"no answer from {self._server}: {why}; is it the address of a mirror,"
                 " and does that run?",
                 HTTP_BASE,
-                Exit.UPSTREAM_UNREACHABLE,
             ) from error
 
 

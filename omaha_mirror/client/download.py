@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import aiofiles
 import aiohttp
@@ -16,9 +17,7 @@ from aiofiles.threadpool.binary import AsyncFileIO
 
 from omaha_mirror.aio.finish import finish, in_worker
 from omaha_mirror.cache.write_behind import WriteBehind
-from omaha_mirror.cli.exits import Exit
 from omaha_mirror.client.connections import ConnectionFailed, exchange, read
-from omaha_mirror.client.watch import Downloaded, Watch
 from omaha_mirror.omaha import Digest, ErrorCode
 from omaha_mirror.state_file import sync, sync_folder
 
@@ -31,17 +30,76 @@ PAUSE = 1.0
 
 
 class UpdateFailed(Exception):
-    """A machine's update fails here; the message is for people.
+    """A machine's update fails; the message is for people.
 
     Attributes:
         errorcode: what update_engine reports.
-        exit: how a command ends.
     """
 
-    def __init__(self, message: str, errorcode: int, exit: Exit = Exit.FAILURE) -> None:  # noqa: A002 (how a command exits)
+    def __init__(self, message: str, errorcode: int) -> None:
         super().__init__(message)
         self.errorcode = errorcode
-        self.exit = exit
+
+
+class WrongBytes(UpdateFailed):
+    """A package does not have its size or its digests."""
+
+
+class Unreachable(UpdateFailed):
+    """The server does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """A package that is downloaded and verified.
+
+    Attributes:
+        name: from the manifest.
+        path: of the file.
+        size: in bytes.
+        seconds: from the first request to the rename.
+        requests: how many GET requests it took.
+        cache_status: the Cache-Status field of the first answer (RFC 9211), or "".
+    """
+
+    name: str
+    path: Path
+    size: int
+    seconds: float
+    requests: int
+    cache_status: str
+
+
+class Watch(Protocol):
+    """Gets each event of the downloads of one machine, one download at a time."""
+
+    def began(self, name: str, size: int, cache_status: str) -> None:
+        """The head of the first response arrived."""
+
+    def received(self, count: int) -> None:
+        """So many bytes of the package arrived so far."""
+
+    def trouble(self, line: str) -> None:
+        """Something failed and is tried again."""
+
+    def ended(self, downloaded: Downloaded) -> None:
+        """The package is downloaded and verified."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def began(self, name: str, size: int, cache_status: str) -> None:
+        """See `Watch`."""
+
+    def received(self, count: int) -> None:
+        """See `Watch`."""
+
+    def trouble(self, line: str) -> None:
+        """See `Watch`."""
+
+    def ended(self, downloaded: Downloaded) -> None:
+        """See `Watch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +240,9 @@ def _check_cut(wanted: DownloadRequest, cut: _Cut, size: int, tries: int) -> Non
     """
     cut_at = f"{wanted.url} was cut at byte {size} of {wanted.size}: {cut.why}"
     if wanted.resumable and not cut.headed and size == 0:
-        raise UpdateFailed(
-            f"{wanted.url} cannot be had: {cut.why}; update_engine would try at its next check",
+        raise Unreachable(
+            f"{wanted.url} cannot be downloaded: {cut.why}; update_engine would try at its next check",
             ErrorCode.DOWNLOAD_TRANSFER_ERROR,
-            Exit.UPSTREAM_UNREACHABLE,
         )
     if wanted.resumable and cut.headed and not (cut.measured and size):
         raise UpdateFailed(
@@ -196,8 +253,8 @@ def _check_cut(wanted: DownloadRequest, cut: _Cut, size: int, tries: int) -> Non
         raise UpdateFailed(f"{cut_at}, after {TRIES} tries", ErrorCode.DOWNLOAD_TRANSFER_ERROR)
 
 
-def _wrong_size(message: str) -> UpdateFailed:
-    return UpdateFailed(message, ErrorCode.PAYLOAD_SIZE_MISMATCH_ERROR, Exit.VERIFICATION_FAILED)
+def _wrong_size(message: str) -> WrongBytes:
+    return WrongBytes(message, ErrorCode.PAYLOAD_SIZE_MISMATCH_ERROR)
 
 
 class _PartFile:
@@ -244,11 +301,10 @@ class _PartFile:
         """Hold the bytes against their digests, and give them their name. Raises UpdateFailed."""
         for digest, hasher in self._hashers:
             if hasher.digest() != digest.raw:
-                raise UpdateFailed(
+                raise WrongBytes(
                     f"{self._wanted.url} has the wrong bytes: their {digest.algorithm} is"
                     f" {hasher.hexdigest()}, not {digest.hex}; they were not kept",
                     ErrorCode.PAYLOAD_HASH_MISMATCH_ERROR,
-                    Exit.VERIFICATION_FAILED,
                 )
         await in_worker(self._give_name)
 

@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 from click.testing import CliRunner, Result
 
-from omaha_mirror.cli.check_work import Told, run_check
-from omaha_mirror.cli.exits import Exit
+from omaha_mirror.cli.check import CheckResult, run_check
 from omaha_mirror.cli.main import cli
 from omaha_mirror.client.connections import ConnectionFailed, exchange, read
+from omaha_mirror.client.download import Unreachable, UpdateFailed, WrongBytes
 from omaha_mirror.config import Address, CacheConfig, Config, Pin, UpstreamConfig
 from omaha_mirror.omaha import (
     FLATCAR_APP_ID,
@@ -127,7 +127,7 @@ def server(upstream: Upstream) -> Upstream:
     return upstream
 
 
-async def run(server: Upstream, directory: Path | None = None) -> Told:
+async def run(server: Upstream, directory: Path | None = None) -> CheckResult:
     return await run_check(MACHINE, server.url(UPDATE), directory, silent=True, pause=0)
 
 
@@ -209,7 +209,7 @@ async def test_a_payload_is_taken_up_twenty_times_and_no_more(
     server.fault("/files/update.gz", Fin(at=70_000))
     told = await run(server, tmp_path)
     assert told.error is not None
-    assert told.error.exit == Exit.FAILURE
+    assert type(told.error) is UpdateFailed
     assert "after 20 tries" in str(told.error)
     assert len(ranges(server, "update.gz")) == 21
     assert told_events(server) == [(13, 1, None), failed(ErrorCode.DOWNLOAD_TRANSFER_ERROR)]
@@ -249,7 +249,7 @@ async def test_a_flipped_byte_leaves_no_file(server: Upstream, tmp_path: Path, a
     server.fault("/files/update.gz", Corrupt(at=at))
     told = await run(server, tmp_path)
     assert told.error is not None
-    assert told.error.exit == Exit.VERIFICATION_FAILED
+    assert isinstance(told.error, WrongBytes)
     assert kept(tmp_path) == {}
     assert told_events(server) == [(13, 1, None), failed(ErrorCode.PAYLOAD_HASH_MISMATCH_ERROR)]
 
@@ -322,7 +322,7 @@ async def test_a_payload_server_that_is_gone_is_unreachable(
     server.answer(UPDATE, lambda _: offer("http://127.0.0.1:1"))
     told = await run(server, tmp_path)
     assert told.error is not None
-    assert told.error.exit == Exit.UPSTREAM_UNREACHABLE
+    assert isinstance(told.error, Unreachable)
     assert "Connection refused" in str(told.error)
 
 
@@ -340,7 +340,7 @@ async def test_a_wrong_extension_fails_the_postinstall_step(
     server.fault("/files/oem-azure.gz", Corrupt(at=2_000))
     told = await run(server, tmp_path)
     assert told.error is not None
-    assert told.error.exit == Exit.VERIFICATION_FAILED
+    assert isinstance(told.error, WrongBytes)
     assert set(kept(tmp_path)) == {"update.gz"}
     assert [d.name for d in told.downloads] == ["update.gz"]
     events = [(13, 1, None), (14, 1, None), failed(ErrorCode.POSTINSTALL_RUNNER_ERROR)]
@@ -390,7 +390,7 @@ async def test_an_answer_that_a_machine_would_refuse_is_a_failure(
     told = await run(server)
     assert told.answer is None
     assert told.error is not None
-    assert told.error.exit == Exit.FAILURE
+    assert type(told.error) is UpdateFailed
     assert why in str(told.error)
 
 
@@ -398,14 +398,14 @@ async def test_an_error_status_of_the_update_server_is_a_failure(server: Upstrea
     server.fault(UPDATE, Status(503))
     told = await run(server)
     assert told.error is not None
-    assert (told.error.exit, told.error.errorcode) == (Exit.FAILURE, 2503)
+    assert (type(told.error), told.error.errorcode) == (UpdateFailed, 2503)
 
 
 async def test_no_server_is_unreachable(server: Upstream) -> None:
     await server.refuse()
     told = await run(server)
     assert told.error is not None
-    assert told.error.exit == Exit.UPSTREAM_UNREACHABLE
+    assert isinstance(told.error, Unreachable)
     assert "Connection refused" in str(told.error)
     await server.listen()
 

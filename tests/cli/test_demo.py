@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from omaha_mirror.cli import demo_story
-from omaha_mirror.cli.demo_story import run_demo
+from omaha_mirror.cli import demo
+from omaha_mirror.cli.demo import run_demo
 from omaha_mirror.cli.main import cli
-from omaha_mirror.observability import telemetry
 
 QUICK = 4_000_000.0
 
@@ -83,7 +82,7 @@ def test_a_reader_that_has_gone_away_is_no_failure_of_the_demo() -> None:
 def test_a_demo_that_goes_wrong_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "")
     for name in ("begin_to_queue", "set_up_logging"):  # they are for the whole process
-        monkeypatch.setattr(telemetry, name, lambda *_: None)
-    monkeypatch.setattr(demo_story, "PATH", "/amd64-usr/1.0.0/flatcar_production_update.gz")
+        monkeypatch.setattr(demo, name, lambda *_: None)
+    monkeypatch.setattr(demo, "PATH", "/amd64-usr/1.0.0/flatcar_production_update.gz")
     result = CliRunner().invoke(cli, ["demo"])
-    assert (result.exit_code, result.stderr) == (1, "Error: Machine A was offered nothing\n")
+    assert (result.exit_code, result.stderr) == (1, "Error: Machine A got no offer\n")

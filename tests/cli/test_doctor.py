@@ -23,12 +23,12 @@ from click.testing import CliRunner
 from omaha_mirror.cache.lock import DirectoryLock
 from omaha_mirror.catalog import state
 from omaha_mirror.cli import doctor_host, doctor_network, findings
-from omaha_mirror.cli.doctor import doctor
+from omaha_mirror.cli.doctor import outcome
 from omaha_mirror.cli.doctor_host import directory, disk, examine_host, file_system
 from omaha_mirror.cli.doctor_network import examine_network
-from omaha_mirror.cli.doctor_work import outcome
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import Found, fail, in_thread, ok, warn
+from omaha_mirror.cli.main import cli
 from omaha_mirror.config import Address, Config
 from omaha_mirror.observability.counters import Metrics
 from omaha_mirror.observability.health import Examiner, Finding, State
@@ -96,7 +96,7 @@ def states(found: list[Found]) -> set[str]:
 
 async def command(path: Path, *args: str) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", "from omaha_mirror.cli.doctor import doctor; doctor()"),
+        *(sys.executable, "-m", "omaha_mirror", "doctor"),
         *("--config", str(path), *args),
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
@@ -144,11 +144,11 @@ async def test_an_upstream_that_is_down_alone_is_5_also_in_json(
 def test_a_bad_config_is_78_and_ends_the_examination(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("cache: {max_sise: 1}\n")
-    result = CliRunner().invoke(doctor, ["--config", str(path)])
+    result = CliRunner().invoke(cli, ["doctor", "--config", str(path)])
     assert result.exit_code == 78
     assert result.output.startswith(f"fail  config: {path}:1:")
     assert "did you mean" in result.output
-    result = CliRunner().invoke(doctor, ["--config", str(path), "--json"])
+    result = CliRunner().invoke(cli, ["doctor", "--config", str(path), "--json"])
     [check] = json.loads(result.output)["checks"]
     assert (result.exit_code, check["check"], check["state"]) == (78, "config", "fail")
 

@@ -126,7 +126,7 @@ async def test_wrong_bytes_are_a_failure_and_told(
     async with process(tmp_path, nebraska):
         done = await run(tmp_path, "fetch", TARGET)
     assert (done.status, done.out) == (1, "")
-    assert f"{PAYLOAD} cannot be had" in done.err
+    assert f"{PAYLOAD} cannot be downloaded" in done.err
 
 
 async def test_a_board_that_there_is_not_is_refused(tmp_path: Path, nebraska: Nebraska) -> None:

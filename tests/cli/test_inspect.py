@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from omaha_mirror.cli.inspect import inspect
+from omaha_mirror.cli.main import cli
 from tests.payload.build import DATA, build, flipped, pem, private_key
 
 VENDOR = str(DATA / "update-payload-key.pub.pem")
@@ -19,7 +19,7 @@ DELTA = DATA / "delta" / "update.gz"
 
 
 def run(file: Path, *args: str) -> Result:
-    return CliRunner().invoke(inspect, [str(file), *args])
+    return CliRunner().invoke(cli, ["inspect", str(file), *args])
 
 
 def told(file: Path, *args: str, status: int = 0) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cli.machines_work import cell
+from omaha_mirror.cli.machines import cell
 from omaha_mirror.omaha import Client, Machine, serialise_request
 from tests.cli.running import Done, run
 from tests.support.mirror import MirrorProcess

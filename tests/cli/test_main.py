@@ -4,24 +4,27 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
-from types import ModuleType
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from omaha_mirror import __version__
-from omaha_mirror.cli.main import COMMANDS, accept_go_flags, cli
+from omaha_mirror.cli.exits import Exit, Failure
+from omaha_mirror.cli.main import accept_go_flags, cli
 from omaha_mirror.config import ConfigError, Problem
 
 
-@pytest.fixture
-def demo(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A module that stands in for the one of the `demo` command."""
-    module = ModuleType("omaha_mirror.cli.demo")
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return module
+def standing_in(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> None:
+    """A command that only raises takes another one's name."""
+
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setitem(cli.commands, name, click.Command(name, callback=fail))
 
 
 def test_help_lists_every_command_and_imports_none_of_them() -> None:
@@ -40,18 +43,29 @@ def test_help_lists_every_command_and_imports_none_of_them() -> None:
     )
     text, _, imported = done.stdout.partition("IMPORTED")
     listed = re.findall(r"^  ([a-z-]+)  ", text.partition("Commands:")[2], re.MULTILINE)
-    assert listed == list(COMMANDS)
+    assert listed == list(cli.commands)
+    assert "...\n" not in text.partition("Commands:")[2]
     modules = set(imported.split())
-    assert not modules & {where.partition(":")[0] for where, _ in COMMANDS.values()}
+    assert not modules & {f"omaha_mirror.cli.{work_of(command)[0]}" for command in leaves(cli)}
     assert not modules & {"pydantic", "yaml", "aiohttp", "lxml", "rich", "structlog"}
 
 
-@pytest.mark.parametrize("name", ["config", "client-config"])
-def test_a_command_is_where_the_table_says_under_its_name(name: str) -> None:
-    module, _, attribute = COMMANDS[name][0].partition(":")
-    command = getattr(importlib.import_module(module), attribute)
-    assert isinstance(command, click.Command)
-    assert command.name == name
+def leaves(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield from leaves(command) if isinstance(command, click.Group) else [command]
+
+
+def work_of(command: click.Command) -> tuple[str, str]:
+    """The module and the name of the function that a command calls."""
+    module, _, name = command.callback.work.partition(":")  # type: ignore[union-attr]
+    return module, name
+
+
+@pytest.mark.parametrize("command", [*leaves(cli)], ids=lambda command: command.name)
+def test_a_command_gives_its_work_each_parameter_that_it_takes(command: click.Command) -> None:
+    module, name = work_of(command)
+    function = getattr(importlib.import_module(f"omaha_mirror.cli.{module}"), name)
+    assert set(signature(function).parameters) == {param.name for param in command.params}
 
 
 def test_version_is_printed() -> None:
@@ -65,24 +79,44 @@ def test_an_unknown_command_is_a_usage_error() -> None:
     assert "No such command 'sevre'" in result.stderr
 
 
-def test_a_bad_config_ends_any_command_with_78_and_no_traceback(demo: ModuleType) -> None:
-    @click.command()
-    def fail() -> None:
-        raise ConfigError((Problem("a.yaml", "it is wrong", key="log", line=1, column=2),))
-
-    demo.demo = fail  # type: ignore[attr-defined]
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (
+            ConfigError((Problem("a.yaml", "it is wrong", key="log", line=1, column=2),)),
+            Exit.BAD_CONFIG,
+            "a.yaml:1:2: log: it is wrong",
+        ),
+        (Failure("it is gone", Exit.NOT_FOUND), Exit.NOT_FOUND, "Error: it is gone"),
+        (
+            FileNotFoundError(2, "No such file", "/f"),
+            Exit.FAILURE,
+            "Error: [Errno 2] No such file: '/f'",
+        ),
+    ],
+    ids=["config", "failure", "disk"],
+)
+def test_an_error_of_any_command_is_a_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: Exit, said: str
+) -> None:
+    standing_in(monkeypatch, "demo", error)
     result = CliRunner().invoke(cli, ["demo"])
-    assert (result.exit_code, result.stdout) == (78, "")
-    assert result.stderr == "a.yaml:1:2: log: it is wrong\n"
+    assert (result.exit_code, result.stdout, result.stderr) == (status, "", f"{said}\n")
 
 
-def test_another_error_is_not_swallowed(demo: ModuleType) -> None:
-    @click.command()
-    def fail() -> None:
-        raise LookupError("a defect")
-
-    demo.demo = fail  # type: ignore[attr-defined]
-    assert isinstance(CliRunner().invoke(cli, ["demo"]).exception, LookupError)
+def test_a_defect_is_a_line_that_says_how_to_get_the_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    standing_in(monkeypatch, "demo", LookupError("a\x1b[31m\ndefect"))
+    monkeypatch.setattr(sys, "argv", ["omaha-mirror", "demo"])
+    result = CliRunner().invoke(cli, ["demo"])
+    assert (result.exit_code, result.stdout) == (Exit.DEFECT, "")
+    [line] = result.stderr.splitlines()
+    assert "LookupError: a\ufffd[31m\ufffddefect" in line
+    assert line.endswith("omaha-mirror --traceback demo")
+    result = CliRunner().invoke(cli, ["--traceback", "demo"])
+    assert result.exit_code == Exit.DEFECT
+    assert result.stderr.startswith("Traceback (most recent call last):")
 
 
 def test_ctrl_c_ends_a_command_with_130_and_no_word(tmp_path: Path) -> None:
@@ -158,11 +192,10 @@ def test_go_style_flags_reach_the_command(monkeypatch: pytest.MonkeyPatch) -> No
     def show(package_file: str) -> None:
         click.echo(package_file)
 
-    module = ModuleType("omaha_mirror.cli.serve_package")
-    module.serve_package = show  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    result = CliRunner().invoke(cli, ["serve-package", "-package-file=update.gz"])
-    assert result.output == "update.gz\n"
+    monkeypatch.setitem(cli.commands, "serve-package", show)
+    for before in ([], ["--traceback"]):
+        result = CliRunner().invoke(cli, [*before, "serve-package", "-package-file=update.gz"])
+        assert result.output == "update.gz\n"
 
 
 def test_the_module_can_be_run() -> None:

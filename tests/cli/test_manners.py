@@ -13,9 +13,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from omaha_mirror.cli.exits import Exit
-from omaha_mirror.cli.main import COMMANDS, cli
-from omaha_mirror.cli.man import EXIT_STATUS
+from omaha_mirror.cli.exits import MEANINGS, Exit
+from omaha_mirror.cli.main import cli
 from omaha_mirror.cli.options import log_level_options
 from omaha_mirror.config.environment import VARIABLES
 
@@ -46,7 +45,7 @@ def run(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", cli.list_commands(click.Context(cli)))
 def test_help_imports_nothing_that_takes_long(name: str) -> None:
     code = (
         "import sys\n"
@@ -150,7 +149,7 @@ def test_the_manual_page_has_every_command_with_its_options(page: str) -> None:
 
 
 def test_the_manual_page_has_every_exit_status_and_variable(page: str) -> None:
-    assert set(EXIT_STATUS) == set(Exit)
+    assert set(MEANINGS) == set(Exit)
     told = re.findall(r"^\.TP\n(.+)$", plain(page), re.M)
     assert {str(int(code)) for code in Exit} <= set(told)
     assert set(VARIABLES) <= set(told)
@@ -210,7 +209,7 @@ LOG = (
     "structlog.get_logger('x').warning('said', what=1)\n"
 )
 PROGRESS = (
-    "from omaha_mirror.client.watch import Bar\n"
+    "from omaha_mirror.cli.terminal import Bar\n"
     "with Bar() as bar:\n"
     "    bar.began('update.gz', 100, '')\n"
     "    bar.received(50)\n"

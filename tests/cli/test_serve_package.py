@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from omaha_mirror.cli.main import cli
-from omaha_mirror.cli.serve_package_work import update_server
+from omaha_mirror.cli.serve_package import update_server
 from omaha_mirror.config import Address
 
 BODY = os.urandom(500_000)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from omaha_mirror.cli.main import COMMANDS
+from omaha_mirror.cli.main import cli
 from omaha_mirror.cli.options import DEFAULT_CONFIG
 from omaha_mirror.config import load
 from omaha_mirror.config.model import EVERYWHERE
@@ -47,7 +47,7 @@ def test_all_that_is_copied_exists_and_is_all_that_the_package_is_built_from() -
 def test_it_runs_a_command_that_exists_as_nobody() -> None:
     (entry,), (command,) = told("ENTRYPOINT"), told("CMD")
     assert json.loads(entry) == ["omaha-mirror"]
-    assert json.loads(command)[0] in COMMANDS
+    assert json.loads(command)[0] in cli.commands
     (user,) = told("USER")
     assert 0 not in map(int, user.split(":"))
 

@@ -10,8 +10,8 @@ import pytest
 from omaha_mirror.cli.admin_token import CREDENTIAL, CREDSTORE
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.install import UNITS
-from omaha_mirror.cli.main import COMMANDS
-from omaha_mirror.cli.serve_work import ADMIN, PUBLIC
+from omaha_mirror.cli.main import cli
+from omaha_mirror.cli.serve import ADMIN, PUBLIC
 from omaha_mirror.config.model import EVERYWHERE
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
@@ -67,7 +67,7 @@ def test_a_unit_runs_commands_of_the_mirror_and_nothing_else(name: str) -> None:
     for line in values(name, "Exec[A-Z][A-Za-z]*"):
         program, command, *_ = line.split()
         assert program == "/usr/bin/omaha-mirror"
-        assert command in COMMANDS
+        assert command in cli.commands
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -1,10 +1,10 @@
-"""Showing downloads to people as they happen."""
+"""What commands show on a terminal: downloads as they happen, and tables."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol, Self
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Self
 
 import click
 from rich.console import Console
@@ -17,73 +17,24 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Table
 
+from omaha_mirror.client.download import Silent, Watch
 from omaha_mirror.observability.telemetry import printable
 
 LONGEST = 1000
 """Characters of a line that holds something a server sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """A package that is here and proven.
-
-    Attributes:
-        name: as the answer has it.
-        path: where it lies.
-        size: in bytes.
-        seconds: from the first request to the rename.
-        requests: how many GETs it took.
-        cache_status: the Cache-Status field of the first answer (RFC 9211), or "".
-    """
-
-    name: str
-    path: Path
-    size: int
-    seconds: float
-    requests: int
-    cache_status: str
-
-
-class Watch(Protocol):
-    """Told what happens to the downloads of one machine, one download at a time."""
-
-    def began(self, name: str, size: int, cache_status: str) -> None:
-        """The head of the first answer is here."""
-
-    def received(self, count: int) -> None:
-        """So many bytes of the package are here by now."""
-
-    def trouble(self, line: str) -> None:
-        """Something went wrong and is tried again."""
-
-    def ended(self, downloaded: Downloaded) -> None:
-        """The package is here and proven."""
-
-
-class Silent:
-    """Shows nothing."""
-
-    def began(self, name: str, size: int, cache_status: str) -> None:
-        """See `Watch`."""
-
-    def received(self, count: int) -> None:
-        """See `Watch`."""
-
-    def trouble(self, line: str) -> None:
-        """See `Watch`."""
-
-    def ended(self, downloaded: Downloaded) -> None:
-        """See `Watch`."""
+WIDE = 240
+"""Characters of a line of a table that goes to a file or a pipe."""
 
 
 class Lines(Silent):
-    """A line for each thing that happens, to standard error."""
+    """Writes a line for each event to standard error."""
 
     def began(self, name: str, size: int, cache_status: str) -> None:
         """See `Watch`."""
-        told = f" ({printable(cache_status)})" if cache_status else ""
-        click.echo(f"downloading {printable(name)}, {decimal(size)}{told}", err=True)
+        status = f" ({printable(cache_status)})" if cache_status else ""
+        click.echo(f"downloading {printable(name)}, {decimal(size)}{status}", err=True)
 
     def trouble(self, line: str) -> None:
         """See `Watch`."""
@@ -122,3 +73,16 @@ class Bar(Silent):
     def trouble(self, line: str) -> None:
         """See `Watch`."""
         self._progress.console.print(printable(line, LONGEST), markup=False, highlight=False)
+
+
+def watching(*, silent: bool = False) -> AbstractContextManager[Watch]:
+    """Show downloads: as a bar on a terminal, else as lines."""
+    if silent:
+        return nullcontext(Silent())
+    return Bar() if sys.stderr.isatty() else nullcontext(Lines())
+
+
+def print_table(table: Table) -> None:
+    """Print a table as wide as the terminal; into a file or a pipe, without breaking its lines."""
+    width = None if sys.stdout.isatty() else WIDE
+    Console(width=width, highlight=False, markup=False).print(table)
