@@ -424,7 +424,7 @@ async def mirror(upstream: Upstream, tmp_path: Path) -> AsyncIterator[str]:
             cache=CacheConfig(directory=tmp_path / "cache", min_free=0, hold_back=1000),
             state_directory=tmp_path / "state",
             tracks={"stable": Pin(version="3815.2.1")},
-            upstream=UpstreamConfig(release_url=upstream.origin),
+            upstream=UpstreamConfig(release_url=upstream.origin, omaha_url=None),
         )
     )
     await service.start()
