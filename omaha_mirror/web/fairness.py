@@ -188,7 +188,7 @@ class _Few:
 
     def __init__(self, epoll: select.epoll) -> None:
         self._epoll = epoll
-        self.fleet_feed, self.unregister, self.modify = (
+        self.register, self.unregister, self.modify = (
             epoll.register,
             epoll.unregister,
             epoll.modify,
