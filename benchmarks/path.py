@@ -167,7 +167,7 @@ async def scene() -> AsyncIterator[Scene]:
             config = Config.model_validate(settings(Path(folder), upstream.origin))
             service = Service(config)
             await service.start()
-            listener = Listener(PublicApp(service))
+            listener = Listener(PublicApp(service.decisions, service.packages, service.observer))
             [address] = await listener.start([Address(HOST, 0)])
             here = Scene(service, address)
             try:

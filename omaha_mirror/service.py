@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 
 from omaha_mirror.aio.background import lasting, tell_failure
 from omaha_mirror.aio.clock import Clock
@@ -18,7 +18,6 @@ from omaha_mirror.cache import (
     FetchScheduler,
     Ledger,
     Limits,
-    Reader,
     Scrubber,
     Verifier,
     events,
@@ -33,18 +32,14 @@ from omaha_mirror.observability import health, wiring
 from omaha_mirror.observability.fleet_feed import FleetFeed
 from omaha_mirror.observability.health import Finding
 from omaha_mirror.observability.observers import Observer
-from omaha_mirror.observability.reports import AppReport, TransferReport
 from omaha_mirror.observability.telemetry import tell
-from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.packages.expected import expected
-from omaha_mirror.packages.library import OfferedKeys, PackageLibrary
+from omaha_mirror.packages.library import OfferedKeys, PackageLibrary, PublicPackages
 from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
 from omaha_mirror.packages.prefetch import Prefetch
 from omaha_mirror.packages.warm_up import WarmUp
 from omaha_mirror.policy.availability import Availability
-from omaha_mirror.policy.check_decision import CheckDecisions, as_upstream, rule_in_force
-from omaha_mirror.policy.decide import Decision
-from omaha_mirror.policy.dry_run import UpstreamAnswer
+from omaha_mirror.policy.check_decision import CheckDecisions, rule_in_force
 from omaha_mirror.policy.omaha_upstream import OmahaUpstream
 from omaha_mirror.policy.overrides import Overrides
 from omaha_mirror.upstream.allowed import AllowList
@@ -77,7 +72,7 @@ class Service:
             self.clock,
         )
         self._releases = ReleaseServer(self._fetcher, up.release_url)
-        self._omaha_upstream = OmahaUpstream(
+        self.omaha_upstream = OmahaUpstream(
             config,
             self._fetcher,
             allowed,
@@ -89,7 +84,7 @@ class Service:
             self._learn,
             config.state_directory / "catalog.json",
             up.payload_name,
-            self._omaha_upstream.following(config),
+            self.omaha_upstream.following(config),
             clock=self.clock,
             rng=rng,
         )
@@ -110,14 +105,29 @@ class Service:
             clock=self.clock,
         )
         self.availability = Availability(self.catalog, self.cache)
-        self._packages = PackageLibrary(self.cache, self._fetcher, rng, self.clock)
-        self._prefetch = Prefetch(self.catalog, self.cache, self._packages.fetch)
+        self._library = PackageLibrary(self.cache, self._fetcher, rng, self.clock)
+        self._prefetch = Prefetch(self.catalog, self.cache, self._library.fetch)
         follows = up.omaha_url is not None
         self.warm_up = WarmUp(self.catalog, self._prefetch, self.rule, up.app_ids, follows=follows)
         self.bundles = Bundles(
-            self.catalog, self.cache, self._packages, self._prefetch.have, self.rule, up.app_ids
+            self.catalog, self.cache, self._library, self._prefetch.have, self.rule, up.app_ids
         )
-        self._decisions = self._new_decisions()
+        self.decisions = CheckDecisions(
+            self.catalog,
+            self.rule,
+            self.availability.step,
+            up.app_ids,
+            lambda: self.config.upstream.forward_events,
+            self.clock,
+        )
+        self.packages = PublicPackages(
+            self.catalog,
+            self._library,
+            self._prefetch,
+            up.app_ids,
+            self._pins,
+            lambda: self.config.release_layout != "off",
+        )
         self.verifier = Verifier(self.cache, self._store)
         self._scrubber = Scrubber(self.verifier, self.cache, self.observer.on_scrubbed)
         self._listeners: dict[str, Callable[[], int]] = {}
@@ -135,7 +145,7 @@ class Service:
             redirects=self._fetcher.refusals.reasons,
             also=lambda: [found for check in self._checks for found in check()],
             connections=lambda: {name: count() for name, count in self._listeners.items()},
-            queues=lambda: {**self._omaha_upstream.queues(), "fleet": self.fleet_feed.recorder},
+            queues=lambda: {**self.omaha_upstream.queues(), "fleet": self.fleet_feed.recorder},
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._proving: asyncio.Task[None] | None = None
@@ -156,8 +166,8 @@ class Service:
         self._spawn(lasting(self._scrubber.run, "reading packages again"))
         self._proving = self._spawn(self._prove_again())
         await self._prefetch.start()
-        await self._omaha_upstream.open()
-        self._decisions = self._new_decisions()
+        await self.omaha_upstream.open()
+        self.decisions.upstream = self.omaha_upstream.upstream
         self.fleet_feed.start()
 
     async def open(self) -> None:
@@ -179,17 +189,6 @@ class Service:
             self._let_go()
             raise
 
-    def _new_decisions(self) -> CheckDecisions:
-        return CheckDecisions(
-            self.catalog,
-            self._omaha_upstream.upstream,
-            self.rule,
-            self.availability.step,
-            self.config.upstream.app_ids,
-            lambda: self.config.upstream.forward_events,
-            self.clock,
-        )
-
     async def close(self) -> None:
         """Stop what goes on, fills where they are, and write down what must survive."""
         for task in self._tasks:
@@ -199,7 +198,7 @@ class Service:
             await self._prefetch.close()
             await self.cache.close()
             await self.catalog.close()
-            await self._omaha_upstream.close()
+            await self.omaha_upstream.close()
             await self._clock_file.save()
             self._let_go()
         await self.fleet_feed.close()
@@ -224,36 +223,9 @@ class Service:
         self.cache.scheduler.change(config.upstream.rate_limit, config.upstream.max_fills)
         self._ledger.max_size = config.cache.max_size
         self._ledger.min_free = config.cache.min_free
-        self.catalog.change(self._omaha_upstream.following(config))
+        self.catalog.change(self.omaha_upstream.following(config))
 
-    # What a machine is told
-
-    @property
-    def public_url(self) -> str | None:
-        """See `web.Mirror`."""
-        return self.config.public_url
-
-    @property
-    def fallback(self) -> bool:
-        """See `web.Mirror`."""
-        return self.config.upstream.fallback_to_upstream
-
-    async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
-        """See `web.Mirror`."""
-        return await self._decisions.decide(request, app, client)
-
-    def on_app(self, heard: AppReport) -> None:
-        """See `web.Mirror`."""
-        self._decisions.forward_reports(heard.request, heard.app)
-        self.observer.on_app(heard)
-
-    def dry_run(self, app: AppRequest) -> Decision | None:
-        """What a machine would be told by what is known now; None where upstream itself would answer it."""
-        return self._decisions.dry_run(app)
-
-    async def upstream_answer(self, app: AppRequest) -> UpstreamAnswer:
-        """What upstream tells a machine like this one."""
-        return await self._omaha_upstream.upstream_answer(as_upstream(app, self.rule(app.track)))
+    # Rules
 
     def track(self, name: str) -> Track:
         """What the machines of a track are to get: an override goes before the config."""
@@ -263,48 +235,6 @@ class Service:
     def rule(self, track: str) -> Rule:
         """The same as a rule."""
         return rule_in_force(track, self.config, self.overrides)
-
-    # Package bytes
-
-    def read(
-        self, file: PackageFile, start: int, stop: int, client: str = ""
-    ) -> AbstractContextManager[Reader]:
-        """See `web.Mirror`."""
-        self._prefetch.on_request(file)
-        return self._packages.read(file, start, stop, client)
-
-    def package(self, release: str, name: str) -> PackageFile | None:
-        """See `web.Mirror`."""
-        return self.catalog.package(release, name)
-
-    def changed_recently(self, board: str, version: str, name: str) -> bool:
-        """See `web.Mirror`."""
-        return self.catalog.changed_recently(board, version, name)
-
-    def on_bytes(self, count: int, cache: events.Status) -> None:
-        """See `web.Mirror`."""
-        self.observer.on_bytes(count, cache)
-
-    def on_transfer_end(self, sent: TransferReport) -> None:
-        """See `web.Mirror`."""
-        self.observer.on_transfer_end(sent)
-
-    def failed(self, error: str) -> None:
-        """See `web.Mirror`."""
-        self.metrics.failed(error)
-
-    def refused(self, error: str) -> None:
-        """See `web.Mirror`."""
-        self.metrics.refused(error)
-
-    async def layout_file(
-        self, board: str, version: str, name: str, client: str = ""
-    ) -> PackageFile | None:
-        """A package by its path on the release server; learns a pinned release on the first demand."""
-        if self.config.release_layout == "off":
-            return None
-        pins, app_ids = self._pins(version), self.config.upstream.app_ids
-        return await self.catalog.demanded(board, version, name, pins, app_ids, client)
 
     def _pins(self, version: str) -> list[Pin]:
         tracks = (*self.config.tracks, *(override.track for override in self.overrides.all()), "")
@@ -319,8 +249,8 @@ class Service:
         """Hold what is here, and was proven by other keys, against those that count now: before a machine asks for it."""
         for file in [file for release in self.catalog.current() for file in release.files]:
             with suppress(CacheError, OSError):  # what came of it is an event of the cache
-                if not self._packages.holds(file) and await self._is_all_here(file):
-                    await self._packages.fetch(file)
+                if not self._library.holds(file) and await self._is_all_here(file):
+                    await self._library.fetch(file)
 
     async def _is_all_here(self, file: PackageFile) -> bool:
         """Whether the disk has a whole package, proven or not."""
@@ -339,4 +269,4 @@ class Service:
     async def _learn(self, wanted: LookupRequest) -> LookupResult:
         if wanted.imported and self._proving is not None:
             await asyncio.wait([self._proving])
-        return await self._packages.learn(wanted, self._releases)
+        return await self._library.learn(wanted, self._releases)

@@ -60,7 +60,7 @@ def mirror(upstream: Upstream, tmp_path: Path) -> Open:
 
 
 async def decide(service: Service, machine: AppRequest) -> Decision:
-    return await service.decide(Request(apps=(machine,)), machine)
+    return await service.decisions.decide(Request(apps=(machine,)), machine)
 
 
 async def offer(service: Service, machine: AppRequest = MACHINE) -> Release:
@@ -74,7 +74,7 @@ async def read(service: Service, file: PackageFile | None) -> bytes:
     """All bytes of a package, as a machine gets them; returns when they have their name on disk."""
     assert file is not None
     got = b""
-    with service.read(file, 0, file.size) as reader:
+    with service.packages.read(file, 0, file.size) as reader:
         while window := await reader.window():
             window.file.seek(window.offset)
             got += window.file.read(window.count)
@@ -90,7 +90,7 @@ async def test_a_machine_of_a_pinned_track_is_offered_the_release_without_a_down
         release = await offer(service, ON_AZURE)
         assert [file.name for file in release.files] == [NAME, "oem-azure.gz"]
         assert upstream.bytes_sent(PAYLOAD) == upstream.bytes_sent(AZURE) == 0
-        file = service.package(release.id, NAME)
+        file = service.packages.package(release.id, NAME)
         assert await read(service, file) == BODY
         assert await read(service, file) == BODY
         assert upstream.bytes_sent(PAYLOAD) == len(BODY)
@@ -164,7 +164,7 @@ async def test_a_restart_with_the_line_down_offers_and_serves_what_is_here(
     await upstream.refuse()
     async with mirror() as service:
         assert await offer(service) == release
-        file = service.package(release.id, NAME)
+        file = service.packages.package(release.id, NAME)
         assert await read(service, file) == BODY
 
 
@@ -223,15 +223,16 @@ async def test_the_layout_learns_a_pinned_version_on_the_first_demand(
 ) -> None:
     async with mirror() as service:
         first, second = await asyncio.gather(
-            service.layout_file(BOARD, VERSION, NAME), service.layout_file(BOARD, VERSION, NAME)
+            service.packages.layout_file(BOARD, VERSION, NAME),
+            service.packages.layout_file(BOARD, VERSION, NAME),
         )
-        assert first == second == await service.layout_file(BOARD, VERSION, NAME)
+        assert first == second == await service.packages.layout_file(BOARD, VERSION, NAME)
         assert await read(service, first) == BODY
         assert len(upstream.requests(PAYLOAD, "HEAD")) == 1
-        azure = await service.layout_file(BOARD, VERSION, "oem-azure.gz")
+        azure = await service.packages.layout_file(BOARD, VERSION, "oem-azure.gz")
         assert azure is not None
         assert azure.url == upstream.url(AZURE)
-        assert not service.changed_recently(BOARD, VERSION, NAME)
+        assert not service.packages.changed_recently(BOARD, VERSION, NAME)
 
 
 @pytest.mark.parametrize(
@@ -241,14 +242,14 @@ async def test_the_layout_learns_a_pinned_version_on_the_first_demand(
 async def test_the_layout_has_nothing_else(mirror: Open, version: str, name: str) -> None:
     async with mirror() as service:
         await offer(service)
-        assert await service.layout_file(BOARD, version, name) is None
+        assert await service.packages.layout_file(BOARD, version, name) is None
 
 
 async def test_the_layout_asks_upstream_about_pinned_versions_only(
     upstream: Upstream, mirror: Open
 ) -> None:
     async with mirror() as service:
-        assert await service.layout_file(BOARD, "3815.2.0", NAME) is None
+        assert await service.packages.layout_file(BOARD, "3815.2.0", NAME) is None
         assert upstream.log == []
 
 
@@ -256,7 +257,7 @@ async def test_the_layout_can_be_switched_off(upstream: Upstream, mirror: Open) 
     async with mirror(release_layout="off") as service:
         await offer(service)
         count = len(upstream.log)
-        assert await service.layout_file(BOARD, VERSION, NAME) is None
+        assert await service.packages.layout_file(BOARD, VERSION, NAME) is None
         assert len(upstream.log) == count
 
 

@@ -95,7 +95,7 @@ async def run_demo(folder: Path, rate: float) -> None:
         service = Service(_config(folder, f"http://{there}"))
         await service.start()
         stack.push_async_callback(service.close)
-        listener = Listener(PublicApp(service))
+        listener = Listener(PublicApp(service.decisions, service.packages, service.observer))
         (here,) = await listener.start(ANYWHERE)
         stack.push_async_callback(listener.stop)
         session = await stack.enter_async_context(connections())

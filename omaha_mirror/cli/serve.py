@@ -127,7 +127,9 @@ async def _public(
     service: Service, edge: Edge, config: Config, sockets: Sequence[socket.socket]
 ) -> AsyncIterator[list[Address]]:
     """The listener for machines, with TLS besides where there is a certificate. Raises OSError."""
-    listener = Listener(PublicApp(service, edge), edge.trusts)
+    listener = Listener(
+        PublicApp(service.decisions, service.packages, service.observer, edge), edge.trusts
+    )
     service.listens("public", lambda: listener.connections)
     service.examined_by(lambda: health.accepting("public listener", listener.short))
     async with _listening(listener, sockets or config.listen) as addresses:

@@ -16,6 +16,7 @@ from omaha_mirror.config.units import bracketed
 from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.omaha import BadVersion, Version
 from omaha_mirror.packages.single_package import SinglePackage
+from omaha_mirror.web.ports import Unobserved
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 
@@ -55,7 +56,7 @@ async def _serve(mirror: SinglePackage, address: Address) -> None:
         click.echo(f"serving version {release.version}, {decimal(release.payload.size)}", err=True)
         click.echo(f"SERVER={update_server(addresses[0])}", err=True)
 
-    await run_until_stopped(Listener(PublicApp(mirror)), [address], say)
+    await run_until_stopped(Listener(PublicApp(mirror, mirror, Unobserved())), [address], say)
 
 
 def update_server(listening: Address) -> str:

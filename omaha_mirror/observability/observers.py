@@ -66,6 +66,14 @@ class Observer:
         self.metrics.sent(sent.cache, whole=sent.whole)
         self._fleet_feed.on_transfer_end(sent)
 
+    def on_package_error(self, error: str) -> None:
+        """A package could not be had; `error` is one of `ERRORS`."""
+        self.metrics.failed(error)
+
+    def on_bad_request(self, error: str) -> None:
+        """A request was no good; `error` is one of `REFUSALS`."""
+        self.metrics.refused(error)
+
     def on_cache_event(self, event: events.Event) -> None:
         """The cache told something."""
         log_lines.log_event(event)

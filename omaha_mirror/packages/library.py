@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from hashlib import sha256
 
@@ -26,8 +26,10 @@ from omaha_mirror.catalog import (
     learn,
 )
 from omaha_mirror.catalog.read import MAX_SIZE
+from omaha_mirror.catalog.rules import Pin
 from omaha_mirror.omaha import Digest
 from omaha_mirror.packages.expected import Keys, expected
+from omaha_mirror.packages.prefetch import Prefetch
 from omaha_mirror.packages.source import UpstreamSource
 from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
@@ -51,11 +53,11 @@ class PackageLibrary:
         self._rng = rng
         self._clock = clock
 
-    @contextmanager
-    def read(self, file: PackageFile, start: int, stop: int, client: str = "") -> Iterator[Reader]:
+    def read(
+        self, file: PackageFile, start: int, stop: int, client: str = ""
+    ) -> AbstractContextManager[Reader]:
         """Read [start, stop) of a package; see `Cache.read`."""
-        with self._cache.read(expected(file), self._source(file), start, stop, client) as reader:
-            yield reader
+        return self._cache.read(expected(file), self._source(file), start, stop, client)
 
     async def fetch(self, file: PackageFile) -> Proof | None:
         """Have a package here, proven. Raises CacheError, OSError."""
@@ -137,6 +139,53 @@ class PackageLibrary:
     def _source(self, file: PackageFile) -> UpstreamSource:
         known = (file.sha256 or file.sha1) is not None
         return UpstreamSource(self._fetcher, file.url, file.size, self._rng, known=known)
+
+
+class PublicPackages:
+    """The packages that machines ask for by path.
+
+    Args:
+        catalog: of releases.
+        library: has their bytes.
+        prefetch: learns what machines ask for.
+        app_ids: the applications that are answered for.
+        pins: the pins of tracks to a version.
+        layout: whether paths of the release server are answered.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        library: PackageLibrary,
+        prefetch: Prefetch,
+        app_ids: Collection[str],
+        pins: Callable[[str], Sequence[Pin]],
+        layout: Callable[[], bool],
+    ) -> None:
+        self._catalog = catalog
+        self._library = library
+        self._prefetch = prefetch
+        self._app_ids = app_ids
+        self._pins = pins
+        self._layout = layout
+        self.package = catalog.package
+        self.changed_recently = catalog.changed_recently
+
+    async def layout_file(
+        self, board: str, version: str, name: str, client: str = ""
+    ) -> PackageFile | None:
+        """A package by its path on the release server; learns a pinned release on the first demand."""
+        if not self._layout():
+            return None
+        pins = self._pins(version)
+        return await self._catalog.demanded(board, version, name, pins, self._app_ids, client)
+
+    def read(
+        self, file: PackageFile, start: int, stop: int, client: str = ""
+    ) -> AbstractContextManager[Reader]:
+        """Read [start, stop) of a package, and begin to fetch what machines ask for after it."""
+        self._prefetch.on_request(file)
+        return self._library.read(file, start, stop, client)
 
 
 class OfferedKeys:

@@ -13,7 +13,6 @@ from typing import BinaryIO
 from omaha_mirror.aio.finish import in_worker
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache.errors import CacheError
-from omaha_mirror.cache.events import Status
 from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.open_blob import ProvenBlob
 from omaha_mirror.cache.prover import Read
@@ -39,7 +38,7 @@ STEP = 1024 * 1024
 
 
 class SinglePackage:
-    """Answers for any application, board and track; implements what the public listener needs.
+    """Answers for any application, board and track; decisions and packages in one, as the public listener needs them.
 
     Making one reads the whole file. It stays open: when another file takes its name, this one is served on as it was
     hashed; when it is changed in place, it is refused from then on.
@@ -51,9 +50,6 @@ class SinglePackage:
     Raises:
         OSError: it cannot be read, is no file, is empty, or is being written.
     """
-
-    public_url: str | None = None
-    fallback = False
 
     def __init__(self, path: Path, version: str) -> None:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -108,20 +104,8 @@ class SinglePackage:
     async def _measure(self, read: Read) -> int:
         return await in_worker(PayloadProvers().head_size, self._blob.size, read)
 
-    def on_bytes(self, count: int, cache: Status) -> None:
-        """Nothing is counted here."""
-
-    def on_app(self, heard: object) -> None:
-        """Nothing is remembered here."""
-
-    def on_transfer_end(self, sent: object) -> None:
-        """Nothing is remembered here."""
-
-    def failed(self, error: str) -> None:
-        """Nothing is counted here."""
-
-    def refused(self, error: str) -> None:
-        """Nothing is counted here."""
+    def forward_reports(self, request: Request, app: AppRequest) -> None:
+        """There is nobody to pass them on to."""
 
 
 class _HashedFile(ProvenBlob):

@@ -71,18 +71,19 @@ class CheckDecisions:
 
     Args:
         catalog: of releases.
-        upstream: None where nobody is to be asked.
         rule: gives the rule of a track.
         judged: gives what is known of a step, with what the cache knows of its bytes.
         app_ids: the applications that are answered for.
         forward: what upstream is told of machines that are not relayed.
         clock: tells the time.
+
+    Attributes:
+        upstream: None where nobody is to be asked.
     """
 
     def __init__(
         self,
         catalog: Catalog,
-        upstream: Upstream | None,
         rule: Callable[[str], Rule],
         judged: Callable[[Step], Step],
         app_ids: Collection[str],
@@ -90,7 +91,7 @@ class CheckDecisions:
         clock: Clock,
     ) -> None:
         self._catalog = catalog
-        self._upstream = upstream
+        self.upstream: Upstream | None = None
         self._rule = rule
         self._judged = judged
         self._app_ids = app_ids
@@ -107,10 +108,10 @@ class CheckDecisions:
         if isinstance(rule, Relay):
             return await self._relayed(request, app, client, rule)
         until = time.monotonic() + FIRST_ANSWER
-        if isinstance(rule, Follow) and self._upstream is not None:
+        if isinstance(rule, Follow) and self.upstream is not None:
             track = track_upstream(app.track, rule)
             await self._catalog.follow(app.app_id, app.board, track, FIRST_ANSWER, client)
-        if isinstance(rule, Pin) and self._upstream is not None:
+        if isinstance(rule, Pin) and self.upstream is not None:
             await self._catalog.ask_about(app.app_id, app.board, rule.version, app.track)
         return await self._looked_up(app, client, rule, until, lambda: self._decide(app, rule))
 
@@ -127,7 +128,7 @@ class CheckDecisions:
     def _decide(self, app: AppRequest, rule: Rule) -> Decision:
         steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
         nothing = self._catalog.nothing(app.app_id, app.board, track_upstream(app.track, rule))
-        if self._upstream is None:
+        if self.upstream is None:
             nothing = Reason.NO_UPDATE_UPSTREAM, NO_UPSTREAM
         return self._told(app, rule, steps, nothing)
 
@@ -171,11 +172,11 @@ class CheckDecisions:
     async def _relayed(
         self, request: Request, app: AppRequest, client: str, rule: Relay
     ) -> Decision:
-        if self._upstream is None:
+        if self.upstream is None:
             return Decision(Reason.NO_UPDATE_UPSTREAM, detail=NO_UPSTREAM)
         named = as_upstream(app, rule)
         try:
-            relayed = await self._upstream.relay.check(named, request, address=client)
+            relayed = await self.upstream.relay.check(named, request, address=client)
         except asyncio.CancelledError:
             self._send(_reports(request, named))
             raise
@@ -212,7 +213,7 @@ class CheckDecisions:
         rule = self._rule(app.track)
         app = as_upstream(app, rule)
         ours = app.app_id in self._app_ids and app.board in BOARDS
-        if self._upstream is None or not ours or isinstance(rule, Hold):
+        if self.upstream is None or not ours or isinstance(rule, Hold):
             return
         if isinstance(rule, Relay):
             # A check took its events along.
@@ -226,13 +227,13 @@ class CheckDecisions:
             return
         told = replace(app, update_check=None, events=news)
         if mode == "anonymous":
-            self._send(anonymous(request, told, self._upstream.secret))
+            self._send(anonymous(request, told, self.upstream.secret))
         else:
             self._send(replace(request, apps=(told,)))
 
     def _send(self, request: Request) -> None:
-        if self._upstream is not None and (request.apps[0].events or request.apps[0].ping):
-            self._upstream.outbox.put(serialise_request(request))
+        if self.upstream is not None and (request.apps[0].events or request.apps[0].ping):
+            self.upstream.outbox.put(serialise_request(request))
 
 
 def as_upstream(app: AppRequest, rule: Rule) -> AppRequest:

@@ -11,10 +11,10 @@ from omaha_mirror.aio.workers import STATE
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.follow_events import FollowEvent
 from omaha_mirror.catalog.followed import CHANNELS, NOBODY, FollowPlan, Inquiry
-from omaha_mirror.catalog.rules import track_upstream
+from omaha_mirror.catalog.rules import Rule, track_upstream
 from omaha_mirror.config import Config
 from omaha_mirror.omaha import AppRequest, Response
-from omaha_mirror.policy.check_decision import Upstream, rule_of
+from omaha_mirror.policy.check_decision import Upstream, as_upstream, rule_of
 from omaha_mirror.policy.dry_run import UpstreamAnswer, ask_upstream
 from omaha_mirror.policy.relay import CheckRelay
 from omaha_mirror.upstream.allowed import AllowList
@@ -102,8 +102,8 @@ class OmahaUpstream:
         """What waits to be sent."""
         return {} if self.upstream is None else {"events_upstream": self.upstream.outbox.stats}
 
-    async def upstream_answer(self, app: AppRequest) -> UpstreamAnswer:
-        """What upstream tells a machine like this one.
+    async def upstream_answer(self, app: AppRequest, rule: Rule) -> UpstreamAnswer:
+        """What upstream tells a machine like this one, whose track has this rule.
 
         It is asked in a name that is neither a machine's nor the one that tracks are followed in: what it grants holds
         nobody up. One question at a time, as they share that name.
@@ -111,6 +111,7 @@ class OmahaUpstream:
         server = self._server
         if server is None:
             return UpstreamAnswer(trouble="upstream.omaha_url is null, so there is nobody to ask")
+        app = as_upstream(app, rule)
         channel = app.app_id, app.board, app.track
         name = pseudonym(self._secret, f"opinion {channel}")
         async with self._opinions:

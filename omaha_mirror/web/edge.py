@@ -28,11 +28,15 @@ class Edge:
         trusted: proxies whose word about a client is believed.
         auth: who may have packages; None: everybody.
         certificate: for TLS; None: there is none.
+        public_url: `scheme://host[:port]` that machines reach the mirror by; None: whatever they used.
+        fallback: whether machines are told upstream's own address as well.
     """
 
     trusted: tuple[Network, ...] = ()
     auth: BasicAuth | None = None
     certificate: Certificate | None = None
+    public_url: str | None = None
+    fallback: bool = False
 
     @classmethod
     def of(cls, config: Config) -> Self:
@@ -56,6 +60,7 @@ class Edge:
         if self.certificate is not None:
             self.certificate.reload()
         self.trusted, self.auth = config.trusted_proxies, auth
+        self.public_url, self.fallback = config.public_url, config.upstream.fallback_to_upstream
 
 
 class BasicAuth:

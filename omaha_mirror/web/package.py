@@ -22,7 +22,7 @@ from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select
 from omaha_mirror.web.connection import unbegun
 from omaha_mirror.web.errors import UNEXPECTED, plain, reply_to
-from omaha_mirror.web.mirror import Mirror
+from omaha_mirror.web.ports import Observer, Packages
 from omaha_mirror.web.sending import (
     cuttable,
     in_one_piece,
@@ -45,13 +45,19 @@ CACHE_STATUS = {
 
 
 async def send_package(
-    request: web.BaseRequest, mirror: Mirror, file: PackageFile, *, immutable: bool
+    request: web.BaseRequest,
+    packages: Packages,
+    observer: Observer,
+    file: PackageFile,
+    *,
+    immutable: bool,
 ) -> web.StreamResponse:
     """Answer GET or HEAD for a package.
 
     Args:
         request: the client's.
-        mirror: has the bytes.
+        packages: have the bytes.
+        observer: counts them.
         file: what is asked for.
         immutable: whether the path can never get other bytes.
     """
@@ -78,10 +84,10 @@ async def send_package(
         case ByteRange() as part:
             headers["Content-Range"] = part.content_range(file.size)
             response = _Answer(status=206, headers=headers)
-            return await _send(request, response, mirror, file, part)
+            return await _send(request, response, packages, observer, file, part)
         case Whole():
             response = _Answer(headers=headers)
-            return await _send(request, response, mirror, file, ByteRange(0, file.size))
+            return await _send(request, response, packages, observer, file, ByteRange(0, file.size))
 
 
 class _Answer(web.StreamResponse):
@@ -95,7 +101,8 @@ class _Answer(web.StreamResponse):
 async def _send(
     request: web.BaseRequest,
     response: _Answer,
-    mirror: Mirror,
+    packages: Packages,
+    observer: Observer,
     file: PackageFile,
     part: ByteRange,
 ) -> web.StreamResponse:
@@ -103,8 +110,8 @@ async def _send(
     began = time.monotonic()
     reader, outcome, level, why = None, "cut", "info", "cancelled"
     try:
-        with mirror.read(file, start, stop, share_of(request.remote or "")) as reader:
-            await _copy(request, response, mirror, reader, part)
+        with packages.read(file, start, stop, share_of(request.remote or "")) as reader:
+            await _copy(request, response, observer, reader, part)
         outcome, why = "whole", ""
         return response
     except ConnectionError as error:
@@ -116,7 +123,7 @@ async def _send(
         if reply is UNEXPECTED and not isinstance(error, CacheError):
             LOG.exception("a package could not be sent", file=file.name)
         level = reply.level
-        tell(mirror.failed, reply.label)
+        tell(observer.on_package_error, reply.label)
         status = reply.resumed if start > 0 and reply.status >= 500 else reply.status
         # Trouble that may pass must not end the attempt of a client that resumes: it is closed without an answer.
         if response.prepared or status is None:
@@ -135,14 +142,14 @@ async def _send(
             seconds=time.monotonic() - began,
         )
         if response.prepared:
-            tell(mirror.on_transfer_end, told)
+            tell(observer.on_transfer_end, told)
         _log(level, told, outcome, why)
 
 
 async def _copy(
     request: web.BaseRequest,
     response: _Answer,
-    mirror: Mirror,
+    observer: Observer,
     reader: Reader,
     part: ByteRange,
 ) -> None:
@@ -160,13 +167,13 @@ async def _copy(
         if together := in_one_piece(request.transport, window, lacking):
             response.hold_head()
             await response.prepare(request)
-            await _send_together(request, response, reader, together, mirror)
+            await _send_together(request, response, reader, together, observer)
             window = await _next(request, reader, pause)
     await response.prepare(request)
     while window is not None:
         if pause is not None and reader.offset < pause:
             window = window.first(pause - reader.offset)
-        await _send_window(request, response, reader, window, mirror)
+        await _send_window(request, response, reader, window, observer)
         window = await _next(request, reader, pause)
 
 
@@ -199,7 +206,7 @@ async def _send_together(
     response: _Answer,
     reader: Reader,
     together: bytes,
-    mirror: Mirror,
+    observer: Observer,
 ) -> None:
     transport = request.transport
     if transport is None or transport.is_closing():
@@ -207,7 +214,7 @@ async def _send_together(
     with cuttable(transport, reader):
         await response.write(together)
     reader.advance(len(together))
-    tell(mirror.on_bytes, len(together), reader.status)
+    tell(observer.on_bytes, len(together), reader.status)
 
 
 async def _send_window(
@@ -215,7 +222,7 @@ async def _send_window(
     response: web.StreamResponse,
     reader: Reader,
     window: Window,
-    mirror: Mirror,
+    observer: Observer,
 ) -> None:
     transport = request.transport
     if transport is None or transport.is_closing():
@@ -228,6 +235,6 @@ async def _send_window(
                 reader.unreadable(str(error))
         raise
     reader.advance(sent)
-    tell(mirror.on_bytes, sent, reader.status)
+    tell(observer.on_bytes, sent, reader.status)
     if sent < window.count:
         reader.unreadable(f"{window.count - sent} bytes are missing on disk")

@@ -17,8 +17,8 @@ from omaha_mirror.semantics.validators import select
 from omaha_mirror.web.connection import counts_for, is_read, unbegun
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
-from omaha_mirror.web.mirror import Mirror
 from omaha_mirror.web.package import send_package
+from omaha_mirror.web.ports import Decisions, Observer, Packages
 from omaha_mirror.web.rate_limited_log import RateLimitedLog
 from omaha_mirror.web.request import base_url, host_of, unproxied
 from omaha_mirror.web.shares import share_of
@@ -49,17 +49,26 @@ class PublicApp:
     """Answers every request of the public listener; nothing that a client sends makes it raise.
 
     Args:
-        mirror: behind it.
+        decisions: on checks.
+        packages: that machines may have.
+        observer: counts and records.
         edge: before it.
     """
 
-    def __init__(self, mirror: Mirror, edge: Edge | None = None) -> None:
-        self._mirror = mirror
+    def __init__(
+        self,
+        decisions: Decisions,
+        packages: Packages,
+        observer: Observer,
+        edge: Edge | None = None,
+    ) -> None:
+        self._packages, self._observer = packages, observer
         self._edge = edge or Edge()
+        update = UpdateEndpoint(decisions, observer, self._edge)
         self._log = RateLimitedLog()
         boards = "|".join(BOARDS)
         self._routes: list[tuple[re.Pattern[str], tuple[str, ...], Handler]] = [
-            (re.compile(r"/v1/update/?"), ("POST",), UpdateEndpoint(mirror)),
+            (re.compile(r"/v1/update/?"), ("POST",), update),
             (
                 re.compile(rf"/packages/(?P<release>{SEGMENT})/(?P<name>{SEGMENT})"),
                 READ,
@@ -88,7 +97,7 @@ class PublicApp:
                 counts_for(request)
             return await self._route(request)
         except BadRequest as error:
-            tell(self._mirror.refused, reply_to(error).label)
+            tell(self._observer.on_bad_request, reply_to(error).label)
             times = self._log.tell(
                 "refused",
                 request.remote or "",
@@ -131,13 +140,13 @@ class PublicApp:
         self, request: web.BaseRequest, release: str, name: str
     ) -> web.StreamResponse:
         self._admit(request)
-        file = self._mirror.package(release, name)
+        file = self._packages.package(release, name)
         if file is None:
             raise BadRequest(
                 "no such package: ask for an update first, and use the address it names", 404
             )
         is_read(request)
-        return await send_package(request, self._mirror, file, immutable=True)
+        return await send_package(request, self._packages, self._observer, file, immutable=True)
 
     async def _layout(
         self, request: web.BaseRequest, board: str, version: str, name: str
@@ -146,12 +155,12 @@ class PublicApp:
         client = share_of(request.remote or "")
         try:
             async with unbegun(request):
-                file = await self._mirror.layout_file(
+                file = await self._packages.layout_file(
                     board, version, name.removesuffix(SIDECAR), client
                 )
         except Stopping as error:
             reply = reply_to(error)
-            tell(self._mirror.failed, reply.label)
+            tell(self._observer.on_package_error, reply.label)
             if not request.headers.get("Range", FROM_THE_START).startswith(FROM_THE_START):
                 request.protocol.force_close()
             return plain(reply.status, str(error))
@@ -159,13 +168,13 @@ class PublicApp:
             raise BadRequest(f"{board}/{version}/{name} is not offered here", 404)
         if name.endswith(SIDECAR) and file.sha256 is not None:
             return plain(200, f"{file.sha256.hex}  {file.name}")
-        if self._mirror.changed_recently(board, version, name) and _resumes(request, file.size):
+        if self._packages.changed_recently(board, version, name) and _resumes(request, file.size):
             raise BadRequest("this path got other bytes lately: begin again without a Range", 416)
         is_read(request)
-        return await send_package(request, self._mirror, file, immutable=False)
+        return await send_package(request, self._packages, self._observer, file, immutable=False)
 
     async def _guide(self, request: web.BaseRequest) -> web.StreamResponse:
-        base = base_url(self._mirror.public_url, request.scheme, host_of(request))
+        base = base_url(self._edge.public_url, request.scheme, host_of(request))
         return plain(200, GUIDE.format(base=base))
 
 

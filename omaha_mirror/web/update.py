@@ -33,8 +33,9 @@ from omaha_mirror.omaha import (
 from omaha_mirror.omaha.element import escape
 from omaha_mirror.policy.decide import Decision
 from omaha_mirror.policy.response import answer
+from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import plain, reply_to
-from omaha_mirror.web.mirror import Mirror
+from omaha_mirror.web.ports import Decisions, Observer
 from omaha_mirror.web.request import base_url, host_of, read_body
 from omaha_mirror.web.shares import share_of
 
@@ -55,21 +56,21 @@ HERE = f"http://{secrets.token_hex(16)}.invalid"
 class UpdateEndpoint:
     """`POST /v1/update`."""
 
-    def __init__(self, mirror: Mirror) -> None:
-        self._mirror = mirror
+    def __init__(self, decisions: Decisions, observer: Observer, edge: Edge) -> None:
+        self._decisions, self._observer, self._edge = decisions, observer, edge
         self._complained: set[str] = set()
         self._answers = Answers()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer each app of the request, in order; events and pings need nothing but this."""
         began = time.monotonic()
-        base = base_url(self._mirror.public_url, request.scheme, host_of(request))
+        base = base_url(self._edge.public_url, request.scheme, host_of(request))
         body = await read_body(request)
         try:
             asked = parse_request(body)
         except OmahaError as error:
             reply = reply_to(error)
-            tell(self._mirror.refused, reply.label)
+            tell(self._observer.on_bad_request, reply.label)
             self._complain(request.remote or "", str(error))
             return plain(reply.status, str(error))
         remote = request.remote or ""
@@ -84,7 +85,8 @@ class UpdateEndpoint:
         answer = web.Response(body=self._serialised(told, base), content_type="text/xml")
         for app, decision in told:
             heard = AppReport(asked, app, decision, remote)
-            tell(self._mirror.on_app, heard)
+            tell(self._decisions.forward_reports, asked, app)
+            tell(self._observer.on_app, heard)
             _log(heard, time.monotonic() - began)
         return answer
 
@@ -93,7 +95,7 @@ class UpdateEndpoint:
         if len(told) != 1:
             return serialise_response(self._answer(told, base))
         [(app, decision)] = told
-        shape = (self._mirror.fallback, *_shape(app, decision))
+        shape = (self._edge.fallback, *_shape(app, decision))
         known = self._answers.find(shape, base)
         if known is not None:
             return known
@@ -108,7 +110,7 @@ class UpdateEndpoint:
     async def _decide(self, asked: Request, app: AppRequest, client: str) -> Decision | None:
         if app.update_check is None:
             return None
-        return await self._mirror.decide(asked, app, client)
+        return await self._decisions.decide(asked, app, client)
 
     def _answer(self, told: Told, base: str) -> Response:
         releases = {
@@ -120,7 +122,7 @@ class UpdateEndpoint:
         def codebase(_: AppResponse, manifest: Manifest) -> str:
             return f"{base}/packages/{releases[id(manifest)].id}/"
 
-        return localise(answer(told), codebase, fallback=self._mirror.fallback)
+        return localise(answer(told), codebase, fallback=self._edge.fallback)
 
     def _complain(self, remote: str, problem: str) -> None:
         if remote not in self._complained and len(self._complained) < REMEMBERED:

@@ -428,7 +428,7 @@ async def mirror(upstream: Upstream, tmp_path: Path) -> AsyncIterator[str]:
         )
     )
     await service.start()
-    listener = Listener(PublicApp(service))
+    listener = Listener(PublicApp(service.decisions, service.packages, service.observer))
     (address,) = await listener.start([Address("127.0.0.1", 0)])
     yield f"http://{address}/v1/update/"
     await listener.stop()

@@ -131,7 +131,7 @@ async def test_a_release_that_is_told_before_its_file_is_there_is_asked_for_agai
     gone(nebraska.upstream)
     async with following(tmp_path, nebraska, tracks={"stable": rule}) as mirror:
         await Box(mirror).nothing()
-        preview = mirror.service.dry_run(Box(mirror).client.check().apps[0])
+        preview = mirror.service.decisions.dry_run(Box(mirror).client.check().apps[0])
         assert preview is not None
         assert preview.reason is Reason.NOT_RELEASED
         nebraska.upstream.put(PAYLOAD_PATH, body(VERSION))

@@ -119,5 +119,5 @@ async def test_with_keys_a_delta_must_be_signed(
             path = offer.url_of(package).partition(":8000")[2]
             assert (await mirror.get(path)).body != DELTA
             [app] = box.client.check().apps
-            decision = await mirror.service.decide(box.client.check(), app)
+            decision = await mirror.service.decisions.decide(box.client.check(), app)
             assert decision.reason is Reason.UNTRUSTED

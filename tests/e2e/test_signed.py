@@ -71,7 +71,7 @@ async def nothing(mirror: Mirror, number: int = 1) -> str:
     box = Box(mirror, number=number)
     assert isinstance(await box.check(), NoUpdate)
     [app] = box.requests[-1].apps
-    decision = mirror.service.dry_run(app)
+    decision = mirror.service.decisions.dry_run(app)
     assert decision is not None
     assert decision.release is None
     return f"{decision.reason}: {decision.detail}"

@@ -31,9 +31,9 @@ async def test_machines_are_led_by_the_track_that_upstream_knows(
             reports = len(box.requests)
             await nebraska.upstream.until(lambda: len(nebraska.requests) == reports)
         assert {app.track for request in nebraska.requests for app in request.apps} == {"stable"}
-        opinion = await mirror.service.upstream_answer(
-            Box(mirror, track="prod").client.check().apps[0]
-        )
+        [app] = Box(mirror, track="prod").client.check().apps
+        rule = mirror.service.rule(app.track)
+        opinion = await mirror.service.omaha_upstream.upstream_answer(app, rule)
         assert opinion.offered == STEPS[0]
 
 
@@ -56,7 +56,7 @@ async def test_a_track_that_upstream_has_not_is_said_with_the_key(
     async with following(tmp_path, nebraska, tracks={"prod": mode}) as mirror:
         box = Box(mirror, track="prod")
         [app] = box.client.check().apps
-        decision = await mirror.service.decide(box.client.check(), app)
+        decision = await mirror.service.decisions.decide(box.client.check(), app)
         assert decision.reason is Reason.WITHDRAWN
         assert "upstream_track" in decision.detail
 
@@ -68,7 +68,9 @@ async def test_so_it_is_where_upstream_says_no_update_for_every_name(
     nebraska.group("prod", "0.0.0")
     async with following(tmp_path, nebraska, tracks={"prod": "follow"}) as mirror:
         box = Box(mirror, track="prod")
-        decision = await mirror.service.decide(box.client.check(), box.client.check().apps[0])
+        decision = await mirror.service.decisions.decide(
+            box.client.check(), box.client.check().apps[0]
+        )
         assert decision.reason is Reason.NO_UPDATE_UPSTREAM
         assert "upstream_track" in decision.detail
 

@@ -17,6 +17,7 @@ from omaha_mirror.cache import events
 from omaha_mirror.config import Address, Config
 from omaha_mirror.omaha import Response, parse_response
 from omaha_mirror.service import Service
+from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 from tests.support.clock import SetClock
@@ -117,6 +118,11 @@ class WatchedService(Service):
         self._tell(event)
 
 
+def public_app(service: Service, edge: Edge | None = None) -> PublicApp:
+    """What answers machines."""
+    return PublicApp(service.decisions, service.packages, service.observer, edge)
+
+
 class Mirror(Site):
     """A mirror in this process, with books: requests under way, and what its cache did."""
 
@@ -125,7 +131,7 @@ class Mirror(Site):
         self.events: list[events.Event] = []
         self.service = WatchedService(config, self._note, clock)
         self.listener = Listener(self._handle)
-        self._app = PublicApp(self.service)
+        self._app = public_app(self.service, Edge.of(config))
         self._addresses = config.listen
         self._news = asyncio.Event()
 

@@ -14,10 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from omaha_mirror.config import Address
 from omaha_mirror.web.edge import Edge
-from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 from omaha_mirror.web.tls import Certificate
-from tests.support.mirror import DATA, Mirror
+from tests.support.mirror import DATA, Mirror, public_app
 from tests.support.talk import PATIENCE, Answer, request
 
 OURS = DATA / "tls" / "localhost.pem"
@@ -29,7 +28,7 @@ AUTHORITY = DATA / "tls" / "authority.pem"
 async def listening(mirror: Mirror, edge: Edge) -> AsyncIterator[tuple[Address, Listener]]:
     """The mirror over TLS; with the certificate of `edge`."""
     assert edge.certificate is not None
-    listener = Listener(PublicApp(mirror.service, edge))
+    listener = Listener(public_app(mirror.service, edge))
     [address] = await listener.start([Address("127.0.0.1", 0)], edge.certificate.context)
     try:
         yield address, listener

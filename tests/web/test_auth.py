@@ -9,9 +9,8 @@ import pytest
 from omaha_mirror.config import Address
 from omaha_mirror.omaha import parse_response
 from omaha_mirror.web.edge import BasicAuth, read_auth
-from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
-from tests.support.mirror import PAYLOAD_PATH, Mirror, omaha
+from tests.support.mirror import PAYLOAD_PATH, Mirror, omaha, public_app
 from tests.support.talk import ask
 from tests.web.conftest import BODY
 from tests.web.secure import ask_tls, basic, edge, listening
@@ -39,7 +38,7 @@ async def plain(mirror: Mirror) -> AsyncIterator[Address]:
     """Without TLS, where a password is wanted."""
     guard = edge()
     guard.auth = AUTH
-    listener = Listener(PublicApp(mirror.service, guard))
+    listener = Listener(public_app(mirror.service, guard))
     [address] = await listener.start([Address("127.0.0.1", 0)])
     yield address
     await listener.stop()

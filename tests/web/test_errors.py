@@ -50,7 +50,7 @@ async def test_a_check_that_fails_here_is_answered_and_the_connection_goes_on(
 ) -> None:
     async with dial(mirror.address) as talk:
         with monkeypatch.context() as patch, capture_logs() as logs:
-            patch.setattr(mirror.service, "decide", trouble)
+            patch.setattr(mirror.service.decisions, "decide", trouble)
             status, body = await said(talk, CHECK)
         assert status == 502
         assert body == f"{DEFECT}\n".encode()
@@ -59,11 +59,21 @@ async def test_a_check_that_fails_here_is_answered_and_the_connection_goes_on(
         assert (await said(talk, CHECK))[0] == 200
 
 
-@pytest.mark.parametrize("name", ["on_app", "refused", "failed", "on_transfer_end", "on_bytes"])
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [
+        ("decisions", "forward_reports"),
+        ("observer", "on_app"),
+        ("observer", "on_bad_request"),
+        ("observer", "on_package_error"),
+        ("observer", "on_transfer_end"),
+        ("observer", "on_bytes"),
+    ],
+)
 async def test_what_cannot_be_counted_or_recorded_is_answered_all_the_same(
-    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, name: str
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, part: str, name: str
 ) -> None:
-    monkeypatch.setattr(mirror.service, name, fail)
+    monkeypatch.setattr(getattr(mirror.service, part), name, fail)
     async with dial(mirror.address) as talk:
         assert (await said(talk, CHECK))[0] == 200
         assert await said(talk, request("GET", await mirror.payload())) == (200, BODY)
@@ -100,8 +110,8 @@ async def test_a_package_that_fails_here_is_a_plain_line_counted_and_in_the_log(
 ) -> None:
     path = await mirror.payload()
     failed: list[str] = []
-    monkeypatch.setattr(mirror.service, "failed", failed.append)
-    monkeypatch.setattr(mirror.service, "read", trouble)
+    monkeypatch.setattr(mirror.service.observer, "on_package_error", failed.append)
+    monkeypatch.setattr(mirror.service.packages, "read", trouble)
     async with dial(mirror.address) as talk:
         assert await said(talk, request("GET", path)) == (502, f"{DEFECT}\n".encode())
     assert failed == [label]

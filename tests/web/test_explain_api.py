@@ -92,7 +92,7 @@ async def test_nobody_asks_upstream_in_the_name_of_a_relayed_machine(
     bad = await explained(api, check(version="what", track="beta"), upstream=too)
     assert bad["reason"] == "version-unreadable"
     assert nebraska.requests == []
-    assert api.mirror.service._omaha_upstream.queues()["events_upstream"].queued == 0
+    assert api.mirror.service.omaha_upstream.queues()["events_upstream"].queued == 0
 
 
 async def test_upstream_is_asked_in_no_machines_name_and_no_grant_stays_open(

@@ -9,10 +9,9 @@ from structlog.testing import capture_logs
 
 from omaha_mirror.config import Address
 from omaha_mirror.web.edge import Edge
-from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.request import client_address
 from omaha_mirror.web.server import Listener
-from tests.support.mirror import Mirror, omaha
+from tests.support.mirror import Mirror, omaha, public_app
 from tests.support.talk import Answer, dial, request
 
 PROXY, FAR_PROXY, MACHINE = "127.0.0.2", "127.0.0.3", "192.0.2.7"
@@ -21,7 +20,7 @@ TRUSTED = (ip_network("127.0.0.2/31"), ip_network("2001:db8::/32"))
 
 @pytest.fixture
 async def address(mirror: Mirror) -> AsyncIterator[Address]:
-    listener = Listener(PublicApp(mirror.service, Edge(TRUSTED)))
+    listener = Listener(public_app(mirror.service, Edge(TRUSTED)))
     [address] = await listener.start([Address("127.0.0.1", 0)])
     yield address
     await listener.stop()

@@ -13,9 +13,8 @@ from structlog.testing import capture_logs
 from omaha_mirror.config import Address
 from omaha_mirror.web import connection, pace, server
 from omaha_mirror.web.edge import Edge
-from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
-from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, omaha
+from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, omaha, public_app
 from tests.support.talk import PATIENCE, Talk, dial, request
 from tests.support.upstream import Upstream
 from tests.web.conftest import BODY
@@ -49,7 +48,7 @@ async def serving(
 ) -> AsyncIterator[Address]:
     """The mirror at another listener of its own."""
     edge = edge or Edge()
-    listener = Listener(PublicApp(mirror.service, edge), edge.trusts, limit)
+    listener = Listener(public_app(mirror.service, edge), edge.trusts, limit)
     [address] = await listener.start([Address("127.0.0.1", 0)])
     try:
         yield address

@@ -252,7 +252,7 @@ async def test_a_defect_is_502_and_the_log_has_it(
     async def broken(_: AppRequest) -> Decision:
         raise LookupError("a defect")
 
-    monkeypatch.setattr(mirror.service, "decide", broken)
+    monkeypatch.setattr(mirror.service.decisions, "decide", broken)
     with capture_logs() as logs:
         answer = await mirror.check()
     assert answer.status == 502

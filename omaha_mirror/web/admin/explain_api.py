@@ -81,7 +81,7 @@ class ExplainApi:
         return as_json(asdict(Preview(tuple(told))))
 
     async def _preview(self, app: AppRequest, *, ask_upstream: bool) -> Previewed:
-        decision = self._service.dry_run(app)
+        decision = self._service.decisions.dry_run(app)
         rule = self._service.rule(app.track)
         override = self._service.overrides.get(app.track)
         told = sentences(app, rule, decision)
@@ -89,7 +89,7 @@ class ExplainApi:
             told.append(override.words)
         opinion = None
         if ask_upstream and decision is not None and can_be_asked(rule, decision):
-            opinion = await self._service.upstream_answer(app)
+            opinion = await self._service.omaha_upstream.upstream_answer(app, rule)
             told.append(difference(decision, opinion))
         elif ask_upstream:
             told.append(

@@ -1,0 +1,81 @@
+"""What the public listener needs: decisions, packages, and somebody who counts."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from omaha_mirror.cache import Reader
+from omaha_mirror.cache.events import Status
+from omaha_mirror.catalog import PackageFile
+from omaha_mirror.observability.reports import AppReport, TransferReport
+from omaha_mirror.omaha import AppRequest, Request
+from omaha_mirror.policy.decide import Decision
+
+
+class Decisions(Protocol):
+    """What machines are told."""
+
+    async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
+        """Decide on a check from an address. Never raises for what a machine or an upstream says."""
+
+    def forward_reports(self, request: Request, app: AppRequest) -> None:
+        """Pass on what a machine reports, where it is to be passed on; waits for nothing."""
+
+
+class Packages(Protocol):
+    """The packages that machines ask for by path."""
+
+    def package(self, release: str, name: str) -> PackageFile | None:
+        """A package by the path that an offer named."""
+
+    async def layout_file(
+        self, board: str, version: str, name: str, client: str
+    ) -> PackageFile | None:
+        """A package by its path on the release server, for a client at an address."""
+
+    def changed_recently(self, board: str, version: str, name: str) -> bool:
+        """Whether such a path got other bytes within a day."""
+
+    def read(
+        self, file: PackageFile, start: int, stop: int, client: str = ""
+    ) -> AbstractContextManager[Reader]:
+        """Read [start, stop) of a package, for a client that takes its share of the line. Raises CacheError, OSError."""
+
+
+class Observer(Protocol):
+    """Counts and records; waits for nothing."""
+
+    def on_app(self, report: AppReport) -> None:
+        """An application of a request can be answered."""
+
+    def on_bytes(self, count: int, cache: Status) -> None:
+        """Bytes of a package went to a machine."""
+
+    def on_transfer_end(self, report: TransferReport) -> None:
+        """An answer with bytes of a package ended."""
+
+    def on_package_error(self, error: str) -> None:
+        """A package could not be had; a label of `web.errors`."""
+
+    def on_bad_request(self, error: str) -> None:
+        """A request could not be answered as it was; a label of `web.errors`."""
+
+
+class Unobserved:
+    """Counts and records nothing."""
+
+    def on_app(self, report: AppReport) -> None:
+        """See `Observer`."""
+
+    def on_bytes(self, count: int, cache: Status) -> None:
+        """See `Observer`."""
+
+    def on_transfer_end(self, report: TransferReport) -> None:
+        """See `Observer`."""
+
+    def on_package_error(self, error: str) -> None:
+        """See `Observer`."""
+
+    def on_bad_request(self, error: str) -> None:
+        """See `Observer`."""
