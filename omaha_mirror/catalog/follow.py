@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 
 from omaha_mirror.aio.background import DEFECT, tell_failure
 from omaha_mirror.aio.clock import Clock
@@ -38,7 +38,7 @@ from omaha_mirror.catalog.followed import (
     Inquiry,
 )
 from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.read import Unusable, UpstreamReading, read_soon
+from omaha_mirror.catalog.read import Unusable, UpstreamReading, read_soon, read_told
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.turns import Turns
 from omaha_mirror.catalog.walk import Walk
@@ -247,12 +247,10 @@ class Follower:
     async def _question(self, key: ChannelKey, version: str) -> UpstreamReading:
         async with self._line:
             response = await self._followed.plan.ask(Inquiry(*key, version))
+        allowed, now = self._followed.plan.allowed, self._clock.stamp()
         return await read_soon(
             response,
-            key.app_id,
-            key.board,
-            allowed=self._followed.plan.allowed,
-            now=self._clock.stamp(),
+            partial(read_told, app_id=key.app_id, board=key.board, allowed=allowed, now=now),
         )
 
     # What came of it

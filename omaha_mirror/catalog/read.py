@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import StrEnum
-from functools import partial
 from itertools import pairwise
 
 from omaha_mirror.aio.workers import WORK
@@ -146,17 +145,10 @@ def read_told(
 
 
 async def read_soon(
-    response: Response,
-    app_id: str,
-    board: str,
-    *,
-    allowed: Callable[[str], object],
-    now: float,
-    deltas: bool = False,
+    response: Response, read: Callable[[Response], UpstreamReading]
 ) -> UpstreamReading:
-    """The same as `read_told`, in a worker where it might take more than 10 ms."""
-    work = partial(read_told, response, app_id, board, allowed=allowed, now=now, deltas=deltas)
-    return await WORK.call(work) if _is_longer(response, AT_ONCE) else work()
+    """Read an answer, in a worker where that might take more than 10 ms. Raises Unusable."""
+    return await WORK.call(read, response) if _is_longer(response, AT_ONCE) else read(response)
 
 
 def _policy(app: AppResponse) -> Policy:

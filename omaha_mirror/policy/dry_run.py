@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from omaha_mirror.catalog import Reason
-from omaha_mirror.catalog.read import Policy, Unusable, read_soon
+from omaha_mirror.catalog.read import Policy, Unusable, read_soon, read_told
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.fleet.advice import ADVICE
@@ -53,14 +54,13 @@ async def ask_upstream(
         allowed: raises Forbidden for an address that packages may not come from.
     """
     walk = Walk(known=app.version)
+    read = partial(read_told, app_id=app.app_id, board=app.board, allowed=allowed, now=0.0)
     try:
         async with asyncio.timeout(WAIT):
             go_on = True
             while go_on:
                 response = await ask(walk.asks)
-                go_on = walk.tell(
-                    await read_soon(response, app.app_id, app.board, allowed=allowed, now=0.0)
-                )
+                go_on = walk.tell(await read_soon(response, read))
     except TimeoutError:
         return UpstreamAnswer(trouble=f"upstream did not answer within {WAIT:g} s")
     except (UpstreamError, Unusable) as error:

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -23,7 +24,7 @@ from omaha_mirror.aio.background import DEFECT, lasting
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.workers import Workers
 from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.read import Policy, Unusable, UpstreamReading, read_soon
+from omaha_mirror.catalog.read import Policy, Unusable, UpstreamReading, read_soon, read_told
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.omaha import AppRequest, Request, Response
 from omaha_mirror.policy.breaker import Breaker, Resting
@@ -165,14 +166,15 @@ class CheckRelay:
             LOG.exception("a check could not be relayed")
             return self._remembered(machine, Reason.UNREACHABLE, DEFECT)
         try:
-            told = await read_soon(
-                response,
-                app.app_id,
-                app.board,
+            read = partial(
+                read_told,
+                app_id=app.app_id,
+                board=app.board,
                 allowed=self._allowed,
                 now=self._clock.stamp(),
                 deltas=True,
             )
+            told = await read_soon(response, read)
         except Unusable as error:
             return self._remembered(machine, Reason.REFUSED, str(error), delivered=True)
         self._refusal = ""

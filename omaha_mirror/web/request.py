@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 
+from omaha_mirror.config.proxies import PORTS
 from omaha_mirror.web.errors import BadRequest
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-PORTS = {"http": 80, "https": 443}
 WITH_PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]+|\[(?P<v6>[^\]]+)\](?::[0-9]+)?", re.ASCII)
 BODY_LIMIT = 64 * 1024
 BODY_SECONDS = 10.0

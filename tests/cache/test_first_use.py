@@ -159,6 +159,14 @@ def hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verification, "HOPE", -1.0)
 
 
+async def rotten(make_site: MakeSite) -> tuple[Site, ScriptedSource]:
+    """A large blob that was proven before the restart, and has a wrong byte since."""
+    plain = ScriptedSource(os.urandom(5_000_000))
+    site = await restarted(make_site, plain, provers=HoldBacks())
+    flip(blob(site, plain), 77)
+    return site, plain
+
+
 class Stops:
     """Reading a blob again stops before one offset until the test says so."""
 
@@ -181,10 +189,8 @@ class Stops:
 async def test_who_got_wrong_bytes_of_such_a_file_is_cut_and_does_not_go_on(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = ScriptedSource(os.urandom(5_000_000))
+    site, plain = await rotten(make_site)
     size = len(plain.data)
-    site = await restarted(make_site, plain, provers=HoldBacks())
-    flip(blob(site, plain), 77)
     stops = Stops(monkeypatch, size - 1)
     with (
         site.cache.read(plain.expected, plain, 0, size) as early,
@@ -207,10 +213,8 @@ async def test_who_got_wrong_bytes_of_such_a_file_is_cut_and_does_not_go_on(
 async def test_a_crash_does_not_make_it_forgotten_that_unsure_bytes_left(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = ScriptedSource(os.urandom(5_000_000))
+    site, plain = await rotten(make_site)
     size = len(plain.data)
-    site = await restarted(make_site, plain, provers=HoldBacks())
-    flip(blob(site, plain), 77)
     with monkeypatch.context() as patch:
         stops = Stops(patch, size - 1)
         with site.cache.read(plain.expected, plain, 0, size) as early:

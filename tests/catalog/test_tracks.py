@@ -168,15 +168,20 @@ async def test_what_upstream_withdraws_is_offered_no_more_and_stays_servable_for
     assert mirror.catalog.package(told.id, PAYLOAD) is not None
 
 
-async def test_a_version_that_a_track_leads_to_is_remembered_although_no_machine_needs_it(
-    mirror: Mirror, clock: SetClock
-) -> None:
+async def superseded(mirror: Mirror, clock: SetClock) -> None:
+    """A month after a machine had the target, upstream has another."""
     await mirror.tell(TARGET)
     await mirror.settled()
     clock.later += 30 * DAY
     mirror.group.version = NEXT
     await mirror.catalog.sync()
     await mirror.settled()
+
+
+async def test_a_version_that_a_track_leads_to_is_remembered_although_no_machine_needs_it(
+    mirror: Mirror, clock: SetClock
+) -> None:
+    await superseded(mirror, clock)
     assert [r.version for r in mirror.catalog.current()] == [NEXT]
     await mirror.site.line_down()
     await mirror.restart()
@@ -233,12 +238,7 @@ async def test_closing_ends_a_walk(mirror: Mirror) -> None:
 async def test_a_pin_uses_what_was_once_told_of_its_version_and_floors_come_first(
     mirror: Mirror, clock: SetClock
 ) -> None:
-    await mirror.tell(TARGET)
-    await mirror.settled()
-    clock.later += 30 * DAY
-    mirror.group.version = NEXT
-    await mirror.catalog.sync()
-    await mirror.settled()
+    await superseded(mirror, clock)
     assert mirror.catalog.known(APP, BOARD, TARGET) is None
     await mirror.restart()
     pin = Pin(TARGET)

@@ -91,6 +91,20 @@ async def gets_in(address: Address, source: str) -> None:
             await asyncio.sleep(0.01)
 
 
+@asynccontextmanager
+async def waiting(mirror: Mirror, release: Upstream) -> AsyncIterator[None]:
+    """As many as there may be wait for the mirror, and get their package at the end."""
+    path = await mirror.payload()
+    gate = release.hold(PAYLOAD_PATH, at=0)
+    async with dialled(mirror.address, GREEDY) as talks:
+        for talk in talks:
+            await talk.send(request("GET", path))
+        await mirror.until(lambda: mirror.active == LIMIT)
+        yield
+        gate.open()
+        assert [(await talk.answer()).body for talk in talks] == [BODY] * LIMIT
+
+
 async def asks(address: Address, source: str) -> bool:
     """Whether one request on a connection of its own is answered."""
     async with dial(address, source=source) as talk:
@@ -176,17 +190,10 @@ async def test_what_is_no_tls_costs_one_line(mirror: Mirror) -> None:
 
 
 async def test_who_waits_for_the_mirror_is_never_cut(mirror: Mirror, release: Upstream) -> None:
-    path = await mirror.payload()
-    gate = release.hold(PAYLOAD_PATH, at=0)
-    async with dialled(mirror.address, GREEDY) as talks:
-        for talk in talks:
-            await talk.send(request("GET", path))
-        await mirror.until(lambda: mirror.active == LIMIT)
+    async with waiting(mirror, release):
         for _ in range(3):
             async with dial(mirror.address, source=OTHER) as other:
                 assert not await heard(other)
-        gate.open()
-        assert [(await talk.answer()).body for talk in talks] == [BODY] * LIMIT
 
 
 async def test_who_does_not_read_is_cut_and_who_reads_is_not(
@@ -224,18 +231,10 @@ async def test_an_address_without_any_may_have_a_spare_one_until_it_is_known_who
     mirror: Mirror, release: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "SPARE", 1)
-    gate = release.hold(PAYLOAD_PATH, at=0)
-    path = await mirror.payload()
-    async with dialled(mirror.address, GREEDY) as talks:
-        for talk in talks:
-            await talk.send(request("GET", path))
-        await mirror.until(lambda: mirror.active == LIMIT)
-        async with dial(mirror.address, source=OTHER) as other:
-            assert await heard(other)
-            async with dial(mirror.address, source=GREEDY) as one_more:
-                assert not await heard(one_more)
-        gate.open()
-        assert [(await talk.answer()).body for talk in talks] == [BODY] * LIMIT
+    async with waiting(mirror, release), dial(mirror.address, source=OTHER) as other:
+        assert await heard(other)
+        async with dial(mirror.address, source=GREEDY) as one_more:
+            assert not await heard(one_more)
 
 
 async def test_behind_a_proxy_the_client_that_it_names_counts(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from omaha_mirror.catalog import WORDS, Reason
 from omaha_mirror.fleet import DecisionRun, Event, Machine, MachineEvent, State, cause_of
@@ -66,26 +66,12 @@ class EventInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """The same answer to the same question, `count` times from `first` to `last`, and what it was given for."""
-
-    first: float
-    last: float
-    count: int
-    version: str
-    track: str
-    reason: str
-    offered: str | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class MachineHistory:
     """A machine, why it is where it is in sentences, and what is remembered of it; the newest comes first."""
 
     machine: MachineInfo
     explanation: tuple[str, ...]
-    decisions: tuple[Told, ...]
+    decisions: tuple[DecisionRun, ...]
     events: tuple[EventInfo, ...]
 
 
@@ -158,11 +144,6 @@ def event_info(event: Event) -> EventInfo:
 
 
 _SAME = tuple(field.name for field in fields(MachineInfo) if field.name != "error")
-
-
-def told(stretch: DecisionRun) -> Told:
-    """A decision as it is told."""
-    return Told(**asdict(stretch))
 
 
 def fleet_event(found: MachineEvent) -> FleetEvent:

@@ -33,7 +33,6 @@ from omaha_mirror.web.admin.fleet_answers import (
     fleet_event,
     last_decision,
     machine_info,
-    told,
 )
 from omaha_mirror.web.admin.questions import Question, read_query
 from omaha_mirror.web.errors import BadRequest
@@ -139,7 +138,7 @@ class FleetApi:
             lambda: MachineHistory(
                 machine_info(history.machine),
                 tuple(why if override is None else [*why, override.words]),
-                tuple(map(told, history.stretches)),
+                history.stretches,
                 tuple(map(event_info, history.events)),
             )
         )
