@@ -7,10 +7,9 @@ import random
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 
-from omaha_mirror.aio.background import lasting, tell_failure
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.clock_file import ClockFile
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker, keep_running, log_failure
 from omaha_mirror.bundle import Bundles
 from omaha_mirror.cache import (
     Cache,
@@ -28,7 +27,7 @@ from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult, PackageFi
 from omaha_mirror.catalog.rules import Pin, Rule
 from omaha_mirror.config import Address, Config, Track
 from omaha_mirror.config.changes import adopted
-from omaha_mirror.observability import health, wiring
+from omaha_mirror.observability import findings, wiring
 from omaha_mirror.observability.fleet_feed import FleetFeed
 from omaha_mirror.observability.health import Finding
 from omaha_mirror.observability.observers import Observer
@@ -133,8 +132,8 @@ class Service:
         self._listeners: dict[str, Callable[[], int]] = {}
         self._checks: list[Callable[[], Iterable[Finding]]] = [
             self.fleet_feed.findings,
-            self.overrides.findings,
-            lambda: health.clock(self.clock),
+            lambda: findings.overrides(self.overrides),
+            lambda: findings.clock(self.clock),
         ]
         self.examine = wiring.wire(
             config,
@@ -162,8 +161,8 @@ class Service:
     async def start(self) -> None:
         """Open what is on disk, and begin what goes on in the background. Raises what `open` raises."""
         await self.open()
-        self._spawn(lasting(self._clock_file.run, "looking at the clock"))
-        self._spawn(lasting(self._scrubber.run, "reading packages again"))
+        self._spawn(keep_running(self._clock_file.run, "looking at the clock"))
+        self._spawn(keep_running(self._scrubber.run, "reading packages again"))
         self._proving = self._spawn(self._prove_again())
         await self._prefetch.start()
         await self.omaha_upstream.open()
@@ -261,7 +260,7 @@ class Service:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(tell_failure)
+        task.add_done_callback(log_failure)
         return task
 
     # Upstream

@@ -17,7 +17,9 @@ import asyncio
 import ctypes
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+
+from omaha_mirror.text import minute
 
 SKEW = 300.0
 """Seconds that two clocks may be apart and still say the same."""
@@ -156,7 +158,7 @@ class Clock:
         """What is wrong with the machine's clock, as a sentence without its end; empty where nothing is."""
         self._look()
         wall = self._wall()
-        says = f"this machine's clock says {_date(wall)}"
+        says = f"this machine's clock says {minute(wall)}"
         if self._kernel:
             return ""
         if self.apart is not None:
@@ -167,7 +169,7 @@ class Clock:
         if self._believed is None:
             return f"{says}, and nothing has confirmed it yet"
         if abs(self._believed + self._boottime() - wall) > SKEW:
-            return f"{says}, and was set there from {_date(self._believed + self._boottime())}"
+            return f"{says}, and was set there from {minute(self._believed + self._boottime())}"
         return ""
 
     def _look(self) -> tuple[float, float]:
@@ -190,10 +192,3 @@ class Clock:
         if self._believed is None or abs(offset - self._believed) > SKEW:
             self._turns += 1
         self._believed = offset
-
-
-def _date(wall: float) -> str:
-    try:
-        return f"{datetime.fromtimestamp(wall, UTC):%Y-%m-%d %H:%M} UTC"
-    except (ValueError, OverflowError, OSError):
-        return "a time that is no date"

@@ -7,7 +7,7 @@ import stat
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.state_file import sync, sync_folder
 
 STEP = 1024 * 1024

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.bundle.files import read_file
 from omaha_mirror.bundle.layout import DESCRIPTION, ReadMember
 from omaha_mirror.bundle.model import (

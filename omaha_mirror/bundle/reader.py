@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle.layout import BLOCK, DESCRIPTION, END, after, header, opening
 from omaha_mirror.bundle.model import LIMIT, BadBundle, Bundle, Member, read_bundle

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from omaha_mirror.aio.finish import in_worker, log_defect
+from omaha_mirror.aio.tasks import in_worker, log_defect
 from omaha_mirror.cache import events, told
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.clock import Clock, MachineClock

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache.limits import Limits
 
 LOG = structlog.get_logger(__name__)

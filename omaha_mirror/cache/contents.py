@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache.inventory import Facts, Leftover
 from omaha_mirror.cache.space import Entry, Ledger
 from omaha_mirror.cache.store import Store

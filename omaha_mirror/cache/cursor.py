@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, ParamSpec
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache.cursor_plan import Span
 from omaha_mirror.cache.errors import SourceChanged, SourceFailed, SourceStalled
 from omaha_mirror.cache.events import Connected, Trouble

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from omaha_mirror.aio.finish import stop
+from omaha_mirror.aio.tasks import stop
 from omaha_mirror.cache.cursor import Connection
 from omaha_mirror.cache.cursor_plan import comes_by, plan
 

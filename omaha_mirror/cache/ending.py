@@ -7,7 +7,7 @@ import contextlib
 
 import structlog
 
-from omaha_mirror.aio.finish import submit
+from omaha_mirror.aio.tasks import submit
 from omaha_mirror.aio.workers import BLOBS
 from omaha_mirror.cache.errors import (
     CacheError,

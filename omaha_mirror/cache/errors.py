@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from omaha_mirror.aio.finish import Foreseen
+from omaha_mirror.aio.tasks import Foreseen
 
 UNREADABLE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.ESTALE})
 """What reading a file fails with where its bytes are lost, on its disk or behind its back."""

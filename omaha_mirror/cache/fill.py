@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
-from omaha_mirror.aio.finish import finish, in_worker, stop
+from omaha_mirror.aio.tasks import finish, in_worker, stop
 from omaha_mirror.aio.workers import BLOBS, Hangs
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected, Proof

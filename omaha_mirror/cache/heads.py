@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache.blob import Expected, Head, Proof
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.prover import Provers, Read

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
-from omaha_mirror.aio.finish import stop
+from omaha_mirror.aio.tasks import stop
 from omaha_mirror.cache.errors import CacheError, SourceFailed, SourceStalled
 from omaha_mirror.cache.source import Body, Validator
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import structlog
 
-from omaha_mirror.aio.finish import in_worker, submit
+from omaha_mirror.aio.tasks import in_worker, submit
 from omaha_mirror.aio.workers import BLOBS, Hangs
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.clock import Clock

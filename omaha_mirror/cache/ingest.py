@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Self
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache.blob import Expected, Hasher, Proof
 from omaha_mirror.cache.errors import DigestMismatch, InUse
 from omaha_mirror.cache.failures import Failures

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.aio.workers import BLOBS, SLOW
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected

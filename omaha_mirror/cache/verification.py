@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache.blob import Expected, Hasher, Proof
 from omaha_mirror.cache.errors import CacheError, DigestMismatch, Lost, Untrusted
 from omaha_mirror.cache.events import Repaired

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import BinaryIO
 from weakref import WeakValueDictionary
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.cache.blob import Expected, Hasher
 from omaha_mirror.cache.cache import Cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from omaha_mirror.aio.finish import finish
+from omaha_mirror.aio.tasks import finish
 
 
 class WriteBehind:

@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial, reduce
 
-from omaha_mirror.aio.background import DEFECT, tell_failure
 from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.tasks import DEFECT, log_failure
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, merged, rebased
 from omaha_mirror.catalog.follow_events import (
     LOG,
@@ -125,7 +125,7 @@ class Follower:
         self._syncing |= tasks
         for task in tasks:
             task.add_done_callback(self._syncing.discard)
-            task.add_done_callback(tell_failure)
+            task.add_done_callback(log_failure)
         if tasks:
             await asyncio.wait(tasks)
 
@@ -180,7 +180,7 @@ class Follower:
             if not followed.active:
                 followed.rested.clear()
                 followed.task = asyncio.create_task(self._run(followed))
-                followed.task.add_done_callback(tell_failure)
+                followed.task.add_done_callback(log_failure)
         return followed
 
     async def _run(self, followed: FollowedChannel) -> None:

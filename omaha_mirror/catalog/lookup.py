@@ -12,8 +12,8 @@ from dataclasses import replace
 
 import structlog
 
-from omaha_mirror.aio.background import tell_failure
 from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.tasks import log_failure
 from omaha_mirror.catalog.learn import LookupRequest
 from omaha_mirror.catalog.model import LookupResult
 from omaha_mirror.catalog.state import ReleaseKey
@@ -175,7 +175,7 @@ class Lookups:
             waiting = asyncio.create_task(self._wait_for_turn(key, question, client))
             self._queue[key] = waiting
             waiting.add_done_callback(lambda _: self._queue.pop(key, None))
-            waiting.add_done_callback(tell_failure)
+            waiting.add_done_callback(log_failure)
         return self._queue.get(key)
 
     async def _wait_for_turn(self, key: ReleaseKey, question: Lookup, client: str) -> None:
@@ -242,7 +242,7 @@ class Lookups:
         if question.again < now + FRESH / 2 and key not in self._pauses:
             pause = self._pauses[key] = asyncio.create_task(self._pause(key, question))
             pause.add_done_callback(lambda _: self._pauses.pop(key, None))
-            pause.add_done_callback(tell_failure)
+            pause.add_done_callback(log_failure)
 
     def _names(self, question: Lookup, *, anew: bool) -> frozenset[str]:
         """What to look up in a round: names that may be made up take turns."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Container, Iterable, Iterator
 
-from omaha_mirror.aio.background import tell_failure
+from omaha_mirror.aio.tasks import log_failure
 from omaha_mirror.catalog.channel import ChannelKey
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.followed import channel_of
@@ -58,7 +58,7 @@ class Pinned:
             channels = list(self._channels(key, track))
             walks = asyncio.create_task(self._walk(key, channels)) if channels else None
             if walks is not None:
-                walks.add_done_callback(tell_failure)
+                walks.add_done_callback(log_failure)
             self._asked[key] = walks
         task = self._asked[key]
         if task is not None and not task.done():

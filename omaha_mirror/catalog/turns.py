@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
-from omaha_mirror.aio.background import tell_failure
 from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.tasks import log_failure
 
 AT_ONCE = 64
 """Turns that are there when nobody asked for long."""
@@ -75,7 +75,7 @@ class Turns:
         self._waiting[turn] = client
         if self._giving is None or self._giving.done():
             self._giving = asyncio.create_task(self._give())
-            self._giving.add_done_callback(tell_failure)
+            self._giving.add_done_callback(log_failure)
         try:
             await turn
         finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from omaha_mirror.aio.background import tell_failure
+from omaha_mirror.aio.tasks import log_failure
 from omaha_mirror.aio.workers import Workers
 from omaha_mirror.catalog.state import State, recover, save
 
@@ -50,7 +50,7 @@ class Writer:
         task = asyncio.create_task(self.save())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(tell_failure)
+        task.add_done_callback(log_failure)
 
     async def close(self) -> None:
         """Write it a last time."""

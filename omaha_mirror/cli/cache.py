@@ -22,7 +22,8 @@ from omaha_mirror.cli.exits import Exit, Failure
 from omaha_mirror.cli.running import Json
 from omaha_mirror.cli.terminal import print_table
 from omaha_mirror.config import load
-from omaha_mirror.observability.telemetry import printable, set_up_logging
+from omaha_mirror.observability.telemetry import set_up_logging
+from omaha_mirror.text import printable
 
 PREFIX = re.compile(r"(sha1-)?[0-9a-f]{6,}")
 T = TypeVar("T")

@@ -19,8 +19,8 @@ from omaha_mirror.cli.terminal import LONGEST, watching
 from omaha_mirror.client.agent import Agent, Answer
 from omaha_mirror.client.connections import connections
 from omaha_mirror.client.download import PAUSE, Downloaded, Unreachable, UpdateFailed, WrongBytes
-from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.omaha import FLATCAR_APP_ID, AppStatus, BadValue, Machine, Offer, Package
+from omaha_mirror.text import printable
 
 NO_UPDATE = """\
 No update. That is no error: a machine that has the version of its track already, or whose track is held,

@@ -16,7 +16,7 @@ from omaha_mirror.cli.doctor_network import examine_network
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import Found, fail, ok
 from omaha_mirror.config import Config, ConfigError, load_to_serve
-from omaha_mirror.observability.telemetry import printable
+from omaha_mirror.text import printable
 
 WIDEST = 1000
 """Characters of a line."""

@@ -12,7 +12,7 @@ import click
 from omaha_mirror.cli.exits import Failure
 from omaha_mirror.cli.running import ask
 from omaha_mirror.cli.terminal import LONGEST
-from omaha_mirror.observability.telemetry import printable
+from omaha_mirror.text import printable
 
 LIMIT = 64 * 1024
 """Bytes of a request that the mirror reads."""

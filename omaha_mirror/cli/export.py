@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from rich.filesize import decimal
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.bundle import BadBundle, ExportRequest, resume_copy
 from omaha_mirror.bundle.files import Parts, read_files
 from omaha_mirror.cli.bundle_access import BundleAccess, open_bundles
@@ -21,7 +21,8 @@ from omaha_mirror.cli.terminal import watching
 from omaha_mirror.client.download import Watch
 from omaha_mirror.config import load
 from omaha_mirror.config.units import parse_size
-from omaha_mirror.observability.telemetry import printable, set_up_logging
+from omaha_mirror.observability.telemetry import set_up_logging
+from omaha_mirror.text import printable
 
 STDOUT = Path("-")
 

@@ -15,7 +15,7 @@ from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.running import Json, running_mirror
 from omaha_mirror.cli.terminal import watching
 from omaha_mirror.config import Config, load
-from omaha_mirror.observability.telemetry import printable
+from omaha_mirror.text import printable
 
 
 def run(target: str, board: str, config_path: Path | None, as_json: bool) -> None:

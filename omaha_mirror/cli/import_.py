@@ -22,7 +22,8 @@ from omaha_mirror.cli.running import Json
 from omaha_mirror.cli.terminal import LONGEST, watching
 from omaha_mirror.client.download import Watch
 from omaha_mirror.config import Config, load
-from omaha_mirror.observability.telemetry import printable, set_up_logging
+from omaha_mirror.observability.telemetry import set_up_logging
+from omaha_mirror.text import printable
 
 STDIN = Path("-")
 

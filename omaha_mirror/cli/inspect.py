@@ -16,7 +16,6 @@ from rich.text import Text
 
 from omaha_mirror.cli.exits import Exit, Failure
 from omaha_mirror.cli.terminal import print_table
-from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.payload import (
     BadKey,
     Info,
@@ -27,6 +26,7 @@ from omaha_mirror.payload import (
     load_keys,
     verify,
 )
+from omaha_mirror.text import printable
 
 
 def run(file: Path, key_paths: Sequence[Path], as_json: bool) -> None:

@@ -19,7 +19,7 @@ from rich.text import Text
 from omaha_mirror.cli.running import Json, running_mirror
 from omaha_mirror.cli.terminal import print_table
 from omaha_mirror.config import Config, load
-from omaha_mirror.observability.telemetry import printable
+from omaha_mirror.text import iso, printable
 
 PER_PAGE = 1000
 FORMULA = ("=", "+", "-", "@")
@@ -88,7 +88,7 @@ def cell(name: str, value: object) -> str:
     if value is None:
         return ""
     if name in TIMES and isinstance(value, int | float):
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return iso(value)
     text = printable(str(value))
     return f"'{text}" if isinstance(value, str) and text.lstrip().startswith(FORMULA) else text
 

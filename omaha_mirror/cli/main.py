@@ -91,7 +91,7 @@ def ending(error: BaseException) -> tuple[str, Exit]:
         case OSError():
             return f"Error: {error}", Exit.FAILURE
     from omaha_mirror.config import ConfigError
-    from omaha_mirror.observability.telemetry import printable
+    from omaha_mirror.text import printable
 
     if isinstance(error, ConfigError):
         return str(error), Exit.BAD_CONFIG

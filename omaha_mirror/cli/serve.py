@@ -24,7 +24,7 @@ from omaha_mirror.cli.reload import Reload
 from omaha_mirror.cli.restarts import Starts
 from omaha_mirror.cli.supervision import status, supervised
 from omaha_mirror.config import Address, Config, load_to_serve
-from omaha_mirror.observability import health
+from omaha_mirror.observability import findings
 from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
@@ -131,7 +131,7 @@ async def _public(
         PublicApp(service.decisions, service.packages, service.observer, edge), edge.trusts
     )
     service.listens("public", lambda: listener.connections)
-    service.examined_by(lambda: health.accepting("public listener", listener.short))
+    service.examined_by(lambda: findings.accepting("public listener", listener.short))
     async with _listening(listener, sockets or config.listen) as addresses:
         _say("http", addresses)
         if edge.certificate is not None:
@@ -160,10 +160,10 @@ async def _admin(
     if token.value is None:
         LOG.error("no token", why=token.trouble)
     app = AdminApp(admin_routes(service), token.value, addresses, token.trouble)
-    service.examined_by(lambda: health.token(token.trouble))
+    service.examined_by(lambda: findings.token(token.trouble))
     listener = Listener(app, limit=ADMIN_CONNECTIONS)
     service.listens("admin", lambda: listener.connections)
-    service.examined_by(lambda: health.accepting("admin listener", listener.short))
+    service.examined_by(lambda: findings.accepting("admin listener", listener.short))
     async with _listening(listener, sockets or addresses) as taken:
         service.reached_at(taken[0])
         yield

@@ -14,7 +14,7 @@ from functools import partial
 import structlog
 from rich.filesize import decimal
 
-from omaha_mirror.aio.background import lasting
+from omaha_mirror.aio.tasks import keep_running
 from omaha_mirror.config import Address
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier
@@ -39,10 +39,12 @@ async def supervised(
     """
     notifier.ready()
     telling = partial(_tell_status, notifier, status)
-    tasks = [asyncio.create_task(lasting(telling, "telling the service manager how it goes"))]
+    tasks = [asyncio.create_task(keep_running(telling, "telling the service manager how it goes"))]
     if watchdog is not None:
         feeding = partial(_feed, notifier, watchdog, address)
-        tasks.append(asyncio.create_task(lasting(feeding, "giving signs of life", watchdog / 16)))
+        tasks.append(
+            asyncio.create_task(keep_running(feeding, "giving signs of life", watchdog / 16))
+        )
     try:
         yield
     finally:

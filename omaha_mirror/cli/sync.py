@@ -9,7 +9,7 @@ import click
 
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.running import Json, ask
-from omaha_mirror.observability.telemetry import printable
+from omaha_mirror.text import printable
 
 
 def run(track: str | None, config_path: Path | None, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 
 from omaha_mirror.client.download import Silent, Watch
-from omaha_mirror.observability.telemetry import printable
+from omaha_mirror.text import printable
 
 LONGEST = 1000
 """Characters of a line that holds something a server sent."""

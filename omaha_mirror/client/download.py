@@ -15,7 +15,7 @@ import aiofiles
 import aiohttp
 from aiofiles.threadpool.binary import AsyncFileIO
 
-from omaha_mirror.aio.finish import finish, in_worker
+from omaha_mirror.aio.tasks import finish, in_worker
 from omaha_mirror.cache.write_behind import WriteBehind
 from omaha_mirror.client.connections import ConnectionFailed, exchange, read
 from omaha_mirror.omaha import Digest, ErrorCode

@@ -22,7 +22,6 @@ from typing import Literal
 from omaha_mirror.client.agent import ANSWER_LIMIT
 from omaha_mirror.client.connections import SILENCE, ConnectionFailed, connections, exchange, read
 from omaha_mirror.client.download import PAUSE, TRIES
-from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.omaha import (
     BadResponse,
     Client,
@@ -33,6 +32,7 @@ from omaha_mirror.omaha import (
     Request,
     serialise_request,
 )
+from omaha_mirror.text import printable
 
 CONNECTIONS = 32
 DOWNLOADS = 8

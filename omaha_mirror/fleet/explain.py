@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 from omaha_mirror.fleet.advice import ADVICE
 from omaha_mirror.fleet.causes import cause_of
 from omaha_mirror.fleet.model import DecisionRun, Event, Machine, State
 from omaha_mirror.fleet.states import FAILURES, NO_VERSION
 from omaha_mirror.omaha import EventResult, EventType, describe_error, describe_event
+from omaha_mirror.text import ago, minute
 
 SILENT = 6 * 3600
 """Seconds of silence after which a machine is missing: it asks at least every 4 hours, give or take half
@@ -120,12 +120,4 @@ def _failed(event: Event, now: float) -> list[str]:
 
 def _when(time: float, now: float) -> str:
     """A time with its age: `2026-11-23 20:21 UTC (5 minutes ago)`."""
-    text = datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{text} ({_age(now - time)})"
-
-
-def _age(seconds: float) -> str:
-    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
-        if (count := int(seconds // unit)) > 0:
-            return f"{count} {name}{'s' if count > 1 else ''} ago"
-    return "just now"
+    return f"{minute(time)} ({ago(now - time)})"

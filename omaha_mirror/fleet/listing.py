@@ -11,9 +11,10 @@ from sqlalchemy import Column, ColumnElement, Row, Text, case, func, literal, or
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from omaha_mirror.aio.workers import WORK
-from omaha_mirror.fleet.model import Machine, State, inert
+from omaha_mirror.fleet.model import MAX_TEXT, Machine, State
 from omaha_mirror.fleet.schema import machines
 from omaha_mirror.omaha import BadVersion, Version
+from omaha_mirror.text import printable
 
 MAX_PER_PAGE = 1000
 MAX_DISTINCT = 200
@@ -118,8 +119,10 @@ def _conditions(query: MachineQuery, dialect: str) -> list[ColumnElement[bool]]:
         "track": query.track,
         "board": query.board,
     }
-    found = [c[name] == inert(value) for name, value in exact.items() if value is not None]
-    if text := inert(query.search):
+    found = [
+        c[name] == printable(value, MAX_TEXT) for name, value in exact.items() if value is not None
+    ]
+    if text := printable(query.search, MAX_TEXT):
         found.append(_contains((c.machineid, c.alias, c.address), text, dialect))
     return found
 

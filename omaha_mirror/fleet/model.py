@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from operator import attrgetter
 
+from omaha_mirror.text import printable
+
 MAX_TEXT = 200
 """Characters that are kept of a text: three of them fit into one entry of PostgreSQL's indexes, 2704 bytes."""
 FETCHED = "fetched"
@@ -182,21 +184,13 @@ def machine_key(machineid: str, app_id: str) -> int:
 def tidy(item: Item) -> Item:
     """The item with every text short and inert, every number storable, and a name for a machine without id."""
     changes = {
-        name: inert(value) if isinstance(value, str) else None
+        name: printable(value, MAX_TEXT) if isinstance(value, str) else None
         for name, value in zip(_FIELDS[type(item)], _values(item), strict=True)
         if not _is_tidy(value)
     }
     if not isinstance(item, Transfer) and not item.machineid:
-        changes["machineid"] = inert(item.address)
+        changes["machineid"] = printable(item.address, MAX_TEXT)
     return replace(item, **changes) if changes else item  # type: ignore[arg-type] # by name
-
-
-def inert(text: str) -> str:
-    """The text cut to `MAX_TEXT` characters, with U+FFFD for what is no printable character."""
-    text = text[:MAX_TEXT]
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def weight(item: Item) -> int:

@@ -23,7 +23,7 @@ from omaha_mirror.fleet.listing import (
     find_machines,
     machine_of,
 )
-from omaha_mirror.fleet.model import FETCHED, DecisionRun, Event, Machine, inert
+from omaha_mirror.fleet.model import FETCHED, MAX_TEXT, DecisionRun, Event, Machine
 from omaha_mirror.fleet.schema import (
     REPORTS,
     STRETCHES,
@@ -35,6 +35,7 @@ from omaha_mirror.fleet.schema import (
 )
 from omaha_mirror.fleet.states import FAILURES
 from omaha_mirror.omaha import EventResult
+from omaha_mirror.text import printable
 
 _TROUBLE = (*sorted(FAILURES), EventResult.UPDATE_DEFERRED)
 
@@ -101,9 +102,9 @@ class FleetReader:
 
     async def machine(self, machineid: str, app_id: str | None = None) -> History | None:
         """One machine; of several applications on it the one last heard of, unless one is named."""
-        wanted = [machines.c.machineid == inert(machineid)]
+        wanted = [machines.c.machineid == printable(machineid, MAX_TEXT)]
         if app_id is not None:
-            wanted.append(machines.c.app_id == inert(app_id))
+            wanted.append(machines.c.app_id == printable(app_id, MAX_TEXT))
         newest = select(machines).where(*wanted).order_by(machines.c.last_seen.desc()).limit(1)
         async with self._connection() as connection:
             row = (await connection.execute(newest)).one_or_none()

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import structlog
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from omaha_mirror.aio.background import DEFECT, lasting
 from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.tasks import DEFECT, keep_running
 from omaha_mirror.fleet.database import BadDatabase, Database
 from omaha_mirror.fleet.model import Item, tidy
 from omaha_mirror.fleet.queue import BoundedQueue, Waiting
@@ -94,7 +94,7 @@ class FleetRecorder:
 
     def start(self) -> None:
         """Begin to write; a database that is not there yet is waited for."""
-        self._task = asyncio.create_task(lasting(self._run, "recording", self._retry))
+        self._task = asyncio.create_task(keep_running(self._run, "recording", self._retry))
 
     async def flush(self) -> None:
         """Return when all that was put is written."""

@@ -20,6 +20,7 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 from omaha_mirror.observability import standard_error
 from omaha_mirror.observability.standard_error import WRITER
+from omaha_mirror.text import printable
 
 LOG = structlog.get_logger(__name__)
 LONGEST = 32 * 1024
@@ -167,11 +168,3 @@ def _tell_crashes() -> None:
         LOG.error("an error that nobody can handle", exc_info=args.exc_value, where=args.object)
 
     sys.excepthook, threading.excepthook, sys.unraisablehook = crashed, thread_crashed, unraisable
-
-
-def printable(text: str, limit: int = 200) -> str:
-    """Text from outside as one short line without control characters."""
-    text = text[:limit]
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else "\ufffd" for c in text)

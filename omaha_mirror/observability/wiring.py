@@ -8,7 +8,7 @@ from omaha_mirror.aio.workers import BLOBS
 from omaha_mirror.cache import Cache, Ledger
 from omaha_mirror.catalog import Reason
 from omaha_mirror.config import Config
-from omaha_mirror.observability import health
+from omaha_mirror.observability import findings, health
 from omaha_mirror.observability.counters import Metrics
 from omaha_mirror.observability.gauges import Queue, readings
 from omaha_mirror.observability.standard_error import WRITER
@@ -36,12 +36,12 @@ def wire(
             "disk": room,
         },
         (
-            lambda: health.tracks(availability.channels(), cache.clock.time()),
-            lambda: health.packages(availability.packages().get(Reason.PAYLOAD_WRONG, {})),
-            lambda: health.signatures(availability.packages().get(Reason.UNTRUSTED, {})),
-            lambda: health.redirects(redirects()),
-            lambda: health.log(WRITER.trouble(), sum(WRITER.dropped.values())),
-            lambda: health.reading(config.cache.directory, BLOBS.hanging()),
+            lambda: findings.tracks(availability.channels(), cache.clock.time()),
+            lambda: findings.packages(availability.packages().get(Reason.PAYLOAD_WRONG, {})),
+            lambda: findings.signatures(availability.packages().get(Reason.UNTRUSTED, {})),
+            lambda: findings.redirects(redirects()),
+            lambda: findings.log(WRITER.trouble(), sum(WRITER.dropped.values())),
+            lambda: findings.reading(config.cache.directory, BLOBS.hanging()),
             also,
         ),
         where={

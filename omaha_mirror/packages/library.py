@@ -11,7 +11,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache import Cache, Expected, Reader
 from omaha_mirror.cache.blob import Proof
 from omaha_mirror.cache.errors import CacheError

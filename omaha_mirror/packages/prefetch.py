@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from omaha_mirror.aio.background import tell_failure
+from omaha_mirror.aio.tasks import log_failure
 from omaha_mirror.cache import Cache
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import Catalog, PackageFile, Release
@@ -130,7 +130,7 @@ class Prefetch:
         task = asyncio.create_task(self._have(new))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(tell_failure)
+        task.add_done_callback(log_failure)
 
     def _progress(self, file: PackageFile) -> FetchProgress:
         key = expected(file).key

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from omaha_mirror.aio.finish import in_worker
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.follower import Follower

@@ -13,7 +13,6 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from omaha_mirror.config import Hold, Pin, Track
 from omaha_mirror.state_file import Damaged, read_file, read_state, replace_file, set_aside
+from omaha_mirror.text import minute
 
 LOG = structlog.get_logger(__name__)
 MAX_OVERRIDES = 1000
@@ -57,7 +57,7 @@ class Override(BaseModel):
     @property
     def words(self) -> str:
         """The override as a sentence."""
-        when = datetime.fromtimestamp(self.since, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        when = minute(self.since)
         does = f"is pinned to {self.rule.version}" if isinstance(self.rule, Pin) else "is held"
         if self.why != "given":
             return f"Track {self.track} {does} since {when}, as what it was given at run time cannot be read: {HOW}."

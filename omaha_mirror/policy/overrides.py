@@ -7,16 +7,13 @@ somebody wanted to keep from them: where overrides cannot be read, tracks are he
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.aio.finish import finish
+from omaha_mirror.aio.tasks import finish
 from omaha_mirror.aio.workers import STATE
 from omaha_mirror.config import Hold, Pin
-from omaha_mirror.observability.health import NAMED, Finding, State
 from omaha_mirror.policy.override_files import (
-    HOW,
     MAX_NAME,
     MAX_OVERRIDES,
     Kept,
@@ -108,22 +105,10 @@ class Overrides:
             given = {name: o for name, o in self._overrides.items() if o.why == "given"}
             await self._become(given, None, frozenset())
 
-    def findings(self) -> Iterator[Finding]:
-        """What an operator must know of overrides that could not be read."""
-        held = [name for name, override in self._overrides.items() if override.why != "given"]
-        again = f"hold or pin again what was, then release: {HOW}"
-        if self._unreadable is not None:
-            words = (
-                "what tracks were held or pinned at run time cannot be read, so no track is offered"
-                f" anything: see {self._paths[0].with_suffix('.damaged')}; {again}"
-            )
-            yield Finding("overrides", State.DEGRADED, words)
-        elif held:
-            words = (
-                f"{len(held)} tracks are held, as what they were given at run time cannot be read:"
-                f" {', '.join(held[:NAMED])}; {again}"
-            )
-            yield Finding("overrides", State.DEGRADED, words)
+    @property
+    def unreadable(self) -> Path | None:
+        """Where the file lies that could not be read, so that all tracks are held; None where it could."""
+        return self._paths[0].with_suffix(".damaged") if self._unreadable is not None else None
 
     async def _become(
         self,

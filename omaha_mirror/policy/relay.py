@@ -20,8 +20,8 @@ from pathlib import Path
 
 import structlog
 
-from omaha_mirror.aio.background import DEFECT, lasting
 from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.tasks import DEFECT, keep_running
 from omaha_mirror.aio.workers import Workers
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.read import Policy, Unusable, UpstreamReading, read_soon, read_told
@@ -124,7 +124,7 @@ class CheckRelay:
         self._told.update(await loop.run_in_executor(self._disk, _load, self._path))
         self._bound()
         self._saving = asyncio.create_task(
-            lasting(self._save_behind, "writing down what machines were told")
+            keep_running(self._save_behind, "writing down what machines were told")
         )
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from omaha_mirror.aio.background import lasting
+from omaha_mirror.aio.tasks import keep_running
 from omaha_mirror.aio.workers import Workers
 from omaha_mirror.upstream.errors import (
     BadAnswer,
@@ -118,8 +118,10 @@ class Outbox:
         for entry in entries:
             self._take(entry)
         self._tasks = [
-            asyncio.create_task(lasting(self._deliver, "sending requests to upstream")),
-            asyncio.create_task(lasting(self._write_behind, "writing down requests for upstream")),
+            asyncio.create_task(keep_running(self._deliver, "sending requests to upstream")),
+            asyncio.create_task(
+                keep_running(self._write_behind, "writing down requests for upstream")
+            ),
         ]
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 from aiohttp import StreamReader, web
 
 from omaha_mirror.cache.errors import Stopping
-from omaha_mirror.observability.telemetry import printable
+from omaha_mirror.text import printable
 from omaha_mirror.web.errors import plain
 from omaha_mirror.web.rate_limited_log import MANY, RateLimitedLog
 from omaha_mirror.web.shares import Shares, share_of

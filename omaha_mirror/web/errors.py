@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from omaha_mirror.aio.background import DEFECT
+from omaha_mirror.aio.tasks import DEFECT
 from omaha_mirror.cache import errors as cache
-from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.omaha import OmahaError
+from omaha_mirror.text import printable
 
 LOG = structlog.get_logger(__name__)
 

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from omaha_mirror.aio.background import lasting, tell_failure
+from omaha_mirror.aio.tasks import keep_running, log_failure
 from omaha_mirror.config import Address
 from omaha_mirror.web import pace
 from omaha_mirror.web.accepting import Acceptor, Arrival, Arrivals, Place, open_sockets
@@ -123,7 +123,7 @@ class _Server(web.Server):
         task = loop.create_task(self._connect(connection, arrival.sock, protocol))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
-        task.add_done_callback(tell_failure)
+        task.add_done_callback(log_failure)
 
     def _has_room(self, count: int) -> bool:
         """Whether an address that has so many connections may have one more; it may take the place of another one."""
@@ -248,7 +248,7 @@ class Listener:
             await self._runner.setup()
             room = self._server.room
             watch = partial(pace.watch, room, self._server.looked)
-            self._watching = asyncio.create_task(lasting(watch, "looking for slow clients"))
+            self._watching = asyncio.create_task(keep_running(watch, "looking for slow clients"))
         taken: list[Address] = []
         for place in places:
             try:

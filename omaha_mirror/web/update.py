@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from omaha_mirror.observability.reports import AppReport
-from omaha_mirror.observability.telemetry import printable, tell
+from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.omaha import (
     AppRequest,
     AppResponse,
@@ -33,6 +33,7 @@ from omaha_mirror.omaha import (
 from omaha_mirror.omaha.element import escape
 from omaha_mirror.policy.decide import Decision
 from omaha_mirror.policy.response import answer
+from omaha_mirror.text import printable
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import plain, reply_to
 from omaha_mirror.web.ports import Decisions, Observer

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from omaha_mirror.aio.finish import finish, in_worker
+from omaha_mirror.aio.tasks import finish, in_worker
 
 
 async def test_the_result_and_the_error_of_the_work_come_through() -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from structlog.testing import capture_logs
 
-from omaha_mirror.aio.background import DEFECT
+from omaha_mirror.aio.tasks import DEFECT
 from omaha_mirror.catalog import Policy, Reason, Release
 from omaha_mirror.catalog.channel import ChannelKey, KeptChannel
 from omaha_mirror.catalog.follow import AT_ONCE, FIRST_RETRY, Follower

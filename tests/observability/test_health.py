@@ -18,20 +18,10 @@ from omaha_mirror.aio.clock import DAY
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus, StepStatus
 from omaha_mirror.config import Address
-from omaha_mirror.observability import health
+from omaha_mirror.observability import findings, health
 from omaha_mirror.observability.counters import Metrics
-from omaha_mirror.observability.health import (
-    DiskSpace,
-    Examiner,
-    Finding,
-    Health,
-    State,
-    clock,
-    packages,
-    signatures,
-    tracks,
-    writable,
-)
+from omaha_mirror.observability.findings import clock, packages, signatures, tracks
+from omaha_mirror.observability.health import DiskSpace, Examiner, Finding, Health, State, writable
 from omaha_mirror.web.admin.app import AdminApp
 from omaha_mirror.web.admin.health_api import HealthApi
 from omaha_mirror.web.server import Listener
@@ -165,7 +155,7 @@ def test_wrong_packages_degrade_and_a_few_are_named() -> None:
     wrong = {f"package-{i}": "SHA-256 differs" for i in range(9)}
     [found] = packages(wrong)
     assert found.state is State.DEGRADED
-    assert found.words.count("SHA-256 differs") == health.NAMED
+    assert found.words.count("SHA-256 differs") == findings.NAMED
     assert "9 not offered" in found.words
     assert [f.state for f in packages({})] == [State.OK]
 
@@ -173,7 +163,7 @@ def test_wrong_packages_degrade_and_a_few_are_named() -> None:
 def test_packages_that_are_not_signed_degrade_with_what_to_do() -> None:
     [found] = signatures({f"package-{i}": "it is not signed" for i in range(9)})
     assert (found.name, found.state) == ("signatures", State.DEGRADED)
-    assert found.words.count("it is not signed") == health.NAMED
+    assert found.words.count("it is not signed") == findings.NAMED
     assert "9 not offered" in found.words
     assert "add it and reload" in found.words
     assert list(signatures({})) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.config import Hold, Pin
+from omaha_mirror.observability import findings
 from omaha_mirror.observability.health import State
 from omaha_mirror.policy import override_files
 from omaha_mirror.policy.override_files import LIMIT, MAX_OVERRIDES
@@ -183,7 +184,7 @@ async def test_a_damaged_file_is_mended_by_the_other(
         victim.write_bytes(damage(good))
     again = await opened(path)
     assert again.all() == overrides.all()
-    assert list(again.findings()) == []
+    assert list(findings.overrides(again)) == []
     assert victim.read_bytes() == good
     other.unlink()
     assert (await opened(path)).all() == overrides.all()
@@ -219,13 +220,13 @@ async def test_of_two_damaged_files_the_tracks_that_can_be_made_out_are_held(
             ('edge "\N{SNOWMAN}"', Hold()),
         }
         assert again.get("beta") is None
-        [finding] = again.findings()
+        [finding] = findings.overrides(again)
         assert finding.state is State.DEGRADED
         assert "stable" in finding.words
         assert "/api/v1/tracks/{track}/release" in finding.words
     await again.remove("stable")
     await again.put('edge "\N{SNOWMAN}"', Pin(version="1.2.3"))
-    assert list((await opened(path)).findings()) == []
+    assert list(findings.overrides(await opened(path))) == []
 
 
 async def test_one_bit_flipped_anywhere_in_both_files_forgets_no_hold(
@@ -286,7 +287,7 @@ async def test_where_nothing_can_be_read_all_tracks_are_held_until_they_are_rele
             found = overrides.get(track)
             assert found is not None
             assert (found.rule, found.why) == (Hold(), "unreadable")
-        [finding] = overrides.findings()
+        [finding] = findings.overrides(overrides)
         assert finding.state is State.DEGRADED
         assert "/api/v1/tracks/release" in finding.words
     await overrides.put("edge", Pin(version="1.2.3"))
@@ -298,7 +299,7 @@ async def test_where_nothing_can_be_read_all_tracks_are_held_until_they_are_rele
     last = await opened(path)
     assert [o.track for o in last.all()] == ["edge"]
     assert last.get("beta") is None
-    assert list(last.findings()) == []
+    assert list(findings.overrides(last)) == []
 
 
 async def test_what_could_not_be_read_stays_so_when_the_disk_cannot_be_written_to(

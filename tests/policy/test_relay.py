@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from omaha_mirror.aio.background import DEFECT
+from omaha_mirror.aio.tasks import DEFECT
 from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.omaha import (
     AppRequest,

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from omaha_mirror.aio.background import DEFECT
+from omaha_mirror.aio.tasks import DEFECT
 from omaha_mirror.config import Address
 from omaha_mirror.omaha import BadValue
 from omaha_mirror.web.errors import answered, plain

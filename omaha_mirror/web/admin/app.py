@@ -19,7 +19,7 @@ import structlog
 from aiohttp import web
 
 from omaha_mirror.config import Address
-from omaha_mirror.observability.telemetry import printable
+from omaha_mirror.text import printable
 from omaha_mirror.web.admin.answers import READ, Form, Route, read_form, refuse
 from omaha_mirror.web.errors import UNEXPECTED, BadRequest, answered, reply_to
 

@@ -21,8 +21,8 @@ from omaha_mirror.fleet import (
     explain,
 )
 from omaha_mirror.fleet.listing import MAX_PER_PAGE, Sort
-from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.service import Service
+from omaha_mirror.text import printable
 from omaha_mirror.web.admin.answers import READ, Route, as_long_json
 from omaha_mirror.web.admin.fleet_answers import (
     FleetEvents,

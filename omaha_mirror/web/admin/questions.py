@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from omaha_mirror.observability.telemetry import printable
+from omaha_mirror.text import printable
 from omaha_mirror.web.admin.answers import read_object
 from omaha_mirror.web.errors import BadRequest
 

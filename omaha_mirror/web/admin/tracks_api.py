@@ -16,10 +16,10 @@ from omaha_mirror import config
 from omaha_mirror.catalog import Reason, Release
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.rules import track_upstream
-from omaha_mirror.observability.telemetry import printable
 from omaha_mirror.omaha import Version
 from omaha_mirror.policy.overrides import BadOverride
 from omaha_mirror.service import Service
+from omaha_mirror.text import printable
 from omaha_mirror.web.admin.answers import (
     CHANGE,
     READ,

@@ -13,6 +13,7 @@ from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.fleet import Census, MachineQuery, State
 from omaha_mirror.observability.health import Finding, Health
 from omaha_mirror.observability.health import State as Level
+from omaha_mirror.text import size
 from omaha_mirror.web.admin.page import machines, status, stock, svg, words
 from omaha_mirror.web.admin.savings import Saving
 from omaha_mirror.web.errors import BadRequest
@@ -40,7 +41,7 @@ BROKEN = Finding("disk", Level.FAILED, "not mounted")
     ],
 )
 def test_sizes(count: float, text: str) -> None:
-    assert words.size(count) == text
+    assert size(count) == text
 
 
 @pytest.mark.parametrize(

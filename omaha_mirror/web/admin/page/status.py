@@ -10,7 +10,8 @@ from omaha_mirror.cache.events import FillEnded, Outcome
 from omaha_mirror.fleet import State
 from omaha_mirror.observability.health import Health
 from omaha_mirror.observability.health import State as Level
-from omaha_mirror.web.admin.page.words import Moment, file_of, moment, percent, size, some, span
+from omaha_mirror.text import size, some, span
+from omaha_mirror.web.admin.page.words import Moment, file_of, moment, percent
 from omaha_mirror.web.admin.savings import Saving
 
 UNDER_WAY = (State.GRANTED, State.DOWNLOADING, State.DOWNLOADED, State.INSTALLED)

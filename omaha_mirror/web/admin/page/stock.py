@@ -10,8 +10,9 @@ from omaha_mirror.catalog import WORDS, Reason
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import Version
+from omaha_mirror.text import size, some, span
 from omaha_mirror.web.admin.page.svg import WIDTH
-from omaha_mirror.web.admin.page.words import Moment, file_of, moment, percent, size, some, span
+from omaha_mirror.web.admin.page.words import Moment, file_of, moment, percent
 
 MAX_TRACKS = 100
 MAX_BLOBS = 25

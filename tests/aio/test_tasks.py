@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from omaha_mirror.aio.background import lasting, tell_failure
+from omaha_mirror.aio.tasks import keep_running, log_failure
 from tests.support.logs import Logs
 
 
@@ -21,7 +21,7 @@ async def test_what_is_to_last_is_begun_again_and_its_failure_logged(
         if begun < 3:
             raise LookupError(f"number {begun}")
 
-    await lasting(work, "the work", pause=0.0)
+    await keep_running(work, "the work", pause=0.0)
     assert begun == 3
     assert [line["work"] for line in logs] == ["the work"] * 2
     assert [line["exception"].splitlines()[-1] for line in logs] == [
@@ -37,7 +37,7 @@ async def test_what_is_to_last_ends_when_it_is_cancelled(logs: Logs) -> None:
         going.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(lasting(work, "the work"))
+    task = asyncio.create_task(keep_running(work, "the work"))
     await going.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -52,6 +52,6 @@ async def test_what_was_to_be_done_once_is_logged_when_it_fails(
         raise LookupError("nothing")
 
     task = asyncio.create_task(work())
-    task.add_done_callback(tell_failure)
+    task.add_done_callback(log_failure)
     await asyncio.wait([task])
     assert [line["log_level"] for line in logs if "Traceback" in line["exception"]] == ["error"]

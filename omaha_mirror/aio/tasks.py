@@ -1,13 +1,13 @@
-"""Work that runs to its end although whoever waits for it is cancelled.
+"""Tasks that end as they should: work that runs to its end although its caller is cancelled, and work in the background.
 
-A thread cannot be cancelled. Whoever goes on before it has ended closes or renames files under its hands.
+A thread cannot be cancelled. Whoever goes on before it has ended closes or renames files that it still uses.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from typing import Any, ParamSpec, TypeVar
 
@@ -66,3 +66,37 @@ def log_defect(ended: asyncio.Future[Any] | Future[Any]) -> None:
         error = ended.exception()
         if error is not None and not isinstance(error, Foreseen | OSError):
             LOG.error("a defect in the cache", exc_info=error)
+
+
+DEFECT = "something went wrong in the mirror; its log says what"
+"""What people are told of an error that nobody foresaw, in place of its own words."""
+PAUSE = 60.0
+"""Seconds until what failed is begun again."""
+
+
+async def keep_running(
+    work: Callable[[], Awaitable[None]], what: str, pause: float = PAUSE
+) -> None:
+    """Do something until it ends or is cancelled; where it fails it is begun again.
+
+    Args:
+        work: begins it.
+        what: it is, for people.
+        pause: seconds until it is begun again.
+    """
+    while True:
+        try:
+            await work()
+        except Exception:
+            LOG.exception(
+                "work in the background failed, and is begun again", work=what, pause=pause
+            )
+            await asyncio.sleep(pause)
+        else:
+            return
+
+
+def log_failure(task: asyncio.Task[Any]) -> None:
+    """Log at once what a task failed with that nobody waits for; a done callback."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        LOG.error("work in the background failed", exc_info=error)

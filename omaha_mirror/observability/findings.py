@@ -1,0 +1,164 @@
+"""What keeps the mirror from its work, or may: each thing that is looked at, in words that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from omaha_mirror.aio.clock import SET_IT, Clock
+from omaha_mirror.catalog import Reason
+from omaha_mirror.catalog.channel import ChannelStatus
+from omaha_mirror.observability.health import Finding, State
+from omaha_mirror.policy.override_files import HOW
+from omaha_mirror.policy.overrides import Overrides
+
+NAMED = 3
+"""How many of many things are named."""
+
+
+def tracks(channels: Iterable[ChannelStatus], now: float) -> Iterator[Finding]:
+    """What is known of each track that machines asked for. Nothing here keeps the mirror from serving.
+
+    Args:
+        channels: as operators see them.
+        now: in seconds since the epoch.
+    """
+    for channel in channels:
+        name = f"track {channel.track} {channel.board}"
+        stuck = next((step for step in channel.steps if step.state not in _FINE), None)
+        if channel.trouble:
+            words = f"{channel.trouble}; {_last(channel.answered, now)}"
+            yield Finding(name, State.DEGRADED, words)
+        elif stuck is not None:
+            yield Finding(name, State.DEGRADED, f"{stuck.version} is not offered: {stuck.state}")
+        else:
+            offers = channel.steps[-1].version if channel.steps else channel.detail or "no update"
+            yield Finding(name, State.OK, offers)
+
+
+_FINE = {Reason.OFFERED, Reason.WARMING}
+
+
+def _last(answered: float, now: float) -> str:
+    if not answered:
+        return "there was no good answer yet"
+    return f"the last good answer came {timedelta(seconds=round(max(0.0, now - answered)))} ago"
+
+
+def clock(told: Clock) -> Iterator[Finding]:
+    """Whether the time of day is known. It is no trouble but for releases that are delayed, and nothing is purged."""
+    if not (trouble := told.trouble()):
+        yield Finding("clock", State.OK, "this machine's clock is right")
+        return
+    words = f"{trouble}: {WAITS}"
+    wrong = told.apart is not None or told.sure
+    yield Finding("clock", State.DEGRADED if wrong else State.OK, words)
+
+
+WAITS = f"until the time is known no delay ends and nothing is purged; {SET_IT}"
+
+
+def packages(condemned: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether upstream's bytes are those it announces.
+
+    Args:
+        condemned: packages whose bytes turned out wrong again and again, with the reason.
+    """
+    if condemned:
+        named = "; ".join(f"{name}: {why}" for name, why in list(condemned.items())[:NAMED])
+        words = f"{len(condemned)} not offered for now, as upstream's bytes are wrong: {named}"
+        yield Finding("packages", State.DEGRADED, words)
+    else:
+        yield Finding("packages", State.OK, "upstream's bytes are right")
+
+
+def redirects(refused: Iterable[str]) -> Iterator[Finding]:
+    """Whether upstream redirects to where the mirror may not go.
+
+    Args:
+        refused: such redirects, each with host and remedy.
+    """
+    if named := "; ".join(list(refused)[:NAMED]):
+        yield Finding("redirects", State.DEGRADED, named)
+
+
+def accepting(name: str, short: str) -> Iterator[Finding]:
+    """Whether connections can be accepted.
+
+    Args:
+        name: of the listener.
+        short: what is short; empty: nothing.
+    """
+    if short:
+        words = (
+            f"no connection can be accepted for now: {short}; raise LimitNOFILE of the unit, or see what has"
+            " so many files open"
+        )
+        yield Finding(name, State.DEGRADED, words)
+
+
+def log(trouble: str, lost: int) -> Iterator[Finding]:
+    """Whether what is logged gets out. Nothing here keeps the mirror from serving.
+
+    Args:
+        trouble: of standard error now, in words; empty where there is none.
+        lost: lines since the start.
+    """
+    if trouble:
+        words = (
+            f"{trouble}; {lost} lines of the log were lost since the start, and machines are served on:"
+            " see who reads the log, and whether its disk is full"
+        )
+        yield Finding("log", State.DEGRADED, words)
+    else:
+        yield Finding("log", State.OK, "standard error takes what is logged")
+
+
+def signatures(untrusted: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether packages have the signature that is asked for.
+
+    Args:
+        untrusted: those that have not, with the reason.
+    """
+    if untrusted:
+        named = "; ".join(f"{name}: {why}" for name, why in list(untrusted.items())[:NAMED])
+        words = (
+            f"{len(untrusted)} not offered, as no key of upstream.public_keys vouches for them: {named};"
+            " if the vendor has a new key, add it and reload"
+        )
+        yield Finding("signatures", State.DEGRADED, words)
+
+
+def token(trouble: str) -> Iterator[Finding]:
+    """Whether the admin listener has a token; `trouble` says why not."""
+    if trouble:
+        yield Finding("token", State.DEGRADED, trouble)
+
+
+def reading(directory: Path, hanging: int) -> Iterator[Finding]:
+    """Whether the disk of the packages answers who reads; `hanging` says how many calls it does not."""
+    if hanging:
+        words = (
+            f"{hanging} calls wait for {directory} and are not answered: see the kernel's log (dmesg);"
+            " the packages concerned pass through from upstream"
+        )
+        yield Finding("reading", State.DEGRADED, words)
+
+
+def overrides(given: Overrides) -> Iterator[Finding]:
+    """What an operator must know of overrides that could not be read."""
+    held = [override.track for override in given.all() if override.why != "given"]
+    again = f"hold or pin again what was, then release: {HOW}"
+    if given.unreadable is not None:
+        words = (
+            "what tracks were held or pinned at run time cannot be read, so no track is offered"
+            f" anything: see {given.unreadable}; {again}"
+        )
+        yield Finding("overrides", State.DEGRADED, words)
+    elif held:
+        words = (
+            f"{len(held)} tracks are held, as what they were given at run time cannot be read:"
+            f" {', '.join(held[:NAMED])}; {again}"
+        )
+        yield Finding("overrides", State.DEGRADED, words)
