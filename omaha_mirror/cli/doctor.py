@@ -15,15 +15,13 @@ from omaha_mirror.cli.doctor_host import examine_host
 from omaha_mirror.cli.doctor_network import examine_network
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import Found, fail, ok
+from omaha_mirror.cli.terminal import LONGEST
 from omaha_mirror.config import Config, ConfigError, load_to_serve
 from omaha_mirror.text import printable
 
-WIDEST = 1000
-"""Characters of a line."""
-
 
 def run(config_path: Path | None, as_json: bool) -> None:
-    """Check, print, and end the process with the outcome."""
+    """Make the checks, print them, and exit with the worst."""
     try:
         config = load_to_serve(config_path, os.environ)
     except ConfigError as error:
@@ -32,7 +30,7 @@ def run(config_path: Path | None, as_json: bool) -> None:
         good = ok("config", f"{config_path or 'built-in defaults, there is no file'}")
         found = [good, *asyncio.run(examine(config))]
     if as_json:
-        click.echo(json.dumps({"checks": [_told(each) for each in found]}, indent=2))
+        click.echo(json.dumps({"checks": [_as_data(each) for each in found]}, indent=2))
     else:
         for each in found:
             click.echo(f"{each.state:<4}  {each.check}: {_shown(each)}")
@@ -40,26 +38,24 @@ def run(config_path: Path | None, as_json: bool) -> None:
 
 
 async def examine(config: Config) -> list[Found]:
-    """Everything that can be checked with a config."""
+    """All checks that need a valid config."""
     host, network = await asyncio.gather(examine_host(config), examine_network(config))
     return [*host, *network]
 
 
 def outcome(found: Sequence[Found]) -> Exit:
-    """What the command ends with. What is wrong here comes before what is wrong upstream."""
+    """The exit code: a fault of this host comes before one of upstream."""
     exits = {each.exit for each in found if each.state == "fail"}
     worst = (Exit.BAD_CONFIG, Exit.FAILURE, Exit.UPSTREAM_UNREACHABLE)
     return next((exit_ for exit_ in worst if exit_ in exits), Exit.OK)
 
 
-def _told(found: Found) -> dict[str, str]:
-    told = asdict(found)
-    del told["exit"]
-    return told
+def _as_data(found: Found) -> dict[str, str]:
+    return {name: value for name, value in asdict(found).items() if name != "exit"}
 
 
 def _shown(found: Found) -> str:
-    """The words, of which some came from outside; those about the config are our own, and have lines."""
+    """The words, made safe for terminals: some came from outside. Those about the config are our own, and have lines."""
     if found.check == "config":
         return found.words
-    return printable(found.words, WIDEST)
+    return printable(found.words, LONGEST)

@@ -1,8 +1,7 @@
-"""What the doctor looks at on this host: directories, disk, addresses, the token, and the mirror that runs."""
+"""The doctor's checks of this host: directories, disk, addresses, the token, and the running mirror."""
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
@@ -17,24 +16,23 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import aiohttp
 from rich.filesize import decimal
 
 from omaha_mirror.cache.lock import DirectoryInUse, in_use
-from omaha_mirror.cli import admin_token
-from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
+from omaha_mirror.cli.config import PORTLESS
+from omaha_mirror.cli.findings import DEADLINE, Found, fail, get, in_thread, ok, warn, why
 from omaha_mirror.config import Address, Config
 from omaha_mirror.observability.health import State, writable
 from omaha_mirror.packages.payload_prover import keys_in
+from omaha_mirror.web.admin import token as admin_token
 
-LIMIT = 256 * 1024
 DESCRIPTORS = 4096
 """File descriptors with which a mirror serves a small fleet."""
 SOCKET_UNIT = "omaha-mirror.socket"
 
 
 async def examine_host(config: Config) -> list[Found]:
-    """All that can be found out without the network."""
+    """All checks that need no upstream."""
     cache, state = config.cache.directory, config.state_directory
     looks: list[tuple[str, Callable[[], list[Found]]]] = [
         ("cache", lambda: [directory("cache", cache), *file_system(cache)]),
@@ -55,6 +53,7 @@ async def examine_host(config: Config) -> list[Found]:
         *[await listening("listen", at, "/healthz", running) for at in config.listen],
         *[await listening("admin", at, "/readyz", running) for at in config.admin.listen],
         *await readiness(running),
+        *await public_url(config.public_url, behind_proxies=bool(config.trusted_proxies)),
     ]
 
 
@@ -69,7 +68,7 @@ async def _patiently(name: str, check: Callable[[], list[Found]]) -> list[Found]
 
 
 def directory(name: str, path: Path) -> Found:
-    """Whether the mirror can keep something in a directory; waits for the disk."""
+    """Whether the mirror can write to a directory; waits for the disk."""
     user = _user(os.geteuid())
     if not path.exists():
         above = next(parent for parent in path.parents if parent.exists())
@@ -84,7 +83,7 @@ def directory(name: str, path: Path) -> Found:
 
 
 def file_system(path: Path) -> Iterator[Found]:
-    """What a file system must have for a cache; waits for the disk."""
+    """Whether a file system can hold a cache; waits for the disk."""
     parts = [part for part in (path, path / "blobs", path / "partial") if part.is_dir()]
     if len({part.stat().st_dev for part in parts}) > 1:
         words = f"{path} is on several file systems: mount one disk for all of it, as packages are renamed within it"
@@ -96,7 +95,7 @@ def file_system(path: Path) -> Iterator[Found]:
 
 
 def disk(config: Config) -> Found:
-    """Whether the disk is as large as the config takes it for; waits for the disk."""
+    """Whether the disk is as large as the config requires; waits for the disk."""
     path = next(p for p in (config.cache.directory, *config.cache.directory.parents) if p.exists())
     usage, cache = shutil.disk_usage(path), config.cache
     if usage.free < cache.min_free:
@@ -116,7 +115,7 @@ def disk(config: Config) -> Found:
 
 
 def token(config: Config) -> Found:
-    """Whether the admin token is there, and a secret; waits for the disk."""
+    """Whether the admin token exists, and only its owner can read it; waits for the disk."""
     if not config.admin.listen:
         return ok("token", "not needed: admin.listen is empty")
     place = admin_token.place(config, os.environ)
@@ -136,7 +135,7 @@ def token(config: Config) -> Found:
 
 
 def keys(config: Config) -> list[Found]:
-    """Whose signature packages must have."""
+    """The keys whose signature packages must have."""
     found = keys_in(config.upstream.key_files)
     if not found:
         return [ok("keys", "no key: machines alone check the signature; see upstream.public_keys")]
@@ -146,13 +145,13 @@ def keys(config: Config) -> list[Found]:
 
 
 def descriptors(running: DirectoryInUse | None) -> Found:
-    """Whether there are file descriptors for a fleet: of the mirror that runs, else of this shell."""
-    who, most = "this shell", resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    """Whether the running mirror, else this shell, may open enough files for a fleet."""
+    process, most = "this shell", resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if running is not None and running.holder is not None:
         with suppress(OSError):
             most = resource.prlimit(running.holder.pid, resource.RLIMIT_NOFILE)[1]
-            who = "the running mirror"
-    words = f"{who} may open {most} files at once"
+            process = "the running mirror"
+    words = f"{process} may open {most} files at once"
     if most < DESCRIPTORS:
         return warn("descriptors", f"{words}, few for a fleet: set LimitNOFILE=65536 in its unit")
     return ok("descriptors", words)
@@ -161,7 +160,7 @@ def descriptors(running: DirectoryInUse | None) -> Found:
 async def listening(
     name: str, address: Address, path: str, running: DirectoryInUse | None
 ) -> Found:
-    """Whether an address can be had, or is the running mirror's already."""
+    """Whether an address is free, or the running mirror listens on it."""
     try:
         await in_thread(lambda: _bind(address))
     except OSError as error:
@@ -173,7 +172,9 @@ async def listening(
         words = f"{address}: {why(error)}: name an address of this host, or :{address.port}"
         return fail(name, words)
     if running is not None and address.port:
-        return warn(name, f"{address} is free although {_who(running)}: restart it to listen there")
+        return warn(
+            name, f"{address} is free although {_holder(running)}: restart it to listen there"
+        )
     return ok(name, f"{address} is free")
 
 
@@ -182,7 +183,7 @@ async def _taken(name: str, address: Address, path: str, running: DirectoryInUse
         try:
             await get(f"http://{address.from_here}{path}")
         except ConnectionError as error:
-            return fail(name, f"{_who(running)}, but {address} does not answer: {error}")
+            return fail(name, f"{_holder(running)}, but {address} does not answer: {error}")
         return ok(name, f"{address} is the running mirror's")
     if await in_thread(_socket_unit_is_active):
         return ok(name, f"{address} is held by {SOCKET_UNIT}")
@@ -191,44 +192,48 @@ async def _taken(name: str, address: Address, path: str, running: DirectoryInUse
 
 
 async def readiness(running: DirectoryInUse | None) -> list[Found]:
-    """What the mirror that runs says of itself."""
+    """The health of the running mirror."""
     if running is None:
         return [ok("mirror", "none runs on this cache")]
     if running.holder is None or running.holder.admin is None:
-        return [warn("mirror", f"{_who(running)}, without an admin listener: it cannot be asked")]
+        return [
+            warn(
+                "mirror", f"{_holder(running)}, without an admin listener: its health is not known"
+            )
+        ]
     url = f"http://{Address.parse(running.holder.admin).from_here}/readyz"
     try:
-        told = json.loads((await get(url))[1])
-        checks = [(str(c["name"]), str(c["state"]), str(c["words"])) for c in told["checks"]]
+        health = json.loads((await get(url))[1])
+        checks = [(str(c["name"]), str(c["state"]), str(c["words"])) for c in health["checks"]]
     except ConnectionError as error:
         return [fail("mirror", f"{url} does not answer: {error}")]
     except (ValueError, LookupError, TypeError):
         return [fail("mirror", f"{url} answers something else than its health")]
     makers = {State.DEGRADED: warn, State.FAILED: fail}
     wrong = [makers[State(s)](f"mirror: {n}", w) for n, s, w in checks if s in makers]
-    return wrong or [ok("mirror", f"{_who(running)} and is ready")]
+    return wrong or [ok("mirror", f"{_holder(running)} and is ready")]
 
 
-async def get(url: str) -> tuple[int, bytes]:
-    """A small answer, whatever its status. Raises ConnectionError, in words."""
-    body = bytearray()
+async def public_url(url: str | None, *, behind_proxies: bool) -> list[Found]:
+    """Whether public_url leads to this mirror."""
+    if url is None and behind_proxies:
+        return [warn("public_url", PORTLESS)]
+    if url is None:
+        return [
+            ok("public_url", "each machine gets package URLs with the host name of its own request")
+        ]
     try:
-        async with (
-            asyncio.timeout(DEADLINE),
-            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
-            session.get(url, allow_redirects=False) as response,
-        ):
-            while len(body) <= LIMIT and (chunk := await response.content.readany()):
-                body += chunk
-            return response.status, bytes(body)
-    except TimeoutError:
-        raise ConnectionError(f"nothing came for {DEADLINE:.0f} s") from None
-    except (aiohttp.ClientError, OSError) as error:
-        raise ConnectionError(why(error)) from error
+        status, _ = await get(f"{url}/healthz")
+    except ConnectionError as error:
+        words = f"{url} cannot be reached from here: {error}; is the mirror running?"
+        return [warn("public_url", words)]
+    if status != 200:
+        return [warn("public_url", f"{url}/healthz answers {status}: is that this mirror?")]
+    return [ok("public_url", f"{url} answers")]
 
 
 def _bind(address: Address) -> None:
-    """Take an address and let it go. Raises OSError."""
+    """Bind an address and release it. Raises OSError."""
     found = socket.getaddrinfo(
         address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
@@ -241,7 +246,7 @@ def _bind(address: Address) -> None:
 
 
 def _socket_unit_is_active() -> bool:
-    """A connection would tell too, but it would also start the mirror."""
+    """Whether systemd listens for the mirror. A connection would show it too, but also start the mirror."""
     systemctl = shutil.which("systemctl")
     if systemctl is None:
         return False
@@ -254,7 +259,7 @@ def _socket_unit_is_active() -> bool:
     return False
 
 
-def _who(running: DirectoryInUse) -> str:
+def _holder(running: DirectoryInUse) -> str:
     holder = running.holder
     return f"process {holder.pid} runs" if holder is not None else "a mirror runs"
 

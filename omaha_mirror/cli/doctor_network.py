@@ -1,4 +1,4 @@
-"""What the doctor finds out over the network: whether upstream can be reached, and has what the config names."""
+"""The doctor's checks of upstream: whether it can be reached, and has what the config names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,8 +19,6 @@ from omaha_mirror.aio.clock import SET_IT, SKEW, Clock
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.catalog.model import extensions
 from omaha_mirror.catalog.state import load
-from omaha_mirror.cli.config import PORTLESS
-from omaha_mirror.cli.doctor_host import get
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
 from omaha_mirror.config import Config, Follow, Pin, Relay
@@ -37,20 +35,20 @@ from omaha_mirror.upstream.releases import ReleaseServer
 from omaha_mirror.upstream.translated import untimely
 
 NEWEST = "9999.0.0"
-"""Above every release, so that no question opens a grant."""
+"""Above every release, so that no question starts a rollout to this machine."""
 MANY_TRACKS = 8
 """Tracks that upstream is asked about."""
 MANY_NAMES = 32
 """System extensions that the release server is asked for."""
 CATALOG = "catalog.json"
 MACHINE = uuid5(NAMESPACE_URL, "omaha-mirror doctor").hex
-"""The same from everywhere, so that the questions add one machine to upstream's books."""
+"""The same on every host, so that the questions add one machine to upstream's count."""
 
 unreachable = partial(fail, exit_=Exit.UPSTREAM_UNREACHABLE)
 
 
 async def examine_network(config: Config) -> list[Found]:
-    """All that is to be known of upstream, and of the mirror's own name; everything is asked at once."""
+    """All checks of upstream, at the same time."""
     up = config.upstream
     settings = HttpSettings(
         allowed=AllowList(*up.allowed),
@@ -64,14 +62,16 @@ async def examine_network(config: Config) -> list[Found]:
         fetcher = HttpFetcher(settings, here)
     except ValueError as error:
         return [fail("upstream", str(error))]
+    routes = _routes(config)
+    hosts = [str(urlsplit(proxy or url).hostname) for url, proxy in routes]
+    proxies = [proxy for _, proxy in routes if proxy is not None]
     looks: list[Coroutine[Any, Any, Iterable[Found]]] = [
-        *(name_of(host) for host in _hosts(config)),
-        *(proxy_at(proxy) for proxy in _proxies(config)),
+        *(name_of(host) for host in dict.fromkeys(hosts)),
+        *(proxy_at(proxy) for proxy in dict.fromkeys(proxies)),
         omaha(config, fetcher),
         released(config, fetcher),
         redirected(config, fetcher),
         clock(config, here),
-        public_url(config.public_url, behind_proxies=bool(config.trusted_proxies)),
     ]
     try:
         return [found for look in await asyncio.gather(*looks) for found in look]
@@ -79,24 +79,13 @@ async def examine_network(config: Config) -> list[Found]:
         await fetcher.close()
 
 
-def _hosts(config: Config) -> Iterator[str]:
-    """The names that this host must know: behind a proxy, the proxy's alone."""
-    urls = [url for url in _urls(config) if _proxy(config, url) is None]
-    yield from dict.fromkeys(str(urlsplit(url).hostname) for url in (*urls, *_proxies(config)))
-
-
-def _urls(config: Config) -> list[str]:
+def _routes(config: Config) -> list[tuple[str, str | None]]:
+    """The servers of upstream, each with the proxy that leads to it: the config's, else the environment's."""
     up = config.upstream
-    return [url for url in (up.omaha_url, up.release_url) if url is not None]
-
-
-def _proxies(config: Config) -> list[str]:
-    found = (_proxy(config, url) for url in _urls(config))
-    return list(dict.fromkeys(proxy for proxy in found if proxy is not None))
+    return [(url, _proxy(config, url)) for url in (up.omaha_url, up.release_url) if url is not None]
 
 
 def _proxy(config: Config, url: str) -> str | None:
-    """The proxy for a URL: the config's, else the environment's."""
     if config.upstream.proxy is not None:
         return config.upstream.proxy
     named = proxy_of(url, os.environ)
@@ -104,7 +93,7 @@ def _proxy(config: Config, url: str) -> str | None:
 
 
 async def name_of(host: str) -> list[Found]:
-    """Whether a host's name is known."""
+    """Whether a host name resolves."""
     try:
         found = await in_thread(lambda: socket.getaddrinfo(host, None, type=socket.SOCK_STREAM))
     except OSError as error:
@@ -114,7 +103,7 @@ async def name_of(host: str) -> list[Found]:
 
 
 async def proxy_at(url: str) -> list[Found]:
-    """Whether a proxy takes connections."""
+    """Whether a proxy accepts connections."""
     parts = urlsplit(url)
     shown = without_password(url)
     try:
@@ -130,10 +119,10 @@ async def proxy_at(url: str) -> list[Found]:
 
 
 async def omaha(config: Config, fetcher: HttpFetcher) -> list[Found]:
-    """Whether upstream's Omaha server answers as one."""
+    """Whether upstream's Omaha server gives valid answers."""
     url = config.upstream.omaha_url
     if url is None:
-        return [ok("omaha", "nobody is asked, as upstream.omaha_url is null")]
+        return [ok("omaha", "upstream.omaha_url is null: the mirror asks no Omaha server")]
     led = {
         (track.upstream_track or name): name
         for name, track in config.tracks.items()
@@ -150,7 +139,7 @@ async def omaha(config: Config, fetcher: HttpFetcher) -> list[Found]:
 async def _track(
     config: Config, fetcher: HttpFetcher, url: str, track: str, name: str
 ) -> list[Found]:
-    """Whether upstream's Omaha server knows a track, which has a name there and one here."""
+    """Whether upstream's Omaha server knows a track. `track` is its name there, `name` its name here."""
     app_id = config.upstream.app_ids[0]
     try:
         async with asyncio.timeout(DEADLINE):
@@ -161,21 +150,21 @@ async def _track(
             f"{url}: {_reason(error)}: see upstream.omaha_url, and whether this host may go there"
         )
         return [unreachable("omaha", words)]
-    told = [app.status for app in response.apps]
-    if told == [AppStatus.FAILED_TO_RETRIEVE_UPDATE_PACKAGE_INFO]:
+    statuses = [app.status for app in response.apps]
+    if statuses == [AppStatus.FAILED_TO_RETRIEVE_UPDATE_PACKAGE_INFO]:
         words = (
-            f"{url} says {told[0]} about {app_id} on the track {track}: if the track has another"
+            f"{url} says {statuses[0]} about {app_id} on the track {track}: if the track has another"
             f" name there, give that as tracks.{name}.upstream_track"
         )
         return [warn("omaha", words)]
-    if told != [AppStatus.OK]:
-        said = ", ".join(told) or "nothing"
+    if statuses != [AppStatus.OK]:
+        said = ", ".join(statuses) or "nothing"
         return [warn("omaha", f"{url} says {said} about {app_id} on the track {track}")]
     return [ok("omaha", f"{url} answers for the track {track}")]
 
 
 async def released(config: Config, fetcher: HttpFetcher) -> list[Found]:
-    """Whether the release server has what is pinned."""
+    """Whether the release server has the pinned releases."""
     pins: dict[str, set[str]] = {}
     for track in (*config.tracks.values(), config.default_track):
         if isinstance(track, Pin):
@@ -191,14 +180,14 @@ async def released(config: Config, fetcher: HttpFetcher) -> list[Found]:
 
 
 async def _extensions(config: Config, server: ReleaseServer, version: str) -> list[Found]:
-    """Whether a pinned version has all system extensions that this mirror knows of, where no manifest tells its own."""
+    """Whether a pinned version whose manifest is not known has all system extensions that this mirror knows of."""
     try:
-        told = (await in_thread(lambda: load(config.state_directory / CATALOG))).told
+        releases = (await in_thread(lambda: load(config.state_directory / CATALOG))).told
     except (Damaged, OSError, TimeoutError):
         return []
     found = []
-    for app_id, board in sorted({(release.app_id, release.board) for release in told}):
-        of_it = [r for r in told if (r.app_id, r.board) == (app_id, board)]
+    for app_id, board in sorted({(release.app_id, release.board) for release in releases}):
+        of_it = [r for r in releases if (r.app_id, r.board) == (app_id, board)]
         if any(release.version == version for release in of_it):
             continue
         names = sorted(extensions(of_it, app_id, board))[:MANY_NAMES]
@@ -206,15 +195,15 @@ async def _extensions(config: Config, server: ReleaseServer, version: str) -> li
         missing = [name for name, file in zip(names, files, strict=True) if file is None]
         if missing:
             words = (
-                f"{board}/{version}: upstream's Omaha has told no manifest of this version, and the"
-                f" release server has no {', '.join(missing)}: machines that use them cannot take it"
+                f"{board}/{version}: upstream's Omaha server sent no manifest of this version, and the"
+                f" release server has no {', '.join(missing)}: machines that use them cannot install it"
             )
             found.append(warn("extensions", words))
     return found
 
 
 async def redirected(config: Config, fetcher: HttpFetcher) -> list[Found]:
-    """Whether the release server sends whoever asks to where this mirror may not go."""
+    """Whether the release server redirects to a host that is not allowed."""
     if config.upstream.release_url is None:
         return []
     url = f"{config.upstream.release_url}/"
@@ -223,26 +212,24 @@ async def redirected(config: Config, fetcher: HttpFetcher) -> list[Found]:
     except Forbidden as error:
         return [fail("redirect", f"{url}: {error.reason}")]
     except UpstreamError:
-        pass  # whether it can be reached is said elsewhere, and there need be no page
+        pass  # another check says whether it can be reached, and it need not have this page
     return []
 
 
 async def _version(
     server: ReleaseServer, version: str, payload: str, extras: Iterable[str]
 ) -> list[Found]:
-    """Whether there is a version, for some board at least."""
+    """Whether the server has a version, for some board at least."""
     looks = [_board(server, board, version, payload, extras) for board in BOARDS]
     found = [found for look in await asyncio.gather(*looks) for found in look]
-    if not found:
-        url = server.url(BOARDS[0], version, payload)
-        return [fail("release", f"there is no {url}: see the pinned version")]
-    return found
+    words = f"there is no {server.url(BOARDS[0], version, payload)}: see the pinned version"
+    return found or [fail("release", words)]
 
 
 async def _board(
     server: ReleaseServer, board: str, version: str, payload: str, extras: Iterable[str]
 ) -> list[Found]:
-    """A version for a board; nothing where there is none."""
+    """The files of a version for a board; none if the server has no such version."""
     first = await _file(server, board, version, payload)
     if first is None:
         return []
@@ -255,7 +242,7 @@ async def _board(
 
 
 async def _file(server: ReleaseServer, board: str, version: str, name: str) -> Found | None:
-    """A file of a release; None where there is none."""
+    """A file of a release; None if the server does not have it."""
     url = server.url(board, version, name)
     try:
         async with asyncio.timeout(DEADLINE):
@@ -266,19 +253,15 @@ async def _file(server: ReleaseServer, board: str, version: str, name: str) -> F
         return fail("redirect", f"{url}: {error.reason}")
     except (UpstreamError, TimeoutError) as error:
         return unreachable("release", f"{url}: {_reason(error)}: see upstream.release_url")
-    if package.sha256 is None:
-        words = f"{url} has no .sha256 beside it: it is fetched whole before it is offered"
-        return warn("release", words)
-    if package.size is None:
-        words = (
-            f"{url}: the server does not say how large it is: it is fetched before it is offered"
-        )
+    if package.sha256 is None or package.size is None:
+        lacking = ".sha256 beside it" if package.sha256 is None else "size in the response"
+        words = f"{url} has no {lacking}: the mirror downloads it whole before it offers it"
         return warn("release", words)
     return ok("release", f"{url} is there, {decimal(package.size)}")
 
 
 async def clock(config: Config, here: Clock) -> list[Found]:
-    """Whether the release server, or where there is none the Omaha server, answers, and this host's clock is about its."""
+    """Whether the release server, else the Omaha server, answers, and this host's clock agrees with its."""
     up = config.upstream
     if up.release_url is None and up.omaha_url is None:
         return []
@@ -293,8 +276,8 @@ async def clock(config: Config, here: Clock) -> list[Found]:
     reached = ok("upstream", f"{url} answers")
     if date is None:
         if not (trouble := here.trouble()):
-            return [reached, ok("clock", "the kernel says that it is right")]
-        return [reached, warn("clock", f"{url} tells no time to compare with; {trouble}")]
+            return [reached, ok("clock", "the kernel says that it is synchronised")]
+        return [reached, warn("clock", f"{url} sends no Date to compare with; {trouble}")]
     here.told(date)
     if here.apart is not None:
         side = "ahead of" if here.apart > 0 else "behind"
@@ -306,7 +289,7 @@ async def clock(config: Config, here: Clock) -> list[Found]:
 
 
 async def _date(config: Config, url: str) -> str | None:
-    """The Date of an answer, whatever else it says."""
+    """The Date of a response, whatever its status."""
     context = ssl.create_default_context()
     if config.upstream.ca_file is not None:
         context.load_verify_locations(config.upstream.ca_file)
@@ -318,22 +301,6 @@ async def _date(config: Config, url: str) -> str | None:
         ) as response,
     ):
         return response.headers.get("Date")
-
-
-async def public_url(url: str | None, *, behind_proxies: bool) -> list[Found]:
-    """Whether machines can come here by the name that they are told."""
-    if url is None and behind_proxies:
-        return [warn("public_url", PORTLESS)]
-    if url is None:
-        return [ok("public_url", "each machine is sent to the name that it asked under")]
-    try:
-        status, _ = await get(f"{url}/healthz")
-    except ConnectionError as error:
-        words = f"{url} cannot be reached from here: {error}; is the mirror running?"
-        return [warn("public_url", words)]
-    if status != 200:
-        return [warn("public_url", f"{url}/healthz answers {status}: is that this mirror?")]
-    return [ok("public_url", f"{url} answers")]
 
 
 def _reason(error: UpstreamError | TimeoutError) -> str:

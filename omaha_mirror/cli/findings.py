@@ -1,4 +1,4 @@
-"""What the doctor finds, and how it waits for things that may hang."""
+"""What the doctor's checks share: their results, and how they wait for what may hang."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+import aiohttp
+
 from omaha_mirror.cli.exits import Exit
 
 DEADLINE = 10.0
 """Seconds that one check may take."""
+LIMIT = 256 * 1024
+"""Bytes of a response that a check reads."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a check came to.
+    """The result of a check.
 
     Attributes:
         check: its name.
-        state: `warn` is what may be meant so.
-        words: how it is; where it is not well, also what to do.
-        exit: what a failure ends the command with.
+        state: `warn` is what may be intended.
+        words: what the check found; unless it is `ok`, also what to do.
+        exit: the exit code of a failure.
     """
 
     check: str
@@ -34,22 +38,22 @@ class Found:
 
 
 def ok(check: str, words: str) -> Found:
-    """All is well."""
+    """A result that needs no action."""
     return Found(check, "ok", words)
 
 
 def warn(check: str, words: str) -> Found:
-    """It may be meant so."""
+    """A result that may be intended."""
     return Found(check, "warn", words)
 
 
 def fail(check: str, words: str, exit_: Exit = Exit.FAILURE) -> Found:
-    """It must be put right."""
+    """A result that must be put right."""
     return Found(check, "fail", words, exit_)
 
 
 async def in_thread(function: Callable[[], T]) -> T:
-    """Call a function that may hang; one that does keeps neither the caller nor the end of the process waiting.
+    """Call a function that may hang; one that does delays neither the caller nor the end of the process.
 
     Raises:
         TimeoutError: it has not returned within `DEADLINE`.
@@ -66,6 +70,24 @@ async def in_thread(function: Callable[[], T]) -> T:
     threading.Thread(target=work, daemon=True).start()
     async with asyncio.timeout(DEADLINE):
         return await asyncio.wrap_future(future)
+
+
+async def get(url: str) -> tuple[int, bytes]:
+    """The status and body of a small response. Raises ConnectionError, in words."""
+    body = bytearray()
+    try:
+        async with (
+            asyncio.timeout(DEADLINE),
+            aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session,
+            session.get(url, allow_redirects=False) as response,
+        ):
+            while len(body) <= LIMIT and (chunk := await response.content.readany()):
+                body += chunk
+            return response.status, bytes(body)
+    except TimeoutError:
+        raise ConnectionError(f"nothing came for {DEADLINE:.0f} s") from None
+    except (aiohttp.ClientError, OSError) as error:
+        raise ConnectionError(why(error)) from error
 
 
 def why(error: Exception) -> str:

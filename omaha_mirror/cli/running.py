@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 
 from omaha_mirror.cache.lock import DirectoryInUse, in_use
-from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.exits import Exit, Failure
 from omaha_mirror.config import Address, Config, load
+from omaha_mirror.web.admin import token as admin_token
 
 CONNECT = 10.0
 SILENCE = 600.0

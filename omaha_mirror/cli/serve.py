@@ -18,11 +18,9 @@ import click
 import structlog
 
 from omaha_mirror.aio.workers import STATE
-from omaha_mirror.cli import admin_token
 from omaha_mirror.cli.exits import Exit, Failure
 from omaha_mirror.cli.reload import Reload
-from omaha_mirror.cli.restarts import Starts
-from omaha_mirror.cli.supervision import status, supervised
+from omaha_mirror.cli.supervision import Starts, status, supervised
 from omaha_mirror.config import Address, Config, load_to_serve
 from omaha_mirror.observability import findings
 from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
@@ -30,6 +28,7 @@ from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
 from omaha_mirror.web.accepting import Place
 from omaha_mirror.web.admin import AdminApp, admin_routes
+from omaha_mirror.web.admin import token as admin_token
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.fairness import fair_loop
 from omaha_mirror.web.public import PublicApp

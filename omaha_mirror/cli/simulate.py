@@ -17,12 +17,12 @@ from omaha_mirror.client.simulated import Downloads, Fleet, NobodyAnswers, Plan,
 from omaha_mirror.config.units import Address
 
 TELL = 10.0
-"""Seconds from one line about how it goes to the next; on a terminal one is written over the other, each second."""
+"""Seconds from one line of progress to the next; on a terminal one replaces the other, each second."""
 BEHIND = 0.5
-"""Seconds that machines may come late; beyond, this computer is what was measured."""
+"""Seconds that machines may come late; beyond, the figures are those of this computer, not of the server."""
 NOT_HERE = """\
-{server} is not on this computer. {machines} made-up machines would stand among those of the mirror there, and what
-they report may be passed on upstream."""
+{server} is not on this computer. {machines} made-up machines would appear among those of the mirror there, and it
+may forward what they report to upstream."""
 
 
 def run(
@@ -39,9 +39,7 @@ def run(
     quiet: bool,
 ) -> None:
     """Let the machines come, and print the figures."""
-    if not (yes or _is_here(server)):
-        click.echo(NOT_HERE.format(server=server, machines=machines), err=True)
-        click.confirm("Go on?", abort=True, err=True)
+    _confirm(server, machines, yes)
     plan = Plan(
         server=server,
         machines=machines,
@@ -52,46 +50,45 @@ def run(
         errors=errors,
         download=download,
     )
-    fleet = Fleet(plan)
-    began = time.monotonic()
-    exit_, unreachable = Exit.OK, None
+    fleet, began = Fleet(plan), time.monotonic()
+    failure: BaseException | None = None
     try:
         asyncio.run(_run(fleet, plan, quiet=quiet))
     except NobodyAnswers as error:
         words = f"no answer from {server}: {error}; does a mirror run there?"
-        unreachable = Failure(words, Exit.UPSTREAM_UNREACHABLE)
-    except KeyboardInterrupt:
-        exit_ = Exit.INTERRUPTED
+        failure = Failure(words, Exit.UPSTREAM_UNREACHABLE)
+    except KeyboardInterrupt as error:
+        failure = error
     seconds = time.monotonic() - began
-    if as_json:
-        click.echo(json.dumps(as_data(plan, fleet.tally, seconds), indent=2))
-    elif unreachable is None:
-        _print(fleet.tally, seconds)
-    if unreachable is not None:
-        raise unreachable
-    if exit_ is Exit.OK and fleet.tally.states[State.UNANSWERED]:
-        exit_ = Exit.FAILURE
-    raise SystemExit(exit_)
+    if as_json or not isinstance(failure, Failure):
+        _print(plan, fleet.tally, seconds, as_json)
+    if failure is not None:
+        raise failure
+    if fleet.tally.states[State.UNANSWERED]:
+        raise SystemExit(Exit.FAILURE)
 
 
-def _is_here(server: str) -> bool:
-    return Address(urlsplit(server).hostname or "", 0).is_loopback
+def _confirm(server: str, machines: int, yes: bool) -> None:
+    """Ask before a server on another computer. Raises click.Abort."""
+    if not (yes or Address(urlsplit(server).hostname or "", 0).is_loopback):
+        click.echo(NOT_HERE.format(server=server, machines=machines), err=True)
+        click.confirm("Go on?", abort=True, err=True)
 
 
 async def _run(fleet: Fleet, plan: Plan, *, quiet: bool) -> None:
-    """Let the fleet run, and say how it goes."""
+    """Let the fleet run, and print the progress."""
     running = asyncio.create_task(fleet.run())
     terminal = sys.stderr.isatty()
     while not (await asyncio.wait({running}, timeout=1.0 if terminal else TELL))[0]:
         if not quiet:
-            line = _how_it_goes(fleet.tally, plan)
+            line = _progress(fleet.tally, plan)
             click.echo(f"\r\x1b[K{line}" if terminal else line, nl=not terminal, err=True)
     if terminal and not quiet:
         click.echo("\r\x1b[K", nl=False, err=True)
     await running
 
 
-def _how_it_goes(tally: Tally, plan: Plan) -> str:
+def _progress(tally: Tally, plan: Plan) -> str:
     return (
         f"{tally.machines} of {plan.machines} machines have come; {_states(tally)};"
         f" {tally.requests} requests, p99 {tally.latencies.at(0.99) * 1000:.1f} ms,"
@@ -126,8 +123,11 @@ def as_data(plan: Plan, tally: Tally, seconds: float) -> dict[str, Any]:
     }
 
 
-def _print(tally: Tally, seconds: float) -> None:
-    """The figures, for people."""
+def _print(plan: Plan, tally: Tally, seconds: float, as_json: bool) -> None:
+    """Print the figures."""
+    if as_json:
+        click.echo(json.dumps(as_data(plan, tally, seconds), indent=2))
+        return
     late = tally.latencies
     click.echo(f"machines   {tally.machines}: {_states(tally)}")
     click.echo(

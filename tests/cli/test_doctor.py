@@ -561,14 +561,14 @@ async def test_the_public_url_should_lead_here(
 ) -> None:
     upstream.put(path, b"ok")
     settings = config(tmp_path, upstream, public_url=upstream.origin)
-    assert of(await examine_network(settings), "public_url").state == state
+    assert of(await examine_host(settings), "public_url").state == state
 
 
 async def test_behind_a_proxy_a_public_url_should_be_set(
     tmp_path: Path, upstream: Upstream
 ) -> None:
     settings = config(tmp_path, upstream, trusted_proxies=["10.0.0.1"])
-    found = of(await examine_network(settings), "public_url")
+    found = of(await examine_host(settings), "public_url")
     assert found.state == "warn"
     assert "set public_url" in found.words
 
@@ -578,7 +578,7 @@ async def test_a_public_url_that_leads_nowhere_is_a_warning(
 ) -> None:
     upstream.fault("/healthz", Hangup())
     settings = config(tmp_path, upstream, public_url=upstream.origin)
-    found = of(await examine_network(settings), "public_url")
+    found = of(await examine_host(settings), "public_url")
     assert (found.state, "cannot be reached" in found.words) == ("warn", True)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from omaha_mirror.cli.restarts import LONGEST, Starts, pause
+from omaha_mirror.cli.supervision import LONGEST_PAUSE, Starts, pause
 from tests.support.mirror import MirrorProcess, settings
 from tests.support.talk import PATIENCE
 from tests.support.upstream import Upstream
@@ -22,8 +22,8 @@ from tests.support.upstream import Upstream
         ([999, 998, 997], 1),
         ([999, 998, 997, 996], 2),
         ([999, 998, 997, 996, 995, 994, 993], 16),
-        ([999] * 9, LONGEST),
-        ([999] * 100, LONGEST),
+        ([999] * 9, LONGEST_PAUSE),
+        ([999] * 100, LONGEST_PAUSE),
         ([100, 101, 102, 999], 0),
         ([5000, 5001, 5002, 999], 0),
     ],

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cli import admin_token
 from omaha_mirror.config import Config
+from omaha_mirror.web.admin import token as admin_token
 from tests.support.mirror import settings
 
 

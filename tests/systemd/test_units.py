@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cli.admin_token import CREDENTIAL, CREDSTORE
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.install import UNITS
 from omaha_mirror.cli.main import cli
 from omaha_mirror.cli.serve import ADMIN, PUBLIC
 from omaha_mirror.config.model import EVERYWHERE
+from omaha_mirror.web.admin.token import CREDENTIAL, CREDSTORE
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 needs_analyze = pytest.mark.skipif(

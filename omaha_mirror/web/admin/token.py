@@ -1,4 +1,4 @@
-"""The token of the admin listener: a file that only the mirror's user, and root, can read."""
+"""The token of the admin listener: a file that only the mirror's user and root can read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CREDSTORE = Path("/etc/credstore/omaha-mirror.admin-token")
 
 
 def place(config: Config, environ: Mapping[str, str]) -> Path:
-    """Where the token is: as configured, else systemd's credential, else the state directory.
+    """The path of the token: as configured, else systemd's credential, else in the state directory.
 
     An operator's shell has no $CREDENTIALS_DIRECTORY; there it is the file that the credential is loaded from.
     """
@@ -34,10 +34,10 @@ def place(config: Config, environ: Mapping[str, str]) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What the admin listener asks for.
+    """The token that the admin listener requires for changes.
 
     Attributes:
-        value: None where there is none: nobody may change anything then.
+        value: None if there is none: the listener then refuses all changes.
         trouble: why there is none, and what to do.
     """
 
@@ -54,10 +54,10 @@ def read(path: Path) -> str:
 
 
 def settle(config: Config, environ: Mapping[str, str]) -> Token:
-    """The token, made up at the first start.
+    """The token, which the first start creates.
 
-    The file in the state directory is the mirror's: damaged, it is put aside and made anew. Any other is the operator's
-    and never written over.
+    The file in the state directory is the mirror's: a damaged one is put aside and replaced. Any other file is the
+    operator's and is never overwritten.
     """
     path = place(config, environ)
     try:
@@ -81,7 +81,7 @@ def _read_or_renew(path: Path) -> str:
 
 
 def _read_or_make(path: Path) -> str:
-    """Writes only where nothing is. Raises OSError."""
+    """Create the file if there is none. Raises OSError."""
     with contextlib.suppress(FileExistsError):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
