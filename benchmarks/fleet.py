@@ -21,11 +21,9 @@ import yaml
 
 from benchmarks.servers import HOST, ROOT, Server, free_port, path_of
 from benchmarks.table import middle, show
-from omaha_mirror import service
 from omaha_mirror.cli.main import cli
 from omaha_mirror.config import Address
-from omaha_mirror.observability.fleet_feed import FleetFeed
-from omaha_mirror.observability.reports import AppReport, TransferReport
+from omaha_mirror.fleet import FleetRecorder
 from tests.support.mirror import VERSION, real_payload, settings
 from tests.support.talk import ask
 from tests.support.upstream import Upstream
@@ -37,16 +35,6 @@ MIX = f"{OLD}=2,{VERSION}=8"
 LOOKED_AT = ("/", "/api/v1/machines?search=simulated-1", "/readyz")
 EVERY = 10.0
 """Seconds from one look to the next; an open status page renews its parts every 2 to 30."""
-
-
-class SilentRegister(FleetFeed):
-    """Records nothing; its tables are empty."""
-
-    def on_app(self, heard: AppReport) -> None:
-        """Forget it."""
-
-    def on_transfer_end(self, sent: TransferReport) -> None:
-        """Forget it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +144,9 @@ def _row(kind: str, done: list[Round]) -> tuple[object, ...]:
 
 
 def serve(config: str, *, silent: bool) -> None:
-    """Be a mirror."""
-    with patch.object(service, "FleetFeed", SilentRegister if silent else FleetFeed):
+    """Be a mirror; a silent one records nothing, and its tables are empty."""
+    put = (lambda *_: None) if silent else FleetRecorder.put
+    with patch.object(FleetRecorder, "put", put):
         cli(["serve", "--config", config])
 
 

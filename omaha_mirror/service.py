@@ -54,7 +54,7 @@ class Service:
         self.clock = clock or Clock()
         self._clock_file = ClockFile(self.clock, config.state_directory / "clock.json")
         self.fleet_feed = FleetFeed(config.fleet_database, config.fleet.retention, self.clock)
-        self.observer = Observer(self.fleet_feed, self.clock)
+        self.observer = Observer(self.fleet_feed.recorder.put, self.clock)
         self.metrics = self.observer.metrics
         self.overrides = Overrides(config.state_directory / "overrides.json", self.clock)
         up = config.upstream

@@ -12,14 +12,15 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import Ledger, Progress
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.observability.counters import Metrics
 from omaha_mirror.observability.gauges import readings
 from omaha_mirror.observability.health import Health
 from omaha_mirror.observability.metric_table import as_markdown, declared
-from omaha_mirror.omaha import EventRequest
+from omaha_mirror.observability.observers import AppReport, Observer
+from omaha_mirror.omaha import AppRequest, EventRequest
 from omaha_mirror.policy.decide import Decision
 from omaha_mirror.upstream.outbox import OutboxStats
 
@@ -40,7 +41,8 @@ Labels = dict[str, set[str]]
 @pytest.fixture(scope="module")
 def exposed() -> dict[str, Labels]:
     """Every sample of a mirror at work, with the values that each label has."""
-    metrics = Metrics()
+    observer = Observer(lambda _: None, Clock())
+    metrics = observer.metrics
     status = ChannelStatus("app", "board", "stable", (), Reason.BUSY, "", "", 0, 0, 0)
     metrics.watch(
         readings(
@@ -54,8 +56,8 @@ def exposed() -> dict[str, Labels]:
             lost_lines={"queue-full": 1},
         )
     )
-    metrics.decided(Decision(Reason.HELD))
-    metrics.reported(EventRequest(eventtype=3, eventresult=0, errorcode=10))
+    event = EventRequest(eventtype=3, eventresult=0, errorcode=10)
+    observer.on_app(AppReport(AppRequest(events=(event,)), Decision(Reason.HELD), ""))
     found: dict[str, Labels] = {"up": {}}
     for family in text_string_to_metric_families(metrics.exposition().decode()):
         for sample in family.samples:

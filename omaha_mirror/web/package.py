@@ -16,7 +16,7 @@ from aiohttp import web
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import CacheError, is_unreadable
 from omaha_mirror.catalog import PackageFile
-from omaha_mirror.observability.reports import TransferReport
+from omaha_mirror.observability.observers import TransferReport
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
 from omaha_mirror.semantics.validators import Precondition, evaluate, select

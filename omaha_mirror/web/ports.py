@@ -8,7 +8,7 @@ from typing import Protocol
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache.events import Status
 from omaha_mirror.catalog import PackageFile
-from omaha_mirror.observability.reports import AppReport, TransferReport
+from omaha_mirror.observability.observers import AppReport, TransferReport
 from omaha_mirror.omaha import AppRequest, Request
 from omaha_mirror.policy.decide import Decision
 

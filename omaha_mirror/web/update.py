@@ -14,7 +14,7 @@ from functools import lru_cache
 import structlog
 from aiohttp import web
 
-from omaha_mirror.observability.reports import AppReport
+from omaha_mirror.observability.observers import AppReport
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.omaha import (
     AppRequest,
@@ -85,7 +85,7 @@ class UpdateEndpoint:
         told = list(zip(asked.apps, decisions, strict=True))
         answer = web.Response(body=self._serialised(told, base), content_type="text/xml")
         for app, decision in told:
-            heard = AppReport(asked, app, decision, remote)
+            heard = AppReport(app, decision, remote)
             tell(self._decisions.forward_reports, asked, app)
             tell(self._observer.on_app, heard)
             _log(heard, time.monotonic() - began)
