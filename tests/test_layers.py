@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "omaha_mirror"
 
 LAYERS = """
-    state_file text systemd aio | omaha payload semantics config cache | upstream fleet | catalog | packages policy
+    state_file text systemd aio reasons | omaha payload semantics config cache | upstream fleet | catalog | packages policy
     | observability bundle | service offline | web client cli
 """
 """Each imports only from what stands to its left; CONTRIBUTING.md shows the same line."""

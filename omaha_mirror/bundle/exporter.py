@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle.layout import ReadMember, compose
 from omaha_mirror.bundle.model import Bundle, Entry, Member
-from omaha_mirror.catalog import WORDS, Catalog, LookupResult, PackageFile, Reason, Release
+from omaha_mirror.catalog import Catalog, LookupResult, PackageFile, Release
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import BadVersion
-from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch
+from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch, nothing_to_fetch
 
 PATIENCE = 20.0
 """Seconds that an operator waits for a release to be looked up."""
@@ -123,7 +123,7 @@ class Exporter:
         steps = self._catalog.steps(app_id, request.board, request.track, rule)
         if not steps:
             nothing = self._catalog.nothing(app_id, request.board, track)
-            raise _not_here(f"{request.track} for {request.board}", *nothing)
+            raise nothing_to_fetch(f"{request.track} for {request.board}", *nothing)
         chosen = [*(step for step in steps[:-1] if step.floor), steps[-1]]
         return [
             (await self._release(app_id, step.version, rule, request), step.floor)
@@ -140,7 +140,7 @@ class Exporter:
                 await self._catalog.look_up(app_id, request.board, version, rule, oem, PATIENCE)
         known = self._catalog.known(app_id, request.board, version) or LookupResult()
         if known.release is None:
-            raise _not_here(f"{version} for {request.board}", known.reason, known.detail)
+            raise nothing_to_fetch(f"{version} for {request.board}", known.reason, known.detail)
         return known.release
 
     def _entry(self, release: Release, floor: bool, request: ExportRequest) -> Entry:
@@ -156,8 +156,3 @@ def _member(release: Release, file: PackageFile) -> Member:
             f"upstream tells no SHA-256 of {release.version}/{file.name}: it cannot be carried safely"
         )
     return Member(release, file, file.sha256)
-
-
-def _not_here(what: str, reason: Reason, detail: str) -> NothingToFetch:
-    words = f"{WORDS[reason]}: {detail}" if detail else WORDS[reason]
-    return NothingToFetch(f"{what}: {words}", unreachable=reason is Reason.UNREACHABLE)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from omaha_mirror.catalog.model import LookupResult, Step
 from omaha_mirror.catalog.read import NO_SUCH_TRACK, Policy
-from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.omaha import Version
+from omaha_mirror.reasons import Reason
 
 
 class ChannelKey(NamedTuple):
@@ -116,6 +116,12 @@ class ChannelStatus:
     answered: float
     walked: float
     asked: float
+
+    @property
+    def stuck(self) -> StepStatus | None:
+        """The first step that machines cannot have, although nothing is being fetched for it."""
+        going = (Reason.OFFERED, Reason.WARMING)
+        return next((step for step in self.steps if step.state not in going), None)
 
 
 def status(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 
 from omaha_mirror.catalog.channel import ChannelKey
-from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.reasons import Reason
 
 LOG = structlog.get_logger(__name__)
 

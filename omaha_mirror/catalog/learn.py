@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from omaha_mirror.catalog.model import LookupResult, PackageFile, Release
-from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.omaha import Action, Digest, Manifest, Package, UpdateCheck, UpdateStatus, Url
+from omaha_mirror.reasons import Reason
 from omaha_mirror.upstream.errors import Changed, Gone, UpstreamError
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
 

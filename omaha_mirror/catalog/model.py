@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.rules import Pin, Rule
 from omaha_mirror.omaha import Digest, Manifest, Package, UpdateCheck
+from omaha_mirror.reasons import Reason
 
 BOARDS = ("amd64-usr", "arm64-usr")
 OEM = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}", re.ASCII)

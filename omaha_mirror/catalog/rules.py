@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omaha_mirror.catalog.reasons import Reason
+from omaha_mirror.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)

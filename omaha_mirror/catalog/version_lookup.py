@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from omaha_mirror.catalog.model import LookupResult, Release, began
-from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.catalog.turns import FEW, surplus
+from omaha_mirror.reasons import Reason
 
 FRESH = 3600.0
 """Seconds that a good answer of upstream is believed."""

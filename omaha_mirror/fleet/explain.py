@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from omaha_mirror.fleet.advice import ADVICE
 from omaha_mirror.fleet.causes import cause_of
 from omaha_mirror.fleet.model import DecisionRun, Event, Machine, State
 from omaha_mirror.fleet.states import FAILURES, NO_VERSION
 from omaha_mirror.omaha import EventResult, EventType, describe_error, describe_event
+from omaha_mirror.reasons import Reason
 from omaha_mirror.text import ago, minute
 
 SILENT = 6 * 3600
@@ -78,8 +78,8 @@ def _told(stretches: Sequence[DecisionRun], now: float) -> list[str]:
     else:
         told = f"It was told that there is no update: {last.detail or last.reason}."
     sentences = [asked, told]
-    if advice := ADVICE.get(last.reason):
-        sentences.append(advice)
+    if (reason := Reason.named(last.reason)) is not None:
+        sentences.append(reason.advice)
     sentences += [
         f"Before that, until {_when(earlier.last, now)}, it was offered {earlier.offered}."
         for earlier in stretches[1:]

@@ -10,22 +10,7 @@ from __future__ import annotations
 
 from omaha_mirror.fleet.model import CheckIn, Event, EventReport, State
 from omaha_mirror.omaha import EventRequest, EventResult, EventType
-
-SETTLED = frozenset({"up-to-date", "newer-than-pin", "no-update-upstream"})
-"""Reasons of an answer to a machine that has all it should have."""
-HELD = frozenset(
-    {
-        "held",
-        "overrides-unreadable",
-        "delayed",
-        "not-its-turn",
-        "above-max-version",
-        "not-the-wanted-prefix",
-        "withdrawn-upstream",
-        "upstream-busy",
-    }
-)
-"""Reasons of an answer to a machine that a policy keeps back."""
+from omaha_mirror.reasons import Effect, Reason
 
 NO_VERSION = ("", "0.0.0.0")  # noqa: S104 - a version
 FAILURES = frozenset(
@@ -53,11 +38,13 @@ def after_checkin(state: State, checkin: CheckIn) -> State:
         return State.INSTALLED  # update_engine pings alone only while it waits for the reboot
     if checkin.offered is not None:
         return State.GRANTED
-    if checkin.reason in SETTLED:
+    reason = Reason.named(checkin.reason)
+    effect = Effect.NONE if reason is None else reason.effect
+    if Effect.COMPLETE in effect:
         return State.COMPLETE
     if state is State.ERROR:
         return state
-    if checkin.reason in HELD:
+    if Effect.ON_HOLD in effect:
         return State.ON_HOLD
     return state if state is State.COMPLETE else State.UNDEFINED
 

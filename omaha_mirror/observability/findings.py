@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 
 from omaha_mirror.aio.clock import SET_IT, Clock
-from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.observability.health import Finding, State
 from omaha_mirror.policy.override_files import HOW
@@ -26,7 +25,7 @@ def tracks(channels: Iterable[ChannelStatus], now: float) -> Iterator[Finding]:
     """
     for channel in channels:
         name = f"track {channel.track} {channel.board}"
-        stuck = next((step for step in channel.steps if step.state not in _FINE), None)
+        stuck = channel.stuck
         if channel.trouble:
             words = f"{channel.trouble}; {_last(channel.answered, now)}"
             yield Finding(name, State.DEGRADED, words)
@@ -35,9 +34,6 @@ def tracks(channels: Iterable[ChannelStatus], now: float) -> Iterator[Finding]:
         else:
             offers = channel.steps[-1].version if channel.steps else channel.detail or "no update"
             yield Finding(name, State.OK, offers)
-
-
-_FINE = {Reason.OFFERED, Reason.WARMING}
 
 
 def _last(answered: float, now: float) -> str:

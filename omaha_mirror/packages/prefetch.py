@@ -20,6 +20,7 @@ from omaha_mirror.cache import Cache
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import Catalog, PackageFile, Release
 from omaha_mirror.packages.expected import expected
+from omaha_mirror.reasons import Effect, Reason
 
 LOG = structlog.get_logger(__name__)
 EXTENSION = re.compile(r"flatcar-[A-Za-z0-9._-]+\.gz", re.ASCII)
@@ -49,6 +50,12 @@ class NothingToFetch(Exception):
     def __init__(self, message: str, *, unreachable: bool = False) -> None:
         super().__init__(message)
         self.unreachable = unreachable
+
+
+def nothing_to_fetch(what: str, reason: Reason, detail: str) -> NothingToFetch:
+    """The error that says why something cannot be fetched."""
+    unanswered = Effect.UNANSWERED in reason.effect
+    return NothingToFetch(f"{what}: {reason.sentence(detail)}", unreachable=unanswered)
 
 
 def chosen(

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
 
-from omaha_mirror.catalog import WORDS, Catalog, LookupResult, Reason, Release
+from omaha_mirror.catalog import Catalog, LookupResult, Reason, Release
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import BadVersion, Version
-from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch, Prefetch
+from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch, Prefetch, nothing_to_fetch
 
 ANSWER = 20.0
 """Seconds that an operator waits for upstream to say where a track leads."""
 LOOK_UP = 540.0
 """And for a release to be looked up: where no digest is told of it, that takes the whole download."""
-UNREACHED = {Reason.UNREACHABLE, Reason.WARMING, Reason.REFUSED}
 
 
 class WarmUp:
@@ -88,12 +87,12 @@ class WarmUp:
         steps = self._catalog.steps(app_id, board, target, rule)
         if not steps:
             nothing = self._catalog.nothing(app_id, board, track_upstream(target, rule))
-            raise _not_here(f"{target} for {board}", *nothing)
+            raise nothing_to_fetch(f"{target} for {board}", *nothing)
         version = _latest(rule, [step.version for step in steps])
         await self._catalog.look_up(app_id, board, version, rule, "", LOOK_UP)
         known = self._catalog.known(app_id, board, version) or LookupResult()
         if known.release is None:
-            raise _not_here(f"{version} for {board}", known.reason, known.detail)
+            raise nothing_to_fetch(f"{version} for {board}", known.reason, known.detail)
         return known.release
 
 
@@ -104,13 +103,8 @@ def _latest(rule: Rule, versions: Sequence[str]) -> str:
     top = Version.parse(rule.max_version)
     allowed = [version for version in versions if Version.parse(version) <= top]
     if not allowed:
-        raise _not_here(versions[0], Reason.ABOVE_MAX, f"{versions[0]} > {top}")
+        raise nothing_to_fetch(versions[0], Reason.ABOVE_MAX, f"{versions[0]} > {top}")
     return allowed[-1]
-
-
-def _not_here(what: str, reason: Reason, detail: str) -> NothingToFetch:
-    words = f"{WORDS[reason]}: {detail}" if detail else WORDS[reason]
-    return NothingToFetch(f"{what}: {words}", unreachable=reason in UNREACHED)
 
 
 def _is_version(text: str) -> bool:

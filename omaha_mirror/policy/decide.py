@@ -9,14 +9,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from omaha_mirror.catalog.model import BOARDS, LookupResult, Release, Step, needed_packages
-from omaha_mirror.catalog.reasons import WORDS, Reason
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Rule
 from omaha_mirror.omaha import AppRequest, BadVersion, Version
+from omaha_mirror.reasons import Effect, Reason
 
 SHORTEST_POLL, LONGEST_POLL = 45 * 60, 4 * 3600
 """Seconds between which update_engine heeds a PollInterval (update_engine/update_check_scheduler.cc:106)."""
 END_OF_TIME = datetime.max.replace(tzinfo=UTC).timestamp() - 1
-_SOON = {Reason.WARMING, Reason.UNREACHABLE, Reason.INCOMPLETE, Reason.NOT_RELEASED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Decision:
     @property
     def words(self) -> str:
         """The reason as a sentence for people."""
-        return f"{WORDS[self.reason]}: {self.detail}" if self.detail else WORDS[self.reason]
+        return self.reason.sentence(self.detail)
 
 
 def decide(
@@ -177,4 +176,5 @@ def _availability(app: AppRequest, rule: Rule, known: LookupResult) -> Decision:
 
 def _no(reason: Reason, detail: str) -> Decision:
     """No update, and another check soon where the reason may pass by itself."""
-    return Decision(reason, None, detail, SHORTEST_POLL if reason in _SOON else None)
+    soon = Effect.RETRIES in reason.effect
+    return Decision(reason, None, detail, SHORTEST_POLL if soon else None)

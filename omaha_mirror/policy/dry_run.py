@@ -15,9 +15,9 @@ from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.read import Policy, Unusable, read_soon, read_told
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.catalog.walk import Walk
-from omaha_mirror.fleet.advice import ADVICE
 from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.policy.decide import Decision
+from omaha_mirror.reasons import Effect
 from omaha_mirror.upstream.errors import UpstreamError
 
 WAIT = 20.0
@@ -74,8 +74,7 @@ async def ask_upstream(
 
 def can_be_asked(rule: Rule, decision: Decision) -> bool:
     """Whether upstream has a say: the mirror decides by what upstream has, and the question makes sense to it."""
-    senseless = {Reason.UNKNOWN_APP, Reason.UNKNOWN_BOARD, Reason.VERSION_UNREADABLE}
-    return isinstance(rule, Follow | Pin) and decision.reason not in senseless
+    return isinstance(rule, Follow | Pin) and Effect.UNASKED not in decision.reason.effect
 
 
 def sentences(app: AppRequest, rule: Rule, decision: Decision | None) -> list[str]:
@@ -99,10 +98,10 @@ def sentences(app: AppRequest, rule: Rule, decision: Decision | None) -> list[st
         told = f"It would be offered {decision.release.version}."
     else:
         told = f"It would be told that there is no update: {decision.words}."
-    advice = ADVICE.get(decision.reason.value)
+    advice = decision.reason.advice
     if decision.reason is Reason.WARMING:
         advice = "A real check makes the mirror look it up, and waits for that a moment."
-    return [asks, told, *([advice] if advice and decision.release is None else [])]
+    return [asks, told, *([advice] if decision.release is None else [])]
 
 
 def difference(decision: Decision, opinion: UpstreamAnswer) -> str:

@@ -25,10 +25,10 @@ from omaha_mirror.aio.tasks import DEFECT, keep_running
 from omaha_mirror.aio.workers import Workers
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.read import Policy, Unusable, UpstreamReading, read_soon, read_told
-from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.omaha import AppRequest, Request, Response
 from omaha_mirror.policy.breaker import Breaker, Resting
 from omaha_mirror.policy.concurrency import OneByOne, SharedRequests, Slots
+from omaha_mirror.reasons import Reason
 from omaha_mirror.state_file import replace_file, restore
 from omaha_mirror.upstream.errors import UpstreamError
 from omaha_mirror.upstream.outbox import is_refusal

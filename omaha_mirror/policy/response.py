@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.omaha import (
     AppRequest,
     AppResponse,
@@ -18,6 +17,7 @@ from omaha_mirror.omaha import (
     UpdateStatus,
 )
 from omaha_mirror.policy.decide import Decision
+from omaha_mirror.reasons import Reason
 
 
 def answer(apps: Iterable[tuple[AppRequest, Decision | None]]) -> Response:

@@ -10,7 +10,7 @@ import yaml
 from structlog.testing import capture_logs
 
 from omaha_mirror.cache import events
-from omaha_mirror.catalog import WORDS, Reason
+from omaha_mirror.catalog import Reason
 from omaha_mirror.observability.health import State
 from omaha_mirror.omaha import NoUpdate
 from tests.cache.payloads import pieces, signed
@@ -158,7 +158,7 @@ async def test_operators_see_what_is_refused_and_why(
             [synced] = (await api.post("sync"))["tracks"]
             assert [step["state"] for step in synced["steps"]] == states
             for part, words in (
-                ("tracks", f"{TARGET} is not offered: {WORDS[Reason.UNTRUSTED]}"),
+                ("tracks", f"{TARGET} is not offered: {Reason.UNTRUSTED.words}"),
                 ("errors", "untrusted: it is not signed"),
                 ("fills", "not signed as it must be"),
             ):

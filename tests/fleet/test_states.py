@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from omaha_mirror.fleet import CheckIn, EventReport, State
-from omaha_mirror.fleet.states import HELD as HOLDING
-from omaha_mirror.fleet.states import SETTLED
+from omaha_mirror.reasons import Effect, Reason
 from tests.fleet.scene import ASK, HELD, OFFERED, PING, event, state_of
 
 FLAG = 1 << 28
@@ -63,4 +62,5 @@ def test_a_real_sequence_leads_to(facts: list[CheckIn | EventReport], state: Sta
 
 
 def test_no_reason_both_settles_and_holds() -> None:
-    assert set() == SETTLED & HOLDING
+    both = Effect.COMPLETE | Effect.ON_HOLD
+    assert [reason for reason in Reason if both in reason.effect] == []

@@ -8,7 +8,6 @@ import pytest
 
 from omaha_mirror.catalog import (
     BOARDS,
-    WORDS,
     Follow,
     Hold,
     LookupResult,
@@ -19,7 +18,8 @@ from omaha_mirror.catalog import (
     Step,
 )
 from omaha_mirror.omaha import AppRequest, UpdateCheckRequest
-from omaha_mirror.policy.decide import Decision, decide, has_prefix
+from omaha_mirror.policy.decide import Decision, decide, has_prefix, refuse
+from omaha_mirror.reasons import Effect
 from tests.catalog.scene import APP, HOUR, PIN, VERSION, release
 
 AZURE = "oem-azure.gz"
@@ -294,8 +294,7 @@ def test_why_there_is_no_release_is_told(known: LookupResult, poll: int | None) 
     for rule in (PIN, FOLLOW, RELAY):
         decision = told_of(known, MACHINE, rule)
         assert decision == Decision(known.reason, None, known.detail, poll, VERSION)
-    words = WORDS[known.reason]
-    assert decision.words == (f"{words}: {known.detail}" if known.detail else words)
+    assert decision.words == known.reason.sentence(known.detail)
 
 
 def test_where_nothing_was_ever_asked_is_warming() -> None:
@@ -356,5 +355,12 @@ def test_a_package_that_the_operator_names_must_be_there(
     assert detail in decision.detail
 
 
-def test_every_reason_has_words() -> None:
-    assert set(WORDS) == set(Reason)
+def test_upstream_is_asked_but_where_no_release_would_help() -> None:
+    refused = [
+        refuse(replace(MACHINE, appid="{another}"), FOLLOW, [APP]),
+        refuse(replace(MACHINE, board="riscv-usr"), FOLLOW, [APP]),
+        refuse(replace(MACHINE, version="one"), FOLLOW, [APP]),
+        *(refuse(MACHINE, Hold(reason), [APP]) for reason in (Reason.HELD, Reason.UNREADABLE)),
+    ]
+    reasons = {decision.reason for decision in refused if decision is not None}
+    assert reasons == {reason for reason in Reason if Effect.UNASKED in reason.effect}

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from omaha_mirror.aio.tasks import DEFECT
-from omaha_mirror.catalog.reasons import Reason
 from omaha_mirror.omaha import (
     AppRequest,
     AppResponse,
@@ -27,6 +26,7 @@ from omaha_mirror.policy import relay as relay_module
 from omaha_mirror.policy.breaker import IN_A_ROW, REST
 from omaha_mirror.policy.concurrency import AT_ONCE, SPARE
 from omaha_mirror.policy.relay import LIMIT, CheckRelay, RelayedAnswer
+from omaha_mirror.reasons import Reason
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
 from omaha_mirror.upstream.omaha import OmahaServer

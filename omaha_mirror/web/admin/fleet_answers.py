@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from omaha_mirror.catalog import WORDS, Reason
+from omaha_mirror.catalog import Reason
 from omaha_mirror.fleet import DecisionRun, Event, Machine, MachineEvent, State, cause_of
 from omaha_mirror.omaha import describe_error, describe_event
 
@@ -153,7 +153,7 @@ def fleet_event(found: MachineEvent) -> FleetEvent:
 
 def last_decision(machine: Machine) -> LastDecision:
     """The last decision about a machine as it is told."""
-    known = machine.reason in {*Reason}
+    reason = Reason.named(machine.reason)
     return LastDecision(
         machineid=machine.machineid,
         app_id=machine.app_id,
@@ -163,7 +163,7 @@ def last_decision(machine: Machine) -> LastDecision:
         track=machine.track,
         reason=machine.reason,
         offered=machine.offered,
-        words=WORDS[Reason(machine.reason)] if known else "it has not asked yet",
+        words=reason.words if reason is not None else "it has not asked yet",
         first=machine.since,
         last=machine.last_seen,
         count=machine.asked,

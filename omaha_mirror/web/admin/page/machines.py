@@ -8,7 +8,7 @@ from typing import get_args
 from urllib.parse import quote, urlencode
 
 from omaha_mirror.cache.events import FillEnded, Outcome
-from omaha_mirror.catalog import WORDS, Reason
+from omaha_mirror.catalog import Reason
 from omaha_mirror.fleet import (
     DecisionRun,
     Event,
@@ -85,10 +85,8 @@ def row(machine: Machine, now: float) -> MachineRow:
 
 
 def _words(reason: str) -> str:
-    try:
-        return WORDS[Reason(reason)]
-    except ValueError:
-        return reason
+    known = Reason.named(reason)
+    return reason if known is None else known.words
 
 
 def query_of(asked: Mapping[str, str]) -> MachineQuery:

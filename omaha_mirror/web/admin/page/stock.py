@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from omaha_mirror.cache.contents import Blob, Contents
-from omaha_mirror.catalog import WORDS, Reason
+from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import Version
@@ -16,7 +16,6 @@ from omaha_mirror.web.admin.page.words import Moment, file_of, moment, percent
 
 MAX_TRACKS = 100
 MAX_BLOBS = 25
-OFFERED = {Reason.OFFERED, Reason.WARMING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +132,13 @@ def _count(machines: Mapping[str, int] | None, track: str) -> str:
 def _upstream(channel: ChannelStatus | None) -> str:
     if channel is None:
         return "not asked"
-    return channel.steps[-1].version if channel.steps else WORDS[channel.reason]
+    return channel.steps[-1].version if channel.steps else channel.reason.words
 
 
 def _offered(channel: ChannelStatus | None, rule: Rule, here: Collection[str], now: float) -> str:
     match rule:
         case Hold():
-            return f"nothing: {WORDS[rule.reason]}"
+            return f"nothing: {rule.reason.words}"
         case Relay():
             return "what upstream tells each machine"
         case Pin(version=version):
@@ -159,10 +158,10 @@ def _offered(channel: ChannelStatus | None, rule: Rule, here: Collection[str], n
 def _trouble(channel: ChannelStatus | None, rule: Rule) -> str:
     if channel is None or not isinstance(rule, Follow):
         return ""
-    stuck = next((step for step in channel.steps if step.state not in OFFERED), None)
+    stuck = channel.stuck
     if channel.trouble or stuck is None:
         return channel.trouble
-    return f"{stuck.version} is not offered: {WORDS[stuck.state]}"
+    return f"{stuck.version} is not offered: {stuck.state.words}"
 
 
 @dataclass(frozen=True, slots=True)
