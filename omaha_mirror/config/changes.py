@@ -1,12 +1,34 @@
-"""What another config changes: which keys a running mirror takes over, and which it cannot."""
+"""A reload: which changed keys a running mirror applies, and which wait for a restart."""
 
 from dataclasses import dataclass
 from typing import TypeVar
 
-from omaha_mirror.config.model import APPLIED_AT_ONCE, Config
+from omaha_mirror.config.model import Config
 from omaha_mirror.config.section import Section, keys
 
 S = TypeVar("S", bound=Section)
+
+APPLIED_AT_ONCE = frozenset(
+    {
+        "public_url",
+        "packages_auth.user",
+        "packages_auth.password_file",
+        "trusted_proxies",
+        "cache.max_size",
+        "cache.min_free",
+        "release_layout",
+        "upstream.public_keys",
+        "upstream.poll_interval",
+        "upstream.forward_events",
+        "upstream.fallback_to_upstream",
+        "upstream.max_fills",
+        "upstream.rate_limit",
+        "default_track",
+        "tracks",
+        "log.level",
+    }
+)
+"""The keys that a running mirror applies when it reloads its config; all others wait for a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +42,7 @@ class Changes:
 
 
 def changes(old: Config, new: Config) -> Changes:
-    """What is another in the new config."""
+    """The keys with another value in the new config."""
     changed = [path for path in keys(Config) if _value(old, path) != _value(new, path)]
     names = [".".join(path) for path in changed]
     return Changes(

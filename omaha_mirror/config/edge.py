@@ -1,34 +1,19 @@
-"""Sections of the config about who is let in, and how."""
+"""Sections of the config about TLS and passwords for packages."""
 
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from omaha_mirror.config.section import Listen, Location, Section
+from omaha_mirror.config.pem import check_certificate, server_context
+from omaha_mirror.config.section import Listen, Location, Secret, Section, readable
 from omaha_mirror.config.units import Address
 
 SECURE = Address("0.0.0.0", 8443)  # noqa: S104 (machines come from outside)
 
 
 def _certificate(path: Path) -> Path:
-    from omaha_mirror.config.certificate import check_certificate  # noqa: PLC0415 (100 ms)
-
-    try:
-        check_certificate(path)
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    return path
-
-
-def _secret(path: Path) -> Path:
-    """Whether it may be read is seen when it is: an operator's shell may know less than the mirror."""
-    try:
-        path.open("rb").close()
-    except PermissionError:
-        pass
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    check_certificate(readable(path))
     return path
 
 
@@ -39,13 +24,13 @@ def _user(name: str) -> str:
 
 
 class TlsConfig(Section):
-    """Where machines reach the mirror over TLS. Without a certificate it is switched off."""
+    """The TLS listener for machines. Without a certificate it is switched off."""
 
     listen: Annotated[Listen, Field(min_length=1)] = (SECURE,)
     certificate: Annotated[Location, AfterValidator(_certificate)] | None = None
-    """PEM: the mirror's own first, and those that lead from it to one that machines know."""
-    key: Annotated[Location, AfterValidator(_secret)] | None = None
-    """PEM, without a passphrase; null: it is in the file of the certificate."""
+    """PEM: the mirror's own first, then its chain to an authority that machines trust."""
+    key: Secret | None = None
+    """PEM, without a passphrase; null: the key is in the file of the certificate."""
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
@@ -53,22 +38,20 @@ class TlsConfig(Section):
             if self.key is not None or self.listen != (SECURE,):
                 raise ValueError("without a certificate there is no TLS: set tls.certificate too")
             return self
-        from omaha_mirror.config.certificate import server_context  # noqa: PLC0415 (100 ms)
-
         try:
             server_context(self.certificate, self.key)
         except PermissionError:
-            pass  # see _secret
+            pass  # see Secret
         except OSError as error:
             raise ValueError(str(error)) from None
         return self
 
 
 class PackagesAuth(Section):
-    """Who may have packages: machines with DOWNLOAD_USER and DOWNLOAD_PASSWORD in update.conf."""
+    """The password that packages require: DOWNLOAD_USER and DOWNLOAD_PASSWORD of the machines' update.conf."""
 
     user: Annotated[str, AfterValidator(_user)] | None = None
-    password_file: Annotated[Location, AfterValidator(_secret)] | None = None
+    password_file: Secret | None = None
     """Its first line is the password."""
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What is wrong with a config, for the person who wrote it."""
+"""The errors of a config, in words for its author."""
 
 import difflib
 import re
@@ -11,7 +11,7 @@ _BEFORE_CARET = 80
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing to put right. Lines and columns count from 1; line 0 is the source as a whole."""
+    """One error. Lines and columns count from 1; line 0 is the source as a whole."""
 
     source: str
     """The path of the file, or the name of an environment variable."""

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong, in words, at the place where it stands."""
+"""The errors that pydantic finds, in words, each at its place in the file."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from omaha_mirror.config import directories, tracks, yaml_marks
+from omaha_mirror.config import environment, tracks, yaml_marks
 from omaha_mirror.config.errors import did_you_mean
 from omaha_mirror.config.model import Config
 from omaha_mirror.config.section import written
@@ -34,20 +34,20 @@ _WORDS = {
     "less_than_equal": "must be at most {le}",
     "value_error": "{error}",
 }
-"""Of each pydantic error type; the words of the others are passed on as they are."""
+"""The words for each pydantic error type; other types keep pydantic's."""
 _BOUNDS = {"greater_than": "gt", "greater_than_equal": "ge", "less_than_equal": "le"}
 
 
 DEFAULTS_MEET: dict[KeyPath, KeyPath] = {("admin",): ("listen",)}
-"""Where the fault of a section lies that the file does not have."""
+"""The key to blame for the fault of a section that the file does not have."""
 
 
 def note(error: ValidationError, documents: Sequence[Document]) -> None:
-    """Add what is wrong to the flaws of the document that each value is from.
+    """Add the errors to the flaws of the documents that the values are from.
 
     Args:
-        error: of the config that the documents make together.
-        documents: first the file; where several reach to a value, the one with the longest root has it.
+        error: of the config that the documents form together.
+        documents: the file first; a value belongs to the document with the longest root that contains it.
     """
     known = {(each.source, flaw.at) for each in documents for flaw in each.flaws}
     for details in error.errors(include_url=False):
@@ -83,8 +83,8 @@ def _words(details: ErrorDetails, place: Place, path: KeyPath) -> str:
         return "unknown key" + did_you_mean(str(path[-1]), _keys_beside(details["loc"]))
     if kind == "missing":
         said = f"the key {path[-1]} is needed here"
-        if path in directories.SOURCES:
-            systemd, xdg, _ = directories.SOURCES[path]
+        if path in environment.DIRECTORIES:
+            systemd, xdg, _ = environment.DIRECTORIES[path]
             said += f": none of ${systemd}, ${xdg} and $HOME is set"
         return said
     if details["input"] is None:
@@ -110,7 +110,7 @@ def _keys_beside(path: KeyPath) -> list[str]:
 
 
 def _model_of(path: KeyPath) -> type[BaseModel]:
-    """The section that has the last key of a path."""
+    """The section of the last key of a path."""
     model: type[BaseModel] = Config
     for key in path[:-1]:
         field = model.model_fields.get(str(key))

@@ -1,4 +1,4 @@
-"""Reading the config: one pass that finds everything wrong with it, each with its place."""
+"""Read the config in one pass that finds all errors, each with its place."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from omaha_mirror.config import environment, explain, yaml_marks
-from omaha_mirror.config.directories import put, with_directories
 from omaha_mirror.config.errors import ConfigError, Problem
 from omaha_mirror.config.model import Config
 from omaha_mirror.config.yaml_marks import Document, Flaw
@@ -18,13 +17,13 @@ MAX_BYTES = 64 * 1024
 def load(path: Path | None, environ: Mapping[str, str]) -> Config:
     """The config in a file and in the environment; without both, the defaults.
 
-    A variable of the environment goes before the file (see `environment`). Relative paths are
-    relative to the folder of the file. Where no directory is named for the cache or the state, it
-    comes from $CACHE_DIRECTORY and $STATE_DIRECTORY (systemd.exec(5)), else from the XDG base
+    A variable of the environment overrides the file (see `environment`). Relative paths are
+    relative to the folder of the file. A directory of the cache or the state that is not
+    configured comes from $CACHE_DIRECTORY and $STATE_DIRECTORY (systemd.exec(5)), else from the XDG base
     directories.
 
     Raises:
-        ConfigError: The config cannot be read or used; it holds everything found wrong.
+        ConfigError: the config cannot be read or used; it holds all errors.
     """
     file = yaml_marks.read(str(path or "config"), _read(path) if path else "")
     variables = environment.documents(environ)
@@ -45,7 +44,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Config:
 
 
 def load_to_serve(path: Path | None, environ: Mapping[str, str]) -> Config:
-    """The same for who asks upstream: the environment's proxies must be usable, too. Raises ConfigError."""
+    """The same for a mirror, which asks upstream: the environment's proxies must be usable, too. Raises ConfigError."""
     config = load(path, environ)
     if problems := environment.wrong_proxies(config, environ):
         raise ConfigError(tuple(problems))
@@ -75,12 +74,12 @@ def _whole(
     data: dict[str, Any], variables: list[Document], environ: Mapping[str, str]
 ) -> dict[str, Any]:
     for variable in variables:
-        data = put(data, environment.VARIABLES[variable.source], variable.data)
-    return with_directories(data, environ)
+        data = environment.put(data, environment.VARIABLES[variable.source], variable.data)
+    return environment.with_directories(data, environ)
 
 
 def _problems(document: Document) -> Iterator[Problem]:
-    """What is wrong with a document, in its order."""
+    """The errors of a document, in its order."""
     lines = document.text.splitlines()
     for flaw in sorted(document.flaws, key=lambda flaw: flaw.at):
         line, column = flaw.at

@@ -20,7 +20,7 @@ from pydantic import (
 
 from omaha_mirror.config import urls
 from omaha_mirror.config.edge import PackagesAuth, TlsConfig
-from omaha_mirror.config.key_file import PublicKey
+from omaha_mirror.config.pem import PublicKey
 from omaha_mirror.config.section import (
     Duration,
     Listen,
@@ -28,6 +28,7 @@ from omaha_mirror.config.section import (
     Network,
     Section,
     Size,
+    readable,
     unique,
 )
 from omaha_mirror.config.tracks import Follow, Hold, Pin, Relay, Track, Tracks
@@ -36,7 +37,7 @@ from omaha_mirror.config.units import GIB, MIB, Address
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """What differs between the distributions a mirror can stand before."""
+    """The settings in which the distributions differ."""
 
     omaha_url: str
     release_url: str
@@ -55,7 +56,7 @@ DISTRIBUTIONS = {
         release_url="https://update.release.flatcar-linux.net",
         payload_name="flatcar_production_update.gz",
         app_ids=(_APP_ID,),
-        # Where the release servers redirect to.
+        # The release servers redirect to these.
         allowed_hosts=("https://*.flatcar-linux.net", "https://flatcar.cdn.cncf.io"),
     ),
     "coreos": Distribution(
@@ -75,14 +76,6 @@ def _app_id(text: str) -> str:
         raise ValueError(f"{text!r} is not a UUID such as {_APP_ID}") from None
 
 
-def _readable(path: Path) -> Path:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from None
-    return path
-
-
 def _file_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", name, re.ASCII):
         raise ValueError(f"{name!r} is not a plain file name (letters, digits, ., _ and -)")
@@ -95,7 +88,7 @@ def _off(value: object) -> object:
 
 
 def _reachable(auth: PackagesAuth, info: ValidationInfo) -> PackagesAuth:
-    """A machine sends its password to https addresses only, so those must be what it is told."""
+    """Check that machines get https URLs: they send their password to no others."""
     if auth.user is None:
         return auth
     tls, public_url = info.data.get("tls"), info.data.get("public_url", "https://")
@@ -110,7 +103,7 @@ def _reachable(auth: PackagesAuth, info: ValidationInfo) -> PackagesAuth:
 
 
 def _apart(key: str, addresses: Listen, info: ValidationInfo) -> None:
-    """Raises ValueError where something that stands before in the config listens at one of the addresses."""
+    """Raises ValueError if an earlier key of the config has one of the addresses."""
     taken = [("listen", address) for address in info.data.get("listen", ())]
     tls = info.data.get("tls")
     if tls is not None and tls.certificate is not None:
@@ -135,11 +128,11 @@ def _admin_apart(admin: "AdminConfig", info: ValidationInfo) -> "AdminConfig":
 
 
 class AdminConfig(Section):
-    """How operators reach the mirror. No address switches it off."""
+    """The admin listener for operators. An empty list of addresses switches it off."""
 
     listen: Listen = (HERE,)
     token_file: Location | None = None
-    """The secret of who may change something; without one the mirror makes it in its state directory."""
+    """The file of the token that changes require; null: the mirror creates one in its state directory."""
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
@@ -150,16 +143,16 @@ class AdminConfig(Section):
 
 
 class CacheConfig(Section):
-    """Where packages are kept, and how many."""
+    """The directory and the bounds of the cache."""
 
     directory: Location
     max_size: Annotated[Size, Field(ge=1)] = 50 * GIB
     min_free: Annotated[Size, Field(ge=0)] = 2 * GIB
-    """What stays free on the disk, whatever `max_size` would allow."""
+    """Bytes that stay free on the disk, whatever `max_size` allows."""
     hold_back: Annotated[Size, Field(ge=1, le=32 * MIB)] = 1 * MIB
-    """The end of a package that leaves only when the whole of it is proven."""
+    """Bytes at the end of a package that are sent only when the whole package is verified."""
     when_abandoned: Literal["finish", "stop"] = "finish"
-    """What becomes of a package that is being fetched when the last machine has left."""
+    """Whether a download finishes or stops when its last client disconnects."""
 
 
 def _preset(field: str) -> Any:
@@ -167,27 +160,27 @@ def _preset(field: str) -> Any:
 
 
 class UpstreamConfig(Section):
-    """Where releases come from. `distribution` gives the defaults of the four keys after it."""
+    """The upstream servers. `distribution` gives the defaults of the four keys after it."""
 
     can_be_null: ClassVar[frozenset[str]] = frozenset({"omaha_url", "release_url"})
 
     distribution: Literal["flatcar", "coreos"] = "flatcar"
     omaha_url: Annotated[str, AfterValidator(urls.http_url)] | None = _preset("omaha_url")
-    """Where machines would ask without the mirror; null: nobody is asked."""
+    """The Omaha server that machines would ask without the mirror; null: the mirror asks none."""
     release_url: Annotated[str, AfterValidator(urls.base_url)] | None = _preset("release_url")
-    """Where pinned releases are looked up that upstream's Omaha did not tell of; null: nowhere."""
+    """The release server for pinned releases whose manifest upstream's Omaha did not send; null: none."""
     payload_name: Annotated[str, AfterValidator(_file_name)] = _preset("payload_name")
     app_ids: Annotated[
         tuple[Annotated[str, AfterValidator(_app_id)], ...],
         AfterValidator(unique),
         Field(min_length=1),
     ] = _preset("app_ids")
-    """The applications that machines are; UUIDs, kept in lower case and without braces."""
+    """The applications of the machines; UUIDs, in lower case and without braces."""
     allowed_hosts: tuple[Annotated[str, AfterValidator(urls.origin_pattern)], ...] = ()
-    """Further origins to fetch from, as configured; `allowed` has the whole list."""
+    """Further origins to download from; `allowed` has the whole list."""
     public_keys: Annotated[tuple[PublicKey, ...], AfterValidator(unique)] = ()
-    """PEM; with any, packages that machines with these keys would not take are refused."""
-    ca_file: Annotated[Location, AfterValidator(_readable)] | None = None
+    """PEM; with any, packages without a signature by one of these keys are refused."""
+    ca_file: Annotated[Location, AfterValidator(readable)] | None = None
     """PEM certificates to trust besides the system's."""
     proxy: Annotated[
         Annotated[str, AfterValidator(urls.proxy)] | None,
@@ -195,28 +188,28 @@ class UpstreamConfig(Section):
         Field(repr=False),
     ] = None
     poll_interval: Annotated[Duration, Field(ge=60)] = 900.0
-    """From one question about a track that is followed to the next."""
+    """From one check of a followed track to the next."""
     forward_events: Literal["none", "anonymous", "all"] = "none"
-    """What upstream is told of the machines on tracks that follow or are pinned."""
+    """The events of machines on followed or pinned tracks that upstream gets."""
     fallback_to_upstream: StrictBool = False
-    """Name upstream's own address to machines as a second one, after the mirror's."""
+    """Give machines upstream's own codebase as a second one, after the mirror's."""
     connect_timeout: Annotated[Duration, Field(gt=0)] = 30.0
     stall_timeout: Annotated[Duration, Field(gt=0)] = 5.0
     max_connections: Annotated[StrictInt, Field(ge=1, le=16)] = 4
-    """Connections at one time for one package."""
+    """Simultaneous connections for one package."""
     max_fills: Annotated[StrictInt, Field(ge=1, le=100)] = 3
-    """Packages fetched at one time; the others wait their turn."""
+    """Simultaneous downloads; others wait."""
     rate_limit: Annotated[Size, Field(ge=1024)] | None = None
-    """Bytes a second for all that is fetched together."""
+    """Bytes a second for all downloads together."""
 
     @property
     def key_files(self) -> dict[str, bytes]:
-        """What is in each of `public_keys`, by its path."""
+        """The content of each of `public_keys`, by its path."""
         return {str(file.path): file.pem for file in self.public_keys}
 
     @property
     def allowed(self) -> tuple[str, ...]:
-        """All that may be fetched from, as `scheme://host[:port]`; a host may start with `*.`."""
+        """All origins to download from, as `scheme://host[:port]`; a host may start with `*.`."""
         preset = DISTRIBUTIONS[self.distribution].allowed_hosts
         asked = (self.omaha_url, self.release_url)
         own = tuple(urls.origin_of(url) for url in asked if url is not None)
@@ -224,7 +217,7 @@ class UpstreamConfig(Section):
 
 
 class FleetConfig(Section):
-    """What is remembered of the machines."""
+    """The database of machines."""
 
     database: Annotated[
         Annotated[str, AfterValidator(urls.database)] | None,
@@ -233,27 +226,27 @@ class FleetConfig(Section):
     ] = None
     """`sqlite:////path` or `postgresql://user:password@host/name`; None: fleet.db in the state directory."""
     retention: Annotated[Duration, Field(ge=3600)] = 90 * 86400.0
-    """How long history is kept."""
+    """The age at which history is deleted."""
 
 
 class LogConfig(Section):
-    """How the log is written. `auto` is the console form on a terminal, else JSON lines."""
+    """The form of the log. `auto` is the console form on a terminal, else JSON lines."""
 
     format: Literal["auto", "json", "console"] = "auto"
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Config(Section):
-    """The whole config: every key has a default. That of the two directories is from `load`."""
+    """The whole config. Every key has a default; `load` gives that of the two directories."""
 
     listen: Annotated[Listen, Field(min_length=1)] = (EVERYWHERE,)
-    """Where machines reach the mirror, as `host:port`."""
+    """Addresses of the listener for machines, as `host:port`."""
     public_url: Annotated[str, AfterValidator(urls.origin)] | None = None
-    """How clients reach the mirror, `http(s)://host[:port]`; null is the Host each client used."""
+    """The mirror's URL for clients, `http(s)://host[:port]`; null: the Host of each request."""
     tls: Annotated[TlsConfig, AfterValidator(_tls_apart)] = TlsConfig()
     packages_auth: Annotated[PackagesAuth, AfterValidator(_reachable)] = PackagesAuth()
     trusted_proxies: Annotated[tuple[Network, ...], AfterValidator(unique)] = ()
-    """Whose X-Forwarded-For, -Proto, -Host and -Port are believed; of all others they are ignored."""
+    """Clients whose X-Forwarded-For, -Proto, -Host and -Port are used; those of others are ignored."""
     admin: Annotated[AdminConfig, AfterValidator(_admin_apart)] = Field(
         default=AdminConfig(), validate_default=True
     )
@@ -264,7 +257,7 @@ class Config(Section):
         BeforeValidator(_off),
         WithJsonSchema({"enum": ["offered", "off", False]}),
     ] = "offered"
-    """Which versions the release server's own paths, `/{board}/{version}/{file}`, give out."""
+    """Which versions can be downloaded under the release server's paths, `/{board}/{version}/{file}`."""
     upstream: UpstreamConfig = UpstreamConfig()
     default_track: Track = Follow()
     tracks: Tracks = Field(default_factory=dict)
@@ -278,32 +271,9 @@ class Config(Section):
 
     @property
     def token_file(self) -> Path:
-        """Where the admin listener's token is."""
+        """The path of the admin listener's token."""
         return self.admin.token_file or self.state_directory / "admin-token"
 
     def track(self, name: str) -> Hold | Relay | Follow | Pin:
-        """What the machines of a track are to get; a track without a rule has `default_track`'s."""
+        """The rule of a track; a track without one has `default_track`'s."""
         return self.tracks.get(name, self.default_track)
-
-
-APPLIED_AT_ONCE = frozenset(
-    {
-        "public_url",
-        "packages_auth.user",
-        "packages_auth.password_file",
-        "trusted_proxies",
-        "cache.max_size",
-        "cache.min_free",
-        "release_layout",
-        "upstream.public_keys",
-        "upstream.poll_interval",
-        "upstream.forward_events",
-        "upstream.fallback_to_upstream",
-        "upstream.max_fills",
-        "upstream.rate_limit",
-        "default_track",
-        "tracks",
-        "log.level",
-    }
-)
-"""The keys that a running mirror takes over when it reloads its config; all others wait for a restart."""

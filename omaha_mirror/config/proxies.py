@@ -1,6 +1,6 @@
-"""Which proxy an address is asked through, by http_proxy, https_proxy, all_proxy and no_proxy of the environment.
+"""The proxy for a URL, by http_proxy, https_proxy, all_proxy and no_proxy of the environment.
 
-As curl reads them: a name in lower case goes before the one in upper case, all_proxy stands in for one that is not set,
+As curl reads them: a name in lower case overrides the one in upper case, all_proxy replaces one that is not set,
 and a variable that is set and empty means no proxy.
 """
 
@@ -15,7 +15,7 @@ PORTS = {"http": 80, "https": 443}
 
 
 def proxy_of(url: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
-    """The variable that names the proxy for an http(s) URL, and its value as a URL; None where there is no proxy."""
+    """The variable that names the proxy for an http(s) URL, and its value as a URL; None without a proxy."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or PORTS.get(parts.scheme, 0)
     if exempt(host, port, _first(environ, "no_proxy")[1]):
@@ -26,11 +26,11 @@ def proxy_of(url: str, environ: Mapping[str, str]) -> tuple[str, str] | None:
 
 
 def exempt(host: str, port: int, no_proxy: str) -> bool:
-    """Whether a host is asked without a proxy.
+    """Whether a host needs no proxy.
 
     Args:
         host: its name or IP address, without brackets.
-        port: that is asked.
+        port: of the server.
         no_proxy: names, which stand for all below them too, IP addresses and networks, each with or without a port;
             between them commas or blanks. `*` is every host.
     """

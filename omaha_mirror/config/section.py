@@ -1,4 +1,4 @@
-"""What the sections of the config are made of."""
+"""The types of values in the config, and the base of its sections."""
 
 import ipaddress
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ from omaha_mirror.omaha.version import Version
 
 T = TypeVar("T")
 USUAL = {"delay": "h", "ramp": "h", "retention": "d", "poll_interval": "m"}
-"""The units that people mean who write durations without one; seconds for all others."""
+"""The unit that people usually mean in a duration without one; seconds for all other keys."""
 
 
 def _address(value: object) -> Address:
@@ -40,7 +40,7 @@ def _address(value: object) -> Address:
 
 
 def _listed(value: object) -> object:
-    """One address is a list of one."""
+    """A list of one address, if it is written without a list."""
     return (value,) if isinstance(value, str | Address) else value
 
 
@@ -56,11 +56,21 @@ def _network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 
 def located(path: Path, info: ValidationInfo) -> Path:
-    """The path, from the folder of the config file on. Raises ValueError."""
+    """The path, relative to the folder of the config file. Raises ValueError."""
     if str(path).startswith("~"):
         raise ValueError(f"~ is not expanded here: write the whole path instead of {path}")
     folder: Path = info.context if isinstance(info.context, Path) else Path.cwd()
     return folder / path
+
+
+def readable(path: Path, *ignored: type[OSError]) -> Path:
+    """The path as it is. Raises ValueError if the file cannot be read, for another reason than those ignored."""
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        if not isinstance(error, ignored):
+            raise ValueError(f"cannot read {path}: {error.strerror}") from None
+    return path
 
 
 def _version(text: str) -> str:
@@ -72,14 +82,14 @@ def _version(text: str) -> str:
 
 
 def _duration(value: object, info: ValidationInfo) -> float:
-    """Of a file, text with units: a number alone is taken for hours by one person and for seconds by another."""
+    """Seconds. A file must give a unit: one reader takes a number alone for hours, another for seconds."""
     if isinstance(info.context, Path):
         units.refuse_bare_number(value, USUAL.get(info.field_name or "", "s"))
     return units.parse_duration(value)
 
 
 def unique(values: tuple[T, ...]) -> tuple[T, ...]:
-    """The values as they are. Raises ValueError if one is there twice."""
+    """The values as they are. Raises ValueError if one occurs twice."""
     twice = next((value for value in values if values.count(value) > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is in the list twice: write it once")
@@ -87,7 +97,7 @@ def unique(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _apart(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
-    """The addresses as they are. Raises ValueError if two cannot be listened on together."""
+    """The addresses as they are. Raises ValueError if two cannot be bound at the same time."""
     for one, other in combinations(addresses, 2):
         if one.meets(other):
             raise ValueError(f"{one} and {other} are the same place: write one of them")
@@ -96,11 +106,11 @@ def _apart(addresses: tuple[Address, ...]) -> tuple[Address, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _OrText:
-    """Says in the JSON Schema that a value can be written as text of a form, too.
+    """Adds to the JSON Schema that a value can also be written as text.
 
     Attributes:
         pattern: of the text.
-        number: the only one that can be written without text; None: any.
+        number: the only number that can be written instead; None: any.
     """
 
     pattern: str
@@ -143,7 +153,7 @@ _Listen = Annotated[
 
 
 def _named(value: object) -> object:
-    """An empty path would be the folder of the config file."""
+    """Refuse an empty path: it would mean the folder of the config file."""
     if value == "":
         raise ValueError("cannot be empty")
     return value
@@ -156,27 +166,29 @@ Listen = Annotated[
     AfterValidator(_apart),
     _OrText(_ADDRESS),
 ]
-"""Where to listen; one address can be written without a list."""
+"""The addresses to listen on; one address can be written without a list."""
 Network = Annotated[
     ipaddress.IPv4Network | ipaddress.IPv6Network,
     BeforeValidator(_network),
     PlainSerializer(str),
     WithJsonSchema({"type": "string"}),
 ]
-"""A network of IP addresses; a single address is one too."""
+"""A network of IP addresses, or a single address."""
 Release = Annotated[
     str, AfterValidator(_version), WithJsonSchema({"type": "string", "pattern": _RELEASE})
 ]
 """The version of a release."""
 Location = Annotated[Path, BeforeValidator(_named), AfterValidator(located)]
 """A path; a relative one is relative to the folder of the config file."""
+Secret = Annotated[Location, AfterValidator(lambda path: readable(path, PermissionError))]
+"""The path of a file that only the mirror's user may read; an operator's shell may lack the permission."""
 
 
 class Section(BaseModel):
-    """A mapping with known keys. A known key without a value counts as not written."""
+    """A mapping with known keys. A known key without a value counts as missing."""
 
     can_be_null: ClassVar[frozenset[str]] = frozenset()
-    """Keys where `null` says something else than nothing."""
+    """Keys where `null` has a meaning of its own."""
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
@@ -200,7 +212,7 @@ def keys(section: type[Section], above: tuple[str, ...] = ()) -> Iterator[tuple[
 
 
 def written(field: FieldInfo) -> Callable[[Any], str] | None:
-    """What writes a value of the key with its unit; None where it has none."""
+    """The function that writes a value of the key with its unit; None if it has no unit."""
     kinds = [*field.metadata, *_parts(field.annotation)]
     writers = (kind.func for kind in kinds if isinstance(kind, PlainSerializer))
     units_ = (units.format_size, units.format_duration)

@@ -1,4 +1,4 @@
-"""Sizes, durations and listening addresses: how people write them, and how they are written back."""
+"""Sizes, durations and listening addresses: read and written in the form that people use."""
 
 import ipaddress
 import math
@@ -56,7 +56,7 @@ def format_size(size: int) -> str:
 
 
 def refuse_bare_number(value: object, usual: str = "s") -> None:
-    """Raises ValueError for a number that has no unit, 0 excepted; the message names it with the unit `usual`."""
+    """Raises ValueError for a number without a unit, except 0; the message suggests the unit `usual`."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         if value and math.isfinite(value):
             raise ValueError(_no_duration(value, f"{value}{usual}"))
@@ -102,7 +102,7 @@ _FROM_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (replaced, not 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen. An empty host is every interface; port 0 is any free port."""
+    """An address to listen on. An empty host is every interface; port 0 is any free port."""
 
     host: str
     port: int
@@ -123,7 +123,7 @@ class Address:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this host can reach it; of the names, `localhost` alone is known to be."""
+        """Whether only this host can connect to it; of the names, only `localhost` counts."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -135,7 +135,7 @@ class Address:
         return self.host in ("", *_FROM_HERE)
 
     def meets(self, other: "Address") -> bool:
-        """Whether both cannot be listened on: the same port, and an interface that both have. Port 0 is always another."""
+        """Whether both cannot be bound at the same time: same port, common interface. Port 0 never conflicts."""
         if self.port != other.port or not self.port:
             return False
         if not self._versions & other._versions:
@@ -146,7 +146,7 @@ class Address:
 
     @property
     def _versions(self) -> set[int]:
-        """Of the IP addresses that it is, or that its name may have."""
+        """The IP versions of the address, or of those that its name may have."""
         try:
             return {ipaddress.ip_address(self.host).version}
         except ValueError:
@@ -154,7 +154,7 @@ class Address:
 
     @property
     def from_here(self) -> "Address":
-        """The same as a client on this host dials it: every interface is the loopback one."""
+        """The address for a client on this host: loopback in place of every interface."""
         return Address(_FROM_HERE.get(self.host or "0.0.0.0", self.host), self.port)  # noqa: S104 (replaced)
 
     def __str__(self) -> str:
@@ -180,5 +180,5 @@ def parse_host(text: str) -> str:
 
 
 def bracketed(host: str) -> str:
-    """A host as it is written before `:port`."""
+    """A host in the form before `:port`."""
     return f"[{host}]" if ":" in host else host

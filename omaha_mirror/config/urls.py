@@ -1,4 +1,4 @@
-"""The URLs of the config: each kind is checked and written in one form."""
+"""The URLs of the config: each kind is checked and normalised."""
 
 import re
 import sys
@@ -16,7 +16,7 @@ def origin(text: str) -> str:
     """`scheme://host[:port]` of an http(s) URL that has nothing more, in lower case.
 
     Raises:
-        ValueError: The URL is another; the message says what must change.
+        ValueError: the URL has more; the message says what must change.
     """
     found, path = _split(text)
     if path not in ("", "/"):
@@ -73,7 +73,7 @@ def database(text: str) -> str:
     """The URL of a database, as it is; it may hold a password, so no message repeats it.
 
     Raises:
-        ValueError: None that can be used here; the message says what is wrong or missing.
+        ValueError: the URL cannot be used; the message says what is wrong or missing.
     """
     expected = "write sqlite:////absolute/path or postgresql://user:password@host/name"
     scheme, colon, rest = text.partition("://")
@@ -108,7 +108,7 @@ def database(text: str) -> str:
 
 
 def without_password(url: str | None) -> str | None:
-    """The URL as it may be shown."""
+    """The URL with its password masked."""
     if url is None:
         return None
     url = re.sub(r"(?<=://)([^:@/?]*):.*(?=@)", r"\1:***", url)

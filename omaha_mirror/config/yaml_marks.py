@@ -1,4 +1,4 @@
-"""YAML to plain values, keeping where each one stands and what YAML 1.1 silently makes of it."""
+"""Reads YAML to plain values, with the place of each and the type that YAML 1.1 silently gives it."""
 
 import re
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ _KINDS = {"int": "a number", "float": "a number", "bool": "a boolean", "timestam
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a key and its value stand (line and column from 1), and how the value is written."""
+    """The place of a key and of its value (line and column from 1), and the value's text."""
 
     key: tuple[int, int]
     value: tuple[int, int]
     text: str = ""
-    """A scalar as it stands in the file, without quotes; empty for a mapping or a list."""
+    """A scalar as the file has it, without quotes; empty for a mapping or a list."""
     kind: str = ""
-    """What YAML takes an unquoted scalar for, in words, if it is not text."""
+    """The type that YAML gives an unquoted scalar, in words, if it is not text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """Something that must not be passed on."""
+    """An error in a document."""
 
     path: KeyPath
     at: tuple[int, int]
@@ -40,10 +40,10 @@ class Document:
     """A document as plain dicts, lists and scalars; `data` is None if the text is empty."""
 
     source: str
-    """Where the text is from, for messages."""
+    """The file or variable of the text, for messages."""
     text: str
     root: KeyPath = ()
-    """Where in the config the document belongs; all paths begin with it."""
+    """The path of the document in the config; all its paths begin with it."""
     data: object = None
     places: dict[KeyPath, Place] = field(default_factory=dict)
     flaws: list[Flaw] = field(default_factory=list)
@@ -87,7 +87,7 @@ def _mark(node: Node) -> tuple[int, int]:
 
 
 class _Reader:
-    """Turns nodes into values, noting places and flaws on the way."""
+    """Turns nodes into values, and adds places and flaws to the document."""
 
     def __init__(self, document: Document) -> None:
         self._document = document

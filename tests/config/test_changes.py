@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.config import Changes, Config, changes, load
-from omaha_mirror.config.model import APPLIED_AT_ONCE
+from omaha_mirror.config.changes import APPLIED_AT_ONCE
 from omaha_mirror.config.section import keys
 
 

@@ -1,0 +1,105 @@
+"""The PEM files that the config names: the vendor's public keys, and the certificate and key of the TLS listener.
+
+A public key is read with the config: another key in its file is a change of the config.
+"""
+
+import ssl
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic_core import PydanticKnownError
+
+from omaha_mirror.aio.clock import kernel_synchronised
+from omaha_mirror.config.section import located
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFile:
+    """A file with one public key.
+
+    Attributes:
+        path: of the file.
+        pem: what is in it, a key that clients can use.
+    """
+
+    path: Path
+    pem: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def _read(value: object, info: ValidationInfo) -> KeyFile:
+    if isinstance(value, KeyFile):
+        return value
+    if not isinstance(value, str | Path):
+        raise PydanticKnownError("string_type")
+    from omaha_mirror.payload import BadKey, read_pem  # noqa: PLC0415 (100 ms)
+
+    path = located(Path(value), info)
+    try:
+        return KeyFile(path, read_pem(path))
+    except BadKey as error:
+        raise ValueError(str(error)) from None
+
+
+PublicKey = Annotated[
+    KeyFile,
+    BeforeValidator(_read),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "format": "path"}),
+]
+"""Written as a path; a relative one is relative to the folder of the config file."""
+
+
+def check_certificate(path: Path) -> None:
+    """Check the first certificate of a PEM file, the mirror's own.
+
+    Its end date is checked only on a synchronised clock: a wrong clock must not stop the start.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it holds no certificate, or an expired one; the message says which.
+    """
+    from cryptography import x509  # noqa: PLC0415 (100 ms)
+
+    try:
+        mine = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    except ValueError:
+        raise ValueError(f"{path} holds no PEM certificate") from None
+    if mine.not_valid_after_utc < datetime.now(UTC) and kernel_synchronised():
+        raise ValueError(
+            f"the certificate in {path} ended on {mine.not_valid_after_utc:%Y-%m-%d}: put a new one there"
+        )
+
+
+def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    """The context of a TLS server, with TLS 1.2 or newer.
+
+    Args:
+        certificate: PEM, the mirror's own first and then its chain to a known authority.
+        key: PEM without a passphrase; None: it is in the same file.
+
+    Raises:
+        OSError: a file cannot be read, or the two cannot be used; the message says which and why.
+    """
+    for path in (certificate, key or certificate):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise type(error)(f"cannot read {path}: {error.strerror}") from None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except ssl.SSLError as error:
+        place = key or certificate
+        if error.reason == "KEY_VALUES_MISMATCH":
+            why = f"the key in {place} does not belong to the certificate in {certificate}"
+        else:
+            why = f"{place} holds no PEM key without a passphrase, or {certificate} no certificate"
+        raise OSError(why) from None
+    return context
