@@ -18,6 +18,7 @@ import ctypes
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from omaha_mirror.text import minute
 
@@ -33,9 +34,8 @@ KERNEL = 1.0
 """Seconds for which the kernel's word is remembered."""
 
 
-def since_boot() -> float:
-    """Seconds since the boot, in which the machine slept too (CLOCK_BOOTTIME)."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+since_boot = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
+"""Seconds since the boot, in which the machine slept too."""
 
 
 class _Timex(ctypes.Structure):
@@ -125,7 +125,8 @@ class Clock:
 
     def stamp(self) -> float:
         """Now, for what is kept and waited for: `LATER` while the time is not known."""
-        return self.time() if self.sure else LATER
+        boot, _ = self._look()
+        return LATER if self._believed is None else self._believed + boot
 
     def at_least(self) -> float:
         """A time that has surely come: nothing ends or is purged that would not be by then."""

@@ -19,7 +19,6 @@ from omaha_mirror.fleet.model import (
     State,
     Transfer,
 )
-from omaha_mirror.fleet.queue import BoundedQueue
 from omaha_mirror.fleet.reader import (
     Census,
     FleetReader,
@@ -28,7 +27,7 @@ from omaha_mirror.fleet.reader import (
     MachineEvent,
     Served,
 )
-from omaha_mirror.fleet.recorder import FleetRecorder
+from omaha_mirror.fleet.recorder import BoundedQueue, FleetRecorder
 
 __all__ = [
     "FETCHED",

@@ -6,8 +6,7 @@ The event that update_engine adds to every check says nothing, and makes no fact
 from __future__ import annotations
 
 from omaha_mirror.fleet.model import CheckIn, EventReport
-from omaha_mirror.fleet.states import says_nothing
-from omaha_mirror.omaha import AppRequest
+from omaha_mirror.omaha import AppRequest, EventRequest, EventResult, EventType
 
 
 def facts_of(
@@ -37,7 +36,7 @@ def facts_of(
             previousversion=event.previousversion,
         )
         for event in app.events
-        if not says_nothing(event)
+        if not _says_nothing(event)
     )
     if app.update_check is None and app.ping is None:
         return events
@@ -58,3 +57,12 @@ def facts_of(
         detail=detail,
     )
     return *events, checkin
+
+
+def _says_nothing(event: EventRequest) -> bool:
+    """Whether it is the event that update_engine adds to every check (omaha_request_action.cc:139)."""
+    return (event.previousversion, event.eventtype, event.eventresult) == (
+        "",
+        EventType.UPDATE_COMPLETE,
+        EventResult.SUCCESS_REBOOT,
+    )

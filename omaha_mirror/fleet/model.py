@@ -186,7 +186,11 @@ def tidy(item: Item) -> Item:
     changes = {
         name: printable(value, MAX_TEXT) if isinstance(value, str) else None
         for name, value in zip(_FIELDS[type(item)], _values(item), strict=True)
-        if not _is_tidy(value)
+        if not (
+            (len(value) <= MAX_TEXT and value.isprintable())
+            if isinstance(value, str)
+            else not isinstance(value, int) or -MAX_NUMBER <= value <= MAX_NUMBER
+        )
     }
     if not isinstance(item, Transfer) and not item.machineid:
         changes["machineid"] = printable(item.address, MAX_TEXT)
@@ -196,12 +200,6 @@ def tidy(item: Item) -> Item:
 def weight(item: Item) -> int:
     """About how many bytes of memory an item takes."""
     return _OBJECT + sum(map(sys.getsizeof, _values(item)))
-
-
-def _is_tidy(value: object) -> bool:
-    if isinstance(value, str):
-        return len(value) <= MAX_TEXT and value.isprintable()
-    return not isinstance(value, int) or -MAX_NUMBER <= value <= MAX_NUMBER
 
 
 def _values(item: Item) -> tuple[object, ...]:

@@ -24,14 +24,6 @@ FAILURES = frozenset(
 )
 
 
-def says_nothing(event: EventRequest) -> bool:
-    """Whether it is the event that update_engine adds to every check (omaha_request_action.cc:139)."""
-    return event.previousversion == "" and _pair(event) == (
-        EventType.UPDATE_COMPLETE,
-        EventResult.SUCCESS_REBOOT,
-    )
-
-
 def after_checkin(state: State, checkin: CheckIn) -> State:
     """The state after an answer. An error stays until the machine is offered something, or lacks nothing."""
     if not checkin.reason:

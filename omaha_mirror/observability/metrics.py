@@ -70,15 +70,21 @@ class Tally:
         self.declared = Declared(f"{PREFIX}{name}_total", "counter", tuple(labels), help_)
         self._values = tuple(map(frozenset, labels.values()))
         self._counter = Counter(self.declared.name, help_, tuple(labels), registry=registry)
+        self._series: dict[Labels, Counter] = {}
         if labels and math.prod(map(len, self._values)) <= FEW:
             for values in product(*labels.values()):
                 self._counter.labels(*values)
 
     def add(self, *values: str, count: int = 1) -> None:
         """Count something, with a value for each label."""
-        pairs = zip(values, self._values, strict=True)
-        kept = [value if value in known else OTHER for value, known in pairs]
-        (self._counter.labels(*kept) if kept else self._counter).inc(count)
+        series = self._series.get(values)
+        if series is None:
+            pairs = zip(values, self._values, strict=True)
+            kept = tuple(value if value in known else OTHER for value, known in pairs)
+            series = self._counter.labels(*kept) if kept else self._counter
+            if kept == values:
+                self._series[values] = series
+        series.inc(count)
 
 
 class Looked(Collector):

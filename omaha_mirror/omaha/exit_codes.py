@@ -5,7 +5,7 @@ The numbers are those of update_engine action_processor.h:24-110.
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
-from typing import Self
+from typing import Self, cast
 
 HTTP_BASE = 2000
 """What update_engine adds to the HTTP status of the update server; 0 for no answer."""
@@ -28,7 +28,7 @@ class Code(IntEnum):
     @classmethod
     def find(cls, value: int | None) -> Self | None:
         """The member with that number, if there is one."""
-        return next((member for member in cls if member == value), None)
+        return cast("Self | None", cls._value2member_map_.get(value))
 
 
 class ErrorCode(Code):

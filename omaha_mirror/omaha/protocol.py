@@ -8,6 +8,7 @@ attribute that is invented tomorrow passes today.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from omaha_mirror.omaha.digest import Digest
 from omaha_mirror.omaha.element import Attributes, Element
@@ -16,6 +17,7 @@ PROTOCOL = "3.0"
 """The version of the protocol that is spoken here."""
 
 
+@lru_cache(1024)
 def normalise_app_id(appid: str) -> str:
     """The id in lower case and without braces: machines send `{e962...}`, servers `e962...`."""
     return appid.strip().strip("{}").lower()

@@ -6,8 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from omaha_mirror.fleet import BoundedQueue, Database, FleetReader, FleetRecorder, MachineQuery
-from omaha_mirror.fleet.queue import Waiting
-from omaha_mirror.fleet.recorder import BATCH
+from omaha_mirror.fleet.recorder import BATCH, Waiting
 from tests.fleet.scene import machine
 
 KILLS = 2

@@ -14,7 +14,7 @@ from omaha_mirror.fleet import (
     MachineQuery,
     State,
 )
-from omaha_mirror.fleet.queue import MAX_BYTES
+from omaha_mirror.fleet.recorder import MAX_BYTES
 from tests.fleet.scene import Site, event, machine
 
 MACHINES = 50_000
