@@ -1,7 +1,7 @@
-"""What systemd hands to a service, and what it wants to be told.
+"""The protocol between systemd and a service.
 
-Sockets come as file descriptors (sd_listen_fds(3)), news goes out as datagrams (sd_notify(3)). Where the environment
-names neither, nothing is taken and nobody is told.
+Sockets arrive as file descriptors (sd_listen_fds(3)), notifications leave as datagrams (sd_notify(3)). Without the
+variables of the environment there are no sockets and no notifications.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import structlog
 LOG = structlog.get_logger(__name__)
 FIRST_DESCRIPTOR = 3
 DEADLINE = 1.0
-"""Seconds that a service manager gets to make room for a datagram."""
+"""Seconds that systemd has to accept a datagram."""
 
 
 def passed_sockets(
     environ: Mapping[str, str], names: Collection[str]
 ) -> dict[str, list[socket.socket]]:
-    """The listening sockets that this process was started with, by name. To be called once.
+    """The listening sockets that systemd passed to this process, by name. Call it once.
 
     Args:
         environ: LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES.
-        names: that a socket may have; one that was passed without a name has the first of them.
+        names: of the sockets; one that was passed without a name has the first of them.
 
     Raises:
-        OSError: what was passed cannot be listened on; the message says why.
+        OSError: a socket does not listen; the message says why.
     """
     found: dict[str, list[socket.socket]] = {name: [] for name in names}
     if environ.get("LISTEN_PID") != str(os.getpid()):
         return found
     count = int(environ.get("LISTEN_FDS", "0"))
-    told = environ.get("LISTEN_FDNAMES")
-    labels = told.split(":") if told else [next(iter(names))] * count
+    given = environ.get("LISTEN_FDNAMES")
+    labels = given.split(":") if given else [next(iter(names))] * count
     for descriptor, name in enumerate(labels, FIRST_DESCRIPTOR):
         if name not in found:
             raise OSError(
@@ -71,7 +71,7 @@ def watchdog(environ: Mapping[str, str]) -> float | None:
 
 
 class Notifier:
-    """Tells the service manager how it goes; a manager that cannot be told is no reason to stop.
+    """Sends notifications to systemd. A failure is logged and ends nothing.
 
     Args:
         environ: with NOTIFY_SOCKET, a path or, after an @, a name in the abstract namespace.
@@ -82,26 +82,26 @@ class Notifier:
         self._address = f"\0{path[1:]}" if path.startswith("@") else path
 
     def ready(self) -> None:
-        """All listeners are up, or a reload is done."""
-        self._tell("READY=1")
+        """Say that all listeners are open, or a reload is complete."""
+        self._send("READY=1")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it."""
-        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """Say that a reload begins; `ready` ends it."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def status(self, sentence: str) -> None:
-        """What `systemctl status` shows."""
-        self._tell(f"STATUS={sentence}")
+        """Set the sentence that `systemctl status` shows."""
+        self._send(f"STATUS={sentence}")
 
     def alive(self) -> None:
-        """A sign of life for the watchdog."""
-        self._tell("WATCHDOG=1")
+        """Feed the watchdog."""
+        self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        """It ends now."""
-        self._tell("STOPPING=1")
+        """Say that the service ends."""
+        self._send("STOPPING=1")
 
-    def _tell(self, message: str) -> None:
+    def _send(self, message: str) -> None:
         if not self._address:
             return
         try:
@@ -109,4 +109,4 @@ class Notifier:
                 sock.settimeout(DEADLINE)
                 sock.sendto(message.encode(), self._address)
         except OSError as error:
-            LOG.warning("cannot tell systemd", message=message, why=str(error))
+            LOG.warning("cannot notify systemd", message=message, why=str(error))

@@ -1,10 +1,10 @@
-"""Releases in one file: carried to where no line goes, and checked whole before any of it counts there."""
+"""Bundles: releases in one file for a mirror without a line, verified as a whole before the import changes anything."""
 
 from omaha_mirror.bundle.exporter import Exporter, ExportRequest
 from omaha_mirror.bundle.folder import FolderOptions, open_folder
 from omaha_mirror.bundle.importer import Importer, ImportResult
 from omaha_mirror.bundle.model import BadBundle, Bundle, Entry, Member, MissingOption
-from omaha_mirror.bundle.resume_copy import Announced, resume_copy
+from omaha_mirror.bundle.reader import Announced, resume_copy
 from omaha_mirror.bundle.running import Bundles
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Files as streams of bytes, read in workers, and a stream as a file or several of a size."""
+"""Reads files as streams of bytes in workers, and writes a stream as one file or several of one size."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ async def read_file(path: Path, start: int = 0) -> AsyncGenerator[bytes]:
 
 
 async def read_descriptor(fd: int) -> AsyncGenerator[bytes]:
-    """What comes from a pipe or the like, to its end. Raises OSError."""
+    """The bytes of a pipe or the like, to its end. Raises OSError."""
     while data := await in_worker(os.read, fd, STEP):
         yield data
 
 
 async def read_files(paths: Iterable[Path]) -> AsyncGenerator[bytes]:
-    """Files one after the other, as if they were one; symbolic links to them are followed. Raises OSError."""
+    """The bytes of files, one after the other; symbolic links to them are followed. Raises OSError."""
     for path in paths:
         async for data in read_file(Path(await in_worker(os.path.realpath, path))):
             yield data
 
 
 def parts_of(path: Path) -> list[Path]:
-    """The files that hold what was written to `path`: itself, or `path.000` and so on; none if nothing was."""
+    """The files that a bundle at `path` consists of: itself, or `path.000` and so on; none if there is no bundle."""
     if path.exists():
         return [path]
     found: list[Path] = []
@@ -50,24 +50,24 @@ def parts_of(path: Path) -> list[Path]:
 
 
 def part_name(path: Path, number: int) -> Path:
-    """The name of a part; they sort as they follow each other."""
+    """The name of a part; names sort in the order of the parts."""
     return path.with_name(f"{path.name}.{number:03}")
 
 
 class Parts:
-    """Writes a file, or parts of `split` bytes, under other names until the last byte is there.
+    """Writes a file, or parts of `split` bytes, under temporary names until the last byte is written.
 
     Args:
-        path: the file, or what the names of the parts begin with.
+        path: the file, or the beginning of the names of the parts.
         split: bytes of a part; None for one file.
 
     Attributes:
-        is_whole: whether the file is there, under its own name; nothing is written then.
-        files: what is there of it.
-        position: how many bytes that is.
+        is_whole: whether the file exists under its own name; nothing is written then.
+        files: the file or parts that exist.
+        position: the number of their bytes.
 
     Raises:
-        OSError: what is there cannot be gone on with.
+        OSError: the existing parts cannot be continued.
     """
 
     def __init__(self, path: Path, split: int | None) -> None:
@@ -101,20 +101,20 @@ class Parts:
             data = data[count:]
 
     def settle(self) -> None:
-        """Give it its name, so that it survives a power cut: the stick is pulled out next. Raises OSError."""
+        """Rename the files and sync them: the operator unplugs the stick next. Raises OSError."""
         for file in self.files:
             with file.open("rb") as opened:
                 sync(opened.fileno())
         if not self.is_whole:
             named = [part_name(self._path, number) for number in range(len(self.files))]
             named = named if self._split is not None else [self._path]
-            # The first part comes last: without it, nothing counts as there.
+            # The first part is renamed last: without it, the bundle does not exist.
             for file, name in reversed(list(zip(self.files, named, strict=True))):
                 file.rename(name)
             self.files, self.is_whole = named, True
         sync_folder(self._path.parent)
 
     def discard(self) -> None:
-        """Remove what was written. Raises OSError."""
+        """Remove the written files. Raises OSError."""
         for file in self.files:
             file.unlink()

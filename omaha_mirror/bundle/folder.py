@@ -1,7 +1,7 @@
-"""Folders as bundles: one that was unpacked, one with a payload, or one that CoreUpdate's packages were saved in.
+"""Reads a folder as a bundle: an unpacked one, one with a payload, or one with packages that were saved from CoreUpdate.
 
-updateservicectl's `package download` saves APPID_VERSION_NAME beside APPID_VERSION_info.json, which has the package as
-CoreUpdate knows it: digests in base64, the size as a text (updateservicectl/pkg.go).
+updateservicectl's `package download` saves APPID_VERSION_NAME beside APPID_VERSION_info.json, CoreUpdate's
+record of the package: digests in base64, the size as a text (updateservicectl/pkg.go).
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ from omaha_mirror.omaha import (
 PAYLOADS = ("update.gz", "flatcar_production_update.gz")
 EXTRAS = ("oem-*.gz", "flatcar-*.gz")
 NOWHERE = "http://import.invalid/"
-"""The address of what came from no server; no such host can exist (RFC 2606, section 2)."""
+"""The URL of packages that came from no server; no such host can exist (RFC 2606, section 2)."""
 _BAD = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OmahaError)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderOptions:
-    """What a folder without a description does not say of itself."""
+    """What the operator must say of a folder without a description."""
 
     app_id: str
     board: str
@@ -59,40 +59,40 @@ class FolderOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Saved:
-    """A package that lies in a folder, with all that is known of it."""
+    """A package in a folder, with its digests and size."""
 
     path: Path
     package: Package
 
 
-async def open_folder(folder: Path, told: FolderOptions) -> tuple[bytes, Bundle, ReadMember]:
-    """A folder as a bundle: its description, as it stands there and read, and what gives the bytes of its packages.
+async def open_folder(folder: Path, options: FolderOptions) -> tuple[bytes, Bundle, ReadMember]:
+    """The description of a folder, as bytes and parsed, and the function that reads its packages.
 
     Raises:
-        NotSaid: the track or the version is missing.
-        BadBundle: it is no folder of these, or something in it is damaged.
-        OSError: it cannot be read.
+        MissingOption: the track or the version is missing.
+        BadBundle: the folder is of no known kind, or a file in it is damaged.
+        OSError: the folder cannot be read.
     """
     if (folder / DESCRIPTION).exists():
         text = await _small(folder / DESCRIPTION)
         return text, read_bundle(text), _reads(lambda member: folder / member.path)
-    if told.track is None:
+    if options.track is None:
         raise MissingOption(f"{folder} does not say for which track it is: add --track")
     infos = _matching(folder, "*_info.json")
-    if not infos and told.version is None:
+    if not infos and options.version is None:
         raise MissingOption(
             f"{folder} has no {DESCRIPTION} and no *_info.json; to import a payload, add --version"
         )
     try:
         if infos:
-            found = [await _core_update(info, told.board) for info in infos]
+            found = [await _core_update(info, options.board) for info in infos]
         else:
-            found = [await _payload(folder, told)]
+            found = [await _payload(folder, options)]
         found.sort(key=lambda item: (item[0].app_id, Version.parse(item[0].version)))
     except _BAD as error:
         raise BadBundle(f"{folder} cannot be used: {error!s:.300}") from error
     entries = tuple(_entry(release, saved) for release, saved in found)
-    bundle = Bundle(told.track, told.board, entries)
+    bundle = Bundle(options.track, options.board, entries)
     paths = {
         member.path: item.path
         for entry, (_, saved) in zip(entries, found, strict=True)
@@ -111,7 +111,7 @@ def _reads(where: Callable[[Member], Path]) -> ReadMember:
 
 
 async def _exactly(path: Path, start: int, member: Member) -> AsyncGenerator[bytes]:
-    """The bytes of a package, as many as it must have and no more."""
+    """The bytes of a package, exactly as many as its size says."""
     left = member.size - start
     async for chunk in read_file(path, start):
         yield chunk[:left]
@@ -123,41 +123,43 @@ async def _exactly(path: Path, start: int, member: Member) -> AsyncGenerator[byt
 
 
 async def _core_update(info: Path, board: str) -> tuple[Release, list[_Saved]]:
-    told = json.loads(await _small(info))
-    app_id, version, url = str(told["appId"]), str(told["version"]), str(told["url"])
+    record = json.loads(await _small(info))
+    app_id, version, url = str(record["appId"]), str(record["version"]), str(record["url"])
     source, name = urlsplit(url), url.rpartition("/")[2]
     if source.scheme not in ("http", "https"):
         raise ValueError(f"{info.name} names no http address")
     if info.name != f"{app_id}_{version}_info.json":
-        raise ValueError(f"{info.name} speaks of the package {version!r:.80} of {app_id!r:.80}")
+        raise ValueError(f"{info.name} describes the package {version!r:.80} of {app_id!r:.80}")
     saved = await _saved(info.with_name(f"{app_id}_{version}_{name}"), name)
     package = saved.package
     sums = {"sha1Sum": package.hash, "sha256Sum": package.hash_sha256}
-    wrong = [key for key, digest in sums.items() if told.get(key) and told[key] != _base64(digest)]
-    if wrong or str(package.size) != str(told["size"]):
+    wrong = [
+        key for key, digest in sums.items() if record.get(key) and record[key] != _base64(digest)
+    ]
+    if wrong or str(package.size) != str(record["size"]):
         raise ValueError(
-            f"{saved.path.name} is damaged: {', '.join(wrong) or 'size'} is another one"
+            f"{saved.path.name} is damaged: {', '.join(wrong) or 'size'} differs from {info.name}"
         )
     action = {
-        "metadata_signature_rsa": str(told.get("metadataSignatureRsa") or ""),
-        "metadata_size": str(told.get("metadataSize") or ""),
+        "metadata_signature_rsa": str(record.get("metadataSignatureRsa") or ""),
+        "metadata_size": str(record.get("metadataSize") or ""),
     }
     codebase = url.removesuffix(name)
     return _made(normalise_app_id(app_id), board, version, [saved], codebase, action), [saved]
 
 
-async def _payload(folder: Path, told: FolderOptions) -> tuple[Release, list[_Saved]]:
+async def _payload(folder: Path, options: FolderOptions) -> tuple[Release, list[_Saved]]:
     name = next((name for name in PAYLOADS if (folder / name).exists()), None)
-    if name is None or told.version is None:
+    if name is None or options.version is None:
         raise ValueError(f"it has no {' or '.join(PAYLOADS)}")
     extras = [path for pattern in EXTRAS for path in _matching(folder, pattern)]
     saved = [await _saved(path, path.name) for path in (folder / name, *extras)]
-    source = f"{NOWHERE}{told.board}/{told.version}/"
-    return _made(told.app_id, told.board, told.version, saved, source, {}), saved
+    source = f"{NOWHERE}{options.board}/{options.version}/"
+    return _made(options.app_id, options.board, options.version, saved, source, {}), saved
 
 
 async def _saved(path: Path, name: str) -> _Saved:
-    """A file as a package. Raises OSError, ValueError where its sidecar disagrees."""
+    """A file as a package. Raises OSError, ValueError if its sidecar disagrees."""
     sha1, sha256, size = hashlib.sha1(usedforsecurity=False), hashlib.sha256(), 0
     async for chunk in read_file(path):
         await in_worker(sha1.update, chunk)

@@ -1,8 +1,8 @@
-"""Taking a bundle in: all of it is read and found right before anything of it can be seen.
+"""Imports a bundle: all of it is read and verified before any of it becomes visible.
 
-What a crash leaves is decided by the order: packages are written aside, get their names when the last byte of the bundle
-was right, and only then does the catalog name the releases. A package without a release is no offer, and the same
-import again mends it.
+The order decides what a crash leaves: packages are written under temporary names, get their names when the last byte of
+the bundle is verified, and only then does the catalog offer the releases. A package without a release is not offered, and
+the same import completes it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from omaha_mirror.packages.expected import expected
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """What came of an import.
+    """The result of an import.
 
     Attributes:
-        track: whose way it was.
-        board: that it is for.
-        versions: the releases, oldest first.
-        packages: how many came with them.
-        added: bytes that were not here before.
-        leads: whether the track leads there now, as far as bundles go; else one led farther already.
+        track: that the releases are for.
+        board: of the releases.
+        versions: of the releases, oldest first.
+        packages: the number of packages in the bundle.
+        added: bytes that were new in the cache.
+        leads: whether the track leads to the last release now; False if an earlier import leads farther.
     """
 
     track: str
@@ -44,12 +44,12 @@ class ImportResult:
 
 
 class Importer:
-    """Takes bundles in.
+    """Imports bundles.
 
     Args:
         cache: for the packages.
         catalog: for the releases.
-        app_ids: the applications that are answered for.
+        app_ids: the applications that this mirror serves.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Importer:
         self._app_ids = app_ids
 
     async def take_in(self, chunks: AsyncIterator[bytes]) -> ImportResult:
-        """Take in the bundle whose bytes these are.
+        """Import the bundle with these bytes.
 
         Raises:
-            BadBundle: it is damaged, or not to be trusted. Nothing has changed.
+            BadBundle: it is damaged or not trusted. Nothing has changed.
             NoSpace, InUse: nothing has changed.
             OSError: the disk failed.
         """
@@ -90,7 +90,7 @@ class Importer:
                     try:
                         await ingest.add(expected(member.file), right)
                     except GenerationEnded as error:
-                        raise BadBundle(f"{member.path} cannot be taken: {error}") from error
+                        raise BadBundle(f"{member.path} is refused: {error}") from error
             await reader.end()
             await ingest.commit()
         leads = [

@@ -1,13 +1,13 @@
-"""Where each byte of a bundle lies. A bundle is a plain tar, and each has exactly one form.
+"""The position of each byte of a bundle. A bundle is a plain tar with exactly one form.
 
     bundle.json                     its description
-    bundle.json.sha256              a sidecar, as `sha256sum` writes them
+    bundle.json.sha256              its sidecar, as `sha256sum` writes it
     BOARD/RELEASE/NAME              a package
-    BOARD/RELEASE/NAME.sha256       its sidecar, and so on
+    BOARD/RELEASE/NAME.sha256       the sidecar of the package, and so on
 
-No times, no owners, no folders: the same releases give the same bytes, and who reads one knows every byte beforehand
-but those of the description and of the packages, for which there are digests. So there is nothing to interpret in it:
-no path, no link, no device, no sparse file.
+No times, no owners, no folders: the same releases give the same bytes. A reader knows every byte beforehand, except those
+of the description and of the packages, which have digests. So it interprets nothing: no path, no link, no device, no
+sparse file.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ ReadMember = Callable[[Member, int], AsyncGenerator[bytes]]
 
 
 def header(path: str, size: int) -> bytes:
-    """What stands before a file of `size` bytes."""
+    """The tar header of a file of `size` bytes."""
     info = tarfile.TarInfo(path)
     info.size = size
     return info.tobuf(tarfile.GNU_FORMAT, "ascii", "strict")
 
 
 def padding(size: int) -> bytes:
-    """What stands after a file of `size` bytes."""
+    """The padding after a file of `size` bytes."""
     return bytes(-size % BLOCK)
 
 
 def opening(text: bytes) -> bytes:
-    """All that stands before the first package of the bundle with this description."""
+    """All bytes before the first package: the description and its sidecar."""
     return _small(DESCRIPTION, text) + _sidecar(DESCRIPTION, hashlib.sha256(text).hexdigest())
 
 
 def after(member: Member) -> bytes:
-    """What stands after the bytes of a package."""
+    """All bytes between a package and the next header: padding and sidecar."""
     return padding(member.size) + _sidecar(member.path, member.sha256.hex)
 
 
 def parts(text: bytes, bundle: Bundle) -> Iterator[bytes | Member]:
-    """A whole bundle: bytes, and packages in between."""
+    """A whole bundle: bytes, and packages between them."""
     yield opening(text)
     for member in bundle.members:
         yield header(member.path, member.size)
@@ -60,7 +60,7 @@ def parts(text: bytes, bundle: Bundle) -> Iterator[bytes | Member]:
 
 
 def size_of(text: bytes, bundle: Bundle) -> int:
-    """Of a whole bundle, in bytes."""
+    """The size of a whole bundle in bytes."""
     return sum(_size(part) for part in parts(text, bundle))
 
 

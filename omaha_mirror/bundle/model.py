@@ -1,6 +1,6 @@
-"""What a bundle says of itself: releases as they were told upstream, and which of their packages come along.
+"""The description of a bundle: releases as upstream sent them, and which of their packages the bundle holds.
 
-Its names never become paths here: where a package lies in a bundle follows from the release that it belongs to.
+Its names never become paths of this host: the path of a package in a bundle follows from its release.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from omaha_mirror.omaha import (
 
 
 class BadBundle(Exception):
-    """It is damaged, incomplete or not one at all; the message is for people."""
+    """A bundle is damaged, incomplete or none at all; the message is for people."""
 
 
 class MissingOption(Exception):
-    """A folder does not say of itself what must be known; the message says how to say it."""
+    """A folder lacks what an option must say; the message names the option."""
 
 
 FORMAT = 1
@@ -38,7 +38,7 @@ LIMIT = 16 * 1024 * 1024
 """Bytes of a bundle's description."""
 MAX_RELEASES = 64
 MAX_TEXT = 2048
-"""Characters of an address."""
+"""Characters of a URL."""
 MAX_TRACK = 128
 _BAD = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OmahaError)
 
@@ -48,9 +48,9 @@ class Member:
     """A package in a bundle.
 
     Attributes:
-        release: that it belongs to.
-        file: what it must be, and where it came from once.
-        sha256: known of every package in a bundle.
+        release: of the package.
+        file: its name, size, digests and URL.
+        sha256: every package in a bundle has one.
     """
 
     release: Release
@@ -64,7 +64,7 @@ class Member:
 
     @property
     def path(self) -> str:
-        """Where it lies in the bundle."""
+        """The path in the bundle."""
         return f"{self.release.board}/{self.release.id}/{self.file.name}"
 
 
@@ -73,9 +73,9 @@ class Entry:
     """A release in a bundle.
 
     Attributes:
-        release: as it was told.
-        floor: whether no machine below may pass it by.
-        members: those of its packages that come along, the payload first.
+        release: as upstream sent it.
+        floor: whether each machine below must install it.
+        members: its packages in the bundle, the payload first.
     """
 
     release: Release
@@ -85,10 +85,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """The way of a track, with all that machines need to go it.
+    """The releases of a track, with all packages that machines need to install them.
 
     Attributes:
-        track: as machines name it.
+        track: the GROUP of machines.
         board: one of `BOARDS`.
         entries: by application, oldest first; the last of each is where the track leads.
     """
@@ -99,30 +99,32 @@ class Bundle:
 
     @property
     def members(self) -> Iterator[Member]:
-        """All packages, in the order in which they lie in it."""
+        """All packages, in their order in the bundle."""
         return (member for entry in self.entries for member in entry.members)
 
     def dump(self) -> bytes:
-        """Its description; `read_bundle` reads it."""
-        told = {
+        """The description of the bundle; `read_bundle` parses it."""
+        description = {
             "format": FORMAT,
             "track": self.track,
             "board": self.board,
             "releases": [_dump_entry(entry) for entry in self.entries],
         }
-        return json.dumps(told, indent=1, ensure_ascii=False).encode() + b"\n"
+        return json.dumps(description, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def read_bundle(text: bytes) -> Bundle:
     """Read a description; it may take seconds. Raises BadBundle."""
     try:
-        told = json.loads(text)
-        if told["format"] != FORMAT:
-            raise BadBundle(f"format {told['format']!r:.20} is not known to this version")
-        releases = told["releases"]
+        description = json.loads(text)
+        if description["format"] != FORMAT:
+            raise BadBundle(f"format {description['format']!r:.20} is not known to this version")
+        releases = description["releases"]
         if not 0 < len(releases) <= MAX_RELEASES:
             raise BadBundle(f"{len(releases)} releases, where 1 to {MAX_RELEASES} are taken")
-        bundle = Bundle(str(told["track"]), told["board"], tuple(map(_read_entry, releases)))
+        bundle = Bundle(
+            str(description["track"]), description["board"], tuple(map(_read_entry, releases))
+        )
         _check(bundle)
     except _BAD as error:
         raise BadBundle(f"its description cannot be used: {error!s:.300}") from error
@@ -168,7 +170,7 @@ def _check(bundle: Bundle) -> None:
 
 
 def _check_release(release: Release) -> None:
-    """Refuse what would be refused if an Omaha server told it (see `read_told`), and what is not plain text."""
+    """Refuse what an Omaha server's answer may not contain (see `read_told`), and what is not plain text."""
     if release.board not in BOARDS:
         raise ValueError(f"the board {release.board!r:.40} is not known")
     app = AppResponse(appid=release.app_id, status=AppStatus.OK, update_check=release.check)
@@ -181,11 +183,11 @@ def _check_release(release: Release) -> None:
     except Unusable as error:
         raise ValueError(str(error)) from error
     if [offered.release.version for offered in told.releases] != [release.version]:
-        raise ValueError(f"what was told of {release.version} is about another version")
+        raise ValueError(f"the manifest of {release.version} is about another version")
     for url in release.urls.values():
         if len(url) > MAX_TEXT or urlsplit(url).scheme not in ("http", "https"):
             raise ValueError(f"{url!r:.80} is not an http address")
 
 
 def _anywhere(_: str) -> None:
-    """Nothing is fetched because a bundle names it: what is fetched later goes by the list of allowed hosts."""
+    """Accept each URL: a bundle causes no download, and later downloads check the list of allowed hosts."""

@@ -1,28 +1,30 @@
-"""Reading a bundle from front to back: each byte is compared with what it must be, or goes into a digest."""
+"""Reads a bundle from front to back, and completes an interrupted copy: each byte is compared or goes into a digest."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
 
 from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.aio.workers import WORK
-from omaha_mirror.bundle.layout import BLOCK, DESCRIPTION, END, after, header, opening
+from omaha_mirror.bundle.layout import BLOCK, DESCRIPTION, END, after, header, opening, size_of
 from omaha_mirror.bundle.model import LIMIT, BadBundle, Bundle, Member, read_bundle
 
 STEP = 1024 * 1024
 SIZE = slice(124, 136)
-"""Where a tar header has the size, in octal (POSIX.1-1988, ustar)."""
+"""The size in a tar header, in octal (POSIX.1-1988, ustar)."""
 
 
 class BundleReader:
     """Call `open`, `member` for each member in order to its end, and `end`.
 
     Args:
-        chunks: the bytes of the bundle, however they come.
+        chunks: the bytes of the bundle, in pieces of any size.
 
     Attributes:
-        position: how many bytes were read, all of them right.
+        position: the number of bytes that were read and verified.
     """
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
@@ -31,7 +33,7 @@ class BundleReader:
         self._ahead = bytearray()
 
     async def open(self) -> tuple[bytes, Bundle]:
-        """The description, as it stands there and read. Raises BadBundle, and what the chunks raise."""
+        """The description, as bytes and parsed. Raises BadBundle, and what the chunks raise."""
         first = await self._exactly(BLOCK)
         try:
             size = int(first[SIZE].rstrip(b"\0 "), 8)
@@ -46,7 +48,7 @@ class BundleReader:
 
     async def member(self, member: Member) -> AsyncGenerator[bytes]:
         """The bytes of the next package, in pieces of at most 1 MiB. Raises BadBundle, and what the chunks raise."""
-        await self._compare(header(member.path, member.size), f"what stands before {member.path}")
+        await self._compare(header(member.path, member.size), f"the header of {member.path}")
         digest, left = hashlib.sha256(), member.size
         while left > 0:
             chunk = await self._some(min(STEP, left))
@@ -55,10 +57,10 @@ class BundleReader:
             yield chunk
         if digest.digest() != member.sha256.raw:
             raise BadBundle(f"{member.path} is damaged: its SHA-256 is wrong")
-        await self._compare(after(member), f"what stands after {member.path}")
+        await self._compare(after(member), f"the sidecar of {member.path}")
 
     async def end(self) -> None:
-        """Nothing may follow the last package. Raises BadBundle, and what the chunks raise."""
+        """Check that nothing follows the last package. Raises BadBundle, and what the chunks raise."""
         await self._compare(END, "the end")
         if await anext(self._chunks, b"") or self._ahead:
             raise BadBundle("something follows where it should end: were other parts mixed in?")
@@ -91,3 +93,57 @@ class BundleReader:
         del self._ahead[:count]
         self.position += count
         return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """The size of a bundle in bytes, and the SHA-256 of its description in hexadecimal."""
+
+    size: int
+    sha256: str
+
+    @staticmethod
+    def of(bundle: Bundle) -> Announced:
+        """The size and digest of this bundle."""
+        text = bundle.dump()
+        return Announced(size_of(text, bundle), hashlib.sha256(text).hexdigest())
+
+
+async def resume_copy(
+    announced: Announced,
+    begun: AsyncIterator[bytes],
+    more: Callable[[int], AsyncGenerator[bytes]],
+    write: Callable[[bytes], Awaitable[object]],
+) -> None:
+    """Write the missing rest of a bundle.
+
+    Args:
+        announced: the bundle to complete.
+        begun: the bytes that an earlier copy wrote.
+        more: gives the bundle's bytes from an offset on.
+        write: writes them.
+
+    Raises:
+        BadBundle: `begun` is no part of this bundle, or the rest is damaged.
+    """
+
+    async def whole() -> AsyncGenerator[bytes]:
+        count = 0
+        async for chunk in begun:
+            count += len(chunk)
+            yield chunk
+        if count < announced.size:
+            async with aclosing(more(count)) as rest:
+                async for chunk in rest:
+                    await write(chunk)
+                    yield chunk
+
+    async with aclosing(whole()) as chunks:
+        reader = BundleReader(chunks)
+        text, bundle = await reader.open()
+        if hashlib.sha256(text).hexdigest() != announced.sha256:
+            raise BadBundle("the file belongs to another bundle")
+        for member in bundle.members:
+            async for _ in reader.member(member):
+                pass
+        await reader.end()

@@ -108,7 +108,7 @@ async def test_a_version_is_exported_with_the_floors_below_it(
 
 
 @pytest.mark.parametrize(
-    ("request", "words"),
+    ("wanted", "words"),
     [
         (ExportRequest("stable", BOARD, "../../x"), "cannot read the version"),
         (ExportRequest("stable", BOARD, "9999.0.0"), "no such release"),
@@ -117,12 +117,12 @@ async def test_a_version_is_exported_with_the_floors_below_it(
     ],
 )
 async def test_what_cannot_be_exported_is_told(
-    tmp_path: Path, nebraska: Nebraska, request: ExportRequest, words: str
+    tmp_path: Path, nebraska: Nebraska, wanted: ExportRequest, words: str
 ) -> None:
     (tmp_path / "with-line").mkdir()
     async with following(tmp_path / "with-line", nebraska, tracks={"held": "hold"}) as mirror:
         with pytest.raises(NothingToFetch, match=words):
-            await mirror.service.bundles.exporter.bundle(request)
+            await mirror.service.bundles.exporter.bundle(wanted)
 
 
 async def test_the_same_bundle_again_changes_nothing(tmp_path: Path, bundle: bytes) -> None:

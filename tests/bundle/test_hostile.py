@@ -198,7 +198,7 @@ def becomes(**changes: object) -> Callable[[tarfile.TarInfo], None]:
 async def test_nothing_of_a_tar_is_interpreted(
     bundle: bytes, mirror: Mirror, change: Callable[[tarfile.TarInfo], None]
 ) -> None:
-    with pytest.raises(BadBundle, match="what stands before"):
+    with pytest.raises(BadBundle, match="the header of"):
         await take_in(mirror, rewritten(bundle, change))
 
 

@@ -176,7 +176,7 @@ async def test_with_keys_a_folder_with_an_unsigned_payload_changes_nothing(
             (folder / "update.gz").write_bytes(payload)
             done = await import_(site, folder, *told)
             assert (done.status, done.out) == (4, "")
-            assert f"update.gz cannot be taken: {words}" in done.err
+            assert f"update.gz is refused: {words}" in done.err
         assert not [name for name in files_below(site) if name.startswith("cache/blobs")]
         (folder / "update.gz").write_bytes(real_payload())
         assert (await import_(site, folder, *told)).status == 0

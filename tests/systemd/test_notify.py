@@ -86,7 +86,7 @@ def test_a_manager_that_is_gone_is_no_reason_to_stop(tmp_path: Path) -> None:
     with capture_logs() as logs:
         Notifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).ready()
     assert [(entry["event"], entry["message"]) for entry in logs] == [
-        ("cannot tell systemd", "READY=1")
+        ("cannot notify systemd", "READY=1")
     ]
 
 
