@@ -15,10 +15,12 @@ from functools import partial
 from typing import Literal
 
 from omaha_mirror.aio.tasks import in_worker, log_defect
-from omaha_mirror.cache import events, told
+from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.contents import Contents, Progress, look
+from omaha_mirror.cache.drafts import Drafts
+from omaha_mirror.cache.ending import event_of
 from omaha_mirror.cache.errors import (
     CacheError,
     CoolingDown,
@@ -34,14 +36,14 @@ from omaha_mirror.cache.errors import (
 from omaha_mirror.cache.failures import Failures
 from omaha_mirror.cache.fetch_scheduler import FetchScheduler
 from omaha_mirror.cache.fill import Fill
-from omaha_mirror.cache.fill_context import Setting
+from omaha_mirror.cache.fill_context import FillContext
+from omaha_mirror.cache.fill_state import FillState
 from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.index import Index, Unsure
 from omaha_mirror.cache.ingest import Ingest
 from omaha_mirror.cache.inventory import Refusal, Removed, Swept
 from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.open_blob import Opening, ProvenBlob
-from omaha_mirror.cache.places import Places
 from omaha_mirror.cache.prover import HoldBacks, Provers
 from omaha_mirror.cache.reader import Readable, Reader
 from omaha_mirror.cache.source import Source
@@ -96,7 +98,10 @@ class Cache:
         self._heads = Heads(store, self._provers)
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
-        self._places = Places(ledger, self._space, self._index, hook, self._note_corrupted)
+        self._drafts = Drafts(ledger, self._space, self._index, hook, self._note_corrupted)
+        self._context = FillContext(
+            self.scheduler, hook, self._drafts, self._failures, self._heads, self._index
+        )
         self._uses = Uses()
         self._stopping = False
 
@@ -133,7 +138,9 @@ class Cache:
 
     def fills(self) -> list[Progress]:
         """The fills under way and in the queue."""
-        return told.progress(self._tasks, self.scheduler)
+        places = self.scheduler.positions()
+        shown = [fill for fill in self._tasks if fill.state.repairs or not fill.state.checks]
+        return [fill.progress(places.get(fill.state, 0)) for fill in shown]
 
     # Reading
 
@@ -201,7 +208,7 @@ class Cache:
         fill = self._fills.get(key)
         if fill is not None and not fill.joinable(offset):
             fill = None
-        if fill is not None and fill.checks:
+        if fill is not None and fill.state.checks:
             return fill, "hit" if self.holds(key) else "filling"
         match self._index.find(expected):
             case ProvenBlob() | Opening() as blob:
@@ -219,7 +226,11 @@ class Cache:
         self.scheduler.look_again()
         fill = self._fills.get(key)
         wanted = (
-            fill is None or fill.followers or fill.owed or fill.proof or self._uses.is_fetched(key)
+            fill is None
+            or fill.waiters.readers
+            or fill.owed
+            or fill.state.proof
+            or self._uses.is_fetched(key)
         )
         if fill is not None and not wanted and self._when_abandoned == "stop":
             self._tasks[fill].cancel()
@@ -249,7 +260,7 @@ class Cache:
         Raises:
             OSError: the disk failed; the blob is forgotten all the same.
         """
-        if key in self._fills and self._fills[key].checks:
+        if key in self._fills and self._fills[key].state.checks:
             return  # it is being read again already: that finds it too
         blob = self._index.take(key)
         self._failures.wrong(key, reason, leaked=blob is not None)
@@ -264,7 +275,7 @@ class Cache:
 
     async def remove(self, key: str) -> Removed | None:
         """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
-        if self._uses.is_used(key) or key in self._places.taken:
+        if self._uses.is_used(key) or key in self._drafts.taken:
             raise InUse(f"{key} is in use")
         entry = self._ledger.entries.get(key)
         self._ledger.remove(key)
@@ -272,8 +283,8 @@ class Cache:
 
     async def gc(self, *, dry_run: bool) -> Swept:
         """Evict down to the bounds, and sweep what lies about for a week. Raises OSError."""
-        self._places.update_books()
-        return await self._space.sweep(self._places.taken, dry_run=dry_run)
+        self._drafts.update_books()
+        return await self._space.sweep(self._drafts.taken, dry_run=dry_run)
 
     # Filling
 
@@ -285,48 +296,41 @@ class Cache:
             raise Distrusted(reason)
         if reason := self.cooldown(key):
             raise CoolingDown(reason)
-        setting = Setting(
-            limits=self.limits,
-            scheduler=self.scheduler,
-            hook=self._hook,
-            open_draft=self._places.open,
-            make_room=self._places.make_room,
-            wrong=lambda error, leaked: self._failures.ended(
-                key, error, leaked=leaked, mixed=fill.nodes.mixed, checked=fill.checks
-            ),
-            tainted=lambda: self._failures.mark_resume_unsafe(key),
-            proven=lambda proof: self._heads.proven(expected, proof),
-            mending=lambda: self._places.mend(fill),
-            damaged=lambda reason: self._index.give_up(key, reason, fill.identity),
-            repairs=checks or self._failures.is_corrupted(key),
-            picky=self._failures.mixed(key),
-            pause=self._failures.pause(key) * self.limits.round_seconds,
+        state = FillState(
+            expected,
+            source,
+            self.limits,
+            checks=checks,
+            was_here=checks or self._failures.is_corrupted(key),
+            one_generation=self._failures.mixed(key),
         )
         prover = self._provers(expected, self._hold_back, self._heads.get(key))
-        fill = Fill(expected, source, prover, setting, checks=checks)
+        pause = self._failures.pause(key) * self.limits.round_seconds
+        fill = Fill(state, prover, self._context, pause)
         self._fills[key] = fill
         self._tasks[fill] = asyncio.create_task(self._run(fill))
         self._tasks[fill].add_done_callback(log_defect)
         return fill
 
     def _must_stay(self, key: str) -> bool:
-        return self._uses.is_used(key) or key in self._places.taken or self._keep(key)
+        return self._uses.is_used(key) or key in self._drafts.taken or self._keep(key)
 
     async def _run(self, fill: Fill) -> Proof:
         """Run one round of a fill; the books are straight whatever it ends with."""
-        key, began = fill.expected.key, time.monotonic()
+        state, began = fill.state, time.monotonic()
+        key = state.expected.key
         ended_with: BaseException | None = None
         try:
             named, proof = await fill.run()
             if named:
-                self._index.put(named, fill.size, proof.signed_by, fill.identity)
+                self._index.put(named, state.size, proof.signed_by, state.identity)
             self._failures.right(key)
-            self._places.leave(fill)  # who asks now may have it proven again
+            self._drafts.release(state)  # who asks now may have it proven again
             await self._heads.write()
             return proof
         except BaseException as error:
             ended_with = error
-            is_lost = fill.checks and isinstance(error, GenerationEnded | Lost)
+            is_lost = state.checks and isinstance(error, GenerationEnded | Lost)
             if isinstance(error, Lost):
                 self._note_corrupted(key, str(error))
             if is_lost and not self._index.is_verified(key):
@@ -335,10 +339,10 @@ class Cache:
                 await in_worker(self._store.refuse, key, Refusal(str(error), error.terms))
             raise
         finally:
-            self._places.leave(fill)
+            self._drafts.release(state)
             if self._fills.get(key) is fill:
                 del self._fills[key]
             del self._tasks[fill]
             seconds = time.monotonic() - began
-            if (event := told.end(fill, ended_with, seconds)) is not None:
+            if (event := event_of(state, ended_with, seconds)) is not None:
                 self._hook(event)

@@ -14,7 +14,7 @@ from omaha_mirror.cache.limits import Limits
 LOG = structlog.get_logger(__name__)
 
 
-class Recorder:
+class Checkpoint:
     """Records a draft every `record_seconds`, and sooner when `record_bytes` have come."""
 
     def __init__(self, limits: Limits) -> None:

@@ -1,4 +1,8 @@
-"""One cursor at work: connect, write what arrives, connect again after trouble."""
+"""One upstream connection at a time at work on a part of a blob: connect, write what arrives, connect again after trouble.
+
+A cursor goes one way: made by `Cursors`, `run` in a task of its own, then ended or cancelled. Its `position` only grows, and
+its `stop` may be lowered while it runs.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,96 @@ import contextlib
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, ParamSpec
+from typing import ParamSpec
 
 from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache.cursor_plan import Span
 from omaha_mirror.cache.errors import SourceChanged, SourceFailed, SourceStalled
-from omaha_mirror.cache.events import Connected, Trouble
+from omaha_mirror.cache.events import Connected, Trouble, Uncached
+from omaha_mirror.cache.fill_context import FillContext
+from omaha_mirror.cache.fill_state import FillState
 from omaha_mirror.cache.hedging import Response, Throughput, hedge, hedge_slow
 from omaha_mirror.cache.nodes import TRIES
 from omaha_mirror.cache.source import Body, Validator
-from omaha_mirror.cache.spool import Overflowed
+from omaha_mirror.cache.spool import Overflowed, SpoolDraft
+from omaha_mirror.cache.store import Draft
+from omaha_mirror.cache.waiters import Waiters
 from omaha_mirror.cache.write_behind import WriteBehind
-
-if TYPE_CHECKING:
-    from omaha_mirror.cache.fill import Fill
 
 P = ParamSpec("P")
 
 
-class Connection:
-    """Fills [position, stop) of a fill; `stop` may be lowered while it runs."""
+class Download:
+    """What the cursors of one fill share.
 
-    def __init__(self, fill: Fill, position: int, stop: int) -> None:
+    Args:
+        state: of the fill; they add what they write.
+        waiters: its readers.
+        context: of the fill.
+        written: called with [start, stop) when it was written.
+        stop_others: stops all cursors but the one that calls it.
+    """
+
+    def __init__(
+        self,
+        state: FillState,
+        waiters: Waiters,
+        context: FillContext,
+        written: Callable[[int, int], None],
+        stop_others: Callable[[], None],
+    ) -> None:
+        self.state = state
+        self.waiters = waiters
+        self.context = context
+        self.written = written
+        self.agreeing = asyncio.Lock()
+        self._stop_others = stop_others
+        self._overflowing = asyncio.Lock()
+
+    def report(self, position: int, reason: str, pause: float = 0.0) -> None:
+        """Tell of trouble with upstream."""
+        key, source = self.state.expected.key, self.state.source.name
+        self.context.hook(Trouble(key, source, position, reason, pause))
+
+    async def make_way(self, stop: int) -> None:
+        """Return when bytes up to `stop` will push out none that is still needed."""
+        state = self.state
+        if (capacity := state.draft.capacity) is not None:
+            before = stop - capacity
+            await self.waiters.make_way(before)
+            state.forgotten = max(state.forgotten, before)
+
+    async def overflow(self, draft: Draft, error: OSError) -> None:
+        """The disk refused bytes of `draft`: make room, else go on without keeping them.
+
+        Raises:
+            Overflowed: the bytes go to memory from now on.
+            OSError: they went there before.
+        """
+        state = self.state
+        async with self._overflowing:
+            if draft is state.current_draft:
+                if state.in_order:
+                    raise error
+                if await self.context.drafts.make_room():
+                    return
+                key, source = state.expected.key, state.source.name
+                self.context.hook(Uncached(key, source, str(error)))
+                spool = state.limits.spool
+                state.current_draft = SpoolDraft(state.expected, spool, draft, state.filled)
+                self._stop_others()
+            raise Overflowed(str(error)) from error
+
+
+class Cursor:
+    """Fills [position, stop) of a blob."""
+
+    def __init__(self, download: Download, position: int, stop: int) -> None:
         self.position, self.stop = position, stop
-        self._fill = fill
-        self._draft = fill.draft
-        self._behind = WriteBehind(self._write, fill.limits.pending)
+        self._download = download
+        self._state = download.state
+        self._draft = download.state.draft
+        self._behind = WriteBehind(self._write, download.state.limits.pending)
         self._from: Validator = {}
         self._strangers = 0
 
@@ -45,7 +113,7 @@ class Connection:
         """Return when filled bytes, or `stop`, are reached, or bytes go elsewhere than to the draft that it began with.
 
         Raises:
-            SourceGone, SourceRefused, SourceChanged: there is nothing to hope for.
+            SourceGone, SourceRefused, SourceChanged: no other try can help.
             SourceFailed: tried for long enough.
             OSError: the store failed.
         """
@@ -67,51 +135,51 @@ class Connection:
     def _another(self, change: SourceChanged) -> int:
         """How often in a row a node answered that has another file, in size or in a generation that all must come from.
 
-        The next node asked may have the right one. Raises `change` where there is nothing to hope for: no digest would tell.
+        The next node asked may have the right one. Raises `change` where no other try can help: no digest would tell.
         """
         self._strangers += 1
-        if self._fill.by_validator or self._strangers > TRIES:
+        if self._state.by_validator or self._strangers > TRIES:
             raise change
         return self._strangers
 
     def _bound(self) -> int:
-        return self._fill.bound(self.position, self.stop)
+        return self._state.bound(self.position, self.stop)
 
     async def _pause(self, failures: int, failure: SourceFailed) -> None:
-        fill = self._fill
-        fill.trouble = failure
-        if not fill.worth_trying():
+        self._state.trouble = failure
+        if not self._download.waiters.worth_trying():
             raise failure
-        pause = fill.source.pause(failures, failure)
-        fill.hook(Trouble(fill.expected.key, fill.source.name, self.position, str(failure), pause))
+        pause = self._state.source.pause(failures, failure)
+        self._download.report(self.position, str(failure), pause)
         await asyncio.sleep(pause)
 
     async def _fetch(self) -> None:
-        fill, behind = self._fill, self._behind
+        state, download, behind = self._state, self._download, self._behind
+        limits, scheduler, waiters = state.limits, download.context.scheduler, download.waiters
         response = Response(self._open)
-        throughput = Throughput(fill.limits.slow_seconds, fill.limits.slow_rate)
+        throughput = Throughput(limits.slow_seconds, limits.slow_rate)
         try:
             while self._lacks() > 0:
                 await self._turn()
                 asked = time.monotonic()
                 chunk: bytes | None
                 try:
-                    if throughput.slow and fill.followers:
-                        response, chunk = await self._contest(response)
-                        throughput = Throughput(fill.limits.slow_seconds, fill.limits.slow_rate)
+                    if throughput.slow and waiters.readers:
+                        response, chunk = await self._hedge_slow(response)
+                        throughput = Throughput(limits.slow_seconds, limits.slow_rate)
                     else:
                         chunk = await response.next()
                 except SourceStalled as stall:
-                    response, chunk = await self._race(response, stall)
+                    response, chunk = await self._hedge(response, stall)
                 throughput.add(len(chunk or b""), time.monotonic() - asked)
                 if chunk is None:
-                    raise SourceFailed(f"{fill.source.name} ended early")
+                    raise SourceFailed(f"{state.source.name} ended early")
                 self._from, self._strangers = response.validator, 0
-                fill.nodes.require(fill.source.name, self._from)
+                state.nodes.require(state.source.name, self._from)
                 if not (chunk := chunk[: max(0, self._lacks())]):
                     break
-                await fill.room(self.position + behind.pending + len(chunk))
-                await fill.scheduler.take(len(chunk), fill.priority())
+                await download.make_way(self.position + behind.pending + len(chunk))
+                await scheduler.take(len(chunk), waiters.priority())
                 await behind.put(chunk)
         finally:
             try:
@@ -120,70 +188,72 @@ class Connection:
                 await behind.close()
 
     async def _turn(self) -> None:
-        """Return when it is the fill's turn on the line; until then nobody is silent."""
-        fill = self._fill
-        if not fill.scheduler.has_turn(fill):
-            await fill.scheduler.turn(fill)
-            fill.heard = time.monotonic()
+        """Return when it is the fill's turn on the line; the time until then counts as no silence."""
+        scheduler = self._download.context.scheduler
+        if not scheduler.has_turn(self._state):
+            await scheduler.turn(self._state)
+            self._state.heard = time.monotonic()
 
     def _lacks(self) -> int:
         """Bytes that are still to come, as the plan stands now."""
         return self._bound() - self.position - self._behind.pending
 
-    async def _race(self, stalled: Response, stall: SourceStalled) -> tuple[Response, bytes | None]:
+    async def _hedge(
+        self, stalled: Response, stall: SourceStalled
+    ) -> tuple[Response, bytes | None]:
         """Bytes stopped coming: ask again at the same offset beside it."""
-        fill = self._fill
         await self._behind.close()
-        fill.trouble = stall
-        fill.hook(Trouble(fill.expected.key, fill.source.name, self.position, str(stall), 0.0))
-        return await hedge(stalled, self._open, pause=fill.source.pause, worth_it=fill.worth_trying)
+        self._state.trouble = stall
+        self._download.report(self.position, str(stall))
+        pause, worth_it = self._state.source.pause, self._download.waiters.worth_trying
+        return await hedge(stalled, self._open, pause=pause, worth_it=worth_it)
 
-    async def _contest(self, slow: Response) -> tuple[Response, bytes]:
+    async def _hedge_slow(self, slow: Response) -> tuple[Response, bytes]:
         """Bytes hardly come: ask again at the same offset beside it."""
-        fill, limits = self._fill, self._fill.limits
+        state, limits = self._state, self._state.limits
         await self._behind.close()
-        words = f"{fill.source.name}: fewer than {limits.slow_rate:g} bytes a second for {limits.slow_seconds:g} s"
-        fill.hook(Trouble(fill.expected.key, fill.source.name, self.position, words, 0.0))
-        return await hedge_slow(
-            slow, self._open, seconds=limits.contest_seconds, worth_it=fill.worth_trying
-        )
+        words = f"{state.source.name}: fewer than {limits.slow_rate:g} bytes a second for {limits.slow_seconds:g} s"
+        self._download.report(self.position, words)
+        worth_it = self._download.waiters.worth_trying
+        return await hedge_slow(slow, self._open, seconds=limits.contest_seconds, worth_it=worth_it)
 
     async def _open(self, stack: AsyncExitStack) -> Body:
         """Connect; the first connection of a fill decides which generation the others must be of."""
-        fill = self._fill
-        if fill.generation is not None:
+        state = self._state
+        if state.generation is not None:
             return await self._connect(stack)
-        async with fill.agreeing:
+        async with self._download.agreeing:
             body = await self._connect(stack)
-            if fill.generation is None:
+            if state.generation is None:
                 await self._on_draft(self._draft.begin, body.validator)
-                fill.generation = body.validator
+                state.generation = body.validator
             return body
 
     async def _connect(self, stack: AsyncExitStack) -> Body:
-        fill, stop = self._fill, self._bound()
-        fill.hook(Connected(fill.expected.key, fill.source.name, self.position, stop))
-        held = fill.generation if fill.one_generation else None
-        body = await stack.enter_async_context(fill.source.open(self.position, stop, held))
-        fill.nodes.require(fill.source.name, body.validator)
+        state, stop = self._state, self._bound()
+        name = state.source.name
+        self._download.context.hook(Connected(state.expected.key, name, self.position, stop))
+        held = state.generation if state.one_generation else None
+        body = await stack.enter_async_context(state.source.open(self.position, stop, held))
+        state.nodes.require(name, body.validator)
         if body.start != self.position:
-            raise SourceFailed(f"{fill.source.name} began at {body.start}, not at {self.position}")
+            raise SourceFailed(f"{name} began at {body.start}, not at {self.position}")
         return body
 
     async def _write(self, batch: list[bytes]) -> None:
         await self._on_draft(self._draft.write, self.position, batch)
         start, self.position = self.position, self.position + sum(map(len, batch))
-        self._fill.nodes.received(self._from, start, self.position)
-        self._fill.written(start, self.position)
+        self._state.nodes.received(self._from, start, self.position)
+        self._download.written(start, self.position)
 
     async def _on_draft(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         """Have the draft do something, again where the disk refused and room was made. Raises Overflowed, OSError."""
-        fill, done = self._fill, False
+        done = False
         while not done:
             try:
                 await in_worker(work, *args, **kwargs)
                 done = True
             except OSError as error:
-                await fill.overflow(self._draft, error)
-        if fill.draft is not self._draft:
+                await self._download.overflow(self._draft, error)
+        if self._state.draft is not self._draft:
             raise Overflowed("the disk refused bytes of another connection")

@@ -1,4 +1,4 @@
-"""How a fill ends without proof: why, and what becomes of what it has."""
+"""How a fill ends: why, what becomes of the bytes that it has, and what is reported of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import structlog
 
 from omaha_mirror.aio.tasks import submit
 from omaha_mirror.aio.workers import BLOBS
+from omaha_mirror.cache import events
 from omaha_mirror.cache.errors import (
     CacheError,
     Defect,
@@ -18,6 +19,7 @@ from omaha_mirror.cache.errors import (
     Stopping,
     Untrusted,
 )
+from omaha_mirror.cache.fill_state import FillState
 from omaha_mirror.cache.store import Draft
 
 LOG = structlog.get_logger(__name__)
@@ -37,7 +39,7 @@ def failure_of(error: BaseException) -> CacheError:
             return Defect()
 
 
-def leave(draft: Draft, failure: CacheError | None, *, leaked: bool, is_empty: bool) -> None:
+def put_away(draft: Draft, failure: CacheError | None, *, leaked: bool, is_empty: bool) -> None:
     """What the disk refuses here costs bytes that are fetched again, and hides no failure.
 
     Args:
@@ -62,3 +64,32 @@ def close(draft: Draft) -> None:
         submit(draft.close)
     else:
         draft.close()
+
+
+def event_of(state: FillState, error: BaseException | None, seconds: float) -> events.Event | None:
+    """What is reported of the end of a fill; None where its bytes were lost, or a verification ended without a result."""
+    key, reason = state.expected.key, str(error or "")
+    if isinstance(error, Lost):
+        return None
+    if state.checks and not state.repairs and not isinstance(error, GenerationEnded):
+        return events.Verified(key, state.size, seconds) if error is None else None
+    outcome = _outcome(error)
+    if outcome is events.Outcome.FAILED:
+        reason = str(state.failure)
+    if outcome is events.Outcome.STOPPED:
+        reason = ""
+    return events.FillEnded(key, state.source.name, state.fetched, seconds, outcome, reason)
+
+
+def _outcome(error: BaseException | None) -> events.Outcome:
+    match error:
+        case None:
+            return events.Outcome.PROVEN
+        case Untrusted():
+            return events.Outcome.UNTRUSTED
+        case GenerationEnded():
+            return events.Outcome.WRONG
+        case Exception():
+            return events.Outcome.FAILED
+        case _:
+            return events.Outcome.STOPPED

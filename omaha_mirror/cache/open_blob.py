@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, Lost
-from omaha_mirror.cache.follower import Follower
+from omaha_mirror.cache.reader import Reader
 from omaha_mirror.cache.store import Place, file_facts, identity
 
 
@@ -35,7 +35,7 @@ class ProvenBlob:
         self._on_last = on_last
         self._on_lost = on_lost
         self._on_hang = on_hang
-        self._followers: set[Follower] = set()
+        self._readers: set[Reader] = set()
         self._wrong = ""
         self._is_lost = False
 
@@ -52,26 +52,26 @@ class ProvenBlob:
     @property
     def is_read(self) -> bool:
         """Whether somebody reads it."""
-        return bool(self._followers)
+        return bool(self._readers)
 
-    def attach(self, follower: Follower) -> None:
+    def attach(self, reader: Reader) -> None:
         """Count a reader in."""
-        self._followers.add(follower)
+        self._readers.add(reader)
 
-    def detach(self, follower: Follower) -> None:
+    def detach(self, reader: Reader) -> None:
         """Count a reader out."""
-        if follower in self._followers:
-            self._followers.remove(follower)
-            if not self._followers:
+        if reader in self._readers:
+            self._readers.remove(reader)
+            if not self._readers:
                 self._on_last()
 
-    def edge(self, follower: Follower) -> int:
+    def edge(self, reader: Reader) -> int:
         """The end: everything may leave, unless it turned out wrong, or is another file by now."""
         if not self._is_lost and not self.is_unchanged:
             self.lose("")
         if self._wrong or self._is_lost:
-            return follower.offset
-        return max(follower.offset, self.size)
+            return reader.offset
+        return max(reader.offset, self.size)
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie."""
@@ -83,13 +83,13 @@ class ProvenBlob:
     def sent(self) -> None:
         """Proven bytes may leave: nothing to remember."""
 
-    async def wait(self, follower: Follower) -> int:
+    async def wait(self, reader: Reader) -> int:
         """Nothing to wait for: there is no such byte, or it is wrong, or lost. Raises CacheError."""
         if self._wrong:
             raise GenerationEnded(self._wrong)
         if self._is_lost:
             raise Lost("the file is another one by now, or cannot be read")
-        raise CacheError(f"byte {follower.offset} was asked for, the blob has {self.size}")
+        raise CacheError(f"byte {reader.offset} was asked for, the blob has {self.size}")
 
     def lose(self, reason: str) -> None:
         """Let nothing leave any more; what did was right. See `on_lost`."""
@@ -98,7 +98,7 @@ class ProvenBlob:
             if self._on_lost is not None:
                 self._on_lost(reason)
 
-    def hangs(self, error: Hangs, follower: Follower) -> bool:  # noqa: ARG002
+    def hangs(self, error: Hangs, reader: Reader) -> bool:  # noqa: ARG002
         """Told that the disk does not answer: others are read meanwhile. Raises Hangs where there are none."""
         if self._on_hang is None:
             raise error
@@ -115,8 +115,8 @@ class ProvenBlob:
     def cut(self, reason: str) -> None:
         """Let nothing leave any more: the bytes are not what was proven once."""
         self._wrong = reason
-        for follower in list(self._followers):
-            follower.cut()
+        for reader in list(self._readers):
+            reader.cut()
 
     def close(self) -> None:
         """Close the file."""
@@ -135,24 +135,24 @@ class Opening:
         self._task = asyncio.ensure_future(work)
         self._task.add_done_callback(lambda _: asyncio.get_running_loop().call_soon(self._look))
         self._let_go = let_go
-        self._followers: set[Follower] = set()
+        self._readers: set[Reader] = set()
 
-    def attach(self, follower: Follower) -> None:
+    def attach(self, reader: Reader) -> None:
         """Count a reader in."""
-        self._followers.add(follower)
+        self._readers.add(reader)
 
-    def detach(self, follower: Follower) -> None:
+    def detach(self, reader: Reader) -> None:
         """Count a reader out. It looks again at once, or has gone."""
-        self._followers.discard(follower)
+        self._readers.discard(reader)
         asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
-        if self._task.done() and not self._followers:
+        if self._task.done() and not self._readers:
             self._let_go()
 
-    def edge(self, follower: Follower) -> int:
+    def edge(self, reader: Reader) -> int:
         """Nothing may leave yet."""
-        return follower.offset
+        return reader.offset
 
     def place(self, offset: int) -> Place:
         """There is none."""
@@ -164,12 +164,12 @@ class Opening:
     def sent(self) -> None:
         """Nothing left."""
 
-    async def wait(self, follower: Follower) -> int:  # noqa: ARG002
+    async def wait(self, reader: Reader) -> int:  # noqa: ARG002
         """Wait until it is open. Raises Lost: then look again."""
         await asyncio.wait([self._task])
         raise Lost("it is open, or known not to be had")
 
-    def hangs(self, error: Hangs, follower: Follower) -> bool:  # noqa: ARG002
+    def hangs(self, error: Hangs, reader: Reader) -> bool:  # noqa: ARG002
         """Nothing of it is read here."""
         raise error
 

@@ -12,7 +12,6 @@ from typing import BinaryIO, Protocol
 from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import GenerationEnded, Lost, Stopping, is_unreadable
 from omaha_mirror.cache.events import Status
-from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.page_cache import loaded
 from omaha_mirror.cache.prover import Read
 from omaha_mirror.cache.store import Place
@@ -28,14 +27,14 @@ Measure = Callable[[Read], Awaitable[int]]
 class Readable(Protocol):
     """A blob as readers see it: a fill, or a proven blob."""
 
-    def attach(self, follower: Follower) -> None:
+    def attach(self, reader: Reader) -> None:
         """Count a reader in."""
 
-    def detach(self, follower: Follower) -> None:
+    def detach(self, reader: Reader) -> None:
         """Count a reader out."""
 
-    def edge(self, follower: Follower) -> int:
-        """Where the bytes that the follower may have end."""
+    def edge(self, reader: Reader) -> int:
+        """Where the bytes that the reader may have end."""
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie."""
@@ -46,11 +45,11 @@ class Readable(Protocol):
     def sent(self) -> None:
         """Told that a reader has sent bytes on."""
 
-    async def wait(self, follower: Follower) -> int:
-        """Where the bytes that the follower may have now end. Raises CacheError, Hangs."""
+    async def wait(self, reader: Reader) -> int:
+        """Where the bytes that the reader may have now end. Raises CacheError, Hangs."""
 
-    def hangs(self, error: Hangs, follower: Follower) -> bool:
-        """Told that the disk does not answer; whether all that the follower got is right, so that it may go on."""
+    def hangs(self, error: Hangs, reader: Reader) -> bool:
+        """Told that the disk does not answer; whether all that the reader got is right, so that it may go on."""
 
     def unreadable(self, reason: str) -> None:
         """Told that bytes that may leave cannot be read. Raises CacheError where nothing can be done about it."""

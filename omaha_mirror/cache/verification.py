@@ -1,8 +1,12 @@
-"""Has a growing blob judged as it comes, until all of it is right, and has fetched again what is not.
+"""Judges the bytes of a growing blob as they come, until all of it is right, and has fetched again what is not.
 
 Wrong bytes are taken back, and a connection of their own brings them anew. Where some of them had left, and those
-are few (a crumb for who had to wait, the inside of an operation that is too large to wait for), whoever got them is
-cut, and for a while nobody goes on with what may begin with them.
+are few (a trickle for a client that had to wait, the inside of an operation that is too large to wait for), the readers that
+got them are cut, and for a while nobody goes on with what may begin with them.
+
+Phases: `begin` once the draft is open, then `run` in a task of its own, which ends with the proof or an error; after it,
+`end` where the fill failed, and `lose` at any time. `before_send` and `attached` come from readers in between. It alone writes
+the `Clearance`.
 """
 
 from __future__ import annotations
@@ -13,131 +17,105 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache.blob import Expected, Hasher, Proof
 from omaha_mirror.cache.errors import CacheError, DigestMismatch, Lost, Untrusted
-from omaha_mirror.cache.events import Repaired
+from omaha_mirror.cache.events import FillStarted, Repaired
+from omaha_mirror.cache.fill_context import FillContext
+from omaha_mirror.cache.fill_state import Clearance, FillState
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.prover import Prover, Ruling, Span
-from omaha_mirror.cache.store import Draft, identity
+from omaha_mirror.cache.store import Draft
+from omaha_mirror.cache.waiters import Waiters
 
-if TYPE_CHECKING:
-    from omaha_mirror.cache.fill import Fill
-
+STEP = 2 * 1024 * 1024
+"""Bytes that are hashed at a time."""
 WAKE_SECONDS = 0.0001
 """Time between two wake-ups for each reader: many are woken less often, with more for each."""
 WAKE_AT_MOST = 0.02
 HOPE = 5.0
-"""Seconds that what nothing but the whole speaks for is held back, where all is here and only to be proven again."""
+"""Seconds that what only the whole digest speaks for is held back, where all is here and only to be verified again."""
 TRIES = 3
 """How often the same bytes may turn out wrong: what they are held against may be wrong itself."""
 
 
-class Proving:
-    """What is known of the bytes of a fill.
-
-    Attributes:
-        released: bytes that may leave.
-        judged: bytes that have a digest of their own, and are right by that.
-        completable: bytes that a range may end with before the whole is proven.
-        covered: where a range may lie that ends before the blob does.
-        proven: bytes that a range may end with at once.
-        dropped: what was ever taken back: nobody need ask for it to be fetched again.
+class Verification:
+    """Of one fill.
 
     Args:
-        fill: whose bytes.
-        prover: judges them.
+        state: of the fill.
+        clearance: to be written.
+        prover: judges the bytes.
+        waiters: are woken, and cut where they got wrong bytes.
+        context: of the fill.
         changed: called when other bytes are needed than before.
     """
 
-    def __init__(self, fill: Fill, prover: Prover, changed: Callable[[], None]) -> None:
-        self.released = Intervals()
-        self.judged = Intervals()
-        self.completable = Intervals()
-        self.covered = Intervals()
-        self.proven = Intervals()
-        self.dropped = Intervals()
+    def __init__(
+        self,
+        state: FillState,
+        clearance: Clearance,
+        prover: Prover,
+        waiters: Waiters,
+        context: FillContext,
+        changed: Callable[[], None],
+    ) -> None:
         self.grown = asyncio.Event()
-        self.needs = prover.needs
-        self._fill = fill
+        self._state = state
+        self._clearance = clearance
         self._prover = prover
+        self._waiters = waiters
+        self._context = context
         self._changed = changed
-        self._judge = Judge(fill.expected, prover, fill.source.name)
+        self._digests = DigestRun(state.expected, prover, state.source.name)
         self._left = Intervals()
-        self._told = False
+        self._leak_noted = False
+        self._noting = asyncio.Lock()
         self._hopes_until = 0.0
-        self.lost: Lost | None = None
-        self._telling = asyncio.Lock()
         self._wrong: Counter[Span] = Counter()
-
-    @property
-    def hashed(self) -> int:
-        """How many bytes, from the first one on, are no longer needed for the proof."""
-        return self._judge.hashed
 
     def begin(self, draft: Draft) -> None:
         """Go on with what was found on disk."""
-        self._told = draft.leaked
+        self._leak_noted = draft.leaked
         self._left = draft.filled if draft.leaked else Intervals()
-        if self._fill.checks:
+        if self._state.checks:
             self._hopes_until = time.monotonic() + HOPE
 
-    def is_right(self, start: int, stop: int) -> bool:
-        """Whether [start, stop) is right, whatever the whole turns out to be."""
-        return start >= stop or self.judged.run_end(start) >= stop
-
-    def has(self, start: int, stop: int) -> None:
-        """A reader that comes has [start, stop) already: of this blob, if it was here before."""
-        if self._fill.checks and start < stop:
-            self._left = self._left.add(start, stop)
-
-    def look(self) -> None:
-        """Let nothing more leave where the file is another than the one that was proven."""
-        fill = self._fill
-        is_proven = fill.identity is not None and fill.failure is None
-        if is_proven and identity(fill.place(0).file) != fill.identity:
-            fill.failure = self.lose("the file was written since it was proven")
-
-    def unreadable(self, reason: str) -> None:
-        """See `Fill.broken`."""
-        fill = self._fill
-        if not fill.ended and (fill.checks or fill.proof is not None):
-            self.lose(reason)
-        elif fill.identity is None or not fill.ended:
-            raise CacheError(reason)
-        elif fill.failure is None:
-            fill.failure = self.lose(reason)
-            fill.setting.damaged(reason)
+    def attached(self, start: int, offset: int) -> None:
+        """A reader that comes has [start, offset) already: of this blob, if it was here before."""
+        if self._state.checks and start < offset:
+            self._left = self._left.add(start, offset)
 
     def lose(self, reason: str) -> Lost:
         """The bytes cannot be read any more: none leaves."""
-        self.lost, self.released = Lost(reason), Intervals()
         self.grown.set()
-        return self.lost
+        return self._clearance.lose(reason)
 
     def end(self, failure: CacheError) -> None:
-        """Nothing leaves any more; who got what may be wrong does not go on."""
-        self.released = Intervals()
-        for follower in list(self._fill.followers):
-            is_right = self.is_right(follower.start, follower.reach)
-            if not is_right or isinstance(failure, Untrusted) or not self._fill.checks:
-                follower.cut()
+        """Nothing leaves any more; a reader that got what may be wrong does not go on."""
+        self._clearance.released = Intervals()
+        for reader in list(self._waiters.readers):
+            is_right = self._clearance.is_right(reader.start, reader.reach)
+            if not is_right or isinstance(failure, Untrusted) or not self._state.checks:
+                reader.cut()
 
-    async def leave(self, start: int, stop: int) -> None:
+    async def before_send(self, start: int, stop: int) -> None:
         """Note that [start, stop) leaves; where that may turn out wrong, a crash must not make it forgotten."""
+        state, clearance = self._state, self._clearance
         self._left = self._left.add(start, stop)
-        is_sure = min(self.released.run_end(start), self.completable.run_end(start)) >= stop
-        if self._fill.checks:
-            is_sure = self.is_right(start, stop)
-            self._fill.leaked = self._fill.leaked or not is_sure
-        if not is_sure:
-            async with self._telling:
-                if not self._told:
+        if state.checks:
+            is_sure = clearance.is_right(start, stop)
+            state.leaked = state.leaked or not is_sure
+        else:
+            released = clearance.released.run_end(start)
+            is_sure = min(released, clearance.completable.run_end(start)) >= stop
+        if not is_sure and not self._leak_noted:
+            async with self._noting:
+                if not self._leak_noted:
                     with contextlib.suppress(OSError):  # such a disk is given up anyway
-                        await in_worker(self._fill.draft.leak)
-                    self._told = True
+                        await in_worker(state.draft.leak)
+                    self._leak_noted = True
 
     async def run(self) -> Proof:
         """Return when all of it is right.
@@ -151,9 +129,9 @@ class Proving:
             more = True
             while more:
                 more = await self._step()
-                if self._judge.proof is not None:
-                    return self._judge.proof
-            await asyncio.sleep(min(WAKE_AT_MOST, WAKE_SECONDS * len(self._fill.followers)))
+                if self._digests.proof is not None:
+                    return self._digests.proof
+            await asyncio.sleep(min(WAKE_AT_MOST, WAKE_SECONDS * len(self._waiters.readers)))
 
     async def _something_new(self) -> None:
         """Bytes came, or there is no hope left that all is right soon."""
@@ -164,61 +142,68 @@ class Proving:
         self.grown.clear()
 
     async def _step(self) -> bool:
-        fill = self._fill
-        awaited = fill.audience.waited_for() if fill.checks else []
-        ruling = await in_worker(self._judge.step, fill.draft, fill.filled, awaited)
-        if self.lost is not None:
-            raise self.lost
-        has_begun = bool(self.completable)
+        """Judge a little more; whether there is more to judge already."""
+        state, clearance = self._state, self._clearance
+        awaited = self._waiters.waited_for() if state.checks else []
+        ruling = await in_worker(self._digests.step, state.draft, state.filled, awaited)
+        if clearance.lost is not None:
+            raise clearance.lost
+        had_begun = bool(clearance.completable)
         self._rule(ruling)
         leaked = [self._take_back(start, stop) for start, stop in ruling.wrong]
         for (start, stop), left in zip(ruling.wrong, leaked, strict=True):
             with contextlib.suppress(OSError):  # after a restart they are found wrong once more
-                await in_worker(fill.draft.drop, start, stop, leaked=left)
+                await in_worker(state.draft.drop, start, stop, leaked=left)
             self._prover.dropped(start, stop)
-            fill.hook(Repaired(fill.expected.key, fill.source.name, start, stop, left))
-        if leaked or bool(self.completable) != has_begun:
+            event = Repaired(state.expected.key, state.source.name, start, stop, left)
+            self._context.hook(event)
+        if leaked or bool(clearance.completable) != had_begun:
             self._changed()
-        fill.woke()
+        self._waiters.notify()
+        self._waiters.moved()
         return ruling.more
 
     def _rule(self, ruling: Ruling) -> None:
-        self.judged, self.completable = ruling.judged, ruling.completable
-        self.covered, self.proven = ruling.covered, ruling.proven
-        if self._fill.checks:
-            self._fill.heard = time.monotonic()
+        clearance = self._clearance
+        clearance.judged, clearance.completable = ruling.judged, ruling.completable
+        clearance.covered, clearance.proven = ruling.covered, ruling.proven
+        clearance.hashed = self._digests.hashed
+        if self._state.checks:
+            self._state.heard = time.monotonic()
         hopes = time.monotonic() < self._hopes_until
-        self.released = ruling.judged if hopes else ruling.released
+        clearance.released = ruling.judged if hopes else ruling.released
 
     def _take_back(self, start: int, stop: int) -> bool:
-        """Nobody gets them any more; whether somebody has some of them."""
-        fill = self._fill
-        if fill.checks and not fill.mends:
-            fill.mends = True
-            fill.setting.mending()
-            fill.tell_start()
+        """No reader gets [start, stop) any more, as it is wrong; whether some of it had left."""
+        state, key = self._state, self._state.expected.key
+        if state.checks and not state.repairs:
+            state.repairs = True
+            self._context.drafts.repair(state)
+            self.announce()
         self._wrong[start, stop] += 1
         if self._wrong[start, stop] > 1:
-            fill.nodes.exclude(start, stop)
+            state.nodes.exclude(start, stop)
         if self._wrong[start, stop] >= TRIES:
             raise DigestMismatch(
-                f"{fill.source.name}: bytes {start} to {stop} were wrong {TRIES} times"
+                f"{state.source.name}: bytes {start} to {stop} were wrong {TRIES} times"
             )
         leaked = bool(self._left.clip(start, stop))
         self._left = self._left.remove(start, stop)
-        self.released = self.released.remove(start, stop)
-        self.judged = self.judged.remove(start, stop)
-        self.completable = self.completable.remove(start, stop)
-        self.proven = self.proven.remove(start, stop)
-        self.dropped = self.dropped.add(start, stop)
-        fill.take_back(start, stop, leaked=leaked)
+        self._clearance.remove(start, stop)
+        state.filled = state.filled.remove(start, stop)
+        if leaked:
+            self._context.failures.mark_resume_unsafe(key)
+        self._waiters.cut(start, stop)
         return leaked
 
+    def announce(self) -> None:
+        """Bytes are fetched from now on."""
+        state = self._state
+        key, source = state.expected.key, state.source.name
+        self._context.hook(FillStarted(key, source, state.size, state.filled.total))
 
-STEP = 2 * 1024 * 1024
 
-
-class Judge:
+class DigestRun:
     """Asks the prover, and runs the digests over what is hashable, read back from where it lies.
 
     Args:

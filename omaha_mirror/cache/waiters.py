@@ -1,106 +1,128 @@
-"""Those who read a growing blob: who they are, what they wait for, and how long they can be kept waiting."""
+"""The readers of one growing blob: what each may have now, and how long it can be kept waiting.
+
+A reader is added, asks for its edge and waits as often as it likes, and is removed. `notify` and `moved` wake those who can
+go on; nobody polls. Only this module changes the set of readers; it changes nothing of the fill.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from omaha_mirror.aio import workers
 from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, NoSpaceNow, NotInTime
-from omaha_mirror.cache.fetch_scheduler import Claim
-from omaha_mirror.cache.follower import Follower
-
-if TYPE_CHECKING:
-    from omaha_mirror.cache.fill import Fill
+from omaha_mirror.cache.fetch_scheduler import Claim, Priority
+from omaha_mirror.cache.fill_state import Clearance, FillState
+from omaha_mirror.cache.reader import Reader
+from omaha_mirror.cache.store import identity
 
 MANY = 16
 """So many readers speak for all where fills take turns."""
 
 
-class Audience:
-    """The readers of one fill. They are woken, and never poll."""
+class Waiters:
+    """The readers of one fill.
 
-    def __init__(self, fill: Fill) -> None:
-        self.followers: set[Follower] = set()
-        self._late: set[Follower] = set()
-        self._fill = fill
-        self._waiting: dict[asyncio.Future[None], Follower] = {}
+    Args:
+        state: of the fill.
+        clearance: what may leave.
+        want: called with an offset that a reader waits for.
+    """
+
+    def __init__(
+        self, state: FillState, clearance: Clearance, want: Callable[[int], object]
+    ) -> None:
+        self.readers: set[Reader] = set()
+        self._late: set[Reader] = set()
+        self._state = state
+        self._clearance = clearance
+        self._want = want
+        self._waiting: dict[asyncio.Future[None], Reader] = {}
         self._moved = asyncio.Event()
 
-    @property
-    def newest(self) -> float:
-        """When the last of them came, in monotonic seconds."""
-        return max((follower.since for follower in self.followers), default=0.0)
+    def remove(self, reader: Reader) -> None:
+        """Forget a reader."""
+        self.readers.discard(reader)
+        self._late.discard(reader)
+        self.moved()
 
-    def patience_left(self, since: float = 0.0) -> float:
-        """Seconds until somebody who waits since `since` has waited in vain for too long."""
-        return max(since, self._fill.heard) + self._fill.limits.patience - time.monotonic()
+    # Where fills take turns
 
-    def _patience_of(self, follower: Follower) -> float:
-        """The same of one reader; that others get bytes does not help who is held up."""
-        if self.holds_up(follower):
-            return follower.since + self._fill.limits.patience - time.monotonic()
-        return self.patience_left(follower.since)
+    def priority(self) -> Priority:
+        """A fill with readers goes first; one of a blob that was here before goes last."""
+        if self.readers:
+            return Priority.WAITED_FOR
+        return Priority.REPAIR if self._state.was_here else Priority.PREFETCH
 
-    def _can_wait(self, follower: Follower) -> bool:
+    def claim(self) -> Claim:
+        """What the fill has to say for itself where fills take turns."""
+        state, some = self._state, islice(self.readers, MANY)
+        clients = frozenset(reader.client for reader in some) - {""}
+        return Claim(clients, state.source.name.rpartition("/")[0], state.size - state.filled.total)
+
+    def worth_trying(self) -> bool:
+        """Whether a byte came lately, or a reader has not waited long yet."""
+        newest = max((reader.since for reader in self.readers), default=0.0)
+        return self._patience_left(newest) > 0
+
+    # What a reader may have
+
+    def edge(self, reader: Reader) -> int:
+        """Where the bytes that a reader may have end; its own offset where it may have none."""
+        state, offset = self._state, reader.offset
+        if state.identity is not None:
+            self._check_file()
+        if state.passed(offset) or self.holds_up(reader):
+            return offset
+        return max(offset, min(self._clearance.released.run_end(offset), self._last(reader)))
+
+    def _check_file(self) -> None:
+        """Let nothing more leave where the file is another than the one that was proven."""
+        state = self._state
+        if state.failure is None and identity(state.place(0).file) != state.identity:
+            state.failure = self._clearance.lose("the file was written since it was proven")
+
+    def holds_up(self, reader: Reader) -> bool:
+        """Whether a range gets nothing before the whole is proven.
+
+        It ends before the blob does, so that its client takes it for complete, and only the whole digest speaks for some
+        of its bytes: the head of a payload, which a client that resumes does not hash, or a file that is none.
+        """
+        state = self._state
+        if state.proof is not None or reader.stop >= state.size:
+            return False
+        return self._clearance.covered.run_end(reader.start) < reader.stop
+
+    def _last(self, reader: Reader) -> int:
+        """Where its bytes end at the latest, as things stand.
+
+        The last byte of a range waits for the proof of the whole, as long as its client can wait, and then for all that
+        can be known of it alone: no client need end with unproven bytes before that.
+        """
+        if self._state.proof is not None:
+            return self._state.size
+        if reader.stop - 1 in self._clearance.proven:
+            return reader.stop
+        certain = reader.stop - 1 in self._clearance.completable
+        # One byte less where the last one must wait.
+        return reader.stop - (self._can_wait(reader) or not certain)
+
+    def _can_wait(self, reader: Reader) -> bool:
         """Whether a client that lacks only the end of its range can still be kept waiting for the proof.
 
         Not where bytes pass through memory: it would hold up the others, and the proof with them.
         """
-        fill = self._fill
-        return not fill.in_order and time.monotonic() < follower.since + fill.limits.proof_seconds
+        state = self._state
+        return not state.in_order and time.monotonic() < reader.since + state.limits.proof_seconds
 
-    def edge(self, follower: Follower) -> int:
-        """Where the bytes that the follower may have end; its own offset where it may have none."""
-        self._fill.proving.look()
-        if self.holds_up(follower) or self._fill.passed(follower.offset):
-            return follower.offset
-        released = self._fill.proving.released.run_end(follower.offset)
-        return max(follower.offset, min(released, self._last(follower)))
+    # Waiting
 
-    def holds_up(self, follower: Follower) -> bool:
-        """Whether a range gets nothing before the whole is proven.
-
-        It ends before the blob does, so that its client takes it for complete, and nothing but the whole speaks for
-        some of its bytes: the head of a payload, which a client that resumes does not hash, or a file that is none.
-        """
-        fill = self._fill
-        if fill.proof is not None or follower.stop >= fill.size:
-            return False
-        return fill.proving.covered.run_end(follower.start) < follower.stop
-
-    def _last(self, follower: Follower) -> int:
-        """Where its bytes end at the latest, as things stand.
-
-        The last byte of a range waits for the proof of the whole, as long as its client can wait, and then for all that
-        can be known of it alone: nobody is to end with unproven bytes who need not.
-        """
-        fill = self._fill
-        if fill.proof is not None:
-            return fill.size
-        if follower.stop - 1 in fill.proving.proven:
-            return follower.stop
-        certain = follower.stop - 1 in fill.proving.completable
-        return follower.stop - (self._can_wait(follower) or not certain)
-
-    def claim(self) -> Claim:
-        """What the fill has to say for itself where fills take turns."""
-        fill, some = self._fill, islice(self.followers, MANY)
-        clients = frozenset(follower.client for follower in some) - {""}
-        return Claim(clients, fill.source.name.rpartition("/")[0], fill.size - fill.filled.total)
-
-    def leave(self, follower: Follower) -> None:
-        """Forget a reader."""
-        self.followers.discard(follower)
-        self._late.discard(follower)
-        self.moved()
-
-    async def wait(self, follower: Follower) -> int:
-        """Where the bytes that the follower may have now end.
+    async def wait(self, reader: Reader) -> int:
+        """Where the bytes that a reader may have now end.
 
         At the edge of a healthy fill that is a trickle of what is held back, so that no client times out; never the
         last byte.
@@ -112,70 +134,91 @@ class Audience:
             CacheError: the fill failed.
             Hangs: the disk does not answer.
         """
-        fill = self._fill
-        while (edge := self.edge(follower)) <= follower.offset:
-            if fill.proof is not None and fill.passed(follower.offset):
-                raise _passed(fill)
-            if fill.ended:
-                failure = fill.failure or CacheError(f"no byte {follower.offset} of {fill.size}")
-                raise failure.with_traceback(None)
-            if follower.is_cut:
-                raise GenerationEnded("some of the bytes sent so far were wrong")
-            if fill.is_stuck:
-                raise Hangs(workers.BLOBS)
-            patience = self._patience_of(follower)
+        limits = self._state.limits
+        while (edge := self.edge(reader)) <= reader.offset:
+            self._require(reader)
+            patience = self._patience_of(reader)
             if patience <= 0:
-                raise NotInTime(self._silence(follower)) from fill.trouble
-            hunger = follower.fed + fill.limits.trickle_seconds - time.monotonic()
-            if hunger <= 0 and (crumb := self._crumb(follower)) > follower.offset:
+                raise NotInTime(self._silence(reader)) from self._state.trouble
+            hunger = reader.fed + limits.trickle_seconds - time.monotonic()
+            if hunger <= 0 and (crumb := self._trickle(reader)) > reader.offset:
                 return crumb
-            pause = hunger if hunger > 0 else fill.limits.trickle_seconds
-            if self._can_wait(follower):
-                pause = min(pause, follower.since + fill.limits.proof_seconds - time.monotonic())
-            await self._woken(follower, min(patience, pause, workers.PATIENCE))
+            pause = hunger if hunger > 0 else limits.trickle_seconds
+            if self._can_wait(reader):
+                pause = min(pause, reader.since + limits.proof_seconds - time.monotonic())
+            await self._woken(reader, min(patience, pause, workers.PATIENCE))
         return edge
 
-    async def _woken(self, follower: Follower, seconds: float) -> None:
+    def _require(self, reader: Reader) -> None:
+        """Raise why a reader will never get its next byte, if it will not."""
+        state = self._state
+        if state.proof is not None and state.passed(reader.offset):
+            raise _passed(state)
+        if state.ended:
+            failure = state.failure or CacheError(f"no byte {reader.offset} of {state.size}")
+            raise failure.with_traceback(None)
+        if reader.is_cut:
+            raise GenerationEnded("some of the bytes sent so far were wrong")
+        if state.is_stuck:
+            raise Hangs(workers.BLOBS)
+
+    def _patience_left(self, since: float) -> float:
+        """Seconds until a reader that waits since `since` has waited in vain for too long."""
+        state = self._state
+        return max(since, state.heard) + state.limits.patience - time.monotonic()
+
+    def _patience_of(self, reader: Reader) -> float:
+        """The same of one reader; that others get bytes does not help one that is held up."""
+        if self.holds_up(reader):
+            return reader.since + self._state.limits.patience - time.monotonic()
+        return self._patience_left(reader.since)
+
+    async def _woken(self, reader: Reader, seconds: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[woken] = follower
+        self._waiting[woken] = reader
         try:
-            self._fill.want(follower.offset)
+            self._want(reader.offset)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await woken
         finally:
             del self._waiting[woken]
 
-    def waited_for(self) -> list[int]:
-        """The offsets that they wait for, in order."""
-        return sorted({follower.offset for follower in self._waiting.values()})
-
-    def _crumb(self, follower: Follower) -> int:
-        fill = self._fill
-        if self.holds_up(follower):
-            return follower.offset
+    def _trickle(self, reader: Reader) -> int:
+        state = self._state
+        if self.holds_up(reader):
+            return reader.offset
         return min(
-            fill.filled.run_end(follower.offset),
-            follower.offset + fill.limits.trickle_bytes,
-            fill.size - 1,
-            self._last(follower),
+            state.filled.run_end(reader.offset),
+            reader.offset + state.limits.trickle_bytes,
+            state.size - 1,
+            self._last(reader),
         )
 
-    def _silence(self, follower: Follower) -> str:
-        fill = self._fill
-        why = f": {fill.trouble}" if fill.trouble is not None else ""
-        if self.holds_up(follower):
-            waited = f"{fill.limits.patience:.0f} s"
-            return f"{fill.source.name} was not proven in {waited}, and this part of it waits for that{why}"
-        return f"nothing from {fill.source.name} for {fill.limits.patience:.0f} s{why}"
+    def _silence(self, reader: Reader) -> str:
+        state = self._state
+        why = f": {state.trouble}" if state.trouble is not None else ""
+        if self.holds_up(reader):
+            waited = f"{state.limits.patience:.0f} s"
+            return f"{state.source.name} was not proven in {waited}, and this part of it waits for that{why}"
+        return f"nothing from {state.source.name} for {state.limits.patience:.0f} s{why}"
 
-    def wake(self) -> None:
+    def waited_for(self) -> list[int]:
+        """The offsets that readers wait for, in order."""
+        return sorted({reader.offset for reader in self._waiting.values()})
+
+    def notify(self) -> None:
         """Wake those who can go on."""
-        fill = self._fill
-        for woken, follower in self._waiting.items():
-            over = fill.ended or fill.proof is not None or follower.is_cut
-            if (over or self.edge(follower) > follower.offset) and not woken.done():
+        over = self._state.ended or self._state.proof is not None
+        for woken, reader in self._waiting.items():
+            if (over or reader.is_cut or self.edge(reader) > reader.offset) and not woken.done():
                 woken.set_result(None)
+
+    def cut(self, start: int, stop: int) -> None:
+        """[start, stop) was wrong: readers that were given some of it must not go on."""
+        for reader in list(self.readers):
+            if reader.start < stop and start < reader.reach:
+                reader.cut()
 
     # Passing through a spool
 
@@ -184,22 +227,22 @@ class Audience:
         self._moved.set()
 
     @property
-    def entitled(self) -> set[Follower]:
+    def entitled(self) -> set[Reader]:
         """Those whose bytes must not be pushed out. The proof that some wait for comes only when all has passed."""
-        return {f for f in self.followers - self._late if not self.holds_up(f)}
+        return {r for r in self.readers - self._late if not self.holds_up(r)}
 
     def _needed_from(self) -> int:
         """The first byte in passing that is still needed: to be hashed, or by a reader."""
-        fill, hashed = self._fill, self._fill.proving.hashed
-        top = fill.filled.run_end(hashed)
-        readers = (f.offset for f in self.entitled if f.offset < top)
-        return min(map(fill.passing, [hashed, *readers]))
+        state, hashed = self._state, self._clearance.hashed
+        top = state.filled.run_end(hashed)
+        readers = (r.offset for r in self.entitled if r.offset < top)
+        return min(map(state.not_on_disk, [hashed, *readers]))
 
-    async def room(self, offset: int) -> None:
-        """Return when nobody needs bytes before `offset`; who holds up the others for too long is cut."""
+    async def make_way(self, offset: int) -> None:
+        """Return when bytes before `offset` are needed no more; a reader that holds up others for too long is cut."""
         while self._needed_from() < offset:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._fill.limits.lag_seconds):
+                async with asyncio.timeout(self._state.limits.lag_seconds):
                     await self._passed(offset)
                     return
             if self._waiting:
@@ -211,14 +254,14 @@ class Audience:
             await self._moved.wait()
 
     def _cut_laggards(self, offset: int) -> None:
-        for follower in self.entitled - set(self._waiting.values()):
-            if follower.offset < offset:
-                self._late.add(follower)
-                follower.cut()
+        for reader in self.entitled - set(self._waiting.values()):
+            if reader.offset < offset:
+                self._late.add(reader)
+                reader.cut()
 
 
-def _passed(fill: Fill) -> CacheError:
-    """Of a proven blob that was not kept: with its head known, another round gives who was held up its bytes at once."""
-    if fill.proof is not None and fill.proof.head is not None:
+def _passed(state: FillState) -> CacheError:
+    """Of a proven blob that was not kept: with its head known, another round gives a held-up reader its bytes at once."""
+    if state.proof is not None and state.proof.head is not None:
         return GenerationEnded("the bytes have passed")
-    return NoSpaceNow(f"a part of {fill.source.name} cannot be had: there is no room to keep it")
+    return NoSpaceNow(f"a part of {state.source.name} cannot be had: there is no room to keep it")

@@ -13,7 +13,6 @@ from typing import BinaryIO
 from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache import Reader
 from omaha_mirror.cache.errors import CacheError
-from omaha_mirror.cache.follower import Follower
 from omaha_mirror.cache.open_blob import ProvenBlob
 from omaha_mirror.cache.prover import Read
 from omaha_mirror.catalog import LookupResult, PackageFile, Pin, Release, Step
@@ -126,11 +125,11 @@ class _HashedFile(ProvenBlob):
             raise
         self._path = path
 
-    def edge(self, follower: Follower) -> int:
+    def edge(self, reader: Reader) -> int:
         """The end: everything may leave. Raises CacheError."""
         if _state(self.file) != self._state:
             raise CacheError(f"{self._path} was changed since it was hashed: restart serve-package")
-        return super().edge(follower)
+        return super().edge(reader)
 
 
 def _state(file: BinaryIO) -> tuple[int, int]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from omaha_mirror.cache import events
 from omaha_mirror.cache.errors import Damaged, NoSpace
+from omaha_mirror.cache.fill_state import FillState
 from omaha_mirror.cache.index import Index
 from omaha_mirror.cache.space import Ledger, Space
 from omaha_mirror.cache.spool import SpoolDraft
 from omaha_mirror.cache.store import Draft
 
-if TYPE_CHECKING:
-    from omaha_mirror.cache.fill import Fill
 
-
-class Places:
+class Drafts:
     """Gives drafts, and keeps the books of those on the disk.
 
     Args:
@@ -38,53 +35,53 @@ class Places:
         hook: events.Hook,
         corrupted: Callable[[str, str], None],
     ) -> None:
-        self.taken: dict[str, Fill] = {}
+        self.taken: dict[str, FillState] = {}
         self._ledger = ledger
         self._space = space
         self._index = index
         self._hook = hook
         self._corrupted = corrupted
 
-    async def open(self, fill: Fill) -> Draft:
+    async def open(self, state: FillState) -> Draft:
         """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
-        expected, reason = fill.expected, "another fill of the same blob is under way"
+        expected, reason = state.expected, "another fill of the same blob is under way"
         if self._index.is_away(expected.key):
             reason = "the cache directory does not answer"
         elif expected.key not in self.taken:
-            self.taken[expected.key] = fill
+            self.taken[expected.key] = state
             self.update_books()
             try:
-                if fill.checks and (found := await self._found(fill)) is not None:
+                if state.checks and (found := await self._found(state)) is not None:
                     return found
                 await self._make_way(expected.key)
                 return await self._space.draft(expected)
             except (NoSpace, OSError) as error:
                 reason = str(error)
                 del self.taken[expected.key]
-        fill.checks = False
-        self._hook(events.Uncached(expected.key, fill.source.name, reason))
-        return SpoolDraft(expected, fill.limits.spool)
+        state.checks = False
+        self._hook(events.Uncached(expected.key, state.source.name, reason))
+        return SpoolDraft(expected, state.limits.spool)
 
-    async def _found(self, fill: Fill) -> Draft | None:
+    async def _found(self, state: FillState) -> Draft | None:
         """The blob that is to be proven again; None where there is none after all."""
-        key = fill.expected.key
+        key = state.expected.key
         try:
-            return await self._space.recheck(fill.expected)
+            return await self._space.recheck(state.expected)
         except FileNotFoundError:
             self._index.take(key)
         except Damaged as error:
             self._index.take(key)
             self._corrupted(key, str(error))
-        fill.checks = False
+        state.checks = False
         return None
 
-    def mend(self, fill: Fill) -> None:
+    def repair(self, state: FillState) -> None:
         """A blob that is being proven again lacks bytes: it is a growing one from now on."""
-        key = fill.expected.key
+        key = state.expected.key
         if not self._index.is_verified(key):
             self._index.take(key)
-        if self.taken.get(key) is fill:
-            self._ledger.reserve(key, fill.size, fill.size)
+        if self.taken.get(key) is state:
+            self._ledger.reserve(key, state.size, state.size)
 
     async def _make_way(self, key: str) -> None:
         """What lies where a blob is to be, and is none, is put aside."""
@@ -94,10 +91,10 @@ class Places:
             self._index.take(key)
             await self._space.quarantine(key, leaked=False)
 
-    def leave(self, fill: Fill) -> None:
+    def release(self, state: FillState) -> None:
         """A fill has ended."""
-        key = fill.expected.key
-        if self.taken.get(key) is fill:
+        key = state.expected.key
+        if self.taken.get(key) is state:
             del self.taken[key]
             self._ledger.release(key)
 
@@ -108,5 +105,5 @@ class Places:
 
     def update_books(self) -> None:
         """Note what the fills have written."""
-        for key, fill in self.taken.items():
-            self._ledger.wrote(key, fill.filled.total)
+        for key, state in self.taken.items():
+            self._ledger.wrote(key, state.filled.total)

@@ -1,0 +1,201 @@
+"""What the parts of one fill know together: the facts of its blob, and what has been cleared for readers.
+
+Two plain objects without tasks of their own. Who may change what:
+
+- `FillState`: the cursors add bytes (`written`) and swap the draft on overflow; verification takes bytes back; `Fill`
+  begins it, and sets how it ended.
+- `Clearance`: verification alone writes it; it is emptied by whoever finds the bytes lost (`lose`).
+
+All of it is used on the event loop only; `filled` is immutable, so that a worker can be given it as it is.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from omaha_mirror.aio.workers import BLOBS
+from omaha_mirror.cache.blob import Expected, Proof
+from omaha_mirror.cache.errors import CacheError, Lost, SourceFailed
+from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.limits import Limits
+from omaha_mirror.cache.nodes import Nodes
+from omaha_mirror.cache.source import Source, Validator
+from omaha_mirror.cache.store import Draft, Identity, Place
+
+WINDOW = 1.0
+
+
+class Rate:
+    """Bytes a second, smoothed over a few windows of one second each."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+        self._count = 0
+        self._smoothed: float | None = None
+
+    def add(self, count: int) -> None:
+        """Note `count` bytes."""
+        self._roll(time.monotonic())
+        self._count += count
+
+    def per_second(self) -> float:
+        """The present rate; right from the first bytes on."""
+        now = time.monotonic()
+        self._roll(now)
+        running = self._count / max(now - self._since, 0.05)
+        return running if self._smoothed is None else self._smoothed
+
+    def _roll(self, now: float) -> None:
+        elapsed = now - self._since
+        if elapsed < WINDOW:
+            return
+        measured = self._count / elapsed
+        old = measured if self._smoothed is None else self._smoothed
+        self._smoothed = (old + measured) / 2
+        self._since, self._count = now, 0
+
+
+class FillState:
+    """The blob of one fill, and how far it is.
+
+    Args:
+        expected: what it must become.
+        source: where the bytes come from.
+        limits: bounds of the fill.
+        checks: whether the blob is here already, and only to be verified again.
+        was_here: whether it was here before.
+        one_generation: whether all bytes must be of one generation although a digest is known: those of several were
+            wrong together, and nothing said which.
+
+    Attributes:
+        filled: the bytes that are there.
+        fetched: how many came over the line.
+        heard: when the last of them came, in monotonic seconds.
+        trouble: the last failure of a connection.
+        generation: of which the bytes are; None before the first connection.
+        nodes: which servers they came from.
+        repairs: whether a blob that is verified again has wrong bytes.
+        leaked: whether bytes left that may be wrong.
+        forgotten: before this offset, bytes in passing are gone.
+        proof: that all of it is right.
+        identity: of the file that has its name, once it has.
+        failure: why it ended without.
+        ended: whether nothing will change any more.
+    """
+
+    def __init__(
+        self,
+        expected: Expected,
+        source: Source,
+        limits: Limits,
+        *,
+        checks: bool = False,
+        was_here: bool = False,
+        one_generation: bool = False,
+    ) -> None:
+        self.expected = replace(expected)  # its own: a call of a worker with it is one of this fill
+        self.size = expected.size
+        self.source = source
+        self.limits = limits
+        self.checks = checks
+        self.was_here = was_here
+        self.by_validator = expected.proven_by == "size-and-validator"
+        self.one_generation = one_generation or self.by_validator
+        self.current_draft: Draft | None = None
+        self.filled = Intervals()
+        self.fetched = 0
+        self.rate = Rate()
+        self.heard = time.monotonic()
+        self.trouble: SourceFailed | None = None
+        self.generation: Validator | None = None
+        self.nodes = Nodes()
+        self.repairs = False
+        self.leaked = False
+        self.forgotten = 0
+        self.proof: Proof | None = None
+        self.identity: Identity | None = None
+        self.failure: CacheError | None = None
+        self.ended = False
+
+    @property
+    def draft(self) -> Draft:
+        """Where the bytes are. There is none before the first of them, and no connection either."""
+        if self.current_draft is None:
+            raise RuntimeError("the fill has not begun")
+        return self.current_draft
+
+    @property
+    def in_order(self) -> bool:
+        """Whether bytes must come in order: they pass through a spool."""
+        return self.current_draft is not None and self.current_draft.capacity is not None
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the disk does not answer: nobody need join."""
+        return BLOBS.hang_on(self.expected) or BLOBS.hang_on(self.current_draft)
+
+    def place(self, offset: int) -> Place:
+        """Where the bytes from `offset` on lie; read only what may leave."""
+        return self.draft.place(offset)
+
+    def bound(self, position: int, stop: int) -> int:
+        """Where a cursor that has filled up to `position` must end: filled bytes, or its own `stop`."""
+        return min(stop, self.filled.next_start(position, self.size))
+
+    def written(self, start: int, stop: int) -> None:
+        """[start, stop) was written."""
+        self.filled = self.filled.add(start, stop)
+        self.fetched += stop - start
+        self.rate.add(stop - start)
+        self.heard = time.monotonic()
+
+    def not_on_disk(self, offset: int) -> int:
+        """The first byte from `offset` on that does not lie on the disk."""
+        return self.draft.filled.run_end(offset)
+
+    def passed(self, offset: int) -> bool:
+        """Whether the byte at `offset` came and was forgotten."""
+        return self.forgotten > 0 and self.in_order and self.not_on_disk(offset) < self.forgotten
+
+
+class Clearance:
+    """What verification has found of the bytes so far.
+
+    Attributes:
+        released: bytes that may leave.
+        judged: bytes that have a digest of their own, and are right by that.
+        completable: bytes that a range may end with before the whole is proven.
+        covered: where a range may lie that ends before the blob does.
+        proven: bytes that a range may end with at once.
+        dropped: what was ever taken back: it is fetched again although nobody asks for it.
+        hashed: how many bytes, from the first one on, are no longer needed for the proof.
+        lost: why the bytes cannot be read any more.
+    """
+
+    def __init__(self) -> None:
+        self.released = Intervals()
+        self.judged = Intervals()
+        self.completable = Intervals()
+        self.covered = Intervals()
+        self.proven = Intervals()
+        self.dropped = Intervals()
+        self.hashed = 0
+        self.lost: Lost | None = None
+
+    def is_right(self, start: int, stop: int) -> bool:
+        """Whether [start, stop) is right, whatever the whole turns out to be."""
+        return start >= stop or self.judged.run_end(start) >= stop
+
+    def remove(self, start: int, stop: int) -> None:
+        """[start, stop) is wrong."""
+        self.released = self.released.remove(start, stop)
+        self.judged = self.judged.remove(start, stop)
+        self.completable = self.completable.remove(start, stop)
+        self.proven = self.proven.remove(start, stop)
+        self.dropped = self.dropped.add(start, stop)
+
+    def lose(self, reason: str) -> Lost:
+        """The bytes cannot be read any more: none leaves."""
+        self.lost, self.released = Lost(reason), Intervals()
+        return self.lost
