@@ -10,7 +10,7 @@ from omaha_mirror.cache.cache import Cache
 from omaha_mirror.cache.contents import Progress
 from omaha_mirror.cache.disk import DiskStore
 from omaha_mirror.cache.fetch_scheduler import FetchScheduler
-from omaha_mirror.cache.limits import Limits
+from omaha_mirror.cache.fill_state import Limits
 from omaha_mirror.cache.reader import Reader, Window
 from omaha_mirror.cache.source import Body, Source, Validator
 from omaha_mirror.cache.space import Ledger

@@ -19,8 +19,6 @@ from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.contents import Contents, Progress, look
-from omaha_mirror.cache.drafts import Drafts
-from omaha_mirror.cache.ending import event_of
 from omaha_mirror.cache.errors import (
     CacheError,
     CoolingDown,
@@ -35,21 +33,18 @@ from omaha_mirror.cache.errors import (
 )
 from omaha_mirror.cache.failures import Failures
 from omaha_mirror.cache.fetch_scheduler import FetchScheduler
-from omaha_mirror.cache.fill import Fill
+from omaha_mirror.cache.fill import Fill, event_of
 from omaha_mirror.cache.fill_context import FillContext
-from omaha_mirror.cache.fill_state import FillState
+from omaha_mirror.cache.fill_state import FillState, Limits
 from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.index import Index, Unsure
 from omaha_mirror.cache.ingest import Ingest
-from omaha_mirror.cache.inventory import Refusal, Removed, Swept
-from omaha_mirror.cache.limits import Limits
 from omaha_mirror.cache.open_blob import Opening, ProvenBlob
 from omaha_mirror.cache.prover import HoldBacks, Provers
 from omaha_mirror.cache.reader import Readable, Reader
 from omaha_mirror.cache.source import Source
-from omaha_mirror.cache.space import Ledger, Space
-from omaha_mirror.cache.store import Identity, Store
-from omaha_mirror.cache.uses import Uses
+from omaha_mirror.cache.space import Ledger, Space, Uses
+from omaha_mirror.cache.store import Identity, Refusal, Removed, Store, Swept
 
 
 class Cache:
@@ -98,9 +93,15 @@ class Cache:
         self._heads = Heads(store, self._provers)
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
-        self._drafts = Drafts(ledger, self._space, self._index, hook, self._note_corrupted)
         self._context = FillContext(
-            self.scheduler, hook, self._drafts, self._failures, self._heads, self._index
+            self.scheduler,
+            hook,
+            self._failures,
+            self._heads,
+            self._index,
+            ledger,
+            self._space,
+            self._note_corrupted,
         )
         self._uses = Uses()
         self._stopping = False
@@ -225,14 +226,9 @@ class Cache:
         self._index.touch(key)
         self.scheduler.look_again()
         fill = self._fills.get(key)
-        wanted = (
-            fill is None
-            or fill.waiters.readers
-            or fill.owed
-            or fill.state.proof
-            or self._uses.is_fetched(key)
-        )
-        if fill is not None and not wanted and self._when_abandoned == "stop":
+        if fill is None or self._when_abandoned == "finish" or self._uses.is_fetched(key):
+            return
+        if not (fill.waiters.readers or fill.owed or fill.state.proof):
             self._tasks[fill].cancel()
 
     # Maintenance
@@ -275,7 +271,7 @@ class Cache:
 
     async def remove(self, key: str) -> Removed | None:
         """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
-        if self._uses.is_used(key) or key in self._drafts.taken:
+        if self._uses.is_used(key) or key in self._context.taken:
             raise InUse(f"{key} is in use")
         entry = self._ledger.entries.get(key)
         self._ledger.remove(key)
@@ -283,8 +279,8 @@ class Cache:
 
     async def gc(self, *, dry_run: bool) -> Swept:
         """Evict down to the bounds, and sweep what lies about for a week. Raises OSError."""
-        self._drafts.update_books()
-        return await self._space.sweep(self._drafts.taken, dry_run=dry_run)
+        self._context.update_books()
+        return await self._space.sweep(self._context.taken, dry_run=dry_run)
 
     # Filling
 
@@ -313,7 +309,7 @@ class Cache:
         return fill
 
     def _must_stay(self, key: str) -> bool:
-        return self._uses.is_used(key) or key in self._drafts.taken or self._keep(key)
+        return self._uses.is_used(key) or key in self._context.taken or self._keep(key)
 
     async def _run(self, fill: Fill) -> Proof:
         """Run one round of a fill; the books are straight whatever it ends with."""
@@ -325,7 +321,7 @@ class Cache:
             if named:
                 self._index.put(named, state.size, proof.signed_by, state.identity)
             self._failures.right(key)
-            self._drafts.release(state)  # who asks now may have it proven again
+            self._context.release(state)  # who asks now may have it proven again
             await self._heads.write()
             return proof
         except BaseException as error:
@@ -339,7 +335,7 @@ class Cache:
                 await in_worker(self._store.refuse, key, Refusal(str(error), error.terms))
             raise
         finally:
-            self._drafts.release(state)
+            self._context.release(state)
             if self._fills.get(key) is fill:
                 del self._fills[key]
             del self._tasks[fill]

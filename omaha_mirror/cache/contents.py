@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from omaha_mirror.aio.tasks import in_worker
-from omaha_mirror.cache.inventory import Facts, Leftover
 from omaha_mirror.cache.space import Entry, Ledger
-from omaha_mirror.cache.store import Store
+from omaha_mirror.cache.store import Facts, Leftover, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +106,8 @@ async def look(
             for key, entry in shown
         )
 
-    blobs = await in_worker(describe)
-    return Contents(
-        blobs,
-        tuple(leftovers),
-        ledger.used,
-        ledger.max_size,
-        free,
-        ledger.min_free,
-        len(entries),
-    )
+    blobs, books = await in_worker(describe), (ledger.used, ledger.max_size)
+    return Contents(blobs, tuple(leftovers), *books, free, ledger.min_free, len(entries))
 
 
 def _blob(key: str, entry: Entry, facts: Facts, readers: int, offered: bool) -> Blob:

@@ -82,7 +82,7 @@ class Download:
             if draft is state.current_draft:
                 if state.in_order:
                     raise error
-                if await self.context.drafts.make_room():
+                if await self.context.make_room():
                     return
                 key, source = state.expected.key, state.source.name
                 self.context.hook(Uncached(key, source, str(error)))

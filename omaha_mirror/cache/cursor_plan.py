@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from omaha_mirror.cache.intervals import Intervals
 
@@ -94,9 +95,7 @@ def plan(
             opened[-1] = Span(opened[-1].position, offset)
         opened.append(_hole(offset, size, filled, cursors))
     if not opened and not missing and not cursors:
-        gap = next(filled.gaps(0, size), None)
-        if gap is not None:
-            opened.append(Span(*gap))
+        opened += [Span(*gap) for gap in islice(filled.gaps(0, size), 1)]
     return Plan(tuple(opened), tuple(stopped), short)
 
 

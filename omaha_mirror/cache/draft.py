@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import threading
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from omaha_mirror.cache import journal
 from omaha_mirror.cache.blob import Expected, Proof
+from omaha_mirror.cache.blob_directory import BlobDirectory
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.page_cache import READ
 from omaha_mirror.cache.prover import Span
+from omaha_mirror.cache.sidecar import give_name
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Identity, Place, identity
 from omaha_mirror.state_file import sync, sync_folder
@@ -22,31 +24,16 @@ from omaha_mirror.state_file import sync, sync_folder
 MAX_BUFFERS = 512
 
 
-class Home(Protocol):
-    """The directory that it is in."""
-
-    partial: Path
-
-    def path(self, key: str) -> Path:
-        """Where a proven blob is."""
-
-    def mark(self, key: str) -> None:
-        """Note that some of its bytes left, and were wrong."""
-
-    def set_aside(self, file: Path, key: str) -> None:
-        """Move wrong bytes away."""
-
-
 class DiskDraft:
     """A growing blob under `partial/`."""
 
-    def __init__(self, home: Home, expected: Expected) -> None:
+    def __init__(self, directory: BlobDirectory, expected: Expected) -> None:
         self.expected = expected
         self.capacity: int | None = None
         self.identity: Identity | None = None
-        self._home = home
-        self._data = home.partial / f"{expected.key}.data"
-        self._journal = home.partial / f"{expected.key}.json"
+        self._directory = directory
+        self._data = directory.partial / f"{expected.key}.data"
+        self._journal = directory.partial / f"{expected.key}.json"
         self._lock = threading.Lock()
         fd = os.open(self._data, os.O_RDWR | os.O_CREAT, 0o644)
         self.file: BinaryIO = os.fdopen(fd, "r+b", buffering=0)
@@ -88,7 +75,7 @@ class DiskDraft:
             told += [journal.written(start, stop, None) for start, stop in self._bare]
             self._log.write(b"".join(told))
             sync(self._log.fileno())
-        sync_folder(self._home.partial)
+        sync_folder(self._directory.partial)
         self.validator = validator
 
     def write(self, offset: int, buffers: Sequence[bytes]) -> None:
@@ -125,7 +112,7 @@ class DiskDraft:
     def drop(self, start: int, stop: int, *, leaked: bool) -> None:
         """See `Draft.drop`."""
         if leaked:
-            self._home.mark(self.expected.key)
+            self._directory.mark(self.expected.key)
         with self._lock:
             told = journal.dropped(start, stop, self._spans, self._bare, self._crc)
             self._log.write(b"".join(told))
@@ -143,7 +130,7 @@ class DiskDraft:
         key = proof.sha256.hex() if unnamed else self.expected.key
         sync(self.file.fileno())
         self.identity = identity(self.file)  # while nobody else knows the file
-        target = self._home.path(key)
+        target = self._directory.path(key)
         give_name(self._data, target, proof, self.expected.source, self.validator or {})
         self._journal.unlink(missing_ok=True)
         return key
@@ -152,9 +139,9 @@ class DiskDraft:
         """See `Draft.reject`. The journal goes first: without it nothing believes the bytes any more."""
         self._journal.unlink(missing_ok=True)
         if leaked:
-            self._home.mark(self.expected.key)
+            self._directory.mark(self.expected.key)
         if aside:
-            self._home.set_aside(self._data, self.expected.key)
+            self._directory.set_aside(self._data, self.expected.key)
         self._data.unlink(missing_ok=True)
 
     def discard(self) -> None:
@@ -182,37 +169,34 @@ def crc_of(file: BinaryIO, offset: int, count: int) -> int | None:
     return crc
 
 
-def give_name(data: Path, target: Path, proof: Proof, source: str, validator: Validator) -> None:
-    """Make a file whose bytes are synced the blob `target`, with its sidecar. Raises OSError.
+class IncomingFile:
+    """See `store.Incoming`."""
 
-    Args:
-        data: the file, on the same file system.
-        target: the blob's path.
-        proof: what the bytes were found to be.
-        source: where they came from.
-        validator: of the generation that was fetched; empty where nothing was.
-    """
-    target.parent.mkdir(exist_ok=True)
-    describe(target, proof, source, validator)
-    data.rename(target)
-    for folder in (target.parent, target.parent.parent, data.parent):
-        sync_folder(folder)
+    def __init__(self, data: Path, target: Path, source: str) -> None:
+        self._data = data
+        self._target = target
+        self._source = source
+        self._file = data.open("wb", buffering=0)
 
+    def write(self, data: bytes) -> None:
+        """See `store.Incoming`."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
 
-def describe(target: Path, proof: Proof, source: str, validator: Validator) -> None:
-    """Write the sidecar of a blob. Raises OSError."""
-    description = {
-        "size": proof.size,
-        "sha256": proof.sha256.hex(),
-        "sha1": proof.sha1.hex() if proof.sha1 is not None else None,
-        "proven_by": proof.proven_by,
-        "signed_by": proof.signed_by,
-        "source": source,
-        "validator": dict(validator),
-    }
-    draft = target.with_suffix(".tmp")
-    with draft.open("wb") as file:
-        file.write(json.dumps(description, indent=1).encode() + b"\n")
-        file.flush()
-        sync(file.fileno())
-    draft.rename(target.with_suffix(".json"))
+    def finish(self) -> Identity:
+        """See `store.Incoming`."""
+        sync(self._file.fileno())
+        found = identity(self._file)
+        self._file.close()
+        return found
+
+    def commit(self, proof: Proof) -> None:
+        """See `store.Incoming`."""
+        give_name(self._data, self._target, proof, self._source, {})
+
+    def discard(self) -> None:
+        """See `store.Incoming`."""
+        self._file.close()
+        with contextlib.suppress(OSError):
+            self._data.unlink(missing_ok=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.errors import DigestMismatch, GenerationEnded, Lost, Untrusted
-from omaha_mirror.cache.inventory import Refusal
 from omaha_mirror.cache.prover import Provers
+from omaha_mirror.cache.store import Refusal
 
 ROUNDS = 3
 """How often bytes may turn out wrong before a blob is condemned."""

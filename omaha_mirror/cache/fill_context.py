@@ -1,33 +1,114 @@
-"""What a fill uses of the cache that it belongs to. One for all its fills; it has no state of its own."""
+"""What fills use of the cache that they belong to: drafts for their bytes, turns on the line, memories of blobs.
+
+One for all fills of a cache. It owns `taken` and changes the books of the space; a fill opens a draft once, may then
+ask for room, says when it repairs a blob, and is released by the cache at its end.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from omaha_mirror.cache import events
-from omaha_mirror.cache.drafts import Drafts
+from omaha_mirror.cache.errors import Damaged, NoSpace
 from omaha_mirror.cache.failures import Failures
 from omaha_mirror.cache.fetch_scheduler import FetchScheduler
+from omaha_mirror.cache.fill_state import FillState
 from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.index import Index
+from omaha_mirror.cache.space import Ledger, Space
+from omaha_mirror.cache.spool import SpoolDraft
+from omaha_mirror.cache.store import Draft
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False)
 class FillContext:
     """Of one cache.
 
     Attributes:
-        scheduler: what it shares with the other fills.
+        scheduler: what the fills share.
         hook: called with what happens.
-        drafts: gives drafts, and makes room for them.
         failures: remembers what turned out wrong.
         heads: remembers the head of a blob that is proven.
         index: the proven blobs.
+        ledger: the books.
+        space: makes room.
+        corrupted: called with the key of a proven blob that is none any more, and why.
+        taken: the fills whose bytes go to the disk, by the keys of their blobs.
     """
 
     scheduler: FetchScheduler
     hook: events.Hook
-    drafts: Drafts
     failures: Failures
     heads: Heads
     index: Index
+    ledger: Ledger
+    space: Space
+    corrupted: Callable[[str, str], None]
+    taken: dict[str, FillState] = field(default_factory=dict)
+
+    async def open_draft(self, state: FillState) -> Draft:
+        """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
+        expected, reason = state.expected, "another fill of the same blob is under way"
+        if self.index.is_away(expected.key):
+            reason = "the cache directory does not answer"
+        elif expected.key not in self.taken:
+            self.taken[expected.key] = state
+            self.update_books()
+            try:
+                if state.checks and (found := await self._found(state)) is not None:
+                    return found
+                await self._make_way(expected.key)
+                return await self.space.draft(expected)
+            except (NoSpace, OSError) as error:
+                reason = str(error)
+                del self.taken[expected.key]
+        state.checks = False
+        self.hook(events.Uncached(expected.key, state.source.name, reason))
+        return SpoolDraft(expected, state.limits.spool)
+
+    async def _found(self, state: FillState) -> Draft | None:
+        """The blob that is to be proven again; None where there is none after all."""
+        key = state.expected.key
+        try:
+            return await self.space.recheck(state.expected)
+        except FileNotFoundError:
+            self.index.take(key)
+        except Damaged as error:
+            self.index.take(key)
+            self.corrupted(key, str(error))
+        state.checks = False
+        return None
+
+    def repair(self, state: FillState) -> None:
+        """A blob that is being proven again lacks bytes: it is a growing one from now on."""
+        key = state.expected.key
+        if not self.index.is_verified(key):
+            self.index.take(key)
+        if self.taken.get(key) is state:
+            self.ledger.reserve(key, state.size, state.size)
+
+    async def _make_way(self, key: str) -> None:
+        """What lies where a blob is to be, and is none, is put aside."""
+        if not self.index.holds(key):
+            if self.index.lists(key):
+                self.corrupted(key, "it is no file of the size that was written down")
+            self.index.take(key)
+            await self.space.quarantine(key, leaked=False)
+
+    def release(self, state: FillState) -> None:
+        """A fill has ended."""
+        key = state.expected.key
+        if self.taken.get(key) is state:
+            del self.taken[key]
+            self.ledger.release(key)
+
+    async def make_room(self) -> bool:
+        """The disk is fuller than it was; whether anything could be freed."""
+        self.update_books()
+        return await self.space.make()
+
+    def update_books(self) -> None:
+        """Note what the fills have written."""
+        for key, state in self.taken.items():
+            self.ledger.wrote(key, state.filled.total)

@@ -59,14 +59,18 @@ class Response:
         await self._stack.aclose()
 
 
+Delivered = tuple[Response, bytes | None]
+"""The response to go on with, and its next chunk; None at its end."""
+
+
 async def hedge(
     stalled: Response,
     connect: Connect,
     *,
     pause: Callable[[int, SourceFailed], float],
     worth_it: Callable[[], bool],
-) -> tuple[Response, bytes | None]:
-    """Ask again at the same offset; what delivers first is gone on with, the other is closed.
+) -> Delivered:
+    """Ask again at the same offset; the response that delivers first is the one to go on with, the other is closed.
 
     Silence alone is no failure: lines pause, and a mirror upstream of us may be holding back.
 
@@ -78,46 +82,52 @@ async def hedge(
 
     Raises:
         SourceFailed: both are dead, or it is no longer worth it.
-        SourceError, GenerationEnded: there is nothing to hope for.
+        SourceError, GenerationEnded: no other try can help.
     """
-
-    async def wait_on() -> tuple[Response, bytes | None]:
-        return stalled, await patiently(stalled, worth_it)
-
-    async def ask_again() -> tuple[Response, bytes | None]:
-        failures = 0
-        while True:
-            response = Response(connect)
-            try:
-                return response, await patiently(response, worth_it)
-            except SourceFailed as failure:
-                await response.close()
-                failures += 1
-                if waiting.done() or not worth_it():
-                    raise
-                await asyncio.sleep(pause(failures, failure))
-            except BaseException:
-                await response.close()
-                raise
-
-    waiting = asyncio.create_task(wait_on())
-    asking = asyncio.create_task(ask_again())
+    waiting = asyncio.create_task(_next_of(stalled, worth_it))
+    asking = asyncio.create_task(
+        _ask_again(connect, pause, lambda: not waiting.done() and worth_it(), worth_it)
+    )
+    tasks = (waiting, asking)
     winner: Response | None = None
     try:
         winner, chunk = await _first_good(waiting, asking)
         return winner, chunk
     finally:
-        tasks = (waiting, asking)
         await stop(tasks)
         ended = [task for task in tasks if not task.cancelled() and task.exception() is None]
-        responses = {stalled, *(task.result()[0] for task in ended)}
-        for response in responses - {winner}:
+        for response in {stalled, *(task.result()[0] for task in ended)} - {winner}:
             await response.close()
 
 
-async def _first_good(
-    *tasks: asyncio.Task[tuple[Response, bytes | None]],
-) -> tuple[Response, bytes | None]:
+async def _next_of(response: Response, worth_it: Callable[[], bool]) -> Delivered:
+    return response, await patiently(response, worth_it)
+
+
+async def _ask_again(
+    connect: Connect,
+    pause: Callable[[int, SourceFailed], float],
+    may_retry: Callable[[], bool],
+    worth_it: Callable[[], bool],
+) -> Delivered:
+    """The first chunk of another response; a failure is tried again while the first response may deliver, too."""
+    failures = 0
+    while True:
+        response = Response(connect)
+        try:
+            return await _next_of(response, worth_it)
+        except SourceFailed as failure:
+            await response.close()
+            failures += 1
+            if not may_retry():
+                raise
+            await asyncio.sleep(pause(failures, failure))
+        except BaseException:
+            await response.close()
+            raise
+
+
+async def _first_good(*tasks: asyncio.Task[Delivered]) -> Delivered:
     """The first result; a failure counts when it is the last hope, or final."""
     left, failure = set(tasks), SourceFailed("nothing came")
     while left:
@@ -208,9 +218,7 @@ async def hedge_slow(
                     continue
                 got[response] += chunk
                 over = fresh not in reading or time.monotonic() > until or len(got[slow]) > ENOUGH
-                if (response is fresh and len(got[fresh]) > len(got[slow])) or (
-                    response is slow and over
-                ):
+                if over if response is slow else len(got[fresh]) > len(got[slow]):
                     winner = response
                     break
                 reading[response] = asyncio.create_task(patiently(response, worth_it))

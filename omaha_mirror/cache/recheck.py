@@ -11,51 +11,25 @@ import errno
 import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import BinaryIO, Protocol
 
-from omaha_mirror.cache import draft, journal
+from omaha_mirror.cache import journal
 from omaha_mirror.cache.blob import Expected, Proof
+from omaha_mirror.cache.blob_directory import BlobDirectory
 from omaha_mirror.cache.clock import Clock
-from omaha_mirror.cache.draft import DiskDraft, describe
+from omaha_mirror.cache.draft import DiskDraft
 from omaha_mirror.cache.errors import Damaged, Lost, is_unreadable
 from omaha_mirror.cache.intervals import Intervals
-from omaha_mirror.cache.inventory import Facts
+from omaha_mirror.cache.sidecar import describe
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Identity, Place, identity
 from omaha_mirror.state_file import sync, sync_folder
-
-
-class Home(draft.Home, Protocol):
-    """The directory that it is in."""
-
-    def open(self, key: str) -> BinaryIO:
-        """See `Store.open`."""
-
-    def identity(self, key: str) -> Identity | None:
-        """Of the file of a blob; None where it cannot be told."""
-
-    def describe(self, key: str) -> Facts:
-        """See `Store.describe`."""
-
-    def verified(self, key: str, now: float) -> None:
-        """See `Store.verified`."""
-
-    def quarantine_blob(self, key: str, *, leaked: bool) -> None:
-        """See `Store.quarantine_blob`."""
-
-    def remove(self, key: str) -> None:
-        """See `Store.remove`."""
-
-    def doubt(self, key: str) -> Path:
-        """The note that bytes of a blob left while it was being proven again."""
 
 
 class ProvenDraft:
     """See `Draft`.
 
     Args:
-        home: where it is.
+        directory: where it is.
         expected: what it must be.
         clock: dates what is written down.
 
@@ -65,17 +39,17 @@ class ProvenDraft:
         OSError: it cannot be opened now.
     """
 
-    def __init__(self, home: Home, expected: Expected, clock: Clock) -> None:
+    def __init__(self, directory: BlobDirectory, expected: Expected, clock: Clock) -> None:
         self.expected = expected
         self.capacity: int | None = None
         self.validator: Validator | None = None
         self.filled = Intervals([(0, expected.size)])
-        self.leaked = home.doubt(expected.key).exists()
-        self._home = home
+        self.leaked = directory.doubt(expected.key).exists()
+        self._directory = directory
         self._clock = clock
         self._lock = threading.Lock()
         self._growing: DiskDraft | None = None
-        self._file = home.open(expected.key)
+        self._file = directory.open(expected.key)
         self._found = identity(self._file)
         if self._found.size != expected.size:
             self._file.close()
@@ -106,7 +80,7 @@ class ProvenDraft:
 
     def leak(self) -> None:
         """See `Draft.leak`."""
-        note = self._home.doubt(self.expected.key)
+        note = self._directory.doubt(self.expected.key)
         note.touch()
         sync_folder(note.parent)
         if self._growing is not None:
@@ -116,7 +90,7 @@ class ProvenDraft:
         """See `Draft.drop`."""
         self.filled = self.filled.remove(start, stop)
         if leaked:
-            self._home.mark(self.expected.key)
+            self._directory.mark(self.expected.key)
         if self._growing is not None:
             self._growing.drop(start, stop, leaked=False)
         else:
@@ -141,7 +115,7 @@ class ProvenDraft:
         with self._lock:
             if self._growing is None:
                 key = self.expected.key
-                path, data = self._home.path(key), self._home.partial / f"{key}.data"
+                path, data = self._directory.path(key), self._directory.partial / f"{key}.data"
                 if not self._has_its_name() or not os.access(path, os.W_OK):
                     raise OSError(errno.EROFS, f"{path} cannot be mended")
                 lines = [journal.header(self.expected.size, self.expected.source, {})]
@@ -153,11 +127,11 @@ class ProvenDraft:
                 path.with_suffix(".json").unlink(missing_ok=True)
                 sync_folder(data.parent)
                 sync_folder(path.parent)
-                self._growing = DiskDraft(self._home, self.expected)
+                self._growing = DiskDraft(self._directory, self.expected)
             return self._growing
 
     def _has_its_name(self) -> bool:
-        found = self._home.identity(self.expected.key)
+        found = self._directory.identity(self.expected.key)
         return found is not None and found[:2] == self._found[:2]
 
     def commit(self, proof: Proof) -> str:
@@ -172,16 +146,16 @@ class ProvenDraft:
         return key
 
     def _describe(self, key: str, proof: Proof) -> None:
-        facts = self._home.describe(key)
+        facts = self._directory.describe(key)
         if (facts.size, facts.sha256, facts.signed_by) == (
             proof.size,
             proof.sha256,
             proof.signed_by,
         ):
-            self._home.verified(key, self._clock.time())
+            self._directory.verified(key, self._clock.time())
         else:
             source = facts.source or self.expected.source
-            describe(self._home.path(key), proof, source, facts.validator)
+            describe(self._directory.path(key), proof, source, facts.validator)
 
     def reject(self, *, aside: bool, leaked: bool) -> None:
         """See `Draft.reject`."""
@@ -189,9 +163,9 @@ class ProvenDraft:
         if self._growing is not None:
             self._growing.reject(aside=aside, leaked=leaked)
         elif self._has_its_name():
-            self._home.quarantine_blob(key, leaked=leaked)
+            self._directory.quarantine_blob(key, leaked=leaked)
         elif leaked:
-            self._home.mark(key)
+            self._directory.mark(key)
         self._forget_doubt()
 
     def discard(self) -> None:
@@ -200,12 +174,12 @@ class ProvenDraft:
             if self._growing is not None:
                 self._growing.discard()
             elif self._has_its_name():
-                self._home.remove(self.expected.key)
+                self._directory.remove(self.expected.key)
             self._forget_doubt()
 
     def _forget_doubt(self) -> None:
         with contextlib.suppress(OSError):
-            self._home.doubt(self.expected.key).unlink(missing_ok=True)
+            self._directory.doubt(self.expected.key).unlink(missing_ok=True)
 
     def close(self) -> None:
         """See `Draft.close`."""

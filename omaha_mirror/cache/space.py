@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container
+from collections import Counter
+from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from omaha_mirror.aio.tasks import in_worker
@@ -12,8 +14,7 @@ from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.clock import Clock
 from omaha_mirror.cache.errors import NeverFits, NoSpace, NoSpaceNow
-from omaha_mirror.cache.inventory import Leftover, Removed, Swept
-from omaha_mirror.cache.store import Draft, Store
+from omaha_mirror.cache.store import Draft, Leftover, Removed, Store, Swept
 
 FILES = 4
 """Files that a fill makes at most: its data, its journal, a sidecar, a folder."""
@@ -55,7 +56,7 @@ class Ledger:
     @property
     def used(self) -> int:
         """Bytes of proven blobs and of reserved room."""
-        return self._proven + sum(room.size for room in self.reserved.values())
+        return self._proven + sum(booked.size for booked in self.reserved.values())
 
     def victims(
         self,
@@ -79,12 +80,10 @@ class Ledger:
             NeverFits: larger than the whole cache may be.
             NoSpaceNow: what may go is not enough.
         """
-        if size > self.max_size:
-            raise NeverFits(
-                f"{size} bytes do not fit into a cache of at most {self.max_size} bytes"
-            )
-        promised = sum(max(0, room.size - room.written) for room in self.reserved.values())
-        over = self.used + size - self.max_size
+        if size > (most := self.max_size):
+            raise NeverFits(f"{size} bytes do not fit into a cache of at most {most} bytes")
+        promised = sum(max(0, booked.size - booked.written) for booked in self.reserved.values())
+        over = self.used + size - most
         short = max(0, size - written) + promised + self.min_free - free
         few = 0 if files is None else FILES * (len(self.reserved) + bool(size)) - files
         gone: list[str] = []
@@ -98,14 +97,7 @@ class Ledger:
             over -= entry.size
             short -= entry.size
             few -= FREED
-        if over > 0:
-            raise NoSpaceNow(
-                f"{over} bytes over max_size, and all other blobs are in use or offered"
-            )
-        if short > 0:
-            raise NoSpaceNow(f"the disk is {short} bytes short of keeping min_free free")
-        if few > 0:
-            raise NoSpaceNow(f"the file system of the disk can take {files} more files (inodes)")
+        _require(over, short, few, files)
         return gone
 
     def reserve(self, key: str, size: int, written: int = 0) -> None:
@@ -137,6 +129,16 @@ class Ledger:
         """Forget a blob that is gone."""
         if (entry := self.entries.pop(key, None)) is not None:
             self._proven -= entry.size
+
+
+def _require(over: int, short: int, few: int, files: int | None) -> None:
+    """Raise NoSpaceNow where something is still lacking: bytes of the cache, of the disk, or files."""
+    if over > 0:
+        raise NoSpaceNow(f"{over} bytes over max_size, and all other blobs are in use or offered")
+    if short > 0:
+        raise NoSpaceNow(f"the disk is {short} bytes short of keeping min_free free")
+    if few > 0:
+        raise NoSpaceNow(f"the file system of the disk can take {files} more files (inodes)")
 
 
 STALE = 7 * 86400.0
@@ -286,3 +288,52 @@ class Space:
             self._goes(key)
         for key in keys:
             await BLOBS.patiently(SLOW, self._store.remove, key)
+
+
+class Uses:
+    """By the key of the blob.
+
+    Attributes:
+        readers: how many read one.
+    """
+
+    def __init__(self) -> None:
+        self.readers: Counter[str] = Counter()
+        self._fetchers: Counter[str] = Counter()
+        self._busy: set[str] = set()
+
+    def is_used(self, key: str) -> bool:
+        """Whether a blob is read, or kept busy."""
+        return key in self.readers or key in self._busy
+
+    def is_fetched(self, key: str) -> bool:
+        """Whether somebody waits for a blob to be here, and reads none of it."""
+        return key in self._fetchers
+
+    def reading(self, key: str) -> AbstractContextManager[None]:
+        """Read a blob while this is open."""
+        return _counted(self.readers, key)
+
+    def fetching(self, key: str) -> AbstractContextManager[None]:
+        """Wait for a blob to be here while this is open."""
+        return _counted(self._fetchers, key)
+
+    @contextmanager
+    def busy(self, key: str) -> Iterator[None]:
+        """Keep a blob while this is open."""
+        self._busy.add(key)
+        try:
+            yield
+        finally:
+            self._busy.discard(key)
+
+
+@contextmanager
+def _counted(users: Counter[str], key: str) -> Iterator[None]:
+    users[key] += 1
+    try:
+        yield
+    finally:
+        users[key] -= 1
+        if not users[key]:
+            del users[key]

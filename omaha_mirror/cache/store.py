@@ -6,12 +6,11 @@ import ctypes
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import BinaryIO, Literal, NamedTuple, Protocol
 
 from omaha_mirror.cache.blob import Expected, Head, Proof
 from omaha_mirror.cache.intervals import Intervals
-from omaha_mirror.cache.inventory import Facts, Leftover, Refusal
 from omaha_mirror.cache.source import Validator
 
 
@@ -34,6 +33,73 @@ class Stored:
     signed_by: str = ""
     is_whole: bool = True
     is_told: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is written down about a proven blob.
+
+    Attributes:
+        size: in bytes; None where it is not known any more.
+        sha256: 32 raw bytes, or None.
+        proven_by: what it was held against, or "".
+        source: the URL that it came from, or "".
+        signed_by: who signed it, or "" where nobody wanted to know.
+        validator: the generation that it was fetched as.
+        verified: when its bytes were last found right, in seconds since the epoch; 0 where nobody knows.
+    """
+
+    size: int | None = None
+    sha256: bytes | None = None
+    proven_by: str = ""
+    source: str = ""
+    signed_by: str = ""
+    validator: Validator = field(default_factory=dict)
+    verified: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a blob is not to be served, as long as the terms are these, although its digest is right."""
+
+    reason: str
+    terms: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A file that is no proven blob: a growing one that may go on, or wrong bytes that were put aside.
+
+    Attributes:
+        kind: which of both.
+        key: of the blob that it should have become.
+        name: of the file.
+        size: bytes on disk.
+        changed: when it was last written or put aside, in seconds since the epoch.
+    """
+
+    kind: Literal["partial", "quarantine"]
+    key: str
+    name: str
+    size: int
+    changed: float
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What went, or would go."""
+
+    kind: Literal["blob", "partial", "quarantine"]
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What a collection removed, and why it could not make enough room ("" where it could)."""
+
+    removed: tuple[Removed, ...]
+    short: str = ""
 
 
 class Identity(NamedTuple):

@@ -178,7 +178,7 @@ class Verification:
         state, key = self._state, self._state.expected.key
         if state.checks and not state.repairs:
             state.repairs = True
-            self._context.drafts.repair(state)
+            self._context.repair(state)
             self.announce()
         self._wrong[start, stop] += 1
         if self._wrong[start, stop] > 1:

@@ -19,9 +19,8 @@ from omaha_mirror.cache.blob import Expected, Hasher
 from omaha_mirror.cache.cache import Cache
 from omaha_mirror.cache.contents import Blob
 from omaha_mirror.cache.errors import Damaged, is_unreadable
-from omaha_mirror.cache.inventory import Facts
 from omaha_mirror.cache.page_cache import READ, resident
-from omaha_mirror.cache.store import Identity, Store, identity
+from omaha_mirror.cache.store import Facts, Identity, Store, identity
 
 WEEK = 7 * 86400.0
 IDLE = 3600.0

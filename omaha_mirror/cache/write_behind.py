@@ -1,11 +1,16 @@
-"""Batches: what arrives while one write runs goes to disk with the next."""
+"""What is written a little later: batches of chunks, and the checkpoints that bound what a power cut can lose."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
-from omaha_mirror.aio.tasks import finish
+import structlog
+
+from omaha_mirror.aio.tasks import finish, in_worker
+
+LOG = structlog.get_logger(__name__)
 
 
 class WriteBehind:
@@ -43,3 +48,35 @@ class WriteBehind:
             batch, self._chunks = self._chunks, []
             await self._write(batch)
             self.pending -= sum(map(len, batch))
+
+
+class Checkpoint:
+    """Records a draft every `seconds`, and sooner when `count` bytes have come."""
+
+    def __init__(self, seconds: float, count: int) -> None:
+        self._seconds = seconds
+        self._count = count
+        self._unrecorded = 0
+        self._enough = asyncio.Event()
+
+    def note(self, count: int) -> None:
+        """Note that `count` more bytes were written."""
+        self._unrecorded += count
+        if self._unrecorded >= self._count:
+            self._enough.set()
+
+    async def run(self, record: Callable[[], None]) -> None:
+        """Run until cancelled. What the disk refuses here is not kept, and hinders nothing."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds):
+                    await self._enough.wait()
+            self._enough.clear()
+            if self._unrecorded:
+                self._unrecorded = 0
+                try:
+                    await in_worker(record)
+                except OSError:
+                    pass
+                except Exception:
+                    LOG.exception("cannot record what was fetched")

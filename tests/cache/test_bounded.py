@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from omaha_mirror.cache import DiskStore, Limits, Verifier, head_notes
+from omaha_mirror.cache import DiskStore, Limits, Verifier, sidecar
 from omaha_mirror.cache.blob import Head
 from omaha_mirror.cache.errors import GenerationEnded, NoSpaceNow, NotInTime
 from omaha_mirror.cache.events import FillEnded, FillStarted, Outcome, Repaired
@@ -240,7 +240,7 @@ async def verdict(site: Site, source: ScriptedSource) -> VerifyOutcome:
 
 async def test_only_so_many_heads_are_kept(store: DiskStore) -> None:
     for i in range(5):
-        head_notes.keep(store.known, f"{i:064}", Head(i + 1, bytes(32)), 3)
+        sidecar.keep_head(store.known, f"{i:064}", Head(i + 1, bytes(32)), 3)
         os.utime(store.known / f"{i:064}", (i, i))
     assert store.heads() == {f"{i:064}": Head(i + 1, bytes(32)) for i in (2, 3, 4)}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.cache import DiskStore, Expected
-from omaha_mirror.cache.disk import QUARANTINED
+from omaha_mirror.cache.blob_directory import QUARANTINED
 from omaha_mirror.cache.draft import MAX_BUFFERS
 from omaha_mirror.cache.intervals import Intervals
-from omaha_mirror.cache.inventory import Refusal
+from omaha_mirror.cache.store import Refusal
 from tests.cache.drafts import DATA, EXPECTED, KEY, SIZE, VALIDATOR, Opened, half_done, names, proof
 
 

@@ -18,9 +18,9 @@ import pytest
 from omaha_mirror.cache import DiskStore, Expected, Scrubber, Verifier, VerifyResult
 from omaha_mirror.cache.errors import GenerationEnded, InUse, ResumeUnsafe
 from omaha_mirror.cache.events import Corrupted, Opened
-from omaha_mirror.cache.inventory import Facts, Removed
 from omaha_mirror.cache.lock import NAME, DirectoryInUse, DirectoryLock, Holder, NoLock, in_use
 from omaha_mirror.cache.reader import WINDOW
+from omaha_mirror.cache.store import Facts, Removed
 from omaha_mirror.cache.verifier import VerifyOutcome, verify
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step

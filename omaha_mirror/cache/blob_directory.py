@@ -1,0 +1,206 @@
+"""The directory of the default store, which can be listed and repaired with ordinary tools: names, notes and steps of it.
+
+    blobs/ab/<key>          a proven blob; its access time is its last use, and is set by nothing else
+    blobs/ab/<key>.json     what it is and how it was proven; its modification time is when the bytes were last found right
+    partial/<key>.data      a growing blob (sparse)
+    partial/<key>.json      its journal
+    heads/<key>             the size and SHA-256 of a blob's head; stays when the blob goes
+    incoming/<key>          a blob on its way in from elsewhere; swept at the start
+    quarantine/<key>.<n>    bytes that turned out wrong, for a look; the oldest go
+    quarantine/<key>.left   a mark: some bytes that turned out wrong had left by then
+    quarantine/<key>.unsure a note: bytes of a proven blob left while it was being proven again
+    quarantine/<key>.not    why a blob is not to be served although its digest is right
+
+What a crash can do is decided by the order of the steps, and by nothing else:
+
+* Of the journal no more is believed than the data bears out. Bytes and their line are written together, before a byte
+  of them can leave, so a killed process loses nothing; what a power cut may lose is bounded by `record`.
+* A blob gets its name only after its bytes and its sidecar were synced; the folder is synced after the rename. A name
+  under `blobs/` is therefore always a whole, proven blob.
+* The journal goes after that. A journal without data, or data without a journal, is a leftover and is swept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+import structlog
+
+from omaha_mirror.cache import sidecar
+from omaha_mirror.cache.clock import Clock, MachineClock
+from omaha_mirror.cache.errors import Damaged, is_unreadable
+from omaha_mirror.cache.store import Facts, Identity, Refusal, Stored
+
+LOG = structlog.get_logger(__name__)
+QUARANTINED = 4
+MARKS = 1000
+MARK = ".left"
+REFUSAL = ".not"
+DOUBT = ".unsure"
+NOTES = {MARK, REFUSAL, DOUBT}
+KEY = re.compile(r"[0-9a-f]{64}|sha1-[0-9a-f]{40}")
+"""Names of proven blobs."""
+
+
+class BlobDirectory:
+    """Files in a directory. All methods block.
+
+    Args:
+        directory: for them.
+        clock: dates what goes by its age.
+    """
+
+    def __init__(self, directory: Path, clock: Clock | None = None) -> None:
+        self.directory = directory
+        self._clock = clock or MachineClock()
+        self.blobs = directory / "blobs"
+        self.partial = directory / "partial"
+        self.quarantine = directory / "quarantine"
+        self.arriving = directory / "incoming"
+        self.known = directory / "heads"
+
+    def stored(self) -> Iterator[Stored]:
+        """The proven blobs; changes nothing."""
+        for file in self.blobs.glob("??/*"):
+            if KEY.fullmatch(file.name) and file == self.path(file.name):
+                status, facts = file.lstat(), self.describe(file.name)
+                is_file, size = stat.S_ISREG(status.st_mode), status.st_size
+                is_whole = is_file and facts.size in (None, size)
+                told = facts.size is not None
+                yield Stored(file.name, size, status.st_atime, facts.signed_by, is_whole, told)
+
+    def marks(self) -> dict[str, float]:
+        """See `Store.marks`."""
+        found, now = self.quarantine.glob(f"*{MARK}"), self._clock.stamp()
+        marks = {file: file.lstat().st_mtime for file in found}
+        for file in [file for file, when in marks.items() if when > now]:
+            date(file, now)
+        return {file.name.removesuffix(MARK): when for file, when in marks.items()}
+
+    def mark(self, key: str) -> None:
+        """Note that some bytes of a blob left, and were wrong."""
+        mark = self.quarantine / f"{key}{MARK}"
+        mark.touch()
+        date(mark, self._clock.stamp())
+
+    def refusals(self) -> dict[str, Refusal]:
+        """See `Store.refusals`."""
+        found = ((file.stem, sidecar.refusal(file)) for file in self.quarantine.glob(f"*{REFUSAL}"))
+        return {key: refusal for key, refusal in found if refusal is not None}
+
+    def refuse(self, key: str, refusal: Refusal) -> None:
+        """See `Store.refuse`."""
+        with contextlib.suppress(OSError):
+            (self.quarantine / f"{key}{REFUSAL}").write_text(json.dumps(asdict(refusal)))
+
+    def path(self, key: str) -> Path:
+        """Where a proven blob is."""
+        return self.blobs / key.rpartition("-")[2][:2] / key
+
+    def open(self, key: str) -> BinaryIO:
+        """See `Store.open`."""
+        try:
+            fd = _open(self.path(key))
+        except OSError as error:
+            if error.errno == errno.ELOOP or is_unreadable(error):
+                raise Damaged(f"{self.path(key)}: {error.strerror}") from error
+            raise
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise Damaged(f"{self.path(key)} is not a file")
+        return os.fdopen(fd, "rb", buffering=0)
+
+    def identity(self, key: str) -> Identity | None:
+        """Of the file of a blob; None where it cannot be told."""
+        try:
+            found = self.path(key).lstat()
+        except OSError:
+            return None
+        return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    def doubt(self, key: str) -> Path:
+        """The note that bytes of a blob left while it was being proven again."""
+        return self.quarantine / f"{key}{DOUBT}"
+
+    def remove(self, key: str) -> None:
+        """See `Store.remove`."""
+        path = self.path(key)
+        delete(path)
+        delete(path.with_suffix(".json"))
+
+    def touch(self, key: str, now: float) -> None:
+        """See `Store.touch`."""
+        with contextlib.suppress(OSError):
+            written = self.path(key).lstat().st_mtime_ns
+            os.utime(self.path(key), ns=(int(now * 1e9), written), follow_symlinks=False)
+
+    def describe(self, key: str) -> Facts:
+        """See `Store.describe`."""
+        return sidecar.facts(self._sidecar(key))
+
+    def verified(self, key: str, now: float) -> None:
+        """See `Store.verified`."""
+        with contextlib.suppress(OSError):
+            os.utime(self._sidecar(key), (now, now))
+
+    def quarantine_blob(self, key: str, *, leaked: bool) -> None:
+        """See `Store.quarantine_blob`."""
+        if leaked:
+            self.mark(key)
+        folder = self.path(key).parent
+        if os.path.lexists(folder) and not folder.is_dir():
+            self.set_aside(folder, key)
+        with contextlib.suppress(FileNotFoundError):
+            self.set_aside(self.path(key), key)
+        delete(self._sidecar(key))
+
+    def _sidecar(self, key: str) -> Path:
+        return self.path(key).with_suffix(".json")
+
+    def set_aside(self, file: Path, key: str) -> None:
+        """Move wrong bytes to the quarantine, which keeps the newest few."""
+        date(file, self._clock.stamp())  # the quarantine goes by it
+        file.rename(self.quarantine / f"{key}.{time.time_ns()}")
+        self._thin_out(QUARANTINED, lambda file: file.suffix not in NOTES)
+        self._thin_out(MARKS, lambda file: file.suffix in NOTES)
+
+    def _thin_out(self, keep: int, kind: Callable[[Path], bool]) -> None:
+        found = sorted(
+            filter(kind, self.quarantine.iterdir()), key=lambda file: file.lstat().st_mtime
+        )
+        for old in found[:-keep]:
+            delete(old)
+
+
+def _open(path: Path) -> int:
+    """For reading, a file and nothing that a link leads to. Reading it is no use of it: its access time stays."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:  # another user's file
+        return os.open(path, flags)
+
+
+def delete(path: Path) -> None:
+    """Remove whatever is there, if anything is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def date(file: Path, when: float) -> None:
+    """Set when a file was last changed, if that can be."""
+    with contextlib.suppress(OSError):
+        os.utime(file, (when, when), follow_symlinks=False)
