@@ -42,8 +42,9 @@ from omaha_mirror.policy.check_decision import CheckDecisions, rule_in_force
 from omaha_mirror.policy.omaha_upstream import OmahaUpstream
 from omaha_mirror.policy.overrides import Overrides
 from omaha_mirror.upstream.allowed import AllowList
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.releases import ReleaseServer
+from omaha_mirror.upstream.requests import HttpSettings
 
 
 class Service:

@@ -29,10 +29,10 @@ from omaha_mirror.state_file import Damaged
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import Forbidden, Gone, UpstreamError
 from omaha_mirror.upstream.fetcher import seconds
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.omaha import OmahaServer, question
 from omaha_mirror.upstream.releases import ReleaseServer
-from omaha_mirror.upstream.translated import untimely
+from omaha_mirror.upstream.requests import HttpSettings, untimely
 
 NEWEST = "9999.0.0"
 """Above every release, so that no question starts a rollout to this machine."""

@@ -17,7 +17,8 @@ from omaha_mirror.cache.errors import (
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.packages.source import UpstreamSource
 from omaha_mirror.upstream.allowed import AllowList
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
+from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.upstream import (
     Drop,
     Encoding,

@@ -28,8 +28,9 @@ from omaha_mirror.policy.concurrency import AT_ONCE, SPARE
 from omaha_mirror.policy.relay import LIMIT, CheckRelay, RelayedAnswer
 from omaha_mirror.reasons import Reason
 from omaha_mirror.upstream.allowed import AllowList
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.omaha import OmahaServer
+from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.clock import StoppedClock
 from tests.support.logs import Logs
 from tests.support.nebraska import PATH, Nebraska

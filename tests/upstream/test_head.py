@@ -12,7 +12,8 @@ from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.chunks import Chunks
 from omaha_mirror.upstream.errors import BadAnswer, Dropped, UpstreamError
 from omaha_mirror.upstream.head import NotHttp, plain
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
+from omaha_mirror.upstream.requests import HttpSettings
 
 BODY = b"hello, machines"
 CHUNKED = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)

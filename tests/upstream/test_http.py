@@ -23,7 +23,8 @@ from omaha_mirror.upstream.errors import (
     UpstreamError,
 )
 from omaha_mirror.upstream.fetcher import Body, Fetcher, Validator
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
+from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.clock import SetClock
 from tests.support.upstream import (
     Change,

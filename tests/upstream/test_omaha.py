@@ -17,8 +17,9 @@ from omaha_mirror.omaha import (
 )
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import BadAnswer, BadStatus, Dropped, TooLarge
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.omaha import ANSWER_LIMIT, OmahaServer, question
+from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.nebraska import PATH, SYNCER, Nebraska
 from tests.support.upstream import Fin, Redirect, Status, Upstream
 

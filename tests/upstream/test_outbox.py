@@ -28,8 +28,9 @@ from omaha_mirror.upstream.errors import (
     Unreachable,
     UpstreamError,
 )
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.outbox import Outbox, OutboxStats, is_refusal
+from omaha_mirror.upstream.requests import HttpSettings
 from omaha_mirror.upstream.segments import SEGMENT
 from tests.support.logs import Logs
 from tests.support.upstream import Hangup, Redirect, Status, Upstream

@@ -19,7 +19,8 @@ from omaha_mirror.upstream.errors import (
     Unreachable,
     UpstreamError,
 )
-from omaha_mirror.upstream.http import MAX_REDIRECTS, HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
+from omaha_mirror.upstream.requests import MAX_REDIRECTS, HttpSettings
 from tests.support.upstream import (
     Drip,
     Drop,

@@ -15,8 +15,9 @@ from omaha_mirror.upstream.errors import (
     Gone,
     TooLarge,
 )
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.releases import ReleaseServer
+from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.upstream import (
     Fault,
     Hangup,

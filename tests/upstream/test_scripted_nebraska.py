@@ -19,7 +19,8 @@ from omaha_mirror.omaha import (
     serialise_request,
 )
 from omaha_mirror.upstream.allowed import AllowList
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
+from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.nebraska import PATH, SYNCER, Group, Nebraska, State
 from tests.support.threaded_upstream import ThreadedUpstream
 from tests.support.upstream import Upstream

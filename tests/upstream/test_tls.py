@@ -10,7 +10,8 @@ import pytest
 from omaha_mirror.aio.clock import DAY
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import Forbidden, Unreachable
-from omaha_mirror.upstream.http import HttpFetcher, HttpSettings
+from omaha_mirror.upstream.http import HttpFetcher
+from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.clock import SetClock
 from tests.support.upstream import Upstream
 from tests.web.secure import make_certificate
