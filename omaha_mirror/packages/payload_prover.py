@@ -42,8 +42,7 @@ from omaha_mirror.payload import (
     Verdicts,
     read_key,
 )
-from omaha_mirror.payload.header import HEADER_SIZE, MAGIC
-from omaha_mirror.payload.reading import exactly
+from omaha_mirror.payload.header import HEADER_SIZE, MAGIC, exactly
 from omaha_mirror.payload.signature import CLIENT_VERSION
 
 LARGE = 2 * 1024 * 1024

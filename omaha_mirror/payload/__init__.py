@@ -1,15 +1,15 @@
-"""The CrAU format of update payloads: what one holds, which of its bytes are right, and who signed it.
+"""The CrAU format of update payloads: the contents, digests and signatures of a file.
 
 >>> from pathlib import Path
 >>> from omaha_mirror.payload import *
 >>> def describe(path: Path, key: Path) -> str:
 ...     with path.open("rb") as file:
 ...         report = verify(file, load_keys([key]))
-...     return "taken" if report.signed.valid_for_update_engine and not report.wrong else "refused"
+...     return "accepted" if report.signed.valid_for_update_engine and not report.wrong else "refused"
 """
 
-from omaha_mirror.payload.errors import BadKey, NotAPayload, PayloadError
-from omaha_mirror.payload.keys import Key, load_keys, read_key, read_pem
+from omaha_mirror.payload.header import MetadataDigest, NotAPayload, PayloadError
+from omaha_mirror.payload.keys import BadKey, Key, load_keys, read_key, read_pem
 from omaha_mirror.payload.manifest import (
     Info,
     Manifest,
@@ -20,7 +20,6 @@ from omaha_mirror.payload.manifest import (
     read_metadata,
     read_metadata_if_ready,
 )
-from omaha_mirror.payload.metadata import MetadataDigest
 from omaha_mirror.payload.prover import OperationProver, Verdicts
 from omaha_mirror.payload.signature import Signature, Signed, SignedPrefix
 from omaha_mirror.payload.verify import Report, verify

@@ -18,11 +18,13 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from omaha_mirror.payload.errors import BadKey
-
 SIZE_LIMIT = 64 * 1024
 """Bytes of a PEM file."""
 LEAST_BITS = 2048
+
+
+class BadKey(Exception):
+    """A public key cannot be used; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Key:
 
     Attributes:
         id: 16 hexadecimal digits: the first of the SHA-256 of the key's SubjectPublicKeyInfo.
-        name: where it came from, for people.
+        name: its file, for people.
         public: the key.
     """
 
@@ -40,7 +42,7 @@ class Key:
     public: RSAPublicKey
 
     def signed(self, sha256: bytes, signature: bytes) -> bool:
-        """Whether `signature` is one of this key (PKCS #1 v1.5) over what has the digest `sha256`."""
+        """Whether this key made `signature` (PKCS #1 v1.5) over the data with the digest `sha256`."""
         try:
             self.public.verify(signature, sha256, PKCS1v15(), Prehashed(SHA256()))
         except InvalidSignature:
@@ -52,7 +54,7 @@ def read_key(pem: bytes, name: str) -> Key:
     """Read a PEM file that holds one public key.
 
     Raises:
-        BadKey: it is none, or not one that clients could use safely.
+        BadKey: the file holds no key, or one that clients cannot use safely.
     """
     if b"PRIVATE KEY" in pem:
         raise BadKey(
@@ -65,7 +67,7 @@ def read_key(pem: bytes, name: str) -> Key:
     except (ValueError, UnsupportedAlgorithm):
         raise BadKey(f'{name} is no PEM public key ("-----BEGIN PUBLIC KEY-----")') from None
     if not isinstance(public, RSAPublicKey):
-        raise BadKey(f"{name} is no RSA key: clients know signatures of RSA alone")
+        raise BadKey(f"{name} is no RSA key: clients know only signatures of RSA")
     if public.key_size < LEAST_BITS:
         raise BadKey(f"{name} has {public.key_size} bits: fewer than {LEAST_BITS} prove nothing")
     spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -73,10 +75,10 @@ def read_key(pem: bytes, name: str) -> Key:
 
 
 def read_pem(path: Path) -> bytes:
-    """Read a PEM file, and see that it holds one key.
+    """Read a PEM file, and check that it holds one key.
 
     Raises:
-        BadKey: it cannot be read, or used.
+        BadKey: the file cannot be read, or the key not used.
     """
     try:
         with path.open("rb") as file:
@@ -93,6 +95,6 @@ def load_keys(paths: Iterable[Path]) -> tuple[Key, ...]:
     """Read PEM files, one key each.
 
     Raises:
-        BadKey: one cannot be read, or used.
+        BadKey: a file cannot be read, or its key not used.
     """
     return tuple(read_key(read_pem(path), str(path)) for path in paths)

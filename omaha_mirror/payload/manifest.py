@@ -1,8 +1,8 @@
-"""What a payload holds, and where.
+"""The contents of a payload.
 
-The data lies in the order of the operations, without gap or overlap, the partition's first and then those of each
-procedure; then come the signatures, and with them the file ends (update_engine payload_processor.cc, PerformOperation
-and VerifyPayload). Whoever reads a manifest here can rely on that.
+The data is in the order of the operations, without gap or overlap, the partition's first and then those of each
+procedure; then follow the signatures, which end the file (update_engine payload_processor.cc, PerformOperation
+and VerifyPayload). `read_manifest` guarantees that.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from enum import IntEnum
 from google.protobuf.message import DecodeError
 
 from omaha_mirror.payload import update_metadata_pb2 as pb
-from omaha_mirror.payload.errors import PayloadError
-from omaha_mirror.payload.header import HEADER_SIZE, read_header
-from omaha_mirror.payload.reading import Read, exactly
+from omaha_mirror.payload.header import HEADER_SIZE, PayloadError, Read, exactly, read_header
 
 MAX_OPERATIONS = 65_536
 MAX_PROCEDURES = 16
@@ -24,11 +22,11 @@ SIGNATURES_LIMIT = 64 * 1024
 """Bytes; two signatures of RSA-2048 take 528."""
 DIGEST_SIZE = 32
 PROCEDURES: dict[int | None, str] = {0: "KERNEL", 1: "PCR_POLICY"}
-"""By type. update_engine skips those of another, but reads their data (payload_processor.cc, PerformOperation)."""
+"""By type. update_engine skips procedures of other types, but reads their data (payload_processor.cc, PerformOperation)."""
 
 
 class OperationType(IntEnum):
-    """What a client does with an operation; the last two need what is on its disk."""
+    """What a client does in an operation; the last two read its installed partition."""
 
     REPLACE = 0
     REPLACE_BZ = 1
@@ -44,10 +42,10 @@ class Operation:
     """One step of an installation.
 
     Attributes:
-        type: what is done.
+        type: of the operation.
         start: first byte of its data in the file.
-        stop: byte after the last; `start` where it has no data.
-        sha256: 32 raw bytes, of its data; empty where it has none.
+        stop: byte after the last; `start` if it has no data.
+        sha256: 32 raw bytes, of its data; empty if it has none.
     """
 
     type: OperationType
@@ -58,7 +56,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a partition or file must be before, or becomes.
+    """The content of a partition or file, before or after.
 
     Attributes:
         size: in bytes.
@@ -71,13 +69,13 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What is installed to one place.
+    """The installation of a partition or file.
 
     Attributes:
         name: `partition`, or the type of a procedure, such as `KERNEL`.
         operations: in file order.
-        old: what must be there before, where that matters.
-        new: what is there then.
+        old: the required content before, if it matters.
+        new: the content after.
     """
 
     name: str
@@ -95,7 +93,7 @@ class Manifest:
         block_size: of the partition, in bytes.
         sections: the partition, then the procedures.
         data_stop: byte after the last data. A signature is over all before it.
-        size: of the whole file; from `data_stop` to there lie the signatures.
+        size: of the whole file; the signatures are between `data_stop` and this.
     """
 
     metadata_size: int
@@ -106,12 +104,12 @@ class Manifest:
 
     @property
     def operations(self) -> Iterator[Operation]:
-        """All of them, in file order."""
+        """All operations, in file order."""
         return (operation for section in self.sections for operation in section.operations)
 
     @property
     def is_delta(self) -> bool:
-        """Whether it installs over one certain version only."""
+        """Whether it installs only over one version."""
         return any(section.old is not None for section in self.sections) or any(
             operation.type in (OperationType.MOVE, OperationType.BSDIFF)
             for operation in self.operations
@@ -126,8 +124,8 @@ def read_metadata(read: Read, size: int) -> Manifest:
         size: of the whole file, in bytes.
 
     Raises:
-        NotAPayload: the file is something else.
-        PayloadError: no client would take it.
+        NotAPayload: the file is no payload.
+        PayloadError: no client would accept it.
         OSError: reading failed.
     """
     stop = _metadata_stop(read, size)
@@ -135,9 +133,9 @@ def read_metadata(read: Read, size: int) -> Manifest:
 
 
 def read_metadata_if_ready(read: Read, ready: int, size: int) -> Manifest | None:
-    """Read header and manifest of a file that grows; None as long as its first `ready` bytes do not hold them.
+    """Read header and manifest of a growing file; None until its first `ready` bytes hold them.
 
-    Raises: as `read_metadata`, as soon as that can be told.
+    Raises: as `read_metadata`, as early as possible.
     """
     if ready < min(HEADER_SIZE, size) or ready < _metadata_stop(read, size):
         return None
@@ -152,7 +150,7 @@ def read_manifest(data: bytes, size: int) -> Manifest:
     """Read a manifest.
 
     Args:
-        data: all of it.
+        data: the whole manifest.
         size: of the whole file, in bytes.
 
     Raises:
@@ -221,7 +219,7 @@ def _operations(
             digest = message.data_sha256_hash
             if base + message.data_offset != start:
                 raise PayloadError(
-                    f"{name}: its data is at {base + message.data_offset}, not where that before it ends",
+                    f"{name}: its data is at {base + message.data_offset}, not where the one before ends",
                     start,
                 )
             if position > size:
@@ -242,7 +240,7 @@ def _info(message: pb.InstallInfo | None, section: str) -> Info | None:
 
 
 def _signatures_size(parsed: pb.DeltaArchiveManifest, offset: int) -> int:
-    """Bytes of the signatures, which must begin at `offset` of the data; 0 where there are none."""
+    """Bytes of the signatures, which must begin at `offset` of the data; 0 without signatures."""
     fields = parsed.HasField("signatures_offset"), parsed.HasField("signatures_size")
     if fields == (False, False):
         return 0

@@ -1,8 +1,8 @@
-"""Proof by operation: which bytes of a growing payload are right, long before the last one is there.
+"""Verifies a growing payload operation by operation, before its last byte arrives.
 
-Each operation's data has its SHA-256 in the manifest. An operation is judged once all of its bytes are there, and each
-byte is hashed once, as soon as all before it in the operation are: the last byte of a large one does not wait for the
-hashing of the rest. Header, manifest and signatures have no digest of their own, so nothing can be said of them here.
+The manifest has the SHA-256 of each operation's data. An operation is verified when all of its bytes are written. Each
+byte is hashed once, as soon as all before it in the operation are: the last byte of a large operation does not wait for
+the hash of the rest. Header, manifest and signatures have no digest of their own, so they are not verified here.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from omaha_mirror.payload.errors import PayloadError
+from omaha_mirror.payload.header import PayloadError, Read, Span
 from omaha_mirror.payload.manifest import Manifest, Operation, read_metadata_if_ready
-from omaha_mirror.payload.reading import Read, Span
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -26,12 +25,12 @@ CHUNK = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """What was found since the last time.
+    """The operations that were verified since the last call.
 
     Attributes:
-        good: the bytes of operations whose digest is right. Each operation is told of once.
-        wrong: the bytes of operations whose digest is not.
-        more: whether there is more to hash already.
+        good: the bytes of operations with the right digest. Each operation is reported once.
+        wrong: the bytes of operations with another digest.
+        more: whether more written bytes wait for their hash.
     """
 
     good: tuple[Span, ...] = ()
@@ -41,18 +40,18 @@ class Verdicts:
 
 @dataclass(slots=True)
 class _Hashing:
-    """An operation whose first bytes were hashed."""
+    """An operation of which the first bytes are hashed."""
 
     position: int
     digest: _Hash = field(default_factory=hashlib.sha256)
 
 
 class OperationProver:
-    """Judges one payload as it grows. One call at a time.
+    """Verifies one payload while it grows. One call at a time.
 
     Attributes:
         manifest: None until it can be read.
-        refusal: why nothing will ever be said of this file: it is no payload that a client would take. Else None.
+        refusal: why the file is no payload that a client would accept, so nothing of it is verified; else None.
 
     Args:
         size: of the whole file, in bytes.
@@ -73,12 +72,12 @@ class OperationProver:
         budget: int = BUDGET,
         awaited: Sequence[int] = (),
     ) -> Verdicts:
-        """Judge what can be judged now.
+        """Verify the operations that can be verified now.
 
         Args:
-            filled: what can be read, as sorted, disjoint spans. Nothing leaves it but what was told to be wrong.
+            filled: the written bytes, as sorted, disjoint spans. Only bytes that were reported wrong may leave it.
             read: reads the file.
-            budget: how many bytes may be hashed in this call.
+            budget: the number of bytes to hash in this call, at most.
             awaited: offsets whose operations come first, as far as they are filled; each gets a share of the budget.
 
         Raises:
@@ -109,7 +108,7 @@ class OperationProver:
     def _around(
         self, offsets: Iterable[int], spans: tuple[Span, ...], share: int
     ) -> Iterator[Span]:
-        """The filled bytes from the operations at these offsets on, so many of each."""
+        """The written bytes from the operations at these offsets on, at most `share` of each."""
         for offset in offsets:
             at = bisect_right(self._waiting, offset, key=_start) - 1
             if at >= 0 and offset < self._waiting[at].stop:
@@ -118,10 +117,10 @@ class OperationProver:
                 yield begin, min(stop, offset + share)
 
     def again(self, span: Span) -> None:
-        """Judge an operation anew that was found wrong: its bytes were dropped and will be others.
+        """Verify an operation again that was wrong: its bytes were dropped and are downloaded again.
 
         Args:
-            span: as told in `Verdicts.wrong`.
+            span: of `Verdicts.wrong`.
         """
         insort(self._waiting, self._wrong.pop(span), key=_start)
 

@@ -1,7 +1,7 @@
-"""Who signed a payload: RSA, PKCS #1 v1.5, SHA-256, over all of the file before the signatures.
+"""The signatures of a payload: RSA, PKCS #1 v1.5, SHA-256, over all of the file before the signatures.
 
-Flatcar's payloads have two signatures, of versions 1 and 2. update_engine takes the first of version 2 and looks at no
-other (payload_signer.cc:23, 206-213); ue-rs takes a payload that any of its signatures is right for.
+Flatcar's payloads have two signatures, of versions 1 and 2. update_engine checks only the first of version 2
+(payload_signer.cc:23, 206-213); ue-rs accepts a payload if any of its signatures is valid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from omaha_mirror.payload import update_metadata_pb2 as pb
-from omaha_mirror.payload.errors import PayloadError
+from omaha_mirror.payload.header import PayloadError
 from omaha_mirror.payload.keys import Key
 from omaha_mirror.payload.manifest import Manifest, read_metadata_if_ready
 
@@ -27,8 +27,8 @@ class Signature:
     """One signature.
 
     Attributes:
-        version: which clients it is for; None where it does not say.
-        key: of the keys tried, the one that made it over these very bytes; None where none did.
+        version: names the clients that check it; None if it has none.
+        key: the given key that made it over these bytes; None if none did.
     """
 
     version: int | None
@@ -37,29 +37,29 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What the signatures of a payload are worth under certain keys.
+    """The signatures of a payload, checked with certain keys.
 
     Attributes:
-        signatures: in file order; none where it is unsigned.
+        signatures: in file order; none if it is unsigned.
     """
 
     signatures: tuple[Signature, ...]
 
     @property
     def valid_for_update_engine(self) -> bool:
-        """Whether update_engine, with one of the keys, finds it signed."""
+        """Whether update_engine, with one of the keys, accepts it."""
         looked_at = (s for s in self.signatures if s.version == CLIENT_VERSION)
         first = next(looked_at, None)
         return first is not None and first.key is not None
 
     @property
     def valid_for_ue_rs(self) -> bool:
-        """Whether ue-rs, with one of the keys, finds it signed."""
+        """Whether ue-rs, with one of the keys, accepts it."""
         return any(signature.key is not None for signature in self.signatures)
 
 
 class SignedPrefix:
-    """Takes a payload once, in order, and then tells who signed it; no byte is read twice.
+    """Checks the signatures of a payload from its bytes in order; no byte is read twice.
 
     Args:
         size: of the whole file, in bytes.
@@ -74,10 +74,10 @@ class SignedPrefix:
         self._signatures = bytearray()
 
     def update(self, data: bytes | memoryview) -> None:
-        """Take the next bytes.
+        """Add the next bytes.
 
         Raises:
-            PayloadError: it is no payload that a client would take; more need not be given.
+            PayloadError: it is no payload that a client would accept; further bytes change nothing.
         """
         if self.manifest is not None:
             self._take(self.manifest, data)
@@ -98,7 +98,7 @@ class SignedPrefix:
         self._position += len(data)
 
     def judge(self, keys: Sequence[Key]) -> Signed:
-        """What the signatures are worth, once all bytes were taken.
+        """The checked signatures, after all bytes.
 
         Raises:
             PayloadError: the signatures cannot be read.

@@ -1,4 +1,4 @@
-"""Everything that can be found out about a payload that is all there."""
+"""Verifies a complete payload: digests, operations and signatures."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from omaha_mirror.payload.header import Span, exactly
 from omaha_mirror.payload.keys import Key
 from omaha_mirror.payload.manifest import Manifest, read_metadata
 from omaha_mirror.payload.prover import OperationProver
-from omaha_mirror.payload.reading import Span, exactly
 from omaha_mirror.payload.signature import Signed, SignedPrefix
 
 CHUNK = 1024 * 1024
@@ -19,14 +19,14 @@ CHUNK = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a payload is.
+    """The result of a verification.
 
     Attributes:
-        manifest: what it holds, and where.
+        manifest: of the payload.
         sha256: 32 raw bytes, of the whole file.
         sha1: 20 raw bytes, of the whole file.
-        signed: what its signatures are worth under the given keys.
-        wrong: the operations whose data has another digest than the manifest says.
+        signed: its signatures, checked with the given keys.
+        wrong: the operations whose data has another digest than the manifest.
     """
 
     manifest: Manifest
@@ -41,11 +41,11 @@ def verify(file: BinaryIO, keys: Sequence[Key] = ()) -> Report:
 
     Args:
         file: a regular file.
-        keys: what its signatures are held against.
+        keys: that may have signed it.
 
     Raises:
-        NotAPayload: the file is something else.
-        PayloadError: no client would take it.
+        NotAPayload: the file is no payload.
+        PayloadError: no client would accept it.
         OSError: reading failed, or the file shrank meanwhile.
     """
     size = os.fstat(file.fileno()).st_size

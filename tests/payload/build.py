@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from omaha_mirror.payload import Key, read_key
 from omaha_mirror.payload import update_metadata_pb2 as pb
-from omaha_mirror.payload.reading import Read
+from omaha_mirror.payload.header import Read
 
 DATA = Path(__file__).parent.parent / "data" / "payloads"
 BITS = 2048

@@ -220,7 +220,7 @@ def test_a_refusal_says_at_which_byte() -> None:
         metadata(flipped(OEM, 11, 2))
     assert (refused.value.offset, refused.value.message) == (
         4,
-        "format version 3; clients take 1 alone",
+        "format version 3; clients accept only 1",
     )
 
 

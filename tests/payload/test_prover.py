@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from omaha_mirror.payload import OperationProver, Verdicts, read_metadata
-from omaha_mirror.payload.reading import Span
+from omaha_mirror.payload.header import Span
 from tests.payload.build import DATA, build, flipped, private_key, reading
 
 PIECES = [bytes([i]) * (10 + i) for i in range(8)]
