@@ -24,9 +24,9 @@ from omaha_mirror.cache import (
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.lock import DirectoryLock
 from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult, PackageFile
-from omaha_mirror.catalog.rules import Pin, Rule
 from omaha_mirror.config import Address, Config, Track
 from omaha_mirror.config.changes import adopted
+from omaha_mirror.config.rules import Pin, Rule
 from omaha_mirror.observability import findings, wiring
 from omaha_mirror.observability.fleet_feed import FleetFeed
 from omaha_mirror.observability.health import Finding

@@ -20,7 +20,7 @@ LAYERS = """
 
 CLOSED = {
     "cache": {"omaha", "payload", "semantics", "config"},
-    "catalog": {"cache", "payload", "config"},
+    "catalog": {"cache", "payload"},
     "payload": {"omaha"},
     "semantics": {"omaha", "payload"},
     "upstream": {"cache", "payload"},

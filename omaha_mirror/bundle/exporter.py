@@ -14,7 +14,7 @@ from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle.layout import ReadMember, compose
 from omaha_mirror.bundle.model import Bundle, Entry, Member
 from omaha_mirror.catalog import Catalog, LookupResult, PackageFile, Release
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
+from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import BadVersion
 from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch, nothing_to_fetch
 

@@ -8,7 +8,7 @@ from omaha_mirror.bundle.exporter import Exporter, Have
 from omaha_mirror.bundle.importer import Importer
 from omaha_mirror.cache import Cache
 from omaha_mirror.catalog import Catalog
-from omaha_mirror.catalog.rules import Rule
+from omaha_mirror.config.rules import Rule
 from omaha_mirror.packages.library import PackageLibrary
 
 

@@ -30,10 +30,10 @@ from omaha_mirror.catalog.model import (
     needed_packages,
 )
 from omaha_mirror.catalog.pinned import ASK_FIRST, Pinned
-from omaha_mirror.catalog.rules import Follow, Pin, Rule, track_upstream
 from omaha_mirror.catalog.state import ReleaseKey, State, key_of, latest, versions
 from omaha_mirror.catalog.upstream_releases import UpstreamReleases
 from omaha_mirror.catalog.writer import Writer
+from omaha_mirror.config.rules import Follow, Pin, Rule, track_upstream
 from omaha_mirror.reasons import Reason
 
 FIRST_FILE = 20.0

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from omaha_mirror.catalog.rules import Pin, Rule
+from omaha_mirror.config.rules import Pin, Rule
 from omaha_mirror.omaha import Digest, Manifest, Package, UpdateCheck
 from omaha_mirror.reasons import Reason
 

@@ -7,7 +7,8 @@ from omaha_mirror.config.changes import Changes, changes
 from omaha_mirror.config.errors import ConfigError, Problem
 from omaha_mirror.config.load import load, load_to_serve
 from omaha_mirror.config.model import CacheConfig, Config, LogConfig, UpstreamConfig
-from omaha_mirror.config.tracks import Follow, Hold, Pin, Relay, Track
+from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.config.tracks import Track
 from omaha_mirror.config.units import Address
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Pin",
     "Problem",
     "Relay",
+    "Rule",
     "Track",
     "UpstreamConfig",
     "changes",

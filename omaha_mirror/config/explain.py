@@ -1,9 +1,10 @@
 """The errors that pydantic finds, in words, each at its place in the file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from omaha_mirror.config import environment, tracks, yaml_marks
@@ -14,8 +15,11 @@ from omaha_mirror.config.yaml_marks import Document, Flaw, KeyPath, Place
 
 _NOWHERE = Place((0, 0), (0, 0))
 
+UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+"""What pydantic says of one, in a model and in a dataclass."""
 _WORDS = {
     "model_type": "must be a mapping (key: value lines)",
+    "dataclass_type": "must be a mapping (key: value lines)",
     "mapping_type": "must be a mapping (key: value lines)",
     "dict_type": "must be a mapping (key: value lines)",
     "tuple_type": "must be a list, such as [first, second]",
@@ -73,14 +77,14 @@ def _flaw(details: ErrorDetails, path: KeyPath, document: Document) -> Flaw:
     words = _words(details, place or _NOWHERE, path)
     if place is None:
         return Flaw(path, (0, 0), words)
-    at_key = details["type"] in ("extra_forbidden", "missing")
+    at_key = details["type"] in (*UNKNOWN_KEY, "missing")
     return Flaw(path, place.key if at_key else place.value, words)
 
 
 def _words(details: ErrorDetails, place: Place, path: KeyPath) -> str:
     kind, context = details["type"], details.get("ctx", {})
-    if kind == "extra_forbidden":
-        return "unknown key" + did_you_mean(str(path[-1]), _keys_beside(details["loc"]))
+    if kind in UNKNOWN_KEY:
+        return "unknown key" + did_you_mean(str(path[-1]), _fields_beside(details["loc"]))
     if kind == "missing":
         said = f"the key {path[-1]} is needed here"
         if path in environment.DIRECTORIES:
@@ -100,21 +104,18 @@ def _words(details: ErrorDetails, place: Place, path: KeyPath) -> str:
 
 
 def _with_unit(bound: float, path: KeyPath) -> str:
-    field = _model_of(path).model_fields.get(str(path[-1]))
+    field = _fields_beside(path).get(str(path[-1]))
     write = written(field) if field is not None else None
     return write(bound) if write is not None else f"{bound:g}"
 
 
-def _keys_beside(path: KeyPath) -> list[str]:
-    return list(_model_of(path).model_fields)
-
-
-def _model_of(path: KeyPath) -> type[BaseModel]:
-    """The section of the last key of a path."""
-    model: type[BaseModel] = Config
+def _fields_beside(path: KeyPath) -> Mapping[str, FieldInfo]:
+    """All fields of the section or rule that has the last key of a path."""
+    kind: Any = Config
     for key in path[:-1]:
-        field = model.model_fields.get(str(key))
-        kind: Any = tracks.KINDS.get(str(key)) or (field.annotation if field else None)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            model = kind
-    return model
+        field = kind.__pydantic_fields__.get(str(key))
+        inside: Any = tracks.KINDS.get(str(key)) or (field.annotation if field else None)
+        if hasattr(inside, "__pydantic_fields__"):
+            kind = inside
+    fields: Mapping[str, FieldInfo] = kind.__pydantic_fields__
+    return fields

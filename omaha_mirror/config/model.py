@@ -21,6 +21,7 @@ from pydantic import (
 from omaha_mirror.config import urls
 from omaha_mirror.config.edge import PackagesAuth, TlsConfig
 from omaha_mirror.config.pem import PublicKey
+from omaha_mirror.config.rules import Follow, Rule
 from omaha_mirror.config.section import (
     Duration,
     Listen,
@@ -31,7 +32,7 @@ from omaha_mirror.config.section import (
     readable,
     unique,
 )
-from omaha_mirror.config.tracks import Follow, Hold, Pin, Relay, Track, Tracks
+from omaha_mirror.config.tracks import Track, Tracks
 from omaha_mirror.config.units import GIB, MIB, Address
 
 
@@ -274,6 +275,6 @@ class Config(Section):
         """The path of the admin listener's token."""
         return self.admin.token_file or self.state_directory / "admin-token"
 
-    def track(self, name: str) -> Hold | Relay | Follow | Pin:
+    def track(self, name: str) -> Rule:
         """The rule of a track; a track without one has `default_track`'s."""
         return self.tracks.get(name, self.default_track)

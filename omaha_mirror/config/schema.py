@@ -4,14 +4,15 @@ It accepts whatever `load` accepts. It cannot say all that is wrong: `load` also
 at values that do not go together, and closer into texts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from omaha_mirror.config.model import Config
+from omaha_mirror.config.rules import Follow, Pin, Relay
 from omaha_mirror.config.section import Section
-from omaha_mirror.config.tracks import MODES, Follow, Pin, Relay
+from omaha_mirror.config.tracks import MODES, as_mapping
 
 _BOUNDS = {
     "ge": "minimum",
@@ -32,13 +33,18 @@ class _Untitled(GenerateJsonSchema):
 
 def schema() -> dict[str, Any]:
     """The schema, in JSON Schema draft 2020-12."""
-    sections: list[type[Section]] = [*_sections(Config), Follow, Pin, Relay]
+    sections = list(_sections(Config))
+    rules = (Follow(), Pin("0"), Relay())
     _, found = models_json_schema(
-        [(section, "validation") for section in sections], schema_generator=_Untitled
+        [(kind, "validation") for kind in (*sections, *map(_kind, rules))],
+        schema_generator=_Untitled,
     )
     known = _standard(found["$defs"])
     for section in sections:
-        _complete(known[section.__name__], section)
+        defaults = section.model_construct().model_dump(mode="json")
+        _complete(known[section.__name__], defaults)
+    for rule in rules:
+        _complete(known[type(rule).__name__], as_mapping(rule))
     for mode in ("Follow", "Relay"):
         known[mode]["properties"]["mode"] = {"const": mode.lower()}
         known[mode]["required"] = ["mode"]
@@ -60,6 +66,10 @@ def schema() -> dict[str, Any]:
     return {"$schema": GenerateJsonSchema.schema_dialect, **config, "$defs": known}
 
 
+def _kind(rule: object) -> Any:
+    return type(rule)
+
+
 def _sections(section: type[Section]) -> Iterator[type[Section]]:
     yield section
     for field in section.model_fields.values():
@@ -77,9 +87,8 @@ def _standard(node: Any) -> Any:
     return {words.get(key, key): _standard(value) for key, value in node.items()}
 
 
-def _complete(written: dict[str, Any], section: type[Section]) -> None:
+def _complete(written: dict[str, Any], defaults: Mapping[str, Any]) -> None:
     """Say of each key of a section that it can be empty, and its default as people write it."""
-    defaults = section.model_construct().model_dump(mode="json")
     needed = set(written.pop("required", ())) - _HAVE_A_DEFAULT_ELSEWHERE
     if needed:
         written["required"] = sorted(needed)

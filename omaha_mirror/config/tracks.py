@@ -1,78 +1,23 @@
 """The rules of the tracks: what the machines of each are to get."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
-    Field,
     GetPydanticSchema,
     PlainSerializer,
-    StrictBool,
+    TypeAdapter,
     WithJsonSchema,
 )
 from pydantic_core import PydanticKnownError, core_schema
 
 from omaha_mirror.config.errors import did_you_mean
-from omaha_mirror.config.section import Duration, Release, Section, unique
+from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule, TrackName
 
 MODES = ("follow", "relay", "hold")
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Every machine of the track is answered `noupdate`."""
-
-
-TrackName = Annotated[str, Field(min_length=1, max_length=128)]
-
-
-class Relay(Section):
-    """Each check is passed on upstream with the machine's own identity."""
-
-    upstream_track: TrackName | None = None
-    """The track's name upstream, where that is another one."""
-
-
-class Follow(Section):
-    """Every machine of the track is offered what upstream offers on it."""
-
-    upstream_track: TrackName | None = None
-    """The track's name upstream, where that is another one."""
-
-    delay: Annotated[Duration, Field(ge=0)] = 0.0
-    """From when a version is first seen upstream to its first offer."""
-    ramp: Annotated[Duration, Field(ge=0)] = 0.0
-    """After that, the time over which the machines' turns are spread."""
-    max_version: Release | None = None
-    """Nothing newer is offered."""
-
-
-def _package(name: str) -> str:
-    if not re.fullmatch(r"(oem|flatcar)-[A-Za-z0-9._-]+\.gz", name, re.ASCII):
-        raise ValueError(
-            f"{name!r} is not an extra package: their names are oem-NAME.gz and flatcar-NAME.gz"
-        )
-    return name
-
-
-class Pin(Section):
-    """Every machine of the track is offered one version, and the floors before it."""
-
-    version: Release
-    packages: Annotated[
-        tuple[Annotated[str, AfterValidator(_package)], ...], AfterValidator(unique)
-    ] = ()
-    """Extra packages that go with the payload, such as `oem-azure.gz`."""
-    allow_downgrade: StrictBool = False
-    """Offer the version to machines with a newer one too."""
-    skip_floors: StrictBool = False
-    """Offer it also to machines below a version that all are to step through."""
-
-
-KINDS = {"<pin>": Pin, "<follow>": Follow, "<relay>": Relay}
+KINDS: Mapping[str, Any] = {"<pin>": Pin, "<follow>": Follow, "<relay>": Relay}
 """The mappings that a track can be; the names stand in the paths of pydantic's errors."""
 
 
@@ -142,21 +87,28 @@ def _schema(_: Any, handler: Any) -> core_schema.CoreSchema:
     )
 
 
-def _write(track: "Hold | Relay | Follow | Pin") -> object:
+def as_mapping(rule: Rule, *, changed: bool = False) -> dict[str, Any]:
+    """The keys of a rule as people write them; `changed` for those alone that are not the default."""
+    kind = TypeAdapter(type(rule))
+    written: dict[str, Any] = kind.dump_python(rule, mode="json", exclude_defaults=changed)
+    return written
+
+
+def _write(track: Rule) -> object:
     match track:
         case Hold():
             return "hold"
         case Follow() | Relay():
             mode = type(track).__name__.lower()
-            written = track.model_dump(mode="json", exclude_defaults=True)
+            written = as_mapping(track, changed=True)
             return {"mode": mode, **written} if written else mode
         case Pin(version=version):
-            written = track.model_dump(mode="json", exclude_defaults=True)
+            written = as_mapping(track, changed=True)
             return written if len(written) > 1 else version
 
 
 Track = Annotated[
-    Hold | Relay | Follow | Pin,
+    Rule,
     GetPydanticSchema(_schema),
     PlainSerializer(_write),
     WithJsonSchema({}),  # `schema` says more

@@ -26,7 +26,7 @@ from omaha_mirror.catalog import (
     learn,
 )
 from omaha_mirror.catalog.read import MAX_SIZE
-from omaha_mirror.catalog.rules import Pin
+from omaha_mirror.config.rules import Pin
 from omaha_mirror.omaha import Digest
 from omaha_mirror.packages.expected import Keys, expected
 from omaha_mirror.packages.prefetch import Prefetch

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from omaha_mirror.catalog import Catalog, LookupResult, Reason, Release
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
+from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import BadVersion, Version
 from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch, Prefetch, nothing_to_fetch
 

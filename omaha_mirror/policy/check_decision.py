@@ -14,7 +14,7 @@ from typing import Literal
 from omaha_mirror import config
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog import BOARDS, Catalog, LookupResult, Reason, Step
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
+from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import AppRequest, Request, serialise_request
 from omaha_mirror.policy.decide import Decision, decide, refuse
 from omaha_mirror.policy.overrides import Overrides
@@ -30,25 +30,12 @@ NO_UPSTREAM = "upstream.omaha_url is null: pin the track, or import a release"
 ForwardEvents = Literal["none", "anonymous", "all"]
 
 
-def rule_of(track: config.Track) -> Rule:
-    """The rule of a track, as the catalog takes it."""
-    match track:
-        case config.Hold():
-            return Hold()
-        case config.Relay(upstream_track=upstream):
-            return Relay(upstream)
-        case config.Follow(delay=delay, ramp=ramp, max_version=newest, upstream_track=upstream):
-            return Follow(delay, ramp, newest, upstream)
-        case config.Pin(version=version, packages=packages):
-            return Pin(version, packages, track.allow_downgrade, track.skip_floors)
-
-
 def rule_in_force(track: str, config: config.Config, overrides: Overrides) -> Rule:
     """What the machines of a track get: an override goes before the config."""
     override = overrides.get(track)
     if override is None:
-        return rule_of(config.track(track))
-    return Hold(Reason.UNREADABLE) if override.why == "unreadable" else rule_of(override.rule)
+        return config.track(track)
+    return Hold(Reason.UNREADABLE) if override.why == "unreadable" else override.rule
 
 
 @dataclass(frozen=True, slots=True)

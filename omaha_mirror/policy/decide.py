@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from omaha_mirror.catalog.model import BOARDS, LookupResult, Release, Step, needed_packages
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Rule
+from omaha_mirror.config.rules import Follow, Hold, Pin, Rule
 from omaha_mirror.omaha import AppRequest, BadVersion, Version
 from omaha_mirror.reasons import Effect, Reason
 

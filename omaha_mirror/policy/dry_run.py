@@ -13,8 +13,8 @@ from functools import partial
 
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.read import Policy, Unusable, read_soon, read_told
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.catalog.walk import Walk
+from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.policy.decide import Decision
 from omaha_mirror.reasons import Effect

@@ -11,10 +11,10 @@ from omaha_mirror.aio.workers import STATE
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.follow_events import FollowEvent
 from omaha_mirror.catalog.followed import CHANNELS, NOBODY, FollowPlan, Inquiry
-from omaha_mirror.catalog.rules import Rule, track_upstream
 from omaha_mirror.config import Config
+from omaha_mirror.config.rules import Rule, track_upstream
 from omaha_mirror.omaha import AppRequest, Response
-from omaha_mirror.policy.check_decision import Upstream, as_upstream, rule_of
+from omaha_mirror.policy.check_decision import Upstream, as_upstream
 from omaha_mirror.policy.dry_run import UpstreamAnswer, ask_upstream
 from omaha_mirror.policy.relay import CheckRelay
 from omaha_mirror.upstream.allowed import AllowList
@@ -130,5 +130,5 @@ class OmahaUpstream:
 def _named(config: Config) -> Iterator[str]:
     """The tracks that the config asks upstream about."""
     for name, track in (*config.tracks.items(), ("", config.default_track)):
-        if named := track_upstream(name, rule_of(track)):
+        if named := track_upstream(name, track):
             yield named

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 
-from omaha_mirror import config
 from omaha_mirror.catalog import Reason
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.omaha import serialise_request
 from omaha_mirror.policy import check_decision
-from omaha_mirror.policy.check_decision import FIRST_ANSWER, rule_of
+from omaha_mirror.policy.check_decision import FIRST_ANSWER
 from omaha_mirror.policy.decide import Decision, decide
 from tests.e2e.site import TARGET, Box, count, following, three_steps
 from tests.support.nebraska import PATH, Nebraska
@@ -23,32 +21,6 @@ def nebraska(upstream: Upstream) -> Nebraska:
     nebraska = Nebraska(upstream)
     three_steps(nebraska)
     return nebraska
-
-
-@pytest.mark.parametrize(
-    ("track", "rule"),
-    [
-        (config.Hold(), Hold()),
-        (config.Relay(), Relay()),
-        (config.Follow(), Follow()),
-        (
-            config.Follow(delay=1.0, ramp=2.0, max_version="3.0.0"),
-            Follow(1.0, 2.0, "3.0.0"),
-        ),
-        (config.Pin(version="1.0.0"), Pin("1.0.0")),
-        (
-            config.Pin(
-                version="1.0.0",
-                packages=("oem-azure.gz",),
-                allow_downgrade=True,
-                skip_floors=True,
-            ),
-            Pin("1.0.0", ("oem-azure.gz",), allow_downgrade=True, skip_floors=True),
-        ),
-    ],
-)
-def test_a_track_of_the_config_is_the_rule_that_it_says(track: Any, rule: Rule) -> None:
-    assert rule_of(track) == rule
 
 
 @pytest.mark.parametrize("mode", ["follow", "relay"])

@@ -36,7 +36,7 @@ class Route:
         form: whether it takes what a page's form sent: the handler gets it as `form`, and must look whether it is
             admitted, as no other proof of the token is asked for.
         gives: the type of a good answer's body; None leaves the route out of the API's description.
-        takes: the type of the body that is read: a model for JSON, or bytes.
+        takes: the type of the body that is read: a model or dataclass for JSON, or bytes.
         query: the type of the parameters that are read.
         media: what the answer is written in; JSON lines are each of the type.
         statuses: of answers with such a body.
@@ -48,7 +48,7 @@ class Route:
     open: bool = False
     form: bool = False
     gives: Any = None
-    takes: type[BaseModel] | type[bytes] | None = None
+    takes: type[Any] | None = None
     query: type[BaseModel] | None = None
     media: str = "application/json"
     statuses: tuple[int, ...] = (200,)

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from omaha_mirror.config.explain import UNKNOWN_KEY
 from omaha_mirror.text import printable
 from omaha_mirror.web.admin.answers import read_object
 from omaha_mirror.web.errors import BadRequest
@@ -24,7 +25,7 @@ class Question(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Q = TypeVar("Q", bound=BaseModel)
+Q = TypeVar("Q")
 
 
 def read_query(request: web.BaseRequest, model: type[Q]) -> Q:
@@ -42,7 +43,7 @@ async def read_model(request: web.BaseRequest, model: type[Q]) -> Q:
 
 def _validated(told: Mapping[str, Any], model: type[Q]) -> Q:
     try:
-        return model.model_validate(told)
+        return TypeAdapter(model).validate_python(told)
     except ValidationError as error:
         raise BadRequest(_in_words(error)) from None
 
@@ -51,6 +52,6 @@ def _in_words(error: ValidationError) -> str:
     """The first thing that is wrong, as one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     name = printable(".".join(map(str, first["loc"])))
-    if first["type"] == "extra_forbidden":
+    if first["type"] in UNKNOWN_KEY:
         return f"there is no {name} here"
     return f"{name}: {printable(first['msg'].removeprefix('Value error, '))}"

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 from omaha_mirror import config
 from omaha_mirror.catalog import Reason, Release
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.catalog.rules import track_upstream
+from omaha_mirror.config.rules import track_upstream
 from omaha_mirror.omaha import Version
 from omaha_mirror.policy.overrides import BadOverride
 from omaha_mirror.service import Service

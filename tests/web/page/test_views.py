@@ -9,7 +9,7 @@ from omaha_mirror.cache.contents import Blob, Contents
 from omaha_mirror.cache.events import FillEnded, Outcome
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus, StepStatus
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.fleet import Census, MachineQuery, State
 from omaha_mirror.observability.health import Finding, Health
 from omaha_mirror.observability.health import State as Level

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from omaha_mirror.cache.contents import Blob, Contents
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.catalog.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
+from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import Version
 from omaha_mirror.text import size, some, span
 from omaha_mirror.web.admin.page.svg import WIDTH
