@@ -31,7 +31,7 @@ from omaha_mirror.omaha import (
     parse_response,
     serialise_request,
 )
-from omaha_mirror.omaha.exit_codes import HTTP_BASE
+from omaha_mirror.omaha.codes import HTTP_BASE
 
 ANSWER_LIMIT = 1024 * 1024
 

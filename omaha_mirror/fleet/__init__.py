@@ -7,7 +7,6 @@ what it finds into sentences.
 from omaha_mirror.fleet.causes import Cause, cause_of
 from omaha_mirror.fleet.database import BadDatabaseURL, Database
 from omaha_mirror.fleet.explain import explain
-from omaha_mirror.fleet.facts import facts_of
 from omaha_mirror.fleet.listing import MachineQuery, Page
 from omaha_mirror.fleet.model import (
     FETCHED,
@@ -18,6 +17,7 @@ from omaha_mirror.fleet.model import (
     Machine,
     State,
     Transfer,
+    facts_of,
 )
 from omaha_mirror.fleet.reader import (
     Census,

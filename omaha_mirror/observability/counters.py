@@ -26,7 +26,7 @@ from omaha_mirror.observability.metrics import (
     gauge,
 )
 from omaha_mirror.omaha import EventResult, EventType
-from omaha_mirror.omaha.exit_codes import Code, ErrorCode
+from omaha_mirror.omaha.codes import Code, ErrorCode
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 UpstreamError = Literal["package", "omaha", "refused"]

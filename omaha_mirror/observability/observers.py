@@ -17,7 +17,7 @@ from omaha_mirror.observability import log_lines
 from omaha_mirror.observability.counters import HTTP_ERRORS, Metrics
 from omaha_mirror.observability.metrics import OTHER
 from omaha_mirror.omaha import AppRequest, EventRequest, EventResult, EventType, describe_error
-from omaha_mirror.omaha.exit_codes import HTTP_BASE, Code
+from omaha_mirror.omaha.codes import HTTP_BASE, Code
 from omaha_mirror.policy.decide import Decision
 
 ENDED = 10

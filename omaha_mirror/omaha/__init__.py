@@ -43,9 +43,13 @@ from omaha_mirror.omaha.answer import NoUpdate, Offer, check_for_sysexts, read_a
 from omaha_mirror.omaha.client import FLATCAR_APP_ID, Client, Machine
 from omaha_mirror.omaha.codes import (
     AppStatus,
+    ErrorCode,
+    ErrorFlag,
+    ErrorInfo,
     EventResult,
     EventType,
     UpdateStatus,
+    describe_error,
     describe_event,
 )
 from omaha_mirror.omaha.digest import Digest
@@ -62,7 +66,6 @@ from omaha_mirror.omaha.errors import (
     UnsupportedEncoding,
     UnsupportedProtocol,
 )
-from omaha_mirror.omaha.exit_codes import ErrorCode, ErrorFlag, ErrorInfo, describe_error
 from omaha_mirror.omaha.localise import codebase_problem, localise
 from omaha_mirror.omaha.protocol import (
     Action,

@@ -9,9 +9,8 @@ version, the rollback error (update_engine omaha_request_action.cc:83-140).
 from dataclasses import dataclass, replace
 
 from omaha_mirror.omaha.answer import NoUpdate, Offer, check_for_sysexts, read_answer
-from omaha_mirror.omaha.codes import EventResult, EventType
+from omaha_mirror.omaha.codes import HTTP_BASE, ErrorCode, ErrorFlag, EventResult, EventType
 from omaha_mirror.omaha.errors import BadResponse, MalformedXML, OmahaError
-from omaha_mirror.omaha.exit_codes import HTTP_BASE, ErrorCode, ErrorFlag
 from omaha_mirror.omaha.protocol import (
     AppRequest,
     EventRequest,

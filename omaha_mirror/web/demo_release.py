@@ -23,8 +23,7 @@ from omaha_mirror.omaha import (
     parse_request,
     serialise_response,
 )
-from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable
-from omaha_mirror.semantics.validators import select
+from omaha_mirror.semantics import ByteRange, Unsatisfiable, select
 from omaha_mirror.web.errors import plain
 from omaha_mirror.web.request import read_body
 

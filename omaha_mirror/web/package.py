@@ -18,8 +18,7 @@ from omaha_mirror.cache.errors import CacheError, is_unreadable
 from omaha_mirror.catalog import PackageFile
 from omaha_mirror.observability.observers import TransferReport
 from omaha_mirror.observability.telemetry import tell
-from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
-from omaha_mirror.semantics.validators import Precondition, evaluate, select
+from omaha_mirror.semantics import ByteRange, Precondition, Unsatisfiable, Whole, evaluate, select
 from omaha_mirror.web.connection import unbegun
 from omaha_mirror.web.errors import UNEXPECTED, plain, reply_to
 from omaha_mirror.web.ports import Observer, Packages

@@ -12,8 +12,7 @@ from aiohttp import web
 from omaha_mirror.cache.errors import Stopping
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.observability.telemetry import tell
-from omaha_mirror.semantics.ranges import ByteRange
-from omaha_mirror.semantics.validators import select
+from omaha_mirror.semantics import ByteRange, select
 from omaha_mirror.text import printable
 from omaha_mirror.web.connection import counts_for, is_read, unbegun
 from omaha_mirror.web.edge import Edge

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 import omaha_mirror.omaha
 import omaha_mirror.omaha.codes
-import omaha_mirror.omaha.exit_codes
 import omaha_mirror.omaha.version
 from omaha_mirror.omaha import (
     BadDigest,
@@ -216,7 +215,6 @@ def test_the_codes_of_update_engine_are_all_there() -> None:
     [
         omaha_mirror.omaha,
         omaha_mirror.omaha.codes,
-        omaha_mirror.omaha.exit_codes,
         omaha_mirror.omaha.version,
     ],
     ids=lambda module: module.__name__,

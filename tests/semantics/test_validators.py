@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from omaha_mirror.semantics.ranges import ByteRange, Unsatisfiable, Whole
-from omaha_mirror.semantics.validators import (
+from omaha_mirror.semantics import (
+    ByteRange,
     Precondition,
+    Unsatisfiable,
+    Whole,
     evaluate,
     http_date,
     if_range_holds,
