@@ -24,23 +24,26 @@ from omaha_mirror.cache import (
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.lock import DirectoryLock
 from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult, PackageFile
-from omaha_mirror.config import Address, Config, Track
+from omaha_mirror.config import Address, Config
 from omaha_mirror.config.changes import adopted
-from omaha_mirror.config.rules import Pin, Rule
+from omaha_mirror.config.rules import Pin
 from omaha_mirror.observability import findings, wiring
 from omaha_mirror.observability.fleet_feed import FleetFeed
 from omaha_mirror.observability.health import Finding
 from omaha_mirror.observability.observers import Observer
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.packages.expected import expected
-from omaha_mirror.packages.library import OfferedKeys, PackageLibrary, PublicPackages
+from omaha_mirror.packages.library import PackageLibrary, PublicPackages
+from omaha_mirror.packages.offered import Offered
 from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
 from omaha_mirror.packages.prefetch import Prefetch
 from omaha_mirror.packages.warm_up import WarmUp
 from omaha_mirror.policy.availability import Availability
-from omaha_mirror.policy.check_decision import CheckDecisions, rule_in_force
+from omaha_mirror.policy.check_decision import CheckDecisions
 from omaha_mirror.policy.omaha_upstream import OmahaUpstream
 from omaha_mirror.policy.overrides import Overrides
+from omaha_mirror.policy.track_rules import TrackRules
+from omaha_mirror.policy.tracks import Tracks
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.releases import ReleaseServer
@@ -58,6 +61,7 @@ class Service:
         self.observer = Observer(self.fleet_feed.recorder.put, self.clock)
         self.metrics = self.observer.metrics
         self.overrides = Overrides(config.state_directory / "overrides.json", self.clock)
+        self.rules = TrackRules(config, self.overrides)
         up = config.upstream
         rng = random.Random()
         allowed = AllowList(*up.allowed)
@@ -87,9 +91,10 @@ class Service:
             self.omaha_upstream.following(config),
             clock=self.clock,
             rng=rng,
+            led=lambda: self.offered.led(),  # noqa: PLW0108 (made below)
         )
+        self.offered = Offered(self.catalog, self.rules, up.app_ids, self.clock)
         self._keys = keys_in(up.key_files)
-        offered = OfferedKeys(self.catalog)
         self._store = DiskStore(config.cache.directory, self.clock)
         self._ledger = Ledger(config.cache.max_size, config.cache.min_free)
         self.cache = Cache(
@@ -100,21 +105,29 @@ class Service:
             hold_back=config.cache.hold_back,
             when_abandoned=config.cache.when_abandoned,
             hook=self._happened,
-            keep=offered,
-            provers=PayloadProvers(lambda: self._keys, offered.is_delta),
+            keep=self.offered,
+            provers=PayloadProvers(lambda: self._keys, self.offered.is_delta),
             clock=self.clock,
         )
-        self.availability = Availability(self.catalog, self.cache)
+        self.availability = Availability(self.cache, self.offered)
+        self.tracks = Tracks(
+            self.catalog, self.rules, self.availability.step, up.app_ids, self.clock
+        )
         self._library = PackageLibrary(self.cache, self._fetcher, rng, self.clock)
-        self._prefetch = Prefetch(self.catalog, self.cache, self._library.fetch)
-        follows = up.omaha_url is not None
-        self.warm_up = WarmUp(self.catalog, self._prefetch, self.rule, up.app_ids, follows=follows)
+        self._prefetch = Prefetch(self.catalog, self.offered, self.cache, self._library.fetch)
+        self.warm_up = WarmUp(self.catalog, self.tracks, self.rules, self._prefetch, up.app_ids)
         self.bundles = Bundles(
-            self.catalog, self.cache, self._library, self._prefetch.have, self.rule, up.app_ids
+            self.catalog,
+            self.tracks,
+            self.cache,
+            self._library,
+            self._prefetch.have,
+            self.rules,
+            up.app_ids,
         )
         self.decisions = CheckDecisions(
             self.catalog,
-            self.rule,
+            self.rules,
             self.availability.step,
             up.app_ids,
             lambda: self.config.upstream.forward_events,
@@ -140,6 +153,7 @@ class Service:
             config,
             self.metrics,
             self.availability,
+            self.tracks,
             self.cache,
             self._ledger,
             redirects=self._fetcher.refusals.reasons,
@@ -218,6 +232,7 @@ class Service:
     def change(self, config: Config) -> None:
         """Take over what can be taken over of another config while everything goes on."""
         self.config = config = adopted(self.config, config)
+        self.rules.change(config)
         self._keys = keys_in(config.upstream.key_files)
         self._proving = self._spawn(self._prove_again())
         self.cache.scheduler.change(config.upstream.rate_limit, config.upstream.max_fills)
@@ -225,20 +240,9 @@ class Service:
         self._ledger.min_free = config.cache.min_free
         self.catalog.change(self.omaha_upstream.following(config))
 
-    # Rules
-
-    def track(self, name: str) -> Track:
-        """What the machines of a track are to get: an override goes before the config."""
-        override = self.overrides.get(name)
-        return override.rule if override is not None else self.config.track(name)
-
-    def rule(self, track: str) -> Rule:
-        """The same as a rule."""
-        return rule_in_force(track, self.config, self.overrides)
-
     def _pins(self, version: str) -> list[Pin]:
-        tracks = (*self.config.tracks, *(override.track for override in self.overrides.all()), "")
-        return [r for r in map(self.rule, tracks) if isinstance(r, Pin) and r.version == version]
+        rules = map(self.rules, (*sorted(self.rules.named()), ""))
+        return [rule for rule in rules if isinstance(rule, Pin) and rule.version == version]
 
     def _happened(self, event: events.Event) -> None:
         tell(self.observer.on_cache_event, event)
@@ -247,7 +251,7 @@ class Service:
 
     async def _prove_again(self) -> None:
         """Hold what is here, and was proven by other keys, against those that count now: before a machine asks for it."""
-        for file in [file for release in self.catalog.current() for file in release.files]:
+        for file in [file for release in self.offered.releases() for file in release.files]:
             with suppress(CacheError, OSError):  # what came of it is an event of the cache
                 if not self._library.holds(file) and await self._is_all_here(file):
                     await self._library.fetch(file)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle.layout import ReadMember, compose
 from omaha_mirror.bundle.model import Bundle, Entry, Member
-from omaha_mirror.catalog import Catalog, LookupResult, PackageFile, Release
-from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
+from omaha_mirror.catalog import Catalog, PackageFile, Pin, Release, Rule
 from omaha_mirror.omaha import BadVersion
-from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch, nothing_to_fetch
+from omaha_mirror.packages.prefetch import FetchProgress
+from omaha_mirror.policy.tracks import NothingToFetch, Tracks
+from omaha_mirror.reasons import Reason
 
 PATIENCE = 20.0
 """Seconds that an operator waits for a release to be looked up."""
@@ -47,6 +48,7 @@ class Exporter:
 
     Args:
         catalog: of releases.
+        tracks: say where they lead.
         rule: gives the rule of a track.
         app_ids: the applications that are answered for.
         holds: whether a package is here.
@@ -57,6 +59,7 @@ class Exporter:
     def __init__(
         self,
         catalog: Catalog,
+        tracks: Tracks,
         rule: Callable[[str], Rule],
         app_ids: Collection[str],
         holds: Callable[[PackageFile], bool],
@@ -64,6 +67,7 @@ class Exporter:
         have: Have | None = None,
     ) -> None:
         self._catalog = catalog
+        self._tracks = tracks
         self._rule = rule
         self._app_ids = app_ids
         self._holds = holds
@@ -71,7 +75,7 @@ class Exporter:
         self._have = have
 
     async def prepare(self, request: ExportRequest) -> AsyncGenerator[FetchProgress]:
-        """Have all packages of a bundle here; a report with an error ends it. Raises NotHere."""
+        """Have all packages of a bundle here; a report with an error ends it. Raises NothingToFetch."""
         bundle = await self.bundle(request)
         for member in bundle.members:
             if self._holds(member.file):
@@ -88,7 +92,7 @@ class Exporter:
                             return
 
     async def bundle(self, request: ExportRequest) -> Bundle:
-        """What is to be in a bundle. Raises NotHere."""
+        """What is to be in a bundle. Raises NothingToFetch."""
         try:
             ways = [await self._way(app_id, request) for app_id in self._app_ids]
         except BadVersion as error:
@@ -110,38 +114,24 @@ class Exporter:
                 yield chunk
 
     async def _way(self, app_id: str, request: ExportRequest) -> Sequence[tuple[Release, bool]]:
-        """The releases that lead to the wished one, oldest first, and whether each is a floor."""
+        """The releases that machines of a track are led through now, oldest first, and whether each is a floor."""
         rule = Pin(request.version) if request.version is not None else self._rule(request.track)
-        if isinstance(rule, Hold | Relay):
-            mode = type(rule).__name__.lower()
-            raise NothingToFetch(
-                f"{request.track} is on {mode}: it has no release of its own; name a version"
+        wait = PATIENCE if self._have is not None else 0.0
+        path = await self._tracks.ask(app_id, request.board, request.track, rule, wait)
+        if not path.due:
+            what = f"{path.steps[0].version} for {request.board}"
+            raise NothingToFetch.because(
+                what, Reason.DELAYED, "name the version to take it along now"
             )
-        track = track_upstream(request.track, rule)
-        if isinstance(rule, Follow) and self._have is not None:
-            await self._catalog.follow(app_id, request.board, track, PATIENCE)
-        steps = self._catalog.steps(app_id, request.board, request.track, rule)
-        if not steps:
-            nothing = self._catalog.nothing(app_id, request.board, track)
-            raise nothing_to_fetch(f"{request.track} for {request.board}", *nothing)
-        chosen = [*(step for step in steps[:-1] if step.floor), steps[-1]]
         return [
-            (await self._release(app_id, step.version, rule, request), step.floor)
-            for step in chosen
+            (
+                await self._tracks.release(
+                    app_id, request.board, step.version, rule, PATIENCE, request.oems
+                ),
+                step.floor,
+            )
+            for step in path.due
         ]
-
-    async def _release(
-        self, app_id: str, version: str, rule: Rule, request: ExportRequest
-    ) -> Release:
-        """A version; what it has for an OEM is asked for only where no manifest says so: asking counts as a use here."""
-        for oem in ("", *request.oems):
-            known = self._catalog.known(app_id, request.board, version) or LookupResult()
-            if not oem or known.release is None or known.release.file(f"oem-{oem}.gz") is None:
-                await self._catalog.look_up(app_id, request.board, version, rule, oem, PATIENCE)
-        known = self._catalog.known(app_id, request.board, version) or LookupResult()
-        if known.release is None:
-            raise nothing_to_fetch(f"{version} for {request.board}", known.reason, known.detail)
-        return known.release
 
     def _entry(self, release: Release, floor: bool, request: ExportRequest) -> Entry:
         wanted = {*(f"oem-{oem}.gz" for oem in request.oems), *self._catalog.looked_up(release)}

@@ -10,6 +10,7 @@ from omaha_mirror.cache import Cache
 from omaha_mirror.catalog import Catalog
 from omaha_mirror.config.rules import Rule
 from omaha_mirror.packages.library import PackageLibrary
+from omaha_mirror.policy.tracks import Tracks
 
 
 class Bundles:
@@ -17,6 +18,7 @@ class Bundles:
 
     Args:
         catalog: of releases.
+        tracks: say where they lead.
         cache: that their packages are in.
         packages: the same, by name.
         have: fetches one, and tells how far it is.
@@ -27,6 +29,7 @@ class Bundles:
     def __init__(
         self,
         catalog: Catalog,
+        tracks: Tracks,
         cache: Cache,
         packages: PackageLibrary,
         have: Have,
@@ -35,6 +38,7 @@ class Bundles:
     ) -> None:
         self.exporter = Exporter(
             catalog,
+            tracks,
             rule,
             app_ids,
             packages.holds,

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.catalog.channel import ChannelKey, ChannelStatus, KeptChannel, floors, status
+from omaha_mirror.catalog.channel import ChannelKey, ChannelStatus, status
+from omaha_mirror.catalog.channels import Channels
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.followed import NOBODY, FollowPlan
 from omaha_mirror.catalog.imports import ImportedRelease, Imports
@@ -33,7 +34,7 @@ from omaha_mirror.catalog.pinned import ASK_FIRST, Pinned
 from omaha_mirror.catalog.state import ReleaseKey, State, key_of, latest, versions
 from omaha_mirror.catalog.upstream_releases import UpstreamReleases
 from omaha_mirror.catalog.writer import Writer
-from omaha_mirror.config.rules import Follow, Pin, Rule, track_upstream
+from omaha_mirror.config.rules import Pin, Rule
 from omaha_mirror.reasons import Reason
 
 FIRST_FILE = 20.0
@@ -52,6 +53,7 @@ class Catalog:
         following: how tracks are followed.
         clock: tells the time.
         rng: for jitter.
+        led: gives the versions that tracks lead to by the rules in force.
     """
 
     def __init__(
@@ -63,12 +65,16 @@ class Catalog:
         *,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        led: Callable[[], Collection[ReleaseKey]] = frozenset,
     ) -> None:
+        self._led = led
         self._payload = payload
         self._clock = clock or Clock()
-        self._known_releases = KnownReleases(self._clock)
-        self._follower = Follower(following, self._learnt, self._clock, rng or random.Random())
+        self._known_releases = KnownReleases(self._clock, self._changed)
+        rng = rng or random.Random()
+        self._follower = Follower(following, self._learnt, self._changed, self._clock, rng)
         self._imports = Imports()
+        self._channels = Channels(self._follower, self._imports)
         self._told = UpstreamReleases()
         self._lookups = Lookups(learn, self._wanted, self._settle, self._leads, self._clock)
         self._pinned = Pinned(self._follower, self._told)
@@ -78,7 +84,10 @@ class Catalog:
 
     async def start(self) -> None:
         """Read what was known before. A damaged file is put aside, and said."""
-        state = await self._writer.read()
+        self.restore(await self._writer.read())
+
+    def restore(self, state: State) -> None:
+        """Take up what was known."""
         self._known_releases.restore(state.releases)
         self._told.restore(state.told)
         for item in state.releases:
@@ -90,6 +99,7 @@ class Catalog:
                 self._lookups.restore(item.key, known_now, item.looked_up)
         self._imports.restore(state.imported)
         self._follower.restore(state.channels)
+        self._changed()
 
     async def close(self) -> None:
         """Stop asking upstream, and keep the times of last use."""
@@ -102,28 +112,27 @@ class Catalog:
     def change(self, following: FollowPlan) -> None:
         """Follow tracks by another plan from now on."""
         self._follower.change(following)
+        self._changed()
 
     # What is known
 
-    def steps(self, app_id: str, board: str, track: str, rule: Rule) -> tuple[Step, ...]:
-        """Where a rule leads the machines of a track, as `decide` takes it, without asking anyone upstream.
-
-        A pin's steps are the known floors below it, of whatever track, and the pin. A relayed machine's are not here:
-        see `step`. It counts as a use of the target.
-        """
+    @property
+    def changes(self) -> int:
+        """Another number when where tracks lead, or which releases there are, may be another than before."""
         self._rebase()
-        match rule:
-            case Pin(version=version):
-                steps = (*floors(self._kept(), app_id, board, version), Step(version))
-            case Follow():
-                key = ChannelKey(app_id, board, track_upstream(track, rule))
-                channel = self._imports.channel(key, self._follower.channel(key))
-                # A bundle names a track as the machines do.
-                steps = self._imports.channel(ChannelKey(app_id, board, track), channel).offered
-            case _:
-                steps = ()
-        if steps:
-            self.known(app_id, board, steps[-1].version)
+        return self._channels.changes
+
+    def _changed(self) -> None:
+        self._channels.changed()
+
+    def tracks(self) -> set[str]:
+        """The tracks of all channels, upstream's and those of bundles."""
+        return {item.key.track for item in self._channels.kept()}
+
+    def steps(self, app_id: str, board: str, track: str, rule: Rule) -> tuple[Step, ...]:
+        """Where a track leads that has this rule, as `leads_to` takes it; nobody is asked. A relayed machine: see `step`."""
+        self._rebase()
+        steps = self._channels.steps(app_id, board, track, rule)
         return tuple(replace(step, known=self._known(app_id, board, step)) for step in steps)
 
     def step(self, app_id: str, board: str, version: str, name: str = "") -> Step:
@@ -141,16 +150,16 @@ class Catalog:
         """What is known of a version now, without asking anyone upstream. It counts as a use of its release."""
         known = self._lookups.known(ReleaseKey(app_id, board, version))
         if known is not None and known.release is not None:
-            self.offered(known.release)
+            self._known_releases.use(known.release)
         return known
 
-    def channels(self) -> list[ChannelStatus]:
-        """What upstream said of all that machines asked about, for operators."""
+    def channels(self, judged: Callable[[Step], Step]) -> list[ChannelStatus]:
+        """What upstream said of all that machines asked about; `judged` adds to a step what is known of its bytes."""
         self._rebase()
         nothing, trouble, now = self._follower.nothing, self._follower.trouble, self._clock.time()
         return [
-            status(k, partial(self._known, *k.key[:2]), nothing(k.key), trouble(k.key), now)
-            for k in sorted(self._imports.added(self._follower.shown()), key=lambda k: k.key)
+            status(k, partial(self._judged, judged, k.key), nothing(k.key), trouble(k.key), now)
+            for k in self._channels.shown()
         ]
 
     def looked_up(self, release: Release) -> frozenset[str]:
@@ -159,27 +168,21 @@ class Catalog:
 
     def _rebase(self) -> None:
         """When the clock became sure, or another one: what was noted before and lies in the future begins now."""
-        turns, now = self._clock.turns, self._clock.time()
-        if turns == self._turns:
+        if self._clock.turns == self._turns:
             return
-        self._turns = turns
-        if latest(self._state()) <= now:
-            return
-        for part in (
-            self._known_releases,
-            self._follower,
-            self._imports,
-            self._lookups,
-            self._told,
-        ):
-            part.rebase(now)
-        self._writer.save_behind()
+        self._turns, now = self._clock.turns, self._clock.time()
+        self._changed()
+        if latest(self._state()) > now:
+            parts = self._known_releases, self._follower, self._imports, self._lookups, self._told
+            for part in parts:
+                part.rebase(now)
+            self._writer.save_behind()
 
     def _known(self, app_id: str, board: str, step: Step) -> LookupResult:
         return self._lookups.known(ReleaseKey(app_id, board, step.version)) or LookupResult()
 
-    def _kept(self) -> list[KeptChannel]:
-        return self._imports.added(self._follower.kept())
+    def _judged(self, judged: Callable[[Step], Step], key: ChannelKey, step: Step) -> LookupResult:
+        return judged(replace(step, known=self._known(key.app_id, key.board, step))).known
 
     # Asking
 
@@ -197,16 +200,15 @@ class Catalog:
         """Ask upstream's Omaha once about a version that the machines of a track are pinned to; waits for a moment only."""
         await self._pinned.ask(ReleaseKey(app_id, board, version), track, ASK_FIRST)
 
-    async def sync(self, track: str | None = None) -> list[ChannelStatus]:
-        """Ask upstream now for all that is known, or for one track; gives what is known then of what was asked.
+    async def sync(self, track: str | None = None) -> None:
+        """Ask upstream now for all that is known, or for one track.
 
         Versions with which there was trouble are looked up again.
         """
         await self._follower.sync(track)
-        asked = [item for item in self._kept() if track in (None, item.key.track)]
+        asked = [item for item in self._channels.kept() if track in (None, item.key.track)]
         if tasks := self._lookups.retry(versions(asked)):
             await asyncio.wait(tasks, timeout=CONFIRMED)
-        return [status for status in self.channels() if track in (None, status.track)]
 
     def record_upstream(self, *releases: Release) -> None:
         """Remember releases as an Omaha server told them, and begin to settle them."""
@@ -217,7 +219,7 @@ class Catalog:
             in_use = self._lookups.in_use(release.app_id, release.board)
             self._lookups.question(key).want((), in_use)
             self._lookups.begin(key)
-        self._told.thin_out(versions(self._kept()))
+        self._told.thin_out(self._channels.versions())
 
     async def take_in(self, key: ChannelKey, brought: Sequence[ImportedRelease]) -> bool:
         """Remember what a bundle brought, oldest first; whether the track leads there as far as bundles go.
@@ -232,8 +234,9 @@ class Catalog:
                 release = replace(item.release, learnt=now)
                 known = LookupResult(release, looked_up=item.extras, complete=True)
                 self._lookups.restore(version, known, item.extras)
-                self._known_releases.put(version, known, versions(self._kept()), imported=True)
+                self._known_releases.put(version, known, self._channels.versions(), imported=True)
                 self.record_upstream(item.release)
+        self._changed()
         await self._writer.write()
         return leads
 
@@ -272,12 +275,13 @@ class Catalog:
 
     def _learnt(self, releases: tuple[Release, ...]) -> None:
         """A channel leads elsewhere or was walked: its releases are settled before a machine asks for one."""
+        self._changed()
         if not self._closed:
             self.record_upstream(*releases)
             self._writer.save_behind()
 
     def _leads(self, key: ReleaseKey) -> bool:
-        return key in versions(self._kept())
+        return key in self._channels.versions()
 
     def _wanted(self, key: ReleaseKey) -> LookupRequest:
         told = self._told.get(key)
@@ -285,8 +289,11 @@ class Catalog:
         return LookupRequest(*key, payload=self._payload, told=told, imported=imported)
 
     async def _settle(self, key: ReleaseKey, known: LookupResult) -> None:
-        for gone in self._known_releases.put(key, known, versions(self._kept())):
+        for gone in self._known_releases.put(
+            key, known, {*self._led(), *self._channels.versions()}
+        ):
             self._lookups.forget(gone)
+        self._changed()
         await self._writer.save()
 
     def _state(self) -> State:
@@ -300,12 +307,15 @@ class Catalog:
     # Paths
 
     def current(self) -> list[Release]:
-        """The releases that machines are offered now."""
-        return self._known_releases.current(versions(self._imports.kept()))
+        """The releases that machines are offered now: those used lately, and those that tracks or bundles lead to."""
+        return self._known_releases.current(self._staying())
 
-    def offered(self, release: Release) -> None:
-        """Note that a release was used."""
-        self._known_releases.use(release)
+    def current_until(self) -> float:
+        """When the first of them is one no more if nothing changes, in seconds since the epoch."""
+        return self._known_releases.current_until(self._staying())
+
+    def _staying(self) -> set[ReleaseKey]:
+        return {*self._led(), *versions(self._imports.kept())}
 
     def package(self, release_id: str, name: str) -> PackageFile | None:
         """A package by the path that an offer named."""

@@ -7,7 +7,8 @@ while nothing is offered, so that a night's pause upstream does not start a dela
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -119,8 +120,8 @@ class ChannelStatus:
 
     @property
     def stuck(self) -> StepStatus | None:
-        """The first step that machines cannot have, although nothing is being fetched for it."""
-        going = (Reason.OFFERED, Reason.WARMING)
+        """The first step that machines cannot have, and that time alone does not bring."""
+        going = (Reason.OFFERED, Reason.WARMING, Reason.DELAYED)
         return next((step for step in self.steps if step.state not in going), None)
 
 
@@ -201,14 +202,22 @@ def rebased(channel: Channel, now: float) -> Channel:
     )
 
 
-def floors(kept: Iterable[KeptChannel], app_id: str, board: str, version: str) -> tuple[Step, ...]:
-    """The floors below a version, oldest first, of whatever track, also where nothing is offered at the moment."""
-    top = Version.parse(version)
+def floors(kept: Iterable[KeptChannel], app_id: str, board: str) -> tuple[Step, ...]:
+    """All floors, oldest first, of whatever track, also where nothing is offered at the moment."""
     found = {
         step.version: step
         for item in kept
         if item.key[:2] == (app_id, board)
         for step in item.channel.steps
-        if step.floor and Version.parse(step.version) < top
+        if step.floor
     }
-    return tuple(sorted(found.values(), key=lambda step: Version.parse(step.version)))
+    return tuple(sorted(found.values(), key=_age))
+
+
+def below(floors: Sequence[Step], version: str) -> tuple[Step, ...]:
+    """Those of sorted floors that are older than a version."""
+    return tuple(floors[: bisect_left(floors, Version.parse(version), key=_age)])
+
+
+def _age(step: Step) -> Version:
+    return Version.parse(step.version)

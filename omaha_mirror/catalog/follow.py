@@ -32,6 +32,8 @@ from omaha_mirror.catalog.follow_events import (
 )
 from omaha_mirror.catalog.followed import (
     MAX_LEARNT,
+    NO_UPSTREAM,
+    NOBODY,
     FollowedChannel,
     FollowedChannels,
     FollowPlan,
@@ -59,6 +61,7 @@ class Follower:
     Args:
         plan: how.
         learnt: told, when a channel changed or was walked, which releases upstream told; must not raise.
+        forgot: told when a channel is followed no more; must not raise.
         clock: tells the time.
         rng: for jitter.
     """
@@ -67,10 +70,11 @@ class Follower:
         self,
         plan: FollowPlan,
         learnt: Callable[[tuple[Release, ...]], None],
+        forgot: Callable[[], None],
         clock: Clock,
         rng: random.Random,
     ) -> None:
-        self._followed = FollowedChannels(plan)
+        self._followed = FollowedChannels(plan, forgot)
         self._learnt = learnt
         self._clock = clock
         self._rng = rng
@@ -136,6 +140,8 @@ class Follower:
 
     def nothing(self, key: ChannelKey) -> tuple[Reason, str]:
         """Why a channel offers nothing, as a reason and its detail."""
+        if self._followed.plan is NOBODY:
+            return Reason.NO_UPDATE_UPSTREAM, NO_UPSTREAM
         followed = self._followed.get(key)
         if followed is None:
             if self._followed.room(key, self._clock.boottime()):

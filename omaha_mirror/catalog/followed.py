@@ -82,6 +82,8 @@ def channel_of(version: str) -> str:
 
 NOBODY = FollowPlan()
 """Nothing is asked about."""
+NO_UPSTREAM = "upstream.omaha_url is null: pin the track, or import a release"
+"""Why a track leads nowhere then."""
 
 
 MAX_LEARNT = 64
@@ -153,10 +155,11 @@ class FollowedChannel:
 
 
 class FollowedChannels:
-    """The channels that are followed, by key. `plan` says which are asked about, and may change."""
+    """The channels that are followed, by key. `plan` says which are asked about, and may change; `forgot` is told of each that goes."""
 
-    def __init__(self, plan: FollowPlan) -> None:
+    def __init__(self, plan: FollowPlan, forgot: Callable[[], None]) -> None:
         self.plan = plan
+        self._forgot = forgot
         self._followed: dict[ChannelKey, FollowedChannel] = {}
 
     def __iter__(self) -> Iterator[FollowedChannel]:
@@ -249,6 +252,7 @@ class FollowedChannels:
     def _forget(self, followed: FollowedChannel | None) -> None:
         if followed is not None:
             del self._followed[followed.key]
+            self._forgot()
             if followed.task is not None:
                 followed.task.cancel()
             followed.rested.set()

@@ -6,7 +6,8 @@ address it was given.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import math
+from collections.abc import Callable, Collection, Iterable
 from itertools import pairwise
 
 from omaha_mirror.aio.clock import Clock
@@ -19,10 +20,11 @@ CHANGED_RECENTLY = 24 * 3600.0
 
 
 class KnownReleases:
-    """Releases by their id, with the time of their last use."""
+    """Releases by their id, with the time of their last use; `changed` is told of one that is used again after long."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, changed: Callable[[], None]) -> None:
         self._clock = clock
+        self._changed = changed
         self._kept: dict[str, Kept] = {}
 
     def restore(self, kept: Iterable[Kept]) -> None:
@@ -74,6 +76,8 @@ class KnownReleases:
     def use(self, release: Release) -> None:
         """Note that a release was used."""
         if (kept := self._kept.get(release.id)) is not None:
+            if kept.last_used < self._clock.at_least() - RETENTION:
+                self._changed()
             kept.last_used = self._clock.stamp()
 
     def imported(self, release_id: str) -> bool:
@@ -81,7 +85,7 @@ class KnownReleases:
         kept = self._kept.get(release_id)
         return kept is not None and kept.imported
 
-    def current(self, staying: Collection[ReleaseKey] = ()) -> list[Release]:
+    def current(self, staying: Collection[ReleaseKey]) -> list[Release]:
         """The releases that machines are offered now: those used lately, and the versions that stay whether or not."""
         oldest = self._clock.at_least() - RETENTION
         return [
@@ -89,6 +93,16 @@ class KnownReleases:
             for item in self._kept.values()
             if item.current and (item.last_used >= oldest or item.key in staying)
         ]
+
+    def current_until(self, staying: Collection[ReleaseKey]) -> float:
+        """When the first of them is one no more if nobody uses it, in seconds since the epoch."""
+        oldest = self._clock.at_least() - RETENTION
+        leaving = (
+            item.last_used + RETENTION
+            for item in self._kept.values()
+            if item.current and item.last_used >= oldest and item.key not in staying
+        )
+        return min(leaving, default=math.inf)
 
     def package(self, release_id: str, name: str) -> PackageFile | None:
         """A package by the path that an offer named."""

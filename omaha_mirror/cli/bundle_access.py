@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from typing import Protocol
 
 from omaha_mirror.bundle import Announced, BadBundle, Exporter, ExportRequest, Importer
-from omaha_mirror.bundle.files import read_file
-from omaha_mirror.cache import Cache, DiskStore, Ledger
 from omaha_mirror.cache.errors import CacheError
-from omaha_mirror.cache.lock import DirectoryLock, in_use
-from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult, PackageFile, Reason, at_hand
-from omaha_mirror.catalog.followed import FollowPlan
+from omaha_mirror.cache.lock import in_use
 from omaha_mirror.cli.exits import Exit, Failure
 from omaha_mirror.cli.running import Json, RunningMirror, reach
 from omaha_mirror.config import Config
-from omaha_mirror.packages.expected import expected
-from omaha_mirror.packages.library import OfferedKeys
-from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
-from omaha_mirror.packages.prefetch import NothingToFetch
-from omaha_mirror.policy.check_decision import rule_in_force
-from omaha_mirror.policy.overrides import Overrides
+from omaha_mirror.offline import Offline
+from omaha_mirror.policy.tracks import NothingToFetch
 
 AT = "/api/v1/bundle/"
 
@@ -60,9 +52,8 @@ async def open_bundles(config: Config) -> AsyncIterator[BundleAccess]:
             raise Failure(
                 f"{folder} belongs to the user with the id {owner}: start the mirror, or run this as that user"
             )
-    with closing(DirectoryLock(directory, config.state_directory)):
-        async with _stopped(config) as access:
-            yield access
+    async with Offline(config).working() as offline:
+        yield _Stopped(offline.exporter, offline.importer)
 
 
 class _Running:
@@ -96,49 +87,6 @@ async def _noting(chunks: AsyncIterable[bytes], failed: list[Exception]) -> Asyn
     except (BadBundle, OSError) as error:
         failed.append(error)
         raise
-
-
-@asynccontextmanager
-async def _stopped(config: Config) -> AsyncIterator[BundleAccess]:
-    """Works on the directories of a mirror that does not run, and asks nobody."""
-    up, state = config.upstream, config.state_directory
-    store = DiskStore(config.cache.directory)
-    ledger = Ledger(config.cache.max_size, config.cache.min_free)
-    keys = keys_in(up.key_files)
-    cache = Cache(
-        store,
-        ledger,
-        keep=lambda key: offered(key),  # noqa: PLW0108 (the catalog is made below)
-        provers=PayloadProvers(lambda: keys),
-    )
-    overrides = Overrides(state / "overrides.json")
-    await overrides.start()
-
-    def holds(file: PackageFile) -> bool:
-        return cache.holds(expected(file).key)
-
-    async def learn(wanted: LookupRequest) -> LookupResult:
-        if wanted.imported and wanted.told is not None:
-            return at_hand(wanted, wanted.told, holds)
-        return LookupResult(reason=Reason.UNREACHABLE, detail="the mirror does not run")
-
-    plan = FollowPlan(app_ids=up.app_ids, tracks=tuple(config.tracks))
-    catalog = Catalog(learn, state / "catalog.json", up.payload_name, plan)
-    offered = OfferedKeys(catalog)
-    await cache.start()
-    await catalog.start()
-    try:
-        exporter = Exporter(
-            catalog,
-            lambda track: rule_in_force(track, config, overrides),
-            up.app_ids,
-            holds,
-            lambda member, start: read_file(store.path(expected(member.file).key), start),
-        )
-        yield _Stopped(exporter, Importer(cache, catalog, up.app_ids))
-    finally:
-        await cache.close()
-        await catalog.close()
 
 
 class _Stopped:

@@ -6,22 +6,17 @@ What only looks at the cache of a stopped mirror changes no file there: it may b
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Protocol
 
-from omaha_mirror.aio.clock import Clock
-from omaha_mirror.aio.clock_file import ClockFile
-from omaha_mirror.cache import Cache, DiskStore, Ledger, Verifier
+from omaha_mirror.cache import Cache, DiskStore, Verifier
 from omaha_mirror.cache.errors import InUse
-from omaha_mirror.cache.lock import DirectoryLock, in_use
-from omaha_mirror.catalog.known_releases import KnownReleases
-from omaha_mirror.catalog.state import load
+from omaha_mirror.cache.lock import in_use
 from omaha_mirror.cli.exits import Failure
 from omaha_mirror.cli.running import Json, RunningMirror, reach
 from omaha_mirror.config import Config
-from omaha_mirror.packages.expected import expected
+from omaha_mirror.offline import Offline
 from omaha_mirror.state_file import Damaged
 
 
@@ -54,40 +49,21 @@ async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheA
         OSError: the disk failed, or another process took the cache at the same moment.
     """
     directory = config.cache.directory
-    store = DiskStore(directory)
-    if not store.blobs.is_dir():
+    if not DiskStore(directory).blobs.is_dir():
         raise Failure(f"there is no cache at {directory}")
     running = in_use(directory)
     if running is not None:
         async with reach(config, running) as mirror:
             yield _Running(mirror)
         return
-    ledger = Ledger(config.cache.max_size, config.cache.min_free)
-    clock = Clock()
-    await ClockFile(clock, config.state_directory / "clock.json").start()
-    offered = _offered(config.state_directory / "catalog.json", clock)
-    cache = Cache(store, ledger, keep=lambda key: key in offered, clock=clock)
-    stopped = _Stopped(cache, Verifier(cache, store))
-    if only_look:
-        for stored in store.stored():
-            ledger.settle(stored.key, stored.size, stored.last_used)
-        yield stopped
-        return
-    with closing(DirectoryLock(directory)):
-        await cache.start()
-        yield stopped
-
-
-def _offered(catalog: Path, clock: Clock) -> set[str]:
-    """The keys of all blobs that a stopped mirror will offer again. Raises Failure."""
-    shelf = KnownReleases(clock)
+    offline = Offline(config)
     try:
-        shelf.restore(load(catalog).releases)
+        async with offline.looking() if only_look else offline.cleaning():
+            yield _Stopped(offline.cache, offline.verifier)
     except Damaged as error:
         raise Failure(
             f"{error}; so nobody knows what is offered: start the mirror, it mends that"
         ) from None
-    return {expected(file).key for release in shelf.current() for file in release.files}
 
 
 class _Stopped:

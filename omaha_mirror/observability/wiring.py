@@ -13,12 +13,14 @@ from omaha_mirror.observability.counters import Metrics
 from omaha_mirror.observability.gauges import Queue, readings
 from omaha_mirror.observability.standard_error import WRITER
 from omaha_mirror.policy.availability import Availability
+from omaha_mirror.policy.tracks import Tracks
 
 
 def wire(
     config: Config,
     metrics: Metrics,
     availability: Availability,
+    tracks: Tracks,
     cache: Cache,
     ledger: Ledger,
     *,
@@ -36,7 +38,7 @@ def wire(
             "disk": room,
         },
         (
-            lambda: findings.tracks(availability.channels(), cache.clock.time()),
+            lambda: findings.tracks(tracks.statuses(), cache.clock.time()),
             lambda: findings.packages(availability.packages().get(Reason.PAYLOAD_WRONG, {})),
             lambda: findings.signatures(availability.packages().get(Reason.UNTRUSTED, {})),
             lambda: findings.redirects(redirects()),
@@ -56,7 +58,7 @@ def wire(
             free=lambda: room.free,
             health=lambda: examine.last,
             fills=cache.fills,
-            channels=availability.channels,
+            channels=tracks.statuses,
             connections=connections,
             queues=queues,
             lost_lines=WRITER.dropped,

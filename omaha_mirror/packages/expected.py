@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 from omaha_mirror.cache import Expected
 from omaha_mirror.catalog import PackageFile, Release
 
@@ -21,17 +19,6 @@ def expected(file: PackageFile) -> Expected:
     )
 
 
-class Keys:
-    """The keys of the packages of releases; each release's are worked out once."""
-
-    def __init__(self) -> None:
-        self._named: Mapping[str, Named] = {}
-
-    def of(self, releases: Iterable[Release]) -> Mapping[str, Named]:
-        """Those of these releases, by the release's id; all others are forgotten."""
-        self._named = {r.id: self._named.get(r.id) or _named(r) for r in releases}
-        return self._named
-
-
-def _named(release: Release) -> Named:
+def named(release: Release) -> Named:
+    """The packages of a release."""
     return tuple((file.name, expected(file).key) for file in release.files)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
@@ -28,7 +27,7 @@ from omaha_mirror.catalog import (
 from omaha_mirror.catalog.read import MAX_SIZE
 from omaha_mirror.config.rules import Pin
 from omaha_mirror.omaha import Digest
-from omaha_mirror.packages.expected import Keys, expected
+from omaha_mirror.packages.expected import expected
 from omaha_mirror.packages.prefetch import Prefetch
 from omaha_mirror.packages.source import UpstreamSource
 from omaha_mirror.upstream.fetcher import Fetcher
@@ -186,41 +185,3 @@ class PublicPackages:
         """Read [start, stop) of a package, and begin to fetch what machines ask for after it."""
         self._prefetch.on_request(file)
         return self._library.read(file, start, stop, client)
-
-
-class OfferedKeys:
-    """Which blobs are packages of releases that machines are offered now.
-
-    It is worked out once for all who ask in one turn of the event loop: a collection asks about every blob that there is.
-
-    Args:
-        catalog: of releases.
-    """
-
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
-        self._known = Keys()
-        self._now: tuple[frozenset[str], frozenset[str]] | None = None
-
-    def __call__(self, key: str) -> bool:
-        """Whether one is. For the event loop alone."""
-        return key in self._offered()[0]
-
-    def is_delta(self, key: str) -> bool:
-        """Whether one is the payload of a delta that upstream gave to a machine. For the event loop alone."""
-        return key in self._offered()[1]
-
-    def _offered(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The keys of all, and of the payloads of deltas."""
-        if self._now is None:
-            current = self._catalog.current()
-            named = self._known.of(current)
-            self._now = (
-                frozenset(key for packages in named.values() for _, key in packages),
-                frozenset(named[release.id][0][1] for release in current if release.is_delta),
-            )
-            asyncio.get_running_loop().call_soon(self._forget)
-        return self._now
-
-    def _forget(self) -> None:
-        self._now = None

@@ -20,7 +20,7 @@ from omaha_mirror.cache import Cache
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import Catalog, PackageFile, Release
 from omaha_mirror.packages.expected import expected
-from omaha_mirror.reasons import Effect, Reason
+from omaha_mirror.packages.offered import Offered
 
 LOG = structlog.get_logger(__name__)
 EXTENSION = re.compile(r"flatcar-[A-Za-z0-9._-]+\.gz", re.ASCII)
@@ -44,20 +44,6 @@ class FetchProgress:
     error: str = ""
 
 
-class NothingToFetch(Exception):
-    """There is nothing to fetch; the message says why. `unreachable` is whether upstream could not say."""
-
-    def __init__(self, message: str, *, unreachable: bool = False) -> None:
-        super().__init__(message)
-        self.unreachable = unreachable
-
-
-def nothing_to_fetch(what: str, reason: Reason, detail: str) -> NothingToFetch:
-    """The error that says why something cannot be fetched."""
-    unanswered = Effect.UNANSWERED in reason.effect
-    return NothingToFetch(f"{what}: {reason.sentence(detail)}", unreachable=unanswered)
-
-
 def chosen(
     release: Release, looked_up: Collection[str], extensions: Collection[str]
 ) -> list[PackageFile]:
@@ -71,12 +57,14 @@ class Prefetch:
 
     Args:
         catalog: of releases.
+        offered: which of them machines are offered.
         cache: that packages are fetched into.
         fetch: has one package there, proven. Raises CacheError, OSError.
     """
 
-    def __init__(self, catalog: Catalog, cache: Cache, fetch: Fetch) -> None:
+    def __init__(self, catalog: Catalog, offered: Offered, cache: Cache, fetch: Fetch) -> None:
         self._catalog = catalog
+        self._offered = offered
         self._cache = cache
         self._fetch = fetch
         self._tried: set[str] = set()
@@ -97,10 +85,8 @@ class Prefetch:
     def on_request(self, file: PackageFile) -> None:
         """Told of each package that a machine gets."""
         self._note(file.name)
-        key = expected(file).key
-        for release in self._catalog.current():
-            if expected(release.payload).key == key:
-                self._begin(self._chosen(release))
+        for release in self._offered.with_payload(expected(file).key):
+            self._begin(self._chosen(release))
 
     async def warm(self, release: Release) -> AsyncGenerator[FetchProgress]:
         """Fetch a release, one package after the other, and tell how far each is."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from omaha_mirror.cache import Cache
-from omaha_mirror.catalog import Catalog, PackageFile, Reason, Release, Step
-from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.packages.expected import Keys, Named, expected
+from omaha_mirror.catalog import PackageFile, Reason, Step
+from omaha_mirror.packages.expected import expected
+from omaha_mirror.packages.offered import Offered
 
 Unavailable = tuple[Reason, str]
 """Why a package cannot be had: `UNTRUSTED` or `PAYLOAD_WRONG`, and the same for people."""
@@ -18,15 +17,13 @@ class Availability:
     """Asked before every offer; waits for nothing.
 
     Args:
-        catalog: of releases.
-        cache: of their packages.
+        cache: of packages.
+        offered: the releases that machines are offered.
     """
 
-    def __init__(self, catalog: Catalog, cache: Cache) -> None:
-        self._catalog = catalog
+    def __init__(self, cache: Cache, offered: Offered) -> None:
         self._cache = cache
-        self._known = Keys()
-        self._keys: Mapping[str, Named] = {}
+        self._offered = offered
 
     def about(self, file: PackageFile) -> Unavailable | None:
         """What is to be said against a package, if anything."""
@@ -56,53 +53,12 @@ class Availability:
             return step
         return replace(step, known=replace(known, lacking={**known.lacking, **lacking}))
 
-    def channels(self) -> list[ChannelStatus]:
-        """Where tracks lead, for operators."""
-        return self.over(self._catalog.channels())
-
-    def over(self, channels: Iterable[ChannelStatus]) -> list[ChannelStatus]:
-        """The same channels, whose steps are not offered where their payload cannot be had."""
-        doubted = {
-            (release.app_id, release.board, release.version): doubt[0]
-            for release in self._current()
-            if not release.is_delta
-            and (doubt := self._about(self._keys[release.id][0][1])) is not None
-        }
-        if not doubted:
-            return list(channels)
-        return [
-            replace(
-                channel,
-                steps=tuple(
-                    replace(
-                        step,
-                        state=doubted.get(
-                            (channel.app_id, channel.board, step.version), step.state
-                        ),
-                    )
-                    for step in channel.steps
-                ),
-            )
-            for channel in channels
-        ]
-
-    def releases(self) -> list[Release]:
-        """The releases whose payload can be had, of those that machines in general are offered."""
-        current = [release for release in self._current() if not release.is_delta]
-        return [r for r in current if self._about(self._keys[r.id][0][1]) is None]
-
     def packages(self) -> dict[Reason, dict[str, str]]:
         """The packages of offered releases that cannot be had, and why, by reason."""
         found: dict[Reason, dict[str, str]] = {}
-        for release in self._current():
-            for name, key in self._keys[release.id]:
+        for release in self._offered.releases():
+            for name, key in self._offered.named(release):
                 if (doubt := self._about(key)) is not None:
                     path = f"{release.board}/{release.version}/{name}"
                     found.setdefault(doubt[0], {})[path] = doubt[1]
         return found
-
-    def _current(self) -> list[Release]:
-        """The releases that machines are offered; `_keys` are those of their packages."""
-        current = self._catalog.current()
-        self._keys = self._known.of(current)
-        return current

@@ -11,13 +11,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from omaha_mirror import config
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog import BOARDS, Catalog, LookupResult, Reason, Step
+from omaha_mirror.catalog.followed import NO_UPSTREAM
 from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import AppRequest, Request, serialise_request
 from omaha_mirror.policy.decide import Decision, decide, refuse
-from omaha_mirror.policy.overrides import Overrides
 from omaha_mirror.policy.relay import CheckRelay as Relaying
 from omaha_mirror.policy.relay import RelayedAnswer
 from omaha_mirror.upstream.identity import anonymous
@@ -25,17 +24,8 @@ from omaha_mirror.upstream.outbox import Outbox
 
 FIRST_ANSWER = 5.0
 """Seconds that a check may wait for a release to be learnt; after that it is `noupdate`, and learnt on."""
-NO_UPSTREAM = "upstream.omaha_url is null: pin the track, or import a release"
 
 ForwardEvents = Literal["none", "anonymous", "all"]
-
-
-def rule_in_force(track: str, config: config.Config, overrides: Overrides) -> Rule:
-    """What the machines of a track get: an override goes before the config."""
-    override = overrides.get(track)
-    if override is None:
-        return config.track(track)
-    return Hold(Reason.UNREADABLE) if override.why == "unreadable" else override.rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +104,9 @@ class CheckDecisions:
 
     def _decide(self, app: AppRequest, rule: Rule) -> Decision:
         steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
+        if steps:
+            self._catalog.known(app.app_id, app.board, steps[-1].version)  # a use of it
         nothing = self._catalog.nothing(app.app_id, app.board, track_upstream(app.track, rule))
-        if self.upstream is None:
-            nothing = Reason.NO_UPDATE_UPSTREAM, NO_UPSTREAM
         return self._told(app, rule, steps, nothing)
 
     def _told(

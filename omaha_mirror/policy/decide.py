@@ -8,9 +8,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from omaha_mirror.catalog.model import BOARDS, LookupResult, Release, Step, needed_packages
+from omaha_mirror.catalog.model import BOARDS, Release, Step
 from omaha_mirror.config.rules import Follow, Hold, Pin, Rule
 from omaha_mirror.omaha import AppRequest, BadVersion, Version
+from omaha_mirror.policy.leads import allowed, availability, begins
 from omaha_mirror.reasons import Effect, Reason
 
 SHORTEST_POLL, LONGEST_POLL = 45 * 60, 4 * 3600
@@ -72,7 +73,11 @@ def decide(
     step = _step(app, rule, steps, Version.parse(app.version)) if steps else _no(*nothing)
     if isinstance(step, Decision):
         return step
-    decision = _not_yet(app, rule, step, now) or _availability(app, rule, step.known)
+    decision = _not_yet(app, rule, step, now)
+    if decision is None:
+        reason, detail = availability(rule, app.oem, step.known)
+        offered = reason is Reason.OFFERED
+        decision = Decision(reason, step.known.release) if offered else _no(reason, detail)
     return replace(decision, version=step.version)
 
 
@@ -107,20 +112,17 @@ def has_prefix(version: str, prefix: str) -> bool:
 
 def _step(app: AppRequest, rule: Rule, steps: Sequence[Step], has: Version) -> Step | Decision:
     """The next step of a machine with the version `has`: the first floor above it, else the target."""
-    if isinstance(rule, Pin) and rule.skip_floors:
-        steps = steps[-1:]
-    ahead = [step for step in steps if Version.parse(step.version) > has]
+    ahead = [step for step in allowed(rule, steps) if Version.parse(step.version) > has]
     if not ahead:
+        if isinstance(rule, Follow):
+            above = [step.version for step in steps if Version.parse(step.version) > has]
+            if above:
+                return Decision(Reason.ABOVE_MAX, detail=f"{above[0]} > {rule.max_version}")
         if not isinstance(rule, Pin) or Version.parse(steps[-1].version) == has:
             return Decision(Reason.UP_TO_DATE)
         if not rule.allow_downgrade:
             return Decision(Reason.NEWER)
         ahead = [steps[-1]]
-    if isinstance(rule, Follow) and rule.max_version is not None:
-        top = Version.parse(rule.max_version)
-        if Version.parse(ahead[0].version) > top:
-            return Decision(Reason.ABOVE_MAX, detail=f"{ahead[0].version} > {top}")
-        ahead = [step for step in ahead if Version.parse(step.version) <= top]
     prefix = app.update_check.targetversionprefix if app.update_check is not None else ""
     wanted = [count for count, step in enumerate(ahead, 1) if has_prefix(step.version, prefix)]
     if not wanted:
@@ -133,7 +135,7 @@ def _not_yet(app: AppRequest, rule: Rule, step: Step, now: float) -> Decision | 
     """Why a machine must wait for a release although it is there; None if it must not."""
     if not isinstance(rule, Follow) or not (rule.delay or rule.ramp):
         return None
-    first = min(step.seen, now) + rule.delay
+    first = begins(rule, step, now)
     turn = first + rule.ramp * _place(app.machineid, step.version)
     if now >= turn:
         return None
@@ -154,24 +156,6 @@ def _place(machineid: str, version: str) -> float:
         return 1.0
     text = f"{machineid} {version}".encode(errors="surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:6]) / 2**48
-
-
-def _availability(app: AppRequest, rule: Rule, known: LookupResult) -> Decision:
-    if known.release is None:
-        return _no(known.reason, known.detail)
-    needed = needed_packages(rule, app.oem)
-    own = rule.packages if isinstance(rule, Pin) else ()
-    if unasked := known.unasked(needed, own):
-        return _no(Reason.WARMING, ", ".join(sorted(unasked)))
-    lacking = {name: known.lacking[name] for name in needed if name in known.lacking}
-    for name in own:
-        if known.release.file(name) is None:
-            lacking.setdefault(name, "upstream has no such file")
-    if lacking:
-        return _no(
-            Reason.INCOMPLETE, "; ".join(f"{name}: {why}" for name, why in sorted(lacking.items()))
-        )
-    return Decision(Reason.OFFERED, known.release)
 
 
 def _no(reason: Reason, detail: str) -> Decision:

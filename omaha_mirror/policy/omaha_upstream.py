@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 from omaha_mirror.aio.clock import Clock
@@ -89,12 +90,10 @@ class OmahaUpstream:
         """How tracks are followed by a config."""
         if self._server is None:
             return NOBODY
-        return FollowPlan(
+        return replace(
+            plan_of(config),
             ask=partial(self._ask, self._server),
             allowed=self._allowed.check,
-            app_ids=config.upstream.app_ids,
-            tracks=(*_named(config), *TRACKS),
-            poll_interval=config.upstream.poll_interval,
             hook=self._hook,
         )
 
@@ -125,6 +124,17 @@ class OmahaUpstream:
         channel = inquiry.app_id, inquiry.board, inquiry.track
         asked = question(lasting_id(self._secret, *channel), *channel, inquiry.version)
         return await server.ask(asked)
+
+
+def plan_of(config: Config) -> FollowPlan:
+    """How tracks are followed by a config, while nobody is asked."""
+    if config.upstream.omaha_url is None:
+        return NOBODY
+    return FollowPlan(
+        app_ids=config.upstream.app_ids,
+        tracks=(*_named(config), *TRACKS),
+        poll_interval=config.upstream.poll_interval,
+    )
 
 
 def _named(config: Config) -> Iterator[str]:

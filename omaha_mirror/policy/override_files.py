@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -146,6 +146,24 @@ def write(paths: tuple[Path, Path], file: Kept) -> None:
 
 def recover(paths: tuple[Path, Path]) -> Kept:
     """What was in force; both files say it afterwards, if the disk lets them."""
+    good, damaged = _both(paths)
+    if not good and not damaged:
+        return Kept()
+    found = _in_force(good, damaged)
+    if damaged or len(good) < len(paths) or found.format == 1:
+        found = kept(found.overrides, found.unreadable, found.released)
+        _say(damaged, found, whole=bool(good))
+        _heal(paths, damaged, found)
+    return found
+
+
+def look(paths: tuple[Path, Path]) -> Kept:
+    """What `recover` would give; changes nothing."""
+    return _in_force(*_both(paths))
+
+
+def _both(paths: tuple[Path, Path]) -> tuple[list[Kept], dict[Path, Damaged]]:
+    """What can be read of the two files, the first one first, and what is wrong with the rest."""
     good: list[Kept] = []
     damaged: dict[Path, Damaged] = {}
     for path in paths:
@@ -154,14 +172,13 @@ def recover(paths: tuple[Path, Path]) -> Kept:
                 good.append(file)
         except Damaged as error:
             damaged[path] = error
-    if not good and not damaged:
-        return Kept()
-    found = good[0] if good else _salvage(damaged)
-    if damaged or len(good) < len(paths) or found.format == 1:
-        found = kept(found.overrides, found.unreadable, found.released)
-        _say(damaged, found, whole=bool(good))
-        _heal(paths, damaged, found)
-    return found
+    return good, damaged
+
+
+def _in_force(good: Sequence[Kept], damaged: Collection[Path]) -> Kept:
+    if good:
+        return good[0]
+    return _salvage(damaged) if damaged else Kept()
 
 
 def _salvage(paths: Iterable[Path]) -> Kept:

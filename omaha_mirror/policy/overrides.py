@@ -20,6 +20,7 @@ from omaha_mirror.policy.override_files import (
     Override,
     is_name,
     kept,
+    look,
     recover,
     write,
 )
@@ -35,9 +36,13 @@ class Overrides:
     Args:
         path: of `overrides.json`; the second file is `overrides-copy.json` beside it.
         clock: tells the time.
+
+    Attributes:
+        changes: how often they were given, released or read.
     """
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
+        self.changes = 0
         self._clock = clock or Clock()
         self._paths = path, path.with_stem(f"{path.stem}-copy")
         self._overrides: dict[str, Override] = {}
@@ -48,6 +53,10 @@ class Overrides:
     async def start(self) -> None:
         """Read what was in force before; what is damaged is put aside, said, and made anew as far as it can be."""
         self._adopt(await STATE.call(recover, self._paths))
+
+    async def look(self) -> None:
+        """The same, and nothing on the disk is changed."""
+        self._adopt(await STATE.call(look, self._paths))
 
     def get(self, track: str) -> Override | None:
         """What is in force for a track."""
@@ -123,6 +132,7 @@ class Overrides:
         self._adopt(file)
 
     def _adopt(self, file: Kept) -> None:
+        self.changes += 1
         now = self._clock.stamp()
         self._overrides = {
             override.track: override

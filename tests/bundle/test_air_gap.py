@@ -9,7 +9,7 @@ from omaha_mirror.bundle import ExportRequest
 from omaha_mirror.cache.errors import NoSpace
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.omaha import Offer
-from omaha_mirror.packages.prefetch import NothingToFetch
+from omaha_mirror.policy.tracks import NothingToFetch
 from tests.bundle.scene import (
     AZURE,
     BOARD,

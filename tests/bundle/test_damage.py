@@ -44,7 +44,12 @@ async def look(mirror: Mirror, folder: Path) -> object:
     contents = await cache.contents()
     shown = contents.blobs, contents.leftovers, contents.used
     catalog = mirror.service.catalog
-    return files_below(folder / "without-line"), shown, catalog.channels(), catalog.current()
+    return (
+        files_below(folder / "without-line"),
+        shown,
+        catalog.channels(lambda step: step),
+        catalog.current(),
+    )
 
 
 def flip(data: bytearray, rng: random.Random) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from omaha_mirror.catalog import Policy, Reason, Step, UpstreamReading
-from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, floors, merged
+from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, below, floors, merged
 from omaha_mirror.catalog.walk import Walk
 from tests.catalog.scene import APP, BOARD
 from tests.catalog.test_walk import BUSY, NO, WITHDRAWN, offer
@@ -125,6 +125,7 @@ def test_the_floors_below_a_version_are_those_of_all_tracks_of_the_app_and_board
         KeptChannel(ChannelKey(APP, "arm64-usr", "stable"), other, 0.0),
         KeptChannel(ChannelKey("another", BOARD, "stable"), other, 0.0),
     ]
-    assert [step.version for step in floors(kept, APP, BOARD, "2.0")] == ["0.5", "1.0", "1.5"]
-    assert [step.version for step in floors(kept, APP, BOARD, "1.5")] == ["0.5", "1.0"]
-    assert [step.version for step in floors(kept, APP, "arm64-usr", "1.0")] == ["0.5"]
+    all_floors = floors(kept, APP, BOARD)
+    assert [step.version for step in below(all_floors, "2.0")] == ["0.5", "1.0", "1.5"]
+    assert [step.version for step in below(all_floors, "1.5")] == ["0.5", "1.0"]
+    assert [step.version for step in below(floors(kept, APP, "arm64-usr"), "1.0")] == ["0.5"]

@@ -145,7 +145,7 @@ class Scene:
         self.follower = self.another()
 
     def another(self) -> Follower:
-        return Follower(self.plan, self.learnt.append, self.clock, random.Random(1))
+        return Follower(self.plan, self.learnt.append, lambda: None, self.clock, random.Random(1))
 
     async def ask(
         self, key: ChannelKey = STABLE, wait: float = 30.0, client: str = ""

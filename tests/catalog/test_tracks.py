@@ -80,10 +80,13 @@ class Mirror:
         return decision
 
     def decide(self, machine: AppRequest, rule: Rule) -> Decision:
+        steps = self.catalog.steps(APP, BOARD, machine.track, rule)
+        if steps:
+            self.catalog.known(APP, BOARD, steps[-1].version)
         return decide(
             machine,
             rule,
-            self.catalog.steps(APP, BOARD, machine.track, rule),
+            steps,
             now=self.site.clock.time(),
             app_ids=[APP],
             nothing=self.catalog.nothing(APP, BOARD, machine.track),
@@ -314,10 +317,10 @@ async def test_releases_that_no_track_leads_to_any_more_are_bounded(tmp_path: Pa
 
 
 async def test_operators_see_each_channel(mirror: Mirror) -> None:
-    assert mirror.catalog.channels() == []
+    assert mirror.catalog.channels(lambda step: step) == []
     await mirror.tell(MIDDLE)
     await mirror.settled()
-    [status] = mirror.catalog.channels()
+    [status] = mirror.catalog.channels(lambda step: step)
     assert (status.app_id, status.board, status.track) == (APP, BOARD, "stable")
     assert [(s.version, s.floor, s.state) for s in status.steps] == [
         (FLOOR, True, Reason.OFFERED),
@@ -329,12 +332,13 @@ async def test_operators_see_each_channel(mirror: Mirror) -> None:
     assert (status.reason, status.detail, status.trouble) == (Reason.OFFERED, "", "")
     assert json.loads(json.dumps(asdict(status)))["steps"][2]["version"] == TARGET
     mirror.site.upstream.answer(PATH, lambda _: b"<html>")
-    [status] = await mirror.catalog.sync()
+    await mirror.catalog.sync()
+    [status] = mirror.catalog.channels(lambda step: step)
     assert "no answer of an Omaha server" in status.trouble
     assert len(status.steps) == 3
     mirror.nebraska.answer()
     mirror.group.trouble = "error-noPackageFound"
-    [status] = await mirror.catalog.sync("stable")
+    await mirror.catalog.sync("stable")
+    [status] = mirror.catalog.channels(lambda step: step)
     assert (status.steps, status.reason, status.trouble) == ((), Reason.WITHDRAWN, "")
     assert "error-noPackageFound" in status.detail
-    assert await mirror.catalog.sync("beta") == []

@@ -32,7 +32,7 @@ async def test_machines_are_led_by_the_track_that_upstream_knows(
             await nebraska.upstream.until(lambda: len(nebraska.requests) == reports)
         assert {app.track for request in nebraska.requests for app in request.apps} == {"stable"}
         [app] = Box(mirror, track="prod").client.check().apps
-        rule = mirror.service.rule(app.track)
+        rule = mirror.service.rules(app.track)
         opinion = await mirror.service.omaha_upstream.upstream_answer(app, rule)
         assert opinion.offered == STEPS[0]
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from omaha_mirror.omaha import FLATCAR_APP_ID
-from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch
+from omaha_mirror.packages.prefetch import FetchProgress
+from omaha_mirror.policy.tracks import NothingToFetch
 from tests.e2e.site import FLOORS, TARGET, body, following, three_steps
 from tests.support.mirror import PAYLOAD, Mirror
 from tests.support.nebraska import PATH, Nebraska
@@ -34,22 +35,23 @@ def here(upstream: Upstream) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("rule", "version"),
+    ("rule", "versions"),
     [
-        ("follow", TARGET),
-        (FLOORS[0], FLOORS[0]),
-        ({"mode": "follow", "max_version": "3500.0.0"}, FLOORS[1]),
-        ({"mode": "follow", "delay": "48h"}, TARGET),
+        ("follow", [*FLOORS, TARGET]),
+        (FLOORS[0], [FLOORS[0]]),
+        ({"version": TARGET, "skip_floors": True}, [TARGET]),
+        ({"mode": "follow", "max_version": "3500.0.0"}, [*FLOORS]),
+        ({"mode": "follow", "delay": "48h"}, [*FLOORS, TARGET]),
     ],
 )
-async def test_a_track_is_fetched_in_the_version_that_its_machines_will_have_last(
-    tmp_path: Path, upstream: Upstream, nebraska: Nebraska, rule: Any, version: str
+async def test_a_track_is_fetched_in_all_versions_that_its_machines_will_be_led_through(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska, rule: Any, versions: list[str]
 ) -> None:
     async with following(tmp_path, nebraska, tracks={"stable": rule}) as mirror:
         *going, last = await warm(mirror, "stable")
         assert last == FetchProgress(PAYLOAD, 40_000, 40_000, done=True)
-        assert not any(step.done for step in going)
-        assert here(upstream) == [version]
+        assert sum(step.done for step in going) == len(versions) - 1
+        assert here(upstream) == versions
 
 
 @pytest.mark.parametrize(
@@ -104,8 +106,8 @@ async def test_an_application_without_the_release_spoils_nothing_for_the_others(
 ) -> None:
     apps = {"upstream": {"app_ids": [OTHER_APP, FLATCAR_APP_ID, THIRD_APP]}}
     async with following(tmp_path, nebraska, **apps) as mirror:
-        assert [step.done for step in await warm(mirror, "stable")][-1]
-        assert here(upstream) == [TARGET]
+        assert [step.error for step in await warm(mirror, "stable") if step.done] == [""] * 3
+        assert here(upstream) == [*FLOORS, TARGET]
 
 
 async def test_a_release_without_any_digest_is_fetched_to_be_known(

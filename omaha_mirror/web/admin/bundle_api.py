@@ -18,7 +18,8 @@ from omaha_mirror.bundle import Announced, BadBundle, Bundle, Bundles, ExportReq
 from omaha_mirror.cache.errors import CacheError, InUse, NoSpace
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.config.section import Release
-from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch
+from omaha_mirror.packages.prefetch import FetchProgress
+from omaha_mirror.policy.tracks import NothingToFetch
 from omaha_mirror.web.admin.answers import CHANGE, LINES, Route, as_json, as_lines
 from omaha_mirror.web.admin.questions import Question, read_model
 from omaha_mirror.web.errors import BadRequest
@@ -77,7 +78,11 @@ class BundleApi:
                 media=LINES,
             ),
             Route(
-                CHANGE, re.compile(f"{at}announce"), self._announce, gives=Announced, takes=Wanted
+                CHANGE,
+                re.compile(f"{at}announce"),
+                self._announce,
+                gives=Announced,
+                takes=Wanted,
             ),
             Route(
                 CHANGE, re.compile(f"{at}export"), self._export, gives=bytes, takes=Rest, media=TAR

@@ -82,7 +82,7 @@ class ExplainApi:
 
     async def _preview(self, app: AppRequest, *, ask_upstream: bool) -> Previewed:
         decision = self._service.decisions.dry_run(app)
-        rule = self._service.rule(app.track)
+        rule = self._service.rules(app.track)
         override = self._service.overrides.get(app.track)
         told = sentences(app, rule, decision)
         if override is not None:

@@ -134,7 +134,7 @@ class OverviewApi:
 
     async def _releases(self, _: web.BaseRequest) -> web.StreamResponse:
         """The releases that machines are offered now, with their packages."""
-        current = self._service.catalog.current()
+        current = self._service.offered.releases()
         return await as_long_json(lambda: Releases(tuple(map(self._release, current))))
 
     def _release(self, release: Release) -> ReleaseInfo:

@@ -22,7 +22,7 @@ def admin_routes(service: Service) -> tuple[Route, ...]:
         *HealthApi(service.examine, service.metrics).routes(),
         *OverviewApi(service).routes(),
         *TracksApi(service).routes(),
-        *UpstreamApi(service.warm_up, service.availability).routes(),
+        *UpstreamApi(service.warm_up).routes(),
         *CacheApi(service.cache, service.verifier).routes(),
         *BundleApi(service.bundles).routes(),
         *FleetApi(service).routes(),

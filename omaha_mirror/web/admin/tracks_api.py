@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -13,11 +13,9 @@ from aiohttp import web
 from pydantic import TypeAdapter
 
 from omaha_mirror import config
-from omaha_mirror.catalog import Reason, Release
-from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.config.rules import track_upstream
-from omaha_mirror.omaha import Version
+from omaha_mirror.catalog import ChannelStatus
 from omaha_mirror.policy.overrides import BadOverride
+from omaha_mirror.policy.tracks import TrackPath
 from omaha_mirror.service import Service
 from omaha_mirror.text import printable
 from omaha_mirror.web.admin.answers import (
@@ -55,7 +53,8 @@ class TrackInfo:
         rule: in force, as the config writes it.
         configured: the config's own.
         overridden: since when an operator's rule is in force in its place; null where none is.
-        offered: where machines are led; nothing is on a track that is held or relayed.
+        offered: the last version that machines are offered now, floors before it, if its time has come; nothing is on a
+            track that is held or relayed.
         channels: what upstream said of it.
     """
 
@@ -96,17 +95,13 @@ class TracksApi:
 
     async def _tracks(self, _: web.BaseRequest) -> web.StreamResponse:
         """The tracks: the rule in force, what is offered, and what upstream said."""
-        channels = self._service.availability.channels()
-        names = {
-            *self._service.config.tracks,
-            *(override.track for override in self._service.overrides.all()),
-            *(channel.track for channel in channels),
-        }
-        current = self._service.availability.releases()
+        by_track: dict[str, list[TrackPath]] = {name: [] for name in self._service.rules.named()}
+        for path in self._service.tracks.paths():
+            by_track.setdefault(path.status.track, []).append(path)
         default = self._service.config.default_track
 
         def make() -> Tracks:
-            infos = (self._info(name, channels, current) for name in sorted(names))
+            infos = (self._info(name, paths) for name, paths in sorted(by_track.items()))
             return Tracks(written(default), tuple(infos))
 
         return await as_long_json(make)
@@ -153,55 +148,24 @@ class TracksApi:
         return self._told(track)
 
     def _told(self, track: str) -> web.StreamResponse:
-        availability = self._service.availability
-        return as_json(self._info(track, availability.channels(), availability.releases()))
+        return as_json(self._info(track, self._service.tracks.of(track)))
 
-    def _info(
-        self, track: str, channels: Sequence[ChannelStatus], current: Sequence[Release]
-    ) -> TrackInfo:
+    def _info(self, track: str, paths: Iterable[TrackPath]) -> TrackInfo:
         override = self._service.overrides.get(track)
-        rule = self._service.track(track)
-        name = track_upstream(track, self._service.rule(track))
-        found = tuple(channel for channel in channels if channel.track == name)
         return TrackInfo(
             track=track,
-            rule=written(rule),
+            rule=written(self._service.rules.written(track)),
             configured=written(self._service.config.track(track)),
             overridden=override.since if override is not None else None,
-            offered=tuple(offered(rule, found, current)),
-            channels=found,
+            offered=tuple(
+                Offered(path.status.app_id, path.status.board, path.offered.version)
+                for path in paths
+                if path.offered is not None
+            ),
+            channels=tuple(path.channel for path in paths if path.channel is not None),
         )
 
 
 def written(rule: config.Track) -> Any:
     """A rule as the config writes it: a word, a version or an object."""
     return _RULE.dump_python(rule, mode="json")
-
-
-def offered(
-    rule: config.Track, channels: Iterable[ChannelStatus], current: Iterable[Release]
-) -> Iterable[Offered]:
-    """Where machines of a track are led in the end, by what is known now.
-
-    A machine may have to wait for the delay and the ramp of the track, and to step through floors before.
-
-    Args:
-        rule: of the track.
-        channels: what upstream said of it.
-        current: the releases that are settled.
-    """
-    match rule:
-        case config.Pin(version=version):
-            for release in current:
-                if release.version == version:
-                    yield Offered(release.app_id, release.board, version)
-        case config.Follow(max_version=newest):
-            for channel in channels:
-                versions = [
-                    step.version
-                    for step in channel.steps
-                    if step.state is Reason.OFFERED
-                    and (newest is None or Version.parse(step.version) <= Version.parse(newest))
-                ]
-                if versions:
-                    yield Offered(channel.app_id, channel.board, versions[-1])

@@ -13,9 +13,9 @@ from pydantic import Field, field_validator
 
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.packages.prefetch import FetchProgress, NothingToFetch
+from omaha_mirror.packages.prefetch import FetchProgress
 from omaha_mirror.packages.warm_up import WarmUp
-from omaha_mirror.policy.availability import Availability
+from omaha_mirror.policy.tracks import NothingToFetch
 from omaha_mirror.web.admin.answers import (
     CHANGE,
     LINES,
@@ -57,11 +57,10 @@ class Synced:
 
 
 class UpstreamApi:
-    """Asks a steward; what is to be said against its releases is told too."""
+    """Asks a warm_up."""
 
-    def __init__(self, warm_up: WarmUp, availability: Availability) -> None:
+    def __init__(self, warm_up: WarmUp) -> None:
         self._warm_up = warm_up
-        self._availability = availability
 
     def routes(self) -> tuple[Route, ...]:
         """What it answers."""
@@ -80,7 +79,7 @@ class UpstreamApi:
     async def _sync(self, request: web.BaseRequest) -> web.StreamResponse:
         """Ask upstream now about a track, or about all that are followed."""
         track = (await read_model(request, Sync)).track
-        found = self._availability.over(await self._warm_up.sync(track))
+        found = await self._warm_up.sync(track)
         if track is not None and not found:
             raise BadRequest("that track is not one that is followed", 404)
         return as_json(asdict(Synced(tuple(found))))

@@ -13,6 +13,7 @@ from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.fleet import Census, MachineQuery, State
 from omaha_mirror.observability.health import Finding, Health
 from omaha_mirror.observability.health import State as Level
+from omaha_mirror.policy.tracks import TrackPath
 from omaha_mirror.text import size
 from omaha_mirror.web.admin.page import machines, status, stock, svg, words
 from omaha_mirror.web.admin.savings import Saving
@@ -160,33 +161,41 @@ def channel(*steps: StepStatus, trouble: str = "") -> ChannelStatus:
     )
 
 
-def step(version: str, state: Reason = Reason.OFFERED, age: float = 3600) -> StepStatus:
-    return StepStatus(version, floor=False, seen=NOW - age, state=state)
+def step(version: str, state: Reason = Reason.OFFERED) -> StepStatus:
+    return StepStatus(version, floor=False, seen=NOW - 3600, state=state)
 
 
-def track(rule: Rule, *asked: ChannelStatus, here: tuple[str, ...] = ()) -> stock.TrackView:
-    [told] = stock.tracks(asked, ["stable"], {"stable": 1200}, lambda _: rule, {}, here, NOW)
+def track(rule: Rule, *led: ChannelStatus) -> stock.TrackView:
+    paths = [TrackPath(status, rule, (), (), channel(step("3.0.0"))) for status in led]
+    [told] = stock.tracks(paths, ["stable"], {"stable": 1200}, lambda _: rule, {}, NOW)
     return told
 
 
 @pytest.mark.parametrize(
-    ("rule", "mode", "offered"),
+    ("rule", "state", "mode", "offered"),
     [
-        (Follow(), "follows upstream", "2.0.0"),
-        (Follow(delay=7200), "follows upstream, delayed 2 hours", "nothing yet"),
-        (Follow(ramp=86400), "follows upstream, over 1 day", "2.0.0"),
-        (Follow(max_version="1.5.0"), "follows upstream, up to 1.5.0", "1.0.0"),
-        (Hold(), "held", "nothing: the track is held"),
-        (Relay(), "relayed", "what upstream tells each machine"),
-        (Pin("1.0.0"), "pinned to 1.0.0", "1.0.0"),
-        (Pin("9.9.9"), "pinned to 9.9.9", "9.9.9, when it is known"),
+        (Follow(), Reason.OFFERED, "follows upstream", "2.0.0"),
+        (Follow(), Reason.WARMING, "follows upstream", "1.0.0"),
+        (Follow(delay=7200), Reason.DELAYED, "follows upstream, delayed 2 hours", "1.0.0"),
+        (Follow(ramp=86400), Reason.OFFERED, "follows upstream, over 1 day", "2.0.0"),
+        (Follow(max_version="2.5.0"), Reason.OFFERED, "follows upstream, up to 2.5.0", "2.0.0"),
+        (Hold(), Reason.OFFERED, "held", "nothing: the track is held"),
+        (Relay(), Reason.OFFERED, "relayed", "what upstream tells each machine"),
+        (Pin("2.0.0"), Reason.OFFERED, "pinned to 2.0.0", "2.0.0"),
     ],
 )
-def test_what_a_track_offers(rule: Rule, mode: str, offered: str) -> None:
-    steps = step("1.0.0"), step("2.0.0"), step("3.0.0", Reason.PAYLOAD_WRONG)
-    told = track(rule, channel(*steps), here=("1.0.0",))
+def test_what_a_track_offers(rule: Rule, state: Reason, mode: str, offered: str) -> None:
+    told = track(rule, channel(step("1.0.0"), step("2.0.0", state)))
     assert (told.mode, told.offered, told.upstream) == (mode, offered, "3.0.0")
     assert (told.board, told.machines) == ("amd64-usr", "1,200")
+
+
+@pytest.mark.parametrize(
+    ("rule", "offered"), [(Follow(), "nothing yet"), (Pin("9.9.9"), "9.9.9, when it is known")]
+)
+def test_a_track_on_which_nothing_is_offered(rule: Rule, offered: str) -> None:
+    assert track(rule, channel(step("9.9.9", Reason.WARMING))).offered == offered
+    assert track(rule, channel()).offered == offered
 
 
 def test_why_upstreams_newest_is_not_offered() -> None:
@@ -202,8 +211,9 @@ def test_a_track_that_upstream_was_not_asked_about() -> None:
 
 
 def test_all_tracks_that_anybody_named_are_there_with_their_overrides() -> None:
+    paths = [TrackPath(channel(), Hold(), (), ())]
     told = stock.tracks(
-        [channel()], ["lts", "stable"], {"odd": 1, "": 1}, lambda _: Hold(), {"lts": NOW}, (), NOW
+        paths, ["lts", "stable"], {"odd": 1, "": 1}, lambda _: Hold(), {"lts": NOW}, NOW
     )
     assert [(t.track, t.override is not None) for t in told] == [
         ("lts", True),

@@ -106,23 +106,21 @@ class Fragments:
         }
 
     async def _tracks(self, now: float) -> Values:
-        overrides = self._service.overrides
-        channels = self._service.availability.channels()
-        named = {*self._service.config.tracks, *(override.track for override in overrides.all())}
-        tracks = {*named, *(channel.track for channel in channels)}
-        known = self._service.availability.releases()
         try:
             counted = (await self._counts(now))["track"]
         except FleetUnavailable:
             counted = None
+        paths = self._service.tracks.paths(counted or ())
+        named = self._service.rules.named()
+        tracks = {*named, *(path.status.track for path in paths)}
+        overrides = self._service.overrides
         return {
             "tracks": stock.tracks(
-                channels,
+                paths,
                 named,
                 counted,
-                self._service.rule,
+                self._service.rules,
                 {track: found.since for track in tracks if (found := overrides.get(track))},
-                {release.version for release in known},
                 now,
             )
         }

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from omaha_mirror.cache.contents import Blob, Contents
-from omaha_mirror.catalog import Reason
-from omaha_mirror.catalog.channel import ChannelStatus
-from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
-from omaha_mirror.omaha import Version
+from omaha_mirror.catalog.channel import ChannelStatus, StepStatus
+from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
+from omaha_mirror.policy.tracks import TrackPath
 from omaha_mirror.text import size, some, span
 from omaha_mirror.web.admin.page.svg import WIDTH
 from omaha_mirror.web.admin.page.words import Moment, file_of, moment, percent
@@ -64,63 +63,52 @@ def mode(rule: Rule) -> str:
 
 
 def tracks(
-    channels: Iterable[ChannelStatus],
+    paths: Iterable[TrackPath],
     named: Iterable[str],
     machines: Mapping[str, int] | None,
     rule: Callable[[str], Rule],
     overridden: Mapping[str, float],
-    here: Collection[str],
     now: float,
 ) -> list[TrackView]:
     """All tracks that somebody named: upstream, the config, an operator or a machine.
 
     Args:
-        channels: what upstream said.
+        paths: where they lead, as far as that is known.
         named: in the config or by an operator.
         machines: how many there are by their track; None where nobody knows.
         rule: gives the rule in force on a track.
         overridden: when operators set another rule than the config's, by track, in seconds since the epoch.
-        here: versions that can be offered.
         now: seconds since the epoch.
     """
-    asked = list(channels)
-    others = {*named, *(machines or ())} - {channel.track for channel in asked} - {""}
-    known: list[tuple[str, ChannelStatus | None]] = [(channel.track, channel) for channel in asked]
-    for track in others:
-        name = track_upstream(track, rule(track))
-        known += [(track, channel) for channel in asked if channel.track == name] or [(track, None)]
+    led: list[tuple[str, TrackPath | None]] = [(path.status.track, path) for path in paths]
+    others = {*named, *(machines or ())} - {track for track, _ in led} - {""}
+    led += [(track, None) for track in others]
     return [
-        _track(
-            track, channel, rule(track), _count(machines, track), overridden.get(track), here, now
-        )
-        for track, channel in sorted(known, key=lambda item: item[0])[:MAX_TRACKS]
+        _track(track, path, rule(track), _count(machines, track), overridden.get(track), now)
+        for track, path in sorted(led, key=lambda item: item[0])[:MAX_TRACKS]
     ]
 
 
 def _track(
     track: str,
-    channel: ChannelStatus | None,
+    path: TrackPath | None,
     rule: Rule,
     machines: str,
     overridden: float | None,
-    here: Collection[str],
     now: float,
 ) -> TrackView:
-    steps = channel.steps if channel is not None else ()
-    offered = _offered(channel, rule, here, now)
-    seen = next((step.seen for step in steps if step.version == offered), 0.0)
+    offered = path.offered if path is not None else None
+    answered = path.status.answered if path is not None else 0.0
     return TrackView(
         track=track,
-        board=channel.board if channel is not None else "",
+        board=path.status.board if path is not None else "",
         mode=mode(rule),
         override=moment(overridden, now) if overridden is not None else None,
-        upstream=_upstream(channel),
-        offered=offered,
-        seen=moment(seen, now) if seen else None,
-        answered=moment(channel.answered, now)
-        if channel is not None and channel.answered
-        else None,
-        trouble=_trouble(channel, rule),
+        upstream=_upstream(path.channel if path is not None else None),
+        offered=_offered(offered, rule),
+        seen=moment(offered.seen, now) if offered is not None and offered.seen else None,
+        answered=moment(answered, now) if answered else None,
+        trouble=_trouble(path.status, rule) if path is not None else "",
         machines=machines,
     )
 
@@ -135,32 +123,26 @@ def _upstream(channel: ChannelStatus | None) -> str:
     return channel.steps[-1].version if channel.steps else channel.reason.words
 
 
-def _offered(channel: ChannelStatus | None, rule: Rule, here: Collection[str], now: float) -> str:
+def _offered(offered: StepStatus | None, rule: Rule) -> str:
     match rule:
         case Hold():
             return f"nothing: {rule.reason.words}"
         case Relay():
             return "what upstream tells each machine"
+        case _ if offered is not None:
+            return offered.version
         case Pin(version=version):
-            return version if version in here else f"{version}, when it is known"
-        case Follow(delay=delay, max_version=newest):
-            top = Version.parse(newest) if newest else None
-            ready = [
-                step.version
-                for step in (channel.steps if channel is not None else ())
-                if step.state is Reason.OFFERED
-                and step.seen + delay <= now
-                and (top is None or Version.parse(step.version) <= top)
-            ]
-            return ready[-1] if ready else "nothing yet"
+            return f"{version}, when it is known"
+        case Follow():
+            return "nothing yet"
 
 
-def _trouble(channel: ChannelStatus | None, rule: Rule) -> str:
-    if channel is None or not isinstance(rule, Follow):
+def _trouble(status: ChannelStatus, rule: Rule) -> str:
+    if not isinstance(rule, Follow):
         return ""
-    stuck = channel.stuck
-    if channel.trouble or stuck is None:
-        return channel.trouble
+    stuck = status.stuck
+    if status.trouble or stuck is None:
+        return status.trouble
     return f"{stuck.version} is not offered: {stuck.state.words}"
 
 

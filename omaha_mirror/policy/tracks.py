@@ -1,0 +1,209 @@
+"""Where tracks lead: the one answer to it, for whoever fetches, exports, shows or examines.
+
+What a machine is told follows from the same steps and the same rules; see `catalog.leads` and `catalog.decide`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from itertools import product
+
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.catalog import (
+    BOARDS,
+    Catalog,
+    ChannelStatus,
+    Follow,
+    Hold,
+    LookupResult,
+    Relay,
+    Release,
+    Rule,
+    Step,
+)
+from omaha_mirror.catalog.channel import StepStatus
+from omaha_mirror.config.rules import track_upstream
+from omaha_mirror.policy.leads import due, leads_to, state
+from omaha_mirror.policy.track_rules import TrackRules
+from omaha_mirror.reasons import Effect, Reason
+
+
+class NothingToFetch(Exception):
+    """There is nothing to have; the message says why. `unreachable` is whether upstream could not say."""
+
+    def __init__(self, message: str, *, unreachable: bool = False) -> None:
+        super().__init__(message)
+        self.unreachable = unreachable
+
+    @classmethod
+    def because(cls, what: str, reason: Reason, detail: str) -> NothingToFetch:
+        """For a reason and its detail."""
+        unanswered = Effect.UNANSWERED in reason.effect
+        return cls(f"{what}: {reason.sentence(detail)}", unreachable=unanswered)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackPath:
+    """Where the machines of a track are led that have one application and board.
+
+    Attributes:
+        status: as operators see it: the steps by the rule of the track, each with `OFFERED` or why the first machines
+            do not get it now.
+        steps: the same with all that is known of each.
+        due: those of them whose time has come, and the floors before these.
+        channel: what upstream says of where the track leads; None where it is not asked.
+    """
+
+    status: ChannelStatus
+    rule: Rule
+    steps: tuple[Step, ...]
+    due: tuple[Step, ...]
+    channel: ChannelStatus | None = None
+
+    @property
+    def offered(self) -> StepStatus | None:
+        """The last step that machines are offered now."""
+        found = [step for step in self.status.steps if step.state is Reason.OFFERED]
+        return found[-1] if found else None
+
+
+class Tracks:
+    """Tells where tracks lead.
+
+    Args:
+        catalog: of releases.
+        rules: of the tracks.
+        judged: gives what is known of a step, with what the cache knows of its bytes.
+        app_ids: the applications that are answered for.
+        clock: tells the time.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        rules: TrackRules,
+        judged: Callable[[Step], Step],
+        app_ids: Collection[str],
+        clock: Clock,
+    ) -> None:
+        self._catalog = catalog
+        self._rules = rules
+        self._judged = judged
+        self._app_ids = app_ids
+        self._clock = clock
+
+    # For operators
+
+    def channels(self) -> list[ChannelStatus]:
+        """What upstream said of all that machines asked about."""
+        return self._catalog.channels(self._judged)
+
+    def paths(self, also: Iterable[str] = ()) -> list[TrackPath]:
+        """Where tracks lead, as far as somebody asked upstream or something is offered on them, by track.
+
+        Those of the config, of operators and of upstream, and `also` these.
+        """
+        channels = self.channels()
+        named = {*self._rules.named(), *(channel.track for channel in channels), *also} - {""}
+        return [path for track in sorted(named) for path in self._paths(track, channels)]
+
+    def of(self, track: str) -> list[TrackPath]:
+        """The same of one track."""
+        return list(self._paths(track, self.channels()))
+
+    def statuses(self) -> list[ChannelStatus]:
+        """The same of all tracks, in short."""
+        return [path.status for path in self.paths()]
+
+    def _paths(self, track: str, channels: Iterable[ChannelStatus]) -> Iterable[TrackPath]:
+        rule = self._rules(track)
+        of = {(c.track, c.app_id, c.board): c for c in channels}
+        upstream = track_upstream(track, rule)
+        for pair in sorted({*product(self._app_ids, BOARDS), *((a, b) for _, a, b in of)}):
+            # A bundle names a track as the machines do.
+            channel = of.get((upstream, *pair)) or of.get((track, *pair))
+            path = self.path(*pair, track, rule, channel)
+            if channel is not None or path.offered is not None:
+                yield path
+
+    def path(
+        self,
+        app_id: str,
+        board: str,
+        track: str,
+        rule: Rule,
+        channel: ChannelStatus | None = None,
+    ) -> TrackPath:
+        """Where a track with this rule leads; `channel` is what upstream says of it, where that is asked for."""
+        now = self._clock.at_least()
+        all_steps = self._catalog.steps(app_id, board, track, rule)
+        steps = tuple(map(self._judged, leads_to(rule, all_steps)))
+        states = tuple(
+            StepStatus(s.version, s.floor, min(s.seen, now), state(rule, s, now)) for s in steps
+        )
+        reason, detail = Reason.OFFERED, ""
+        if not steps:
+            reason, detail = self._nothing(app_id, board, track, rule, all_steps)
+        elif channel is not None:
+            detail = channel.detail
+        empty = ChannelStatus(app_id, board, track, (), reason, "", "", 0.0, 0.0, 0.0)
+        status = replace(channel or empty, track=track, steps=states, reason=reason, detail=detail)
+        return TrackPath(status, rule, steps, due(rule, steps, now), channel)
+
+    def _nothing(
+        self, app_id: str, board: str, track: str, rule: Rule, steps: tuple[Step, ...]
+    ) -> tuple[Reason, str]:
+        """Why a track leads nowhere."""
+        if isinstance(rule, Hold):
+            return rule.reason, ""
+        if steps and isinstance(rule, Follow):
+            return Reason.ABOVE_MAX, f"{steps[0].version} > {rule.max_version}"
+        return self._catalog.nothing(app_id, board, track_upstream(track, rule))
+
+    # For who wants what they lead to
+
+    async def ask(self, app_id: str, board: str, target: str, rule: Rule, wait: float) -> TrackPath:
+        """Where a track leads now; upstream has `wait` seconds to say it where it never did.
+
+        Raises:
+            NothingToFetch: it leads nowhere.
+        """
+        if isinstance(rule, Hold | Relay):
+            mode = type(rule).__name__.lower()
+            raise NothingToFetch(
+                f"{target} is on {mode}: it has no release of its own; name a version"
+            )
+        if isinstance(rule, Follow) and wait:
+            await self._catalog.follow(app_id, board, track_upstream(target, rule), wait)
+        path = self.path(app_id, board, target, rule)
+        if not path.steps:
+            raise NothingToFetch.because(
+                f"{target} for {board}", path.status.reason, path.status.detail
+            )
+        return path
+
+    async def release(
+        self,
+        app_id: str,
+        board: str,
+        version: str,
+        rule: Rule,
+        wait: float,
+        oems: Iterable[str] = (),
+    ) -> Release:
+        """A version that a track leads to, looked up; what it has for an OEM is asked for only where no manifest says so.
+
+        It counts as a use, of these OEMs' packages too.
+
+        Raises:
+            NothingToFetch: it cannot be had.
+        """
+        for oem in ("", *oems):
+            known = self._catalog.known(app_id, board, version) or LookupResult()
+            if not oem or known.release is None or known.release.file(f"oem-{oem}.gz") is None:
+                await self._catalog.look_up(app_id, board, version, rule, oem, wait)
+        known = self._catalog.known(app_id, board, version) or LookupResult()
+        if known.release is None:
+            raise NothingToFetch.because(f"{version} for {board}", known.reason, known.detail)
+        return known.release
