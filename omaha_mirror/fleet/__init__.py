@@ -1,7 +1,7 @@
-"""The fleet: which machines there are, what they asked, were told and reported, and how to tell people of it.
+"""The fleet: the machines with their checks, answers and events.
 
-`FleetRecorder` takes what happens and never delays or fails an answer; `FleetReader` answers questions; `explain` puts
-what it finds into sentences.
+`FleetRecorder` stores them and never delays or fails an answer; `FleetReader` reads them; `explain` puts them into
+sentences.
 """
 
 from omaha_mirror.fleet.causes import Cause, cause_of

@@ -1,6 +1,6 @@
-"""Why machines report the errors that they report, and what helps: those of update_engine that a server can cause.
+"""The likely causes and remedies of update_engine's errorcodes that a server can cause.
 
-Which step of update_engine reports which code: action_processor.h:24-80, payload_state.cc:112-146 (what follows from it).
+The step of update_engine that reports each code: action_processor.h:24-80, payload_state.cc:112-146 (what follows from it).
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _DISK = "Look at the machine's disk and its journal: `journalctl -u update-engin
 CAUSES = {
     ErrorCode.OMAHA_REQUEST_ERROR: Cause("The machine's request could not be sent.", _SERVER),
     ErrorCode.POSTINSTALL_RUNNER_ERROR: Cause(
-        "The new system's own last step failed; most often an OEM or extension package of the release could not be had.",
+        "The new system's own last step failed; most often it could not download an OEM or extension package of the release.",
         "Look for 404 answers to oem-*.gz or flatcar-*.gz on the mirror, and at `journalctl -u update-engine` on the machine.",
     ),
     ErrorCode.DOWNLOAD_TRANSFER_ERROR: Cause(
-        "The package could not be fetched: the mirror or its line to upstream was down, or the connection broke too often.",
-        "Look at the mirror's fills and errors of that time; the machine tries again at its next check and goes on where it was.",
+        "The package could not be downloaded: the mirror or its line to upstream was down, or the connection broke too often.",
+        "Look at the mirror's fills and errors of that time; the machine tries again at its next check and resumes the download.",
     ),
     ErrorCode.PAYLOAD_HASH_MISMATCH_ERROR: Cause(_ALTERED, _VERIFY),
     ErrorCode.PAYLOAD_SIZE_MISMATCH_ERROR: Cause(
@@ -45,8 +45,12 @@ CAUSES = {
     ),
     ErrorCode.DOWNLOAD_PAYLOAD_VERIFICATION_ERROR: Cause(_ALTERED, _VERIFY),
     ErrorCode.DOWNLOAD_WRITE_ERROR: Cause("The machine could not write the payload.", _DISK),
-    ErrorCode.NEW_ROOTFS_VERIFICATION_ERROR: Cause("What was written reads back wrong.", _DISK),
-    ErrorCode.NEW_KERNEL_VERIFICATION_ERROR: Cause("What was written reads back wrong.", _DISK),
+    ErrorCode.NEW_ROOTFS_VERIFICATION_ERROR: Cause(
+        "The installed bytes do not match the payload.", _DISK
+    ),
+    ErrorCode.NEW_KERNEL_VERIFICATION_ERROR: Cause(
+        "The installed bytes do not match the payload.", _DISK
+    ),
     ErrorCode.SIGNED_DELTA_PAYLOAD_EXPECTED_ERROR: Cause("The payload carries no signature.", _KEY),
     ErrorCode.DOWNLOAD_PAYLOAD_PUB_KEY_VERIFICATION_ERROR: Cause(
         "The payload is signed with a key that the machine does not trust.", _KEY
@@ -56,7 +60,7 @@ CAUSES = {
         "Offer full payloads on this track.",
     ),
     ErrorCode.DOWNLOAD_INVALID_METADATA_MAGIC_STRING: Cause(
-        "The machine was sent something else than a payload, such as an error page.", _VERIFY
+        "The machine received no payload, but for example an error page.", _VERIFY
     ),
     ErrorCode.DOWNLOAD_MANIFEST_PARSE_ERROR: Cause(_ALTERED, _VERIFY),
     ErrorCode.DOWNLOAD_OPERATION_EXECUTION_ERROR: Cause(
@@ -83,11 +87,11 @@ CAUSES = {
         "Mend what failed before. To try at once: stop update-engine, remove /var/lib/update_engine/prefs/backoff-expiry-time, start it.",
     ),
     ErrorCode.NEW_PCR_POLICY_HTTP_ERROR: Cause(
-        "The server that PCR_POLICY_SERVER names did not take the new policy.",
-        "Look at that server; the mirror has no part in it.",
+        "The server that PCR_POLICY_SERVER names did not accept the new policy.",
+        "Look at that server; it is not the mirror.",
     ),
     ErrorCode.ROLLBACK: Cause(
-        "The new version did not boot, or the machine was told to boot the old one.",
+        "The new version did not boot, or an operator made the machine boot the old one.",
         "Look at the console of its next reboot; hold the track if several machines do this.",
     ),
 }

@@ -1,8 +1,8 @@
 """The fleet database: SQLite by default, PostgreSQL by URL, through one set of statements.
 
 A statement has a deadline on both. SQLite runs in WAL mode: readers never wait for the writer, and a process that is
-killed loses only what it had not committed. What is written to it is written in one thread that does nothing else: a
-hand-over for each statement costs the event loop more than the statements do.
+killed loses only what it had not committed. One thread makes all writes to it: to hand over
+each statement would cost the event loop more than the statements.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from omaha_mirror.state_file import set_aside
 LOG = structlog.get_logger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x6F6D616861
-"""Of PostgreSQL: two mirrors that start together do not both make the tables."""
+"""A lock of PostgreSQL: of two mirrors that start together only one creates the tables."""
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 LOCKED = "database is locked"
-"""What SQLite says of a file that somebody else has."""
+"""SQLite's message for a file that another process has locked."""
 AGAIN = 0.05
-"""Seconds until such a file is tried again."""
+"""Seconds until the next try at such a file."""
 CONNECTIONS = 5
-"""Who finds all of them busy takes turns: that is quicker than to open another one for one question."""
+"""Open at most; a query waits for a free one, which is faster than to open another for it."""
 CHECKPOINT = 4000
-"""Pages of SQLite's log, 16 MB, until they go into the database: check-ins touch the same ones again and again."""
+"""Pages of SQLite's log, 16 MB, until a checkpoint: check-ins change the same pages again and again."""
 DRIVERS = {
     "sqlite": "sqlite+aiosqlite",
     "postgresql": "postgresql+asyncpg",
@@ -43,7 +43,7 @@ DRIVERS = {
 
 
 class BadDatabaseURL(ValueError):
-    """The URL names no database that can be used; the message says what is expected."""
+    """The URL names no usable database; the message says what is expected."""
 
 
 class BadDatabase(Exception):
@@ -58,9 +58,9 @@ class Database:
         timeout: seconds that connecting, waiting for a lock, or one statement may take.
 
     Attributes:
-        engine: to read with.
-        writer: of `transact`; not for the event loop.
-        where: the URL for people, without a password.
+        engine: for reads.
+        writer: for `transact`; not for the event loop.
+        where: the URL with the password masked.
 
     Raises:
         BadDatabaseURL: it is neither.
@@ -93,7 +93,7 @@ class Database:
                 event.listen(engine, "connect", _set_up_sqlite)
 
     async def migrate(self) -> None:
-        """Make the tables, or bring those of an older version up to date. In a worker: it takes a while.
+        """Create the tables, or migrate those of an older version. In a worker: it takes long.
 
         Raises:
             BadDatabase: they are of a newer version.
@@ -108,11 +108,11 @@ class Database:
             self._settled.set()
 
     async def settled(self) -> None:
-        """Return when no tables are being made."""
+        """Return when no migration runs."""
         await self._settled.wait()
 
     async def transact(self, work: Callable[[Connection], None]) -> None:
-        """Do some work as one transaction: all of it, or nothing when it raises.
+        """Run work as one transaction: all of it, or nothing if it raises.
 
         Where this is cancelled, work that SQLite has begun goes on to its end.
         """
@@ -124,7 +124,7 @@ class Database:
                 await connection.run_sync(work)
 
     async def mend(self, error: Exception) -> bool:
-        """After an error: whether a SQLite file was damaged, and is out of the way, so that a new one can be made."""
+        """After an error: whether it put a damaged SQLite file aside, so that a new one can be created."""
         if self._thread is None or not self._is_damage(error):
             return False
         await self.engine.dispose()
@@ -164,7 +164,7 @@ class Database:
         return Path(self._url.database or "")
 
     async def close(self) -> None:
-        """Close all connections, when the work that has begun is done."""
+        """Close all connections when the running work has ended."""
         if self._thread is not None:
             await self._thread.call(self._thread.shutdown)
             self.writer.dispose()
@@ -176,7 +176,7 @@ class Database:
             work(connection)
 
     async def _migrate_sqlite(self) -> None:
-        """Of two that open a new file at one time SQLite refuses one, and does not let it wait: it is asked again."""
+        """Run work again when SQLite refuses it: of two processes that open a new file at the same time, one does not wait."""
         deadline = asyncio.get_running_loop().time() + self._timeout
         while True:
             try:
@@ -193,14 +193,14 @@ class Database:
             await connection.run_sync(_upgrade)
 
     def _args(self) -> dict[str, Any]:
-        """What the driver calls its deadlines."""
+        """The driver's names of its deadlines."""
         if self._url.drivername == DRIVERS["sqlite"]:
             return {"timeout": self._timeout}
         return {"timeout": self._timeout, "command_timeout": self._timeout}
 
 
 def read_url(text: str) -> URL:
-    """The URL with the driver that is used for it. Raises BadDatabaseURL."""
+    """The URL with its driver. Raises BadDatabaseURL."""
     expected = "expected sqlite:////absolute/path or postgresql://user@host/name"
     try:
         url = make_url(_escaped(text))
@@ -220,7 +220,7 @@ def read_url(text: str) -> URL:
 
 
 def _escaped(text: str) -> str:
-    """The URL where each @ in a password is %40: SQLAlchemy takes the first one for the end of it."""
+    """The URL where each @ in a password is %40: SQLAlchemy ends the password at the first one."""
     if text.startswith("sqlite"):
         return text
     before, at, server = text.rpartition("@")

@@ -30,21 +30,21 @@ _STATES = {
 def explain(
     machine: Machine, stretches: Sequence[DecisionRun], events: Iterable[Event], now: float
 ) -> list[str]:
-    """What it asked, what it was told, why, what would change it, and what it reported.
+    """Its last check, the answer, the reason, what would change the answer, and its last failure.
 
     Args:
-        machine: as it was last heard of.
+        machine: as of its last request.
         stretches: its decisions, the newest first.
         events: the newest first.
         now: seconds since the epoch.
     """
-    sentences = [_who(machine, now), _STATES[machine.state]]
+    sentences = [_machine(machine, now), _STATES[machine.state]]
     if now - machine.last_seen > SILENT:
         sentences.append(
             "A running machine asks every 45 minutes, so it is off, cut off, or uses another server."
         )
     if stretches:
-        sentences += _told(stretches, now)
+        sentences += _answers(stretches, now)
     elif machine.state is State.INSTALLED:
         sentences.append(
             "It has not asked since this mirror knows it: until its reboot it only pings."
@@ -55,7 +55,7 @@ def explain(
     return sentences + (_failed(trouble, now) if trouble is not None else [])
 
 
-def _who(machine: Machine, now: float) -> str:
+def _machine(machine: Machine, now: float) -> str:
     alias = f" ({machine.alias})" if machine.alias else ""
     board = f" for {machine.board}" if machine.board else ""
     track = f", on track {machine.track}" if machine.track else ""
@@ -66,7 +66,7 @@ def _who(machine: Machine, now: float) -> str:
     )
 
 
-def _told(stretches: Sequence[DecisionRun], now: float) -> list[str]:
+def _answers(stretches: Sequence[DecisionRun], now: float) -> list[str]:
     last = stretches[0]
     times = f", {last.count} times since {_when(last.first, now)}" if last.count > 1 else ""
     asked = (
@@ -89,7 +89,7 @@ def _told(stretches: Sequence[DecisionRun], now: float) -> list[str]:
 
 
 def _last_trouble(events: Iterable[Event]) -> Event | None:
-    """The newest failure or deferral since the last update that went well."""
+    """The newest failure or deferral since the last successful update."""
     for event in events:
         done = (event.eventtype, event.eventresult) == (
             EventType.UPDATE_COMPLETE,

@@ -1,4 +1,4 @@
-"""Which machines there are, a page at a time, and how many of each kind."""
+"""Pages of machines, and their numbers by state, version, track or board."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from omaha_mirror.text import printable
 
 MAX_PER_PAGE = 1000
 MAX_DISTINCT = 200
-"""Values of a column that are told apart."""
+"""Values of a column that are counted one by one."""
 MAX_GROUPS = 2000
-"""Combinations of values that are counted, the most frequent ones: machines can claim any."""
+"""Combinations of values that are counted, the most frequent first: machines can claim any."""
 FEW = 500
-"""Machines up to which it is quicker to find all that match in an index than to look through the rows in their order."""
+"""Up to so many matches, an index finds them faster than a scan of the rows in their order."""
 
 Trait = Literal["state", "version", "track", "board"]
-"""What machines are counted by."""
+"""The columns to count by."""
 TRAITS: tuple[Trait, ...] = get_args(Trait)
 Sort = Literal[
     "last_seen", "first_seen", "version", "state", "track", "machineid", "alias", "address"
@@ -34,11 +34,11 @@ Sort = Literal[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineQuery:
-    """Which machines, in which order.
+    """The machines of a page, and their order.
 
     Attributes:
         search: part of the machine id, the alias or the address; ASCII letters in any case.
-        state, version, track, board: just that; None for any.
+        state, version, track, board: equal to this; None for any.
         page: the first is 1.
         per_page: at most 1000.
     """
@@ -73,7 +73,7 @@ async def find_machines(connection: AsyncConnection, query: MachineQuery) -> Pag
     before = min((max(query.page, 1) - 1) * per_page, total)
     count = min(per_page, total - before)
     after = total - before - count
-    # Only ids are put in order, and only as far as from the nearer end to the page.
+    # Only ids are sorted, and only from the nearer end to the page.
     ids = select(machines.c.id).where(*wanted).limit(count)
     if before <= after:
         ids = ids.order_by(*order).offset(before)
@@ -87,8 +87,8 @@ async def find_machines(connection: AsyncConnection, query: MachineQuery) -> Pag
 async def count_machines(
     connection: AsyncConnection, traits: Sequence[Trait], since: float
 ) -> dict[Trait, dict[str, int]]:
-    """Machines heard of since then by each of these, the most frequent value first."""
-    # As `machines_counts` has them: nothing is sorted.
+    """Numbers of machines with a request since then by each trait, the most frequent value first."""
+    # In the order of the index `machines_counts`: nothing is sorted.
     by = [machines.c[trait] for trait in TRAITS[: max(map(TRAITS.index, traits)) + 1]]
     groups = (
         select(func.count().label("machines"), *by)
@@ -139,7 +139,7 @@ def _contains(columns: Sequence[Column[str]], text: str, dialect: str) -> Column
 async def _matching(
     connection: AsyncConnection, wanted: list[ColumnElement[bool]]
 ) -> tuple[int, list[ColumnElement[bool]]]:
-    """How many machines match, and the quickest condition to find them by."""
+    """The number of matching machines, and the fastest condition for them."""
     if wanted:
         few = select(machines.c.id).where(*wanted).limit(FEW + 1)
         ids = (await connection.scalars(few)).all()
@@ -150,7 +150,7 @@ async def _matching(
 
 
 async def _order(connection: AsyncConnection, sort: Sort) -> ColumnElement[Any]:
-    """What to order by; versions as versions, with those that cannot be read below all others."""
+    """The order of a column; versions by their rank, invalid ones below all others."""
     if sort != "version":
         return machines.c[sort]
     known = (await count_machines(connection, ("version",), 0.0))["version"]

@@ -1,7 +1,7 @@
-"""What is told to the fleet store, and what it tells.
+"""The records of the fleet: what the observer writes, and what the reader returns.
 
-Times are seconds since the epoch. All text that a machine sends is hostile: `tidy` cuts it and makes it inert before
-anything is kept.
+Times are seconds since the epoch. All text that a machine sends is hostile: `tidy` shortens and escapes it before it is
+stored.
 """
 
 from __future__ import annotations
@@ -11,20 +11,21 @@ import sys
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from operator import attrgetter
+from typing import Any
 
 from omaha_mirror.omaha import AppRequest, EventRequest, EventResult, EventType
 from omaha_mirror.text import printable
 
 MAX_TEXT = 200
-"""Characters that are kept of a text: three of them fit into one entry of PostgreSQL's indexes, 2704 bytes."""
+"""Characters of a stored text: three such texts fit into one entry of PostgreSQL's indexes, 2704 bytes."""
 FETCHED = "fetched"
-"""The `cache_status` of bytes that came over the line instead of going to a machine."""
+"""The `cache_status` of bytes that came from upstream; all others went to a machine."""
 MAX_NUMBER = 2**53
-"""Numbers beyond this are taken for not sent."""
+"""Numbers beyond this count as missing."""
 
 
 class State(StrEnum):
-    """Where a machine is on its way to the version that it should have; see `states`."""
+    """The update state of a machine; see `states`."""
 
     UNDEFINED = "undefined"
     GRANTED = "granted"
@@ -38,16 +39,16 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckIn:
-    """A machine asked for an update and was told something, or it only said that it lives.
+    """An updatecheck and its answer, or a ping alone.
 
     Attributes:
-        time: when it was answered.
-        address: that it came from.
-        machineid: 32 hexadecimal digits; a machine that sends none goes by its address.
-        alias: `machinealias`, which its administrator chose.
+        time: of the answer.
+        address: of the client.
+        machineid: 32 hexadecimal digits; the address replaces a missing one.
+        alias: `machinealias`, which the machine's administrator chose.
         app_id: lower case, without braces.
         reason: the name of the reason for the answer; `""` for a ping alone.
-        offered: the version it was offered, None for `noupdate`.
+        offered: the version of the offer, None for `noupdate`.
         detail: the reason as a sentence for people.
     """
 
@@ -69,10 +70,10 @@ class CheckIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventReport:
-    """A machine reported an event; the fields of the event are those of `omaha.EventRequest`.
+    """An event of a machine; its fields are those of `omaha.EventRequest`.
 
     Attributes:
-        version: that the machine ran when it reported.
+        version: of the machine at the time of the event.
     """
 
     time: float
@@ -88,13 +89,13 @@ class EventReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """One response with bytes of a package; or one that was fetched from upstream.
+    """One response with bytes of a package, to a machine or from upstream.
 
     Attributes:
-        release: its id, or the folder of a release that was asked for by path.
-        bytes: that were sent.
-        seconds: that it took.
-        cache_status: how it met the cache: `hit`, `filling` or `miss`; `FETCHED` for one from upstream.
+        release: its id, or its folder in the requested path.
+        bytes: of the body.
+        seconds: from its start to its end.
+        cache_status: of the response: `hit`, `filling` or `miss`; `FETCHED` for one from upstream.
     """
 
     time: float
@@ -110,15 +111,15 @@ Item = CheckIn | EventReport | Transfer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """One application of one machine, as it was last heard of.
+    """One application of one machine, as of its last request.
 
     Attributes:
         id: see `machine_key`.
-        errorcode: of the failure or deferral that `state` is about, else None.
-        reason, offered: what it was told at its last check; `""` before its first.
-        since, asked: when it was first told just that, and how often in a row.
-        stretches, reports: how many different answers and how many events there have been: their last ones are kept
-            in rings, whose next slot these are.
+        errorcode: of the failure or deferral that is its `state`, else None.
+        reason, offered: of the answer to its last check; `""` before the first.
+        since, asked: time of the first check with that answer, and number of such checks in a row.
+        stretches, reports: numbers of different answers and of events so far. The last ones are stored in rings; these
+            numbers give the next slot.
     """
 
     id: int
@@ -146,11 +147,11 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRun:
-    """The same question answered the same way, once or many times in a row: a decision and what it looked at.
+    """Checks in a row with the same version, track and answer.
 
     Attributes:
-        first, last: when it was so answered.
-        count: how often.
+        first, last: times of the first and the last answer.
+        count: of the checks.
         detail: of the newest answer; see `CheckIn`.
     """
 
@@ -166,7 +167,7 @@ class DecisionRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """An event as it is kept."""
+    """A stored event."""
 
     time: float
     eventtype: int | None
@@ -176,14 +177,72 @@ class Event:
     version: str
 
 
+def facts_of(
+    app: AppRequest,
+    *,
+    time: float,
+    address: str,
+    reason: str = "",
+    offered: str | None = None,
+    detail: str = "",
+) -> tuple[CheckIn | EventReport, ...]:
+    """What to record of one application of a request, and of its answer, in order of time.
+
+    The events come first: they happened before the check of the same request. A request with events alone is no check-in.
+    The event that update_engine adds to every check is not recorded. See `CheckIn` for the arguments.
+    """
+    machine: dict[str, Any] = {
+        "time": time,
+        "address": address,
+        "machineid": app.machineid,
+        "app_id": app.app_id,
+        "version": app.version,
+    }
+    events = tuple(_report(machine, event) for event in app.events if not _says_nothing(event))
+    if app.update_check is None and app.ping is None:
+        return events
+    checkin = CheckIn(
+        **machine,
+        alias=app.machinealias,
+        board=app.board,
+        track=app.track,
+        oem=app.oem,
+        oemversion=app.oemversion,
+        alephversion=app.alephversion,
+        reason=reason,
+        offered=offered,
+        detail=detail,
+    )
+    return *events, checkin
+
+
+def _report(machine: dict[str, Any], event: EventRequest) -> EventReport:
+    return EventReport(
+        **machine,
+        eventtype=event.eventtype,
+        eventresult=event.eventresult,
+        errorcode=event.errorcode,
+        previousversion=event.previousversion,
+    )
+
+
+def _says_nothing(event: EventRequest) -> bool:
+    """Whether it is the event that update_engine adds to every check (omaha_request_action.cc:139)."""
+    return (event.previousversion, event.eventtype, event.eventresult) == (
+        "",
+        EventType.UPDATE_COMPLETE,
+        EventResult.SUCCESS_REBOOT,
+    )
+
+
 def machine_key(machineid: str, app_id: str) -> int:
-    """The same number for the same machine and application, in every mirror. Both are tidy."""
+    """A number for a machine and an application, the same in every mirror. Both are tidy."""
     digest = hashlib.blake2b(f"{machineid}\0{app_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, signed=True)
 
 
 def tidy(item: Item) -> Item:
-    """The item with every text short and inert, every number storable, and a name for a machine without id."""
+    """The item with short, printable texts, numbers that can be stored, and an id for a machine without one."""
     changes = {
         name: printable(value, MAX_TEXT) if isinstance(value, str) else None
         for name, value in zip(_FIELDS[type(item)], _values(item), strict=True)
@@ -199,7 +258,7 @@ def tidy(item: Item) -> Item:
 
 
 def weight(item: Item) -> int:
-    """About how many bytes of memory an item takes."""
+    """The approximate memory of an item in bytes."""
     return _OBJECT + sum(map(sys.getsizeof, _values(item)))
 
 
@@ -211,62 +270,3 @@ def _values(item: Item) -> tuple[object, ...]:
 _OBJECT = 200
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in (CheckIn, EventReport, Transfer)}
 _GETTERS = {kind: attrgetter(*names) for kind, names in _FIELDS.items()}
-
-
-def facts_of(
-    app: AppRequest,
-    *,
-    time: float,
-    address: str,
-    reason: str = "",
-    offered: str | None = None,
-    detail: str = "",
-) -> tuple[CheckIn | EventReport, ...]:
-    """What to record of one application of a request, and of its answer.
-
-    The events come first: they happened before the check that brings them. A request with events alone is no check-in.
-    See `CheckIn` for the arguments.
-    """
-    events = tuple(
-        EventReport(
-            time=time,
-            address=address,
-            machineid=app.machineid,
-            app_id=app.app_id,
-            version=app.version,
-            eventtype=event.eventtype,
-            eventresult=event.eventresult,
-            errorcode=event.errorcode,
-            previousversion=event.previousversion,
-        )
-        for event in app.events
-        if not _says_nothing(event)
-    )
-    if app.update_check is None and app.ping is None:
-        return events
-    checkin = CheckIn(
-        time=time,
-        address=address,
-        machineid=app.machineid,
-        app_id=app.app_id,
-        version=app.version,
-        alias=app.machinealias,
-        board=app.board,
-        track=app.track,
-        oem=app.oem,
-        oemversion=app.oemversion,
-        alephversion=app.alephversion,
-        reason=reason,
-        offered=offered,
-        detail=detail,
-    )
-    return *events, checkin
-
-
-def _says_nothing(event: EventRequest) -> bool:
-    """Whether it is the event that update_engine adds to every check (omaha_request_action.cc:139)."""
-    return (event.previousversion, event.eventtype, event.eventresult) == (
-        "",
-        EventType.UPDATE_COMPLETE,
-        EventResult.SUCCESS_REBOOT,
-    )

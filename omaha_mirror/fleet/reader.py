@@ -1,4 +1,4 @@
-"""What can be asked about the fleet. Every answer has a size limit and a deadline."""
+"""Queries of the fleet. Every answer has a size limit and a deadline."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FleetUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A machine with what is remembered of it; the newest comes first."""
+    """A machine with its stored decisions and events, the newest first."""
 
     machine: Machine
     stretches: tuple[DecisionRun, ...]
@@ -55,7 +55,7 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class MachineEvent:
-    """An event and the machine it came from, as it is now."""
+    """An event, and its machine as of now."""
 
     machine: Machine
     event: Event
@@ -63,7 +63,7 @@ class MachineEvent:
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """How many machines there were of each version or state. `time` is the first second of the last hour that counts."""
+    """Numbers of machines by version or state. `time` is the first second of the last hour that counts."""
 
     time: int
     machines: dict[str, int]
@@ -71,7 +71,7 @@ class Census:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What was sent on one day. `day` is its first second, UTC; for the other fields see `Transfer`."""
+    """The transfers of one day. `day` is its first second, UTC; for the other fields see `Transfer`."""
 
     day: int
     cache_status: str
@@ -101,7 +101,7 @@ class FleetReader:
             return await find_machines(connection, query)
 
     async def machine(self, machineid: str, app_id: str | None = None) -> History | None:
-        """One machine; of several applications on it the one last heard of, unless one is named."""
+        """One machine; of several applications on it the one with the last request, unless one is named."""
         wanted = [machines.c.machineid == printable(machineid, MAX_TEXT)]
         if app_id is not None:
             wanted.append(machines.c.app_id == printable(app_id, MAX_TEXT))
@@ -116,18 +116,18 @@ class FleetReader:
             return History(machine, tuple(map(_stretch, stretches)), tuple(map(_event, reported)))
 
     async def count_by(self, trait: Trait, *, seen_since: float = 0.0) -> dict[str, int]:
-        """Machines by a trait, the most frequent value first, of those heard of since then."""
+        """Numbers of machines with a request since then by a trait, the most frequent value first."""
         return (await self.counts(trait, seen_since=seen_since))[trait]
 
     async def counts(self, *traits: Trait, seen_since: float = 0.0) -> dict[Trait, dict[str, int]]:
-        """The same by several traits, for what one costs."""
+        """The same by several traits, at the cost of one."""
         async with self._connection() as connection:
             return await count_machines(connection, traits, seen_since)
 
     async def census(
         self, kind: Literal["version", "state"], since: float, step: int = 3600
     ) -> tuple[Census, ...]:
-        """Machines by version or state over time, oldest first: of each `step` seconds the last hour counted."""
+        """Numbers of machines by version or state over time, oldest first: of each `step` seconds the last hour."""
         c = census.c
         last = (
             select(func.max(c.hour)).where(c.kind == kind, c.hour >= since).group_by(c.hour // step)
@@ -169,7 +169,7 @@ class FleetReader:
         return await WORK.call(lambda: tuple(map(_machine_event, rows)))
 
     async def served(self, since: float = 0.0) -> tuple[Served, ...]:
-        """What was sent each day and how it met the cache, oldest first."""
+        """The transfers of each day by cache status, oldest first."""
         t = transfers.c
         days = (
             select(
@@ -189,7 +189,7 @@ class FleetReader:
             )
 
     async def fetched(self, since: float = 0.0) -> dict[int, int]:
-        """Bytes that came over the line, by the first second of each day, UTC."""
+        """Bytes from upstream, by the first second of each day, UTC."""
         t = transfers.c
         days = (
             select(t.day, func.sum(t.bytes))
@@ -218,7 +218,7 @@ class FleetReader:
 async def _ring(
     connection: AsyncConnection, table: Table, machine: int, written: int, slots: int
 ) -> list[Row[Any]]:
-    """A machine's rows, the one written last first."""
+    """A machine's rows, the newest first."""
     rows = await connection.execute(select(table).where(table.c.machine == machine))
     return sorted(rows, key=lambda row: (written - 1 - row.slot) % slots)
 

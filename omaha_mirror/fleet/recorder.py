@@ -1,11 +1,10 @@
-"""The write-behind queue: whoever records waits for nothing, whatever the database does.
+"""The write-behind queue: recording never waits for the database.
 
-News waits in memory, within bounds, and is written in batches by one task: as soon as `BATCH` items wait, and at the
-latest `interval` after the batch before. So a process that is killed loses what came since its last finished batch was
-begun, and no batch by half. While the database fails, nothing but the bounds makes news go, and it is tried again and
-again.
+Items wait in memory, within bounds. One task writes them in batches: as soon as `BATCH` items wait, and at the latest
+`interval` after the batch before. A killed process loses the items since the beginning of its last complete batch, and
+never half a batch. While the database fails, the task tries again, and only the bounds drop items.
 
-What repeats itself (a ping, an answer of `noupdate`) is dropped before what does not, the oldest first: the machine says
+Items that repeat (a ping, an answer of `noupdate`) are dropped first, the oldest of them before others: the machine sends
 the same again in 45 minutes.
 """
 
@@ -28,7 +27,7 @@ from omaha_mirror.fleet.store import bound, redate, upkeep, write
 
 LOG = structlog.get_logger(__name__)
 BATCH = 200
-"""Items written at once: few enough that making them up does not hold up the answers to machines."""
+"""Items of a batch: few enough that reducing them does not delay the answers to machines."""
 UPKEEP = 300.0
 """Seconds from one census and sweep to the next."""
 
@@ -38,7 +37,7 @@ MAX_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An item in its place in the order of arrival."""
+    """An item with its number in the order of arrival."""
 
     place: int
     item: Item
@@ -46,11 +45,11 @@ class Waiting:
 
 
 class BoundedQueue:
-    """A queue that gives back the oldest items in the order of arrival, and never grows beyond its bounds.
+    """A queue in the order of arrival that drops items beyond its bounds.
 
     Attributes:
-        dropped: items that had to go.
-        bytes: about how much memory the waiting ones take.
+        dropped: number of dropped items.
+        bytes: approximate memory of the waiting items.
     """
 
     def __init__(self, max_items: int = MAX_ITEMS, max_bytes: int = MAX_BYTES) -> None:
@@ -66,7 +65,7 @@ class BoundedQueue:
         return len(self._repeating) + len(self._singular)
 
     def put(self, item: Item) -> None:
-        """Let a tidy item wait."""
+        """Add a tidy item."""
         self._arrived += 1
         waiting = Waiting(self._arrived, item, weight(item))
         self._queue(item).append(waiting)
@@ -81,14 +80,14 @@ class BoundedQueue:
         return batch
 
     def give_back(self, batch: Iterable[Waiting]) -> None:
-        """Let the items of the last batch wait again, before all others."""
+        """Put the items of the last batch back before all others."""
         for waiting in reversed(list(batch)):
             self._queue(waiting.item).appendleft(waiting)
             self.bytes += waiting.weight
         self._keep_bounds()
 
     def drop_all(self) -> None:
-        """Nobody will ask for them any more."""
+        """Drop all items."""
         self.dropped += len(self.take(len(self)))
 
     def _queue(self, item: Item) -> deque[Waiting]:
@@ -111,20 +110,20 @@ class BoundedQueue:
 
 
 class FleetRecorder:
-    """Takes news at any time, from the event loop's thread, and writes it in its own.
+    """Accepts items in the event loop's thread at any time, and writes them in another thread.
 
     Args:
-        database: where to; its tables are made first.
-        retention: seconds that history is kept.
-        interval: seconds in which news gathers to a batch, where it is no whole one before.
+        database: to write to; its tables are created first.
+        retention: seconds until history is deleted.
+        interval: seconds after which an incomplete batch is written.
         retry: seconds between attempts while the database fails.
-        backlog: what waits, with its bounds.
-        clock: tells the time; nothing is purged before it is sure.
+        backlog: the queue with its bounds.
+        clock: nothing is deleted before it is sure.
 
     Attributes:
-        trouble: why nothing can be written at the moment; None when all is well.
-        sent: items that were written, since the start.
-        refused: items that no database can hold.
+        trouble: why the database fails at the moment; None if it works.
+        sent: number of written items since the start.
+        refused: number of items that the database cannot hold.
     """
 
     def __init__(
@@ -148,7 +147,7 @@ class FleetRecorder:
         self._turns = 0
         self._migrated = False
         self._kept_up = float("-inf")
-        self._news = asyncio.Event()
+        self._arrival = asyncio.Event()
         self._enough = asyncio.Event()
         self._written = asyncio.Event()
         self._written.set()
@@ -157,47 +156,47 @@ class FleetRecorder:
 
     @property
     def queued(self) -> int:
-        """Items that wait."""
+        """The number of waiting items."""
         return len(self._backlog)
 
     @property
     def dropped(self) -> int:
-        """Items that were never written because too many waited."""
+        """The number of items that the bounds dropped."""
         return self._backlog.dropped
 
     def put(self, item: Item) -> None:
-        """Record something. Never waits, never raises; under overload something older is dropped."""
+        """Record an item. Never waits, never raises; under overload an older item is dropped."""
         self._backlog.put(tidy(item))
         self._written.clear()
-        self._news.set()
+        self._arrival.set()
         if len(self._backlog) >= BATCH:
             self._enough.set()
 
     def start(self) -> None:
-        """Begin to write; a database that is not there yet is waited for."""
+        """Begin to write; wait for a database that is not up yet."""
         self._task = asyncio.create_task(keep_running(self._run, "recording", self._retry))
 
     async def flush(self) -> None:
-        """Return when all that was put is written."""
+        """Return when all items are written."""
         await self._written.wait()
 
     async def close(self, deadline: float = 5.0) -> None:
-        """Write what waits, for at most `deadline` seconds; what is left then counts as dropped."""
-        for event in (self._closing, self._news, self._enough):
+        """Write the waiting items, for at most `deadline` seconds; the rest is dropped."""
+        for event in (self._closing, self._arrival, self._enough):
             event.set()
         if self._task is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(deadline):
                     await self._task
         if lost := len(self._backlog):
-            LOG.warning("the fleet database did not take all in time; the rest is lost", items=lost)
+            LOG.warning("the fleet database was too slow at the stop; items are lost", items=lost)
             self._backlog.drop_all()
 
     async def _run(self) -> None:
         while self._backlog or not self._closing.is_set():
             try:
                 await self._work()
-            except Exception as error:  # nothing may end the recording
+            except Exception as error:  # no error ends the recording
                 self._failed(error)
                 if await self._database.mend(error):
                     self._migrated = False
@@ -212,14 +211,14 @@ class FleetRecorder:
         while batch := self._backlog.take(BATCH):
             await self._write(batch)
             if len(batch) < BATCH:
-                break  # what came meanwhile is too little: a batch costs as much as eighty items
+                break  # a batch costs as much as eighty items: wait for more
         if not self._backlog:
             self._written.set()
         await self._keep_up()
         self._recovered()
 
     async def _keep_up(self) -> None:
-        """Sweep when it is time, and when the clock became sure."""
+        """Delete old history when it is time, and when the clock became sure."""
         sure, turns = self._clock.sure, self._clock.turns
         if sure and turns != self._turns:
             await redate(self._database, self._clock.time())
@@ -239,18 +238,18 @@ class FleetRecorder:
             if not isinstance(error, Exception) or _may_pass(error):
                 self._backlog.give_back(batch)
                 raise
-            # Trying again would block all that comes after them.
+            # Another try would block all later items.
             LOG.exception("the fleet database cannot hold what was reported", items=len(batch))
             self.refused += len(batch)
 
     async def _gather(self) -> None:
-        """Wait for news and then for what comes with it, or until upkeep is due."""
+        """Wait for an item and then for the rest of its batch, or until upkeep is due."""
         if self._closing.is_set():
             return
-        self._news.clear()
+        self._arrival.clear()
         self._enough.clear()
         if not self._backlog:
-            await _within(UPKEEP, self._news)
+            await _within(UPKEEP, self._arrival)
         if len(self._backlog) < BATCH:
             await _within(self._interval, self._enough)
 
@@ -265,7 +264,7 @@ class FleetRecorder:
         trouble = _line(error) if foreseen else DEFECT
         if self.trouble is None or (not foreseen and self.trouble != DEFECT):
             LOG.warning(
-                "the fleet database fails; what is reported waits in memory",
+                "the fleet database fails; reports wait in memory",
                 database=self._database.where,
                 why=trouble,
                 exc_info=None if foreseen else error,
@@ -279,14 +278,14 @@ class FleetRecorder:
 
 
 async def _within(seconds: float, event: asyncio.Event) -> None:
-    """Wait for an event, but no longer."""
+    """Wait for an event, at most so many seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether it is the trouble of a database, not of what is written to it; asyncpg has errors of its own."""
+    """Whether the error may pass: the database fails, not the items. asyncpg has errors of its own."""
     if isinstance(error, (DataError, IntegrityError)):
         return False
     ours = isinstance(error, (SQLAlchemyError, OSError, BadDatabase))
@@ -294,6 +293,6 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what the driver says; the rest is SQL and values."""
+    """The first line of the driver's message; the rest is SQL and values."""
     text = str(getattr(error, "orig", None) or error)
     return f"{type(error).__name__}: {text.splitlines()[0] if text else 'no reason given'}"[:300]

@@ -1,4 +1,4 @@
-"""What a batch of news makes of the rows that were there: pure, in the order in which it happened."""
+"""Applies a batch of items to rows, in order of time. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Rows to write, by key; each replaces the one that is there, but those of transfers are added to it."""
+    """Rows to write, by key. Each replaces the stored row, but those of transfers are added to it."""
 
     machines: dict[int, Row] = field(default_factory=dict)
     checkins: dict[tuple[int, int], Row] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Changes:
 
 
 def keyed(items: Iterable[Item]) -> list[tuple[int, Item]]:
-    """The items, each with the key of the machine that it is about; a transfer is about none."""
+    """The items, each with the key of its machine; 0 for a transfer."""
     return [
         (0 if isinstance(item, Transfer) else machine_key(item.machineid, item.app_id), item)
         for item in items
@@ -41,10 +41,10 @@ def keyed(items: Iterable[Item]) -> list[tuple[int, Item]]:
 
 
 def reduce(known: Mapping[int, Row], items: Iterable[tuple[int, Item]]) -> Changes:
-    """Take in the items, oldest first.
+    """The changes that items make, oldest first.
 
     Args:
-        known: the rows of the machines that they are about, as far as there are any.
+        known: the stored rows of their machines.
         items: tidy ones, with their keys.
     """
     changes = Changes()
@@ -136,7 +136,7 @@ def _reported(changes: Changes, machine: Row, event: EventReport) -> None:
 
 
 def _enter(machine: Row, state: State, errorcode: int | None) -> None:
-    """Set the state; an errorcode stays with the failure or deferral that it is about."""
+    """Set the state; an errorcode belongs to a failure or deferral."""
     if state not in (State.ERROR, State.ON_HOLD):
         machine["errorcode"] = None
     elif errorcode:

@@ -1,7 +1,7 @@
-"""The tables of the fleet database; `migrations` makes them, and a test holds the two together.
+"""The tables of the fleet database; `migrations` creates them, and a test compares the two.
 
-Each machine's check-ins and events are rings: a slot is written over when its turn comes again, so that no machine can
-fill the database, and a row that is written twice is the same row.
+Each machine's check-ins and events are rings: a slot is overwritten in turn, so that no machine can fill the
+database, and a row that is written twice is the same row.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Tabl
 
 STRETCHES = 50
 REPORTS = 100
-"""Slots of a machine's rings: different answers, and events."""
+"""Slots of a machine's rings of different answers and of events."""
 
 METADATA = MetaData()
 
@@ -65,8 +65,8 @@ machines = Table(
 )
 """One row for one application of one machine: `model.Machine`.
 
-Searching, and counting by a column, go through an index alone: the rows are ten times as large. `machines_counts` has the
-machines in their groups, so that nothing is sorted to count them.
+Searches, and counts by a column, read only an index: the rows are ten times as large. `machines_counts` has the machines
+in their groups, so that a count sorts nothing.
 """
 
 checkins = Table(
@@ -99,7 +99,7 @@ events = Table(
     Index("events_time", "time"),
     Index("events_result", "eventresult", "time"),
 )
-"""`model.Event`. The newest of each kind of trouble are found through an index, however many other events there are."""
+"""`model.Event`. An index finds the newest of each kind of trouble among any number of other events."""
 
 transfers = Table(
     "transfers",
@@ -112,7 +112,7 @@ transfers = Table(
     _number("bytes"),
     _time("seconds"),
 )
-"""What was sent on a day; `day` is its first second, UTC."""
+"""The transfers of a day; `day` is its first second, UTC."""
 
 census = Table(
     "census",
@@ -122,4 +122,4 @@ census = Table(
     _text_key("value"),
     Column("machines", Integer, nullable=False),
 )
-"""How many machines had a version (`kind` is `version`) or state at the end of an hour; `hour` is its first second, UTC."""
+"""The number of machines with a version (`kind` is `version`) or state at the end of an hour; `hour` is its first second, UTC."""

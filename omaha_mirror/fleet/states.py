@@ -1,9 +1,9 @@
-"""The state of a machine, under the names that Nebraska gave them, from what update_engine really sends.
+"""The state of a machine, with the names of Nebraska, from what update_engine sends.
 
 One update is: a check that is offered a release, event 13/1, the download, 14/1, 3/1, then pings alone until the reboot,
-and with the next check 3/2 with the version that it came from (omaha_request_action.cc:83-140). `previousversion=""`
-comes with every check and says nothing; `0.0.0.0` comes with the first one ever. Nebraska's own rules wait for an event
-800 that update_engine does not have, so a machine behind it is never installed.
+and with the next check 3/2 with the version before it (omaha_request_action.cc:83-140). `previousversion=""`
+comes with every check and means nothing; `0.0.0.0` comes with the first check of a machine. Nebraska's own rules wait for an event
+800 that update_engine does not have, so under those rules a machine never becomes "installed".
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FAILURES = frozenset(
 
 
 def after_checkin(state: State, checkin: CheckIn) -> State:
-    """The state after an answer. An error stays until the machine is offered something, or lacks nothing."""
+    """The state after an answer. An error stays until the machine gets an offer, or needs none."""
     if not checkin.reason:
         return State.INSTALLED  # update_engine pings alone only while it waits for the reboot
     if checkin.offered is not None:
@@ -42,7 +42,7 @@ def after_checkin(state: State, checkin: CheckIn) -> State:
 
 
 def after_event(state: State, event: EventReport | Event) -> State:
-    """The state after an event; unchanged by one that says nothing of an update."""
+    """The state after an event; unchanged by an event that is not about an update."""
     match _pair(event):
         case EventType.UPDATE_DOWNLOAD_STARTED, EventResult.SUCCESS:
             return State.DOWNLOADING

@@ -1,4 +1,4 @@
-"""What is written to the fleet database: batches, the census, and the sweep of what is too old."""
+"""Writes to the fleet database: batches, the census, and the deletion of old rows."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ from omaha_mirror.omaha import EventType
 
 HOUR = 3600
 ACTIVE = DAY
-"""Seconds since its last sign of life within which a machine counts in the census."""
+"""Seconds since its last request within which a machine counts in the census."""
 MAX_VALUES = 30
-"""Versions that an hour's census tells apart: machines can claim any."""
+"""Versions in an hour's census: machines can claim any."""
 MAX_MACHINES = 200_000
-"""Rows in `machines`: whoever can send requests can invent machines."""
+"""Rows in `machines`: any client can invent machines."""
 
 
 async def write(database: Database, items: Sequence[Item]) -> None:
-    """Take in a batch: all of it, or nothing when it raises."""
+    """Write a batch: all of it, or nothing if it raises."""
     await database.transact(partial(_take_in, items=items))
 
 
 async def upkeep(database: Database, now: float, retention: float) -> None:
-    """Count the machines for this hour's census, and forget what is older than `retention` seconds."""
+    """Count the machines for this hour's census, and delete rows older than `retention` seconds."""
 
     def work(connection: Connection) -> None:
         _count(connection, now)
@@ -56,12 +56,12 @@ async def upkeep(database: Database, now: float, retention: float) -> None:
 
 
 async def bound(database: Database) -> None:
-    """Forget the machines that are beyond what is kept."""
+    """Delete the machines beyond `MAX_MACHINES`."""
     await database.transact(_bound)
 
 
 async def redate(database: Database, now: float) -> None:
-    """Put down as now what was noted by a wrong clock: what lies in the future, or before there was such a program."""
+    """Correct times of a wrong clock to now: those in the future, and those before this program existed."""
 
     def work(connection: Connection) -> None:
         for table, names in _TIMES.items():
@@ -99,7 +99,7 @@ def _take_in(connection: Connection, items: Sequence[Item]) -> None:
 
 
 def _put(connection: Connection, table: Table, rows: Collection[Row]) -> None:
-    """Write rows as they are: SQLAlchemy would take as long over each as the database."""
+    """Write rows unprocessed: SQLAlchemy would need as long for each as the database."""
     if rows:
         statement, values_of = _upsert(connection.dialect, table)
         connection.exec_driver_sql(statement, list(map(values_of, rows)))
@@ -107,7 +107,7 @@ def _put(connection: Connection, table: Table, rows: Collection[Row]) -> None:
 
 @cache
 def _upsert(dialect: Dialect, table: Table) -> tuple[str, Callable[[Row], tuple[Any, ...]]]:
-    """An insert that replaces the row with the same key, or adds to one of transfers; and a row's values for it."""
+    """An insert that replaces the row with the same key, or adds to it for transfers; and a row's values for it."""
     new: Callable[[Table], Any] = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
     statement = new(table)
     values = {
@@ -151,7 +151,7 @@ def _sweep(connection: Connection, oldest: float) -> None:
 
 
 def _bound(connection: Connection) -> None:
-    """Forget what is beyond `MAX_MACHINES`, by `_standing`, the ones longest silent first."""
+    """Delete machines beyond `MAX_MACHINES`: those of the lowest `_standing`, of these the longest silent ones."""
     surplus = (connection.execute(select(func.count(machines.c.id))).scalar() or 0) - MAX_MACHINES
     if surplus > 0:
         order = _standing(), machines.c.last_seen, machines.c.id
@@ -159,10 +159,10 @@ def _bound(connection: Connection) -> None:
 
 
 def _standing() -> ColumnElement[int]:
-    """How sure it is that a row is of a machine: 2 if it has been there for a day, 0 if it was seen once.
+    """How likely a row is a real machine: 2 after a day of requests, 0 after one request.
 
-    Whoever can send requests invents machines by the thousand; to keep one up for a day costs more. One that reported a
-    download has at least as much behind it as one that came back.
+    A client can invent machines by the thousand; to keep one up for a day costs more. A machine that reported a download
+    counts as one that came back.
     """
     life = machines.c.last_seen - machines.c.first_seen
     downloaded = exists().where(
@@ -175,7 +175,7 @@ _DOWNLOADED = (EventType.UPDATE_DOWNLOAD_STARTED.value, EventType.UPDATE_DOWNLOA
 
 
 def _forget(connection: Connection, gone: Select[tuple[int]]) -> None:
-    """Forget machines, by their ids, and all that is known of them. What goes first makes no other one go."""
+    """Delete machines, by their ids, and their rows. The selection does not depend on the rows that are deleted first."""
     for table, machine in (
         (checkins, checkins.c.machine),
         (events, events.c.machine),
