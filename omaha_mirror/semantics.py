@@ -30,6 +30,7 @@ _HTTP_DATE = re.compile(
     rf"|[A-Z][a-z]{{5,8}}, [0-9]{{2}}-[A-Z][a-z]{{2}}-[0-9]{{2}} {_TIME} GMT"
     rf"|[A-Z][a-z]{{2}} [A-Z][a-z]{{2}} [ 0-9][0-9] {_TIME} [0-9]{{4}}"
 )
+"""Section 5.6.7: the form in use, and the two obsolete ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +108,6 @@ def _position(digits: str) -> int | None:
         return None
     digits = digits.lstrip("0")
     return int(digits or "0") if len(digits) <= 18 else _FAR
-
-
-# Section 5.6.7: the form in use, and the two obsolete ones.
 
 
 class Precondition(enum.Enum):

@@ -20,11 +20,11 @@ from omaha_mirror.web.fairness import ByTurns
 
 BACKLOG = 4096
 AT_A_TIME = 32
-"""Connections that are taken before the loop does something else."""
+"""Connections that are accepted before the loop does something else."""
 PAUSE = 0.1
-"""Seconds until accepting is tried again when something is short."""
+"""Seconds until accepting is tried again where something has run out."""
 SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-"""What may be short, of descriptors and of memory, in this process or on this machine."""
+"""Errors of accept(2) where descriptors or memory have run out, in this process or on this machine."""
 Place = Address | socket.socket
 """Where to listen: an address, or a socket that listens already."""
 LET_IN = 1
@@ -52,7 +52,7 @@ class Acceptor:
     Args:
         sock: bound, and not blocking.
         arrived: given each connection and the address that it comes from; it must not wait.
-        short: told what is short, each time that accepting pauses, and "" when it goes on.
+        short: called with what has run out, each time that accepting pauses, and with "" when it goes on.
     """
 
     def __init__(
@@ -124,8 +124,8 @@ class Arrival:
         sock: its socket.
         context: for TLS; None: without it.
         address: that it comes from.
-        key: whom it counts for; None: for nobody.
-        left: called when it is given up.
+        key: that it is counted by; None: it is not.
+        left: called when it is closed.
     """
 
     sock: socket.socket
@@ -140,16 +140,16 @@ class Arrival:
         return False
 
     def give_up(self) -> None:
-        """End it now."""
+        """Close it now."""
         self.left(self)
         self.sock.close()
 
 
 class Arrivals:
-    """Those who wait to be let in.
+    """Accepted connections that wait to be looked after.
 
     Args:
-        let_in: called with each one that was not given up meanwhile.
+        let_in: called with each one that was not closed meanwhile.
     """
 
     def __init__(self, let_in: Callable[[Arrival], None]) -> None:
@@ -157,7 +157,7 @@ class Arrivals:
         self._turns = ByTurns(self._one, LET_IN)
 
     def put(self, arrival: Arrival) -> None:
-        """One more."""
+        """Add a connection."""
         self._turns.put(arrival.address, arrival)
 
     def all(self) -> None:

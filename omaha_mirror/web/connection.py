@@ -1,4 +1,4 @@
-"""One connection of a client, from the moment it was accepted: what it waits for, and how it is given up."""
+"""One connection of a client, from the moment it was accepted: what it waits for, and how it is closed."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from aiohttp import StreamReader, web
 
 from omaha_mirror.cache.errors import Stopping
 from omaha_mirror.text import printable
+from omaha_mirror.web.connection_table import ConnectionTable, client_key
 from omaha_mirror.web.errors import plain
 from omaha_mirror.web.rate_limited_log import MANY, RateLimitedLog
-from omaha_mirror.web.shares import Shares, share_of
 
 HELD = 64 * 1024 * 1024
 """Bytes of requests that have not arrived whole, and of answers that are not read, for all clients together."""
 LEFT = 63 / 64
-"""How much of that is left when connections are cut: all of these end in one turn of the loop."""
+"""The part of it that stays when connections are closed: all of these end in one turn of the loop."""
 AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: what was not delivered is thrown away when the socket is closed."""
 WORDS = "the mirror is stopping"
 
 
 class Counted(Protocol):
-    """What there can be too many of."""
+    """What counts against the limit of connections."""
 
     @property
     def answering(self) -> bool:
@@ -41,7 +41,7 @@ class Counted(Protocol):
     def __hash__(self) -> int: ...
 
 
-Room = Shares[Counted]
+Table = ConnectionTable[Counted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +53,17 @@ class Sample:
 
 
 class Connection(web.RequestHandler):
-    """Speaks HTTP, answers what is none with one line, and keeps the books of who waits for whom.
+    """Speaks HTTP, answers what is none with one line, and tells the table whether it or its client waits.
 
     A client is waited for from the beginning to the end of its request, body included, and again from the end of the
     answer on. The handshake of TLS comes before: there is no `transport` until it is over.
 
     Args:
         manager: the server.
-        room: where it is counted; it is in there already.
-        exempt: of a trusted proxy: only what it names counts.
-        log: for what clients can make happen as often as they like.
-        unbegun: where a request waits for the first byte of its answer.
+        table: counts it, already.
+        exempt: of a trusted proxy: it counts for the client that the proxy names.
+        log: of what clients can repeat at will.
+        pending: the requests that wait for the first byte of a package.
         more: for aiohttp.
 
     Attributes:
@@ -76,34 +76,34 @@ class Connection(web.RequestHandler):
         "_answering",
         "_body",
         "_log",
-        "_room",
         "_stays",
+        "_table",
         "exempt",
+        "pending",
         "raw",
         "sample",
-        "unbegun",
     )
 
     def __init__(
         self,
         manager: web.Server,
-        room: Room,
+        table: Table,
         *,
         exempt: bool,
         log: RateLimitedLog,
-        unbegun: Unbegun,
+        pending: PendingRequests,
         **more: Any,
     ) -> None:
         super().__init__(manager, loop=asyncio.get_running_loop(), **more)
         self.exempt = exempt
-        self.unbegun = unbegun
+        self.pending = pending
         self.raw: asyncio.Transport | None = None
         self.sample: Sample | None = None
         self._answering = False
         self._stays = True
         self._answered = 0
         self._body: StreamReader | None = None
-        self._room = room
+        self._table = table
         self._log = log
 
     # What it waits for
@@ -111,11 +111,11 @@ class Connection(web.RequestHandler):
     def accepted(self, raw: asyncio.BaseTransport) -> None:
         """The connection is here; with TLS, the handshake begins."""
         self.raw = cast(asyncio.Transport, raw)
-        if self not in self._room:
+        if self not in self._table:
             self.raw.abort()
 
-    def shakes(self, count: int) -> None:
-        """So many bytes came for TLS; those of the handshake are kept until it is over."""
+    def on_handshake_bytes(self, count: int) -> None:
+        """Count bytes that came for TLS; those of the handshake are buffered until it is over."""
         if self.transport is None:
             self._take(count)
 
@@ -123,8 +123,8 @@ class Connection(web.RequestHandler):
         """The client can ask now."""
         if self.raw is None:
             self.accepted(transport)
-        self._room.free(self)
-        self._room.idle(self)
+        self._table.drop_held(self)
+        self._table.set_idle(self)
         super().connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -135,28 +135,28 @@ class Connection(web.RequestHandler):
             self._body = self._messages[-1][1]
 
     def _take(self, count: int) -> None:
-        self._room.take(self, count)
-        if self._room.held > HELD:
+        self._table.hold(self, count)
+        if self._table.held > HELD:
             self._log.tell("too much is held for slow clients: they are cut", MANY, 0, limit=HELD)
-            for connection in self._room.too_much(int(HELD * LEFT)):
+            for connection in self._table.heaviest(int(HELD * LEFT)):
                 connection.give_up()
 
-    def begins(self, request: web.BaseRequest) -> None:
-        """The head of a request is here."""
+    def on_request(self, request: web.BaseRequest) -> None:
+        """The head of a request has arrived."""
         self._answering = self._stays = True
-        self._room.idle(self)
+        self._table.set_idle(self)
         request.content.on_eof(self._is_asked)
 
     def _is_asked(self) -> None:
         if self._answering:
-            self._room.busy(self)
+            self._table.set_busy(self)
 
-    def reads(self) -> None:
-        """The client is sent a package: if it ends its side from now on, it has left."""
+    def on_package(self) -> None:
+        """The answer is a package: a client that closes its side from now on has left."""
         self._stays = False
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio asks for it
-        """The client sends no more: it gets the answer that it waits for, and that is all.
+        """The client has closed its side: it gets the answer that it waits for, and no other.
 
         Nothing tells a client that ended its side from one that left. Who left costs an answer of a few bytes, but
         would keep a package coming. With TLS the connection cannot stay half open.
@@ -173,12 +173,12 @@ class Connection(web.RequestHandler):
         """Return when the client takes more: aiohttp waits for that after each 64 KiB only. Raises ConnectionError."""
         await self._drain_helper()
 
-    def serves(self, request: web.BaseRequest) -> None:
-        """A proxy named the client of this request: until it is answered, the connection is that one's."""
+    def on_forwarded(self, request: web.BaseRequest) -> None:
+        """A proxy named the client of this request: until it is answered, the connection counts for that address."""
         if self.exempt and request.remote is not None:
-            self._room.enter(self, share_of(request.remote))
+            self._table.add(self, client_key(request.remote))
             if not request.content.is_eof():
-                self._room.idle(self)
+                self._table.set_idle(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
@@ -187,7 +187,7 @@ class Connection(web.RequestHandler):
         try:
             sent = await super().finish_response(request, resp, start_time)
             if self.writing_paused and self.raw is not None:
-                self._room.idle(self)
+                self._table.set_idle(self)
                 self._take(self.raw.get_write_buffer_size())
                 await self._drain_helper()
             return sent
@@ -196,10 +196,10 @@ class Connection(web.RequestHandler):
             self._answered += 1
             self.sample = None
             if not self._messages:  # else more was sent ahead, of which the size is not known
-                self._room.free(self)
-            if self.exempt and self in self._room:
-                self._room.enter(self, None)
-            self._room.idle(self)
+                self._table.drop_held(self)
+            if self.exempt and self in self._table:
+                self._table.add(self, None)
+            self._table.set_idle(self)
 
     # How it is given up
 
@@ -209,12 +209,12 @@ class Connection(web.RequestHandler):
         return self._answering
 
     def give_up(self) -> None:
-        """End it now, and throw away what is not delivered.
+        """Close it now, and discard what is not delivered.
 
         Where a file may be on its way the socket is shut down, and the task that sends it ends the connection: aborting
         would break the loop.
         """
-        self._room.leave(self)
+        self._table.remove(self)
         if self.raw is None:  # accepted just now: see there
             return
         if self._answering:
@@ -225,8 +225,8 @@ class Connection(web.RequestHandler):
         else:
             self.raw.abort()
 
-    def never_spoke(self, error: BaseException | None) -> None:
-        """The connection ended before its TLS was there."""
+    def on_handshake_failure(self, error: BaseException | None) -> None:
+        """The connection ended before its TLS handshake did."""
         peer = self.raw.get_extra_info("peername") if self.raw is not None else None
         if isinstance(error, ssl.SSLError):
             self._log.tell("no TLS", peer[0] if peer else "", 0, why=printable(str(error.reason)))
@@ -248,27 +248,30 @@ class Connection(web.RequestHandler):
         return response
 
 
-def is_read(request: web.BaseRequest) -> None:
-    """Tell the connection of a request that a package is the answer."""
+def sends_package(request: web.BaseRequest) -> None:
+    """Note at its connection that the answer to a request is a package."""
     if isinstance(request.protocol, Connection):
-        request.protocol.reads()
+        request.protocol.on_package()
 
 
-def counts_for(request: web.BaseRequest) -> None:
-    """Tell the connection of a request whose it is, where a proxy named another client than itself."""
+def counts_for_client(request: web.BaseRequest) -> None:
+    """Count the connection of a request for the client that a proxy named."""
     if isinstance(request.protocol, Connection):
-        request.protocol.serves(request)
+        request.protocol.on_forwarded(request)
 
 
-def unbegun(request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
+def pending(request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
     """Within it a request waits for the first byte of a package. Raises Stopping when its listener stops."""
     if isinstance(request.protocol, Connection):
-        return request.protocol.unbegun.waits()
+        return request.protocol.pending.waits()
     return nullcontext()
 
 
-class Unbegun:
-    """Those of one listener."""
+class PendingRequests:
+    """Requests of one listener for a package of which no byte has arrived: they end when the listener stops.
+
+    What they wait for need not come in the time that responses under way are given, and their clients lose nothing.
+    """
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Timeout] = set()
@@ -292,7 +295,7 @@ class Unbegun:
             self._waiting.discard(wait)
 
     def let_go(self) -> None:
-        """All of them, now; nobody waits any more from now on."""
+        """End all of them now, and each later one at once."""
         self._over = True
         now = asyncio.get_running_loop().time()
         while self._waiting:

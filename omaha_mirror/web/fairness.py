@@ -42,7 +42,7 @@ class ByTurns(Generic[T]):
         self._turn = self._done = 0.0
 
     def put(self, address: str, work: T) -> None:
-        """One more."""
+        """Add a piece of work."""
         self._waiting.setdefault(address, deque()).append(work)
         if self._later is None:
             loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ class ByTurns(Generic[T]):
             self._later = loop.call_soon(self._next)
 
     def all(self) -> None:
-        """Do all now."""
+        """Do all that waits now."""
         while self._waiting:
             self._one()
 
@@ -77,14 +77,14 @@ class ByTurns(Generic[T]):
 
 
 class Recent:
-    """How often each address came lately."""
+    """How often each address has come within a second or two."""
 
     def __init__(self) -> None:
         self._times: Counter[str] = Counter()
         self._until = 0.0
 
     def few(self, address: str) -> bool:
-        """Note that it comes; whether it seldom does."""
+        """Count an address; whether it has come `FEW` times at most."""
         now = asyncio.get_running_loop().time()
         if now >= self._until:
             self._until = now + SECOND
@@ -94,9 +94,9 @@ class Recent:
 
 
 class Requests:
-    """Those that came whole enough to be handled: an address that asks much asks in what time others leave.
+    """Requests that can be handled: those of an address that sends many wait until others are handled.
 
-    Nothing is lost by it where there are no others: its requests are handled one after the other as before.
+    Without others nothing changes: its requests are handled one after the other.
     """
 
     def __init__(self) -> None:
@@ -117,14 +117,14 @@ def _begin(request: asyncio.Future[None]) -> None:
 
 
 class Deadlines(Generic[C]):
-    """Who has time until when.
+    """One deadline for each of many, by one timer.
 
     Args:
-        seconds: for each one.
-        end: called with who had no more.
+        seconds: from the start of each.
+        end: called with each whose deadline has passed.
 
     Attributes:
-        none: set while nobody is waited for.
+        none: set while no deadline runs.
     """
 
     def __init__(self, seconds: float, end: Callable[[C], None]) -> None:
@@ -135,7 +135,7 @@ class Deadlines(Generic[C]):
         self._timer: asyncio.Handle | None = None
 
     def start(self, one: C) -> None:
-        """Its time begins, again if it had begun."""
+        """Start a deadline, or start it again."""
         loop = asyncio.get_running_loop()
         self._until[one] = loop.time() + self._seconds
         self._until.move_to_end(one)
@@ -144,13 +144,13 @@ class Deadlines(Generic[C]):
             self._timer = loop.call_later(self._seconds, self._look)
 
     def cancel(self, one: C) -> None:
-        """It is not waited for any more, if it was."""
+        """Drop a deadline, if it runs."""
         self._until.pop(one, None)
         if not self._until:
             self.none.set()
 
     def close(self) -> None:
-        """Nobody is ended any more."""
+        """Drop all deadlines."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,6 +1,7 @@
-"""How fast clients take what they are sent, as the kernel counts it: the bytes that they acknowledged.
+"""How fast clients read their answers, as the kernel counts it: the bytes that they acknowledged.
 
-Nobody counts on the way: sendfile and TLS hand over megabytes at a time, and the kernel's books are right for both.
+The mirror does not count them itself: sendfile and TLS hand over megabytes at a time, and the kernel's count is right for
+both.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import socket
 import struct
 from collections.abc import Callable
 
-from omaha_mirror.web.connection import Connection, Room, Sample
+from omaha_mirror.web.connection import Connection, Sample, Table
 
 SLOW = 10.0
 """Bytes a second below which update_engine gives up, too (update_engine/libcurl_http_fetcher.cc)."""
@@ -27,7 +28,7 @@ INFO_SIZE = 148
 
 
 def acknowledged(connection: socket.socket) -> int | None:
-    """Bytes that the client's kernel took so far; None where it took all there is, or nobody can tell."""
+    """Bytes that the client's kernel has acknowledged; None where all are, or the kernel does not say."""
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_SIZE)
     except OSError:
@@ -43,8 +44,8 @@ def acknowledged(connection: socket.socket) -> int | None:
     return int(struct.unpack_from("Q", info, ACKED)[0])
 
 
-def look(room: Room, connection: Connection, now: float) -> None:
-    """Note whether its client reads too slowly. One for whom we have nothing yet is waited with, and not slow."""
+def look(table: Table, connection: Connection, now: float) -> None:
+    """Mark whether its client reads too slowly; a client that has nothing to read yet is not slow."""
     if not connection.answering or connection.raw is None:
         return
     count = acknowledged(connection.raw.get_extra_info("socket"))
@@ -52,7 +53,7 @@ def look(room: Room, connection: Connection, now: float) -> None:
     if count is None:
         if last is not None:
             connection.sample = None
-            room.busy(connection)
+            table.set_busy(connection)
         return
     if last is None:
         connection.sample = Sample(now, count)
@@ -60,24 +61,24 @@ def look(room: Room, connection: Connection, now: float) -> None:
         connection.sample = Sample(now, count)
         rate = (count - last.acknowledged) / (now - last.at)
         if rate < SLOW:
-            room.slow(connection, rate)
+            table.set_slow(connection, rate)
         else:
-            room.busy(connection)
+            table.set_busy(connection)
 
 
-async def watch(room: Room, after: Callable[[], None]) -> None:
+async def watch(table: Table, after: Callable[[], None]) -> None:
     """Look at all connections again and again, until cancelled.
 
     Args:
-        room: has them, and is told which are slow.
+        table: of them, in which the slow ones are marked.
         after: called after each round.
     """
     loop = asyncio.get_running_loop()
     while True:
         await asyncio.sleep(ROUND)
-        for number, connection in enumerate(list(room)):
+        for number, connection in enumerate(list(table)):
             if number % AT_A_TIME == AT_A_TIME - 1:
                 await asyncio.sleep(0)
-            if isinstance(connection, Connection) and connection in room:
-                look(room, connection, loop.time())
+            if isinstance(connection, Connection) and connection in table:
+                look(table, connection, loop.time())
         after()

@@ -19,7 +19,8 @@ from omaha_mirror.catalog import PackageFile
 from omaha_mirror.observability.observers import TransferReport
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.semantics import ByteRange, Precondition, Unsatisfiable, Whole, evaluate, select
-from omaha_mirror.web.connection import unbegun
+from omaha_mirror.web.connection import pending
+from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.errors import UNEXPECTED, plain, reply_to
 from omaha_mirror.web.ports import Observer, Packages
 from omaha_mirror.web.sending import (
@@ -30,7 +31,6 @@ from omaha_mirror.web.sending import (
     send_window,
     wait_for_close,
 )
-from omaha_mirror.web.shares import share_of
 
 LOG = structlog.get_logger(__name__)
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -109,7 +109,7 @@ async def _send(
     began = time.monotonic()
     reader, outcome, level, why = None, "cut", "info", "cancelled"
     try:
-        with packages.read(file, start, stop, share_of(request.remote or "")) as reader:
+        with packages.read(file, start, stop, client_key(request.remote or "")) as reader:
             await _copy(request, response, observer, reader, part)
         outcome, why = "whole", ""
         return response
@@ -155,7 +155,7 @@ async def _copy(
     if reader.status == "hit":
         window = await reader.window()
     else:
-        async with unbegun(request):
+        async with pending(request):
             window = await reader.window()
     metadata_size = await reader.head_size() if may_be_metadata(part) else 0
     pause = pause_at(part, metadata_size)

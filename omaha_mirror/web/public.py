@@ -14,14 +14,14 @@ from omaha_mirror.catalog import BOARDS
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.semantics import ByteRange, select
 from omaha_mirror.text import printable
-from omaha_mirror.web.connection import counts_for, is_read, unbegun
+from omaha_mirror.web.connection import counts_for_client, pending, sends_package
+from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
 from omaha_mirror.web.package import send_package
 from omaha_mirror.web.ports import Decisions, Observer, Packages
 from omaha_mirror.web.rate_limited_log import RateLimitedLog
 from omaha_mirror.web.request import base_url, host_of, unproxied
-from omaha_mirror.web.shares import share_of
 from omaha_mirror.web.update import UpdateEndpoint
 
 LOG = structlog.get_logger(__name__)
@@ -94,7 +94,7 @@ class PublicApp:
             told = unproxied(request, self._edge.trusted)
             if told is not request:
                 request = told
-                counts_for(request)
+                counts_for_client(request)
             return await self._route(request)
         except BadRequest as error:
             tell(self._observer.on_bad_request, reply_to(error).label)
@@ -145,16 +145,16 @@ class PublicApp:
             raise BadRequest(
                 "no such package: ask for an update first, and use the address it names", 404
             )
-        is_read(request)
+        sends_package(request)
         return await send_package(request, self._packages, self._observer, file, immutable=True)
 
     async def _layout(
         self, request: web.BaseRequest, board: str, version: str, name: str
     ) -> web.StreamResponse:
         self._admit(request)
-        client = share_of(request.remote or "")
+        client = client_key(request.remote or "")
         try:
-            async with unbegun(request):
+            async with pending(request):
                 file = await self._packages.layout_file(
                     board, version, name.removesuffix(SIDECAR), client
                 )
@@ -170,7 +170,7 @@ class PublicApp:
             return plain(200, f"{file.sha256.hex}  {file.name}")
         if self._packages.changed_recently(board, version, name) and _resumes(request, file.size):
             raise BadRequest("this path got other bytes lately: begin again without a Range", 416)
-        is_read(request)
+        sends_package(request)
         return await send_package(request, self._packages, self._observer, file, immutable=False)
 
     async def _guide(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -1,7 +1,7 @@
-"""Listening: connections, how many there may be, their deadlines and their end.
+"""A listener: its connections, their limit, their deadlines and their end.
 
 aiohttp's low-level server does HTTP; this adds what it leaves open: a count of all that was accepted, TLS handshakes
-included, shares of it where there are too many, a deadline for the first request of a connection, and the kernel's help
+included, which connection is closed where there are too many, a deadline for the first request of a connection, and the kernel's help
 against peers that are gone (sendfile has no deadline of its own).
 """
 
@@ -23,10 +23,10 @@ from omaha_mirror.aio.tasks import keep_running, log_failure
 from omaha_mirror.config import Address
 from omaha_mirror.web import pace
 from omaha_mirror.web.accepting import Acceptor, Arrival, Arrivals, Place, open_sockets
-from omaha_mirror.web.connection import Connection, Counted, Room, Unbegun
+from omaha_mirror.web.connection import Connection, Counted, PendingRequests, Table
+from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.fairness import Deadlines, Recent, Requests
 from omaha_mirror.web.rate_limited_log import MANY, RateLimitedLog
-from omaha_mirror.web.shares import share_of
 from omaha_mirror.web.tls import Secure
 
 FIRST_REQUEST = 10.0
@@ -51,7 +51,7 @@ TIME_TO_ASK = 2.0
 GRACE = 10.0
 """Seconds that responses under way get when the mirror stops."""
 LAST_WORDS = 1.0
-"""Seconds that connections which were taken just before get to send their first request."""
+"""Seconds that connections which were accepted just before get to send their first request."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -68,9 +68,9 @@ class _Server(web.Server):
             keepalive_timeout=KEEP_ALIVE,
             lingering_time=LINGER,
         )
-        self.room = Room()
+        self.table = Table()
         self.short = ""
-        self.unbegun = Unbegun()
+        self.pending = PendingRequests()
         self._handler, self._limit, self._exempt = handler, limit, exempt
         self._unheard = Deadlines[Counted](FIRST_REQUEST, lambda one: one.give_up())
         self.arrivals = Arrivals(self._let_in)
@@ -82,17 +82,17 @@ class _Server(web.Server):
     async def _first_come(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)
         self._unheard.cancel(connection)
-        connection.begins(request)
+        connection.on_request(request)
         if not connection.exempt:
-            await self._requests.turn(share_of(request.remote or ""))
+            await self._requests.turn(client_key(request.remote or ""))
         return await self._handler(request)
 
     # Who is let in
 
     def arrived(self, context: ssl.SSLContext | None, sock: socket.socket, address: str) -> None:
-        """Take a connection that was accepted, if there is room."""
-        key = None if self._exempt(address) else share_of(address)
-        if not self._has_room(self.room.count(key)):
+        """Take a connection that was accepted, unless the limit is reached."""
+        key = None if self._exempt(address) else client_key(address)
+        if not self._admits(self.table.count(key)):
             sock.close()
             return
         arrival = Arrival(sock, context, address, key, self._left)
@@ -104,18 +104,18 @@ class _Server(web.Server):
 
     def _left(self, one: Counted) -> None:
         self._unheard.cancel(one)
-        self.room.leave(one)
+        self.table.remove(one)
 
     def _enter(self, one: Counted, key: str | None) -> None:
-        self.room.enter(one, key)
-        self.room.idle(one)
+        self.table.add(one, key)
+        self.table.set_idle(one)
         self._unheard.start(one)
 
     def _let_in(self, arrival: Arrival) -> None:
         self._left(arrival)
         exempt, context = arrival.key is None, arrival.context
         connection = Connection(
-            *(self, self.room), exempt=exempt, log=self._log, unbegun=self.unbegun, **self._kwargs
+            *(self, self.table), exempt=exempt, log=self._log, pending=self.pending, **self._kwargs
         )
         self._enter(connection, arrival.key)
         protocol = connection if context is None else Secure(connection, context)
@@ -125,18 +125,18 @@ class _Server(web.Server):
         task.add_done_callback(self._arriving.discard)
         task.add_done_callback(log_failure)
 
-    def _has_room(self, count: int) -> bool:
-        """Whether an address that has so many connections may have one more; it may take the place of another one."""
-        if len(self.room) < self._limit:
+    def _admits(self, count: int) -> bool:
+        """Whether an address with `count` connections may have one more; another connection may be closed for it."""
+        if len(self.table) < self._limit:
             return True
-        most, given_up = self.room.most(), self.room.yields(count)
+        most, given_up = self.table.most(), self.table.to_close(count)
         if given_up is not None:
             given_up.give_up()
-            self._tell("too many connections: one that is idle or slow makes room", most=most)
+            self._tell("too many connections: one that is idle or slow is closed", most=most)
             return True
-        if not count and len(self.room) < self._limit + SPARE:
+        if not count and len(self.table) < self._limit + SPARE:
             return True
-        self._tell("too many connections: one is turned away", most=most)
+        self._tell("too many connections: a new one is refused", most=most)
         return False
 
     def _tell(self, event: str, **details: object) -> None:
@@ -158,7 +158,7 @@ class _Server(web.Server):
         cast(Any, raw).max_size = RECEIVED
 
     def lacks(self, what: str) -> None:
-        """Told what is short, so that no connection can be accepted; "" when it goes on."""
+        """Note what has run out, so that no connection can be accepted; "" when accepting goes on."""
         self.short = what
         if what:
             self._tell("no connection can be accepted for now", why=what)
@@ -166,14 +166,14 @@ class _Server(web.Server):
 
     def _give_up(self, count: int, more_than: int, seconds: float = 0.0) -> None:
         for _ in range(count):
-            given_up = self.room.yields(more_than, seconds)
+            given_up = self.table.to_close(more_than, seconds)
             if given_up is None:
                 break
             given_up.give_up()
 
     def looked(self) -> None:
-        """Told when it is known who is slow."""
-        self._give_up(len(self.room) - self._limit, 1)
+        """Close connections above the limit, now that it is known which are slow."""
+        self._give_up(len(self.table) - self._limit, 1)
 
     # Who is heard
 
@@ -191,7 +191,7 @@ class _Server(web.Server):
         super().connection_lost(handler, exc)
 
     async def hear_out(self) -> None:
-        """Wait a moment for the first requests of all connections that were taken."""
+        """Wait a moment for the first requests of all connections that were accepted."""
         self.arrivals.all()
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS):
@@ -222,12 +222,12 @@ class Listener:
 
     @property
     def connections(self) -> int:
-        """How many there are now, whether or not they have sent anything."""
-        return len(self._server.room)
+        """The number of open connections, whether or not they have sent anything."""
+        return len(self._server.table)
 
     @property
     def short(self) -> str:
-        """What is short, while no connection can be accepted; else empty."""
+        """What has run out, while no connection can be accepted; else empty."""
         return self._server.short
 
     async def start(
@@ -246,8 +246,8 @@ class Listener:
         """
         if self._runner.server is None:
             await self._runner.setup()
-            room = self._server.room
-            watch = partial(pace.watch, room, self._server.looked)
+            table = self._server.table
+            watch = partial(pace.watch, table, self._server.looked)
             self._watching = asyncio.create_task(keep_running(watch, "looking for slow clients"))
         taken: list[Address] = []
         for place in places:
@@ -268,13 +268,13 @@ class Listener:
         return [Address(*sock.getsockname()[:2]) for sock in sockets]
 
     async def stop(self) -> None:
-        """Stop listening; who was let in is still heard, and responses under way get a moment to end.
+        """Stop listening; open connections may still send their first request, and responses under way get a moment to end.
 
-        Who waits for a package of which there is no byte yet is let go at once.
+        A request for a package of which no byte has arrived ends at once.
         """
         for acceptor in self._acceptors:
             acceptor.close()
-        self._server.unbegun.let_go()
+        self._server.pending.let_go()
         await self._server.hear_out()
         if self._watching is not None:
             self._watching.cancel()

@@ -44,13 +44,13 @@ class Secure(SSLProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came from the network."""
-        self._connection.shakes(nbytes)
+        self._connection.on_handshake_bytes(nbytes)
         super().buffer_updated(nbytes)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The end, which asyncio tells the connection of only if the handshake was ever over."""
         if self._connection.transport is None:
-            self._connection.never_spoke(exc)
+            self._connection.on_handshake_failure(exc)
         super().connection_lost(exc)
         self._connection.connection_lost(exc)
 

@@ -34,11 +34,11 @@ from omaha_mirror.omaha.element import escape
 from omaha_mirror.policy.decide import Decision
 from omaha_mirror.policy.response import answer
 from omaha_mirror.text import printable
+from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import plain, reply_to
 from omaha_mirror.web.ports import Decisions, Observer
 from omaha_mirror.web.request import base_url, host_of, read_body
-from omaha_mirror.web.shares import share_of
 
 LOG = structlog.get_logger(__name__)
 REMEMBERED = 1000
@@ -75,7 +75,7 @@ class UpdateEndpoint:
             self._complain(request.remote or "", str(error))
             return plain(reply.status, str(error))
         remote = request.remote or ""
-        client = share_of(remote)
+        client = client_key(remote)
         if len(asked.apps) == 1:  # which is nearly always so, and needs no task of its own
             decisions = [await self._decide(asked, asked.apps[0], client)]
         else:

@@ -1,4 +1,4 @@
-"""As many connections as there can be: who gets in, and who makes room."""
+"""The limit of connections: which are accepted, and which are closed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -269,8 +269,8 @@ async def test_a_flood_is_told_in_two_lines(mirror: Mirror) -> None:
                 async with dial(mirror.address, source=OTHER) as other:
                     assert await heard(other)
     assert sorted(line["event"] for line in logs) == [
-        "too many connections: one is turned away",
-        "too many connections: one that is idle or slow makes room",
+        "too many connections: a new one is refused",
+        "too many connections: one that is idle or slow is closed",
     ]
 
 

@@ -1,8 +1,8 @@
-"""Whose connections make room where there are as many as there can be.
+"""The open connections of a listener by client address, and which of them is closed when the limit is reached.
 
-Nothing is shared out while there is room: a site behind one address, or behind a balancer, may use all of it. At the
-limit the address with most connections gives up its longest idle one, else its slowest; never one that is served well,
-and never for an address that has as many itself. Bytes of requests that have not arrived whole are shared out likewise.
+Below the limit an address may have any number: a site may stand behind one address, or behind a balancer. At the limit
+the address with most connections loses the one that has been idle longest, else its slowest; never one whose client reads
+well, and never for an address that has as many itself. Buffered bytes of unfinished requests are bounded the same way.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ MAPPED = bytes(10) + b"\xff\xff"
 C = TypeVar("C", bound=Hashable)
 
 
-def share_of(address: str) -> str:
-    """What counts as one address: an IPv4 address, the /64 of an IPv6 one."""
+def client_key(address: str) -> str:
+    """The key that a client address is counted by: an IPv4 address, or the /64 of an IPv6 one."""
     if ":" not in address:
         return address
     try:
@@ -33,7 +33,7 @@ def share_of(address: str) -> str:
 
 
 class _Holder(Generic[C]):
-    """An address that has connections."""
+    """The connections of one address."""
 
     __slots__ = ("count", "held", "idle", "key", "level", "slow")
 
@@ -46,11 +46,11 @@ class _Holder(Generic[C]):
         self.level = 0
 
 
-class Shares(Generic[C]):
-    """Who has which connections, and which of them could be given up. Each change takes constant time.
+class ConnectionTable(Generic[C]):
+    """Connections by address, and which of them could be closed. Each change takes constant time.
 
     Attributes:
-        held: bytes of requests that have not arrived whole, or are not answered.
+        held: buffered bytes of requests that are not whole, or not answered.
     """
 
     def __init__(self) -> None:
@@ -70,71 +70,71 @@ class Shares(Generic[C]):
         return connection in self._of
 
     def count(self, key: str | None) -> int:
-        """How many connections an address has."""
+        """The number of connections of an address."""
         holder = self._holders.get(key) if key is not None else None
         return holder.count if holder is not None else 0
 
-    def enter(self, connection: C, key: str | None) -> None:
-        """A connection begins, or counts for another address from now on. None: for nobody, and is not given up."""
+    def add(self, connection: C, key: str | None) -> None:
+        """Add a connection, or count it for another address. None: it counts for no address, and is never closed for others."""
         held = self._held.get(connection, 0)
-        self.leave(connection)
+        self.remove(connection)
         holder = None
         if key is not None:
             holder = self._holders.setdefault(key, _Holder(key))
             holder.count += 1
-            self._file(holder)
+            self._sort(holder)
         self._of[connection] = holder
         if held:
-            self.take(connection, held)
+            self.hold(connection, held)
 
-    def leave(self, connection: C) -> None:
-        """A connection ended, if it had not before."""
-        self.free(connection)
+    def remove(self, connection: C) -> None:
+        """Remove a connection, if it is here."""
+        self.drop_held(connection)
         holder = self._of.pop(connection, None)
         if holder is None:
             return
         holder.count -= 1
         holder.idle.pop(connection, None)
         holder.slow.pop(connection, None)
-        self._file(holder)
+        self._sort(holder)
         if not holder.count:
             del self._holders[holder.key]
 
-    def idle(self, connection: C) -> None:
-        """From now on the connection waits for its client."""
+    def set_idle(self, connection: C) -> None:
+        """Mark a connection as waiting for its client."""
         holder = self._of.get(connection)
         if holder is not None:
             holder.slow.pop(connection, None)
             holder.idle[connection] = time.monotonic()
             holder.idle.move_to_end(connection)
-            self._file(holder)
+            self._sort(holder)
 
-    def busy(self, connection: C) -> None:
-        """From now on its client waits, or reads well."""
+    def set_busy(self, connection: C) -> None:
+        """Mark a connection whose client waits for an answer, or reads it well."""
         holder = self._of.get(connection)
         if holder is not None:
             holder.slow.pop(connection, None)
             holder.idle.pop(connection, None)
-            self._file(holder)
+            self._sort(holder)
 
-    def slow(self, connection: C, rate: float) -> None:
-        """Its client takes its answer with so many bytes a second, which is too slow."""
+    def set_slow(self, connection: C, rate: float) -> None:
+        """Mark a connection whose client reads too slowly: `rate` in bytes a second."""
         holder = self._of.get(connection)
         if holder is not None:
             holder.idle.pop(connection, None)
             holder.slow[connection] = rate
-            self._file(holder)
+            self._sort(holder)
 
     def most(self) -> int:
-        """How many connections the address has that has most of those that could give one up."""
+        """The highest number of connections of one address, of the addresses that have one to close."""
         return max(self._giving, default=0)
 
-    def yields(self, more_than: int, seconds: float = 0.0) -> C | None:
-        """The connection that makes room, of an address with more connections than so many; None: there is none.
+    def to_close(self, more_than: int, seconds: float = 0.0) -> C | None:
+        """The connection to close; None: there is none.
 
         Args:
-            more_than: so many.
-            seconds: that one must have been idle, at least.
+            more_than: its address must have more connections than this.
+            seconds: that it must have been idle, at least.
         """
         most = self.most()
         if most <= more_than:
@@ -146,8 +146,8 @@ class Shares(Generic[C]):
             break
         return min(holder.slow, key=holder.slow.__getitem__, default=None)
 
-    def take(self, connection: C, count: int) -> None:
-        """So many bytes of a request came."""
+    def hold(self, connection: C, count: int) -> None:
+        """Count `count` buffered bytes for a connection."""
         if connection not in self._of:
             return
         self._held[connection] = self._held.get(connection, 0) + count
@@ -156,16 +156,16 @@ class Shares(Generic[C]):
         if holder is not None:
             holder.held += count
 
-    def free(self, connection: C) -> None:
-        """Nothing that came is kept any more."""
+    def drop_held(self, connection: C) -> None:
+        """Forget the buffered bytes of a connection."""
         count = self._held.pop(connection, 0)
         self.held -= count
         holder = self._of.get(connection)
         if holder is not None:
             holder.held -= count
 
-    def too_much(self, limit: int) -> list[C]:
-        """Those to give up so that at most so many bytes are held: the oldest of the address that holds most."""
+    def heaviest(self, limit: int) -> list[C]:
+        """The connections to close so that at most `limit` bytes are buffered: the oldest of the address that buffers most."""
         over, found = self.held - limit, list[C]()
         for holder in sorted(self._holders.values(), key=lambda holder: -holder.held):
             for connection in holder.idle:
@@ -176,8 +176,8 @@ class Shares(Generic[C]):
                     over -= count
         return found
 
-    def _file(self, holder: _Holder[C]) -> None:
-        """Keep who could give up something, by how much it has."""
+    def _sort(self, holder: _Holder[C]) -> None:
+        """Keep the addresses that have a connection to close, by their number of connections."""
         level = holder.count if holder.idle or holder.slow else 0
         if level == holder.level:
             return
