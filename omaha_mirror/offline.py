@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from typing import Self
 
-from omaha_mirror.aio.clock import Clock
-from omaha_mirror.aio.clock_file import ClockFile
+from omaha_mirror.aio.clock import Clock, ClockFile
 from omaha_mirror.bundle import Exporter, Importer
 from omaha_mirror.bundle.files import read_file
 from omaha_mirror.cache import Cache, DiskStore, Ledger, Verifier
@@ -18,9 +17,9 @@ from omaha_mirror.cache.lock import DirectoryLock
 from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult, PackageFile, Reason, at_hand
 from omaha_mirror.catalog.state import load
 from omaha_mirror.config import Config
-from omaha_mirror.packages.expected import expected
 from omaha_mirror.packages.offered import Offered
 from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
+from omaha_mirror.packages.source import expected
 from omaha_mirror.policy.availability import Availability
 from omaha_mirror.policy.omaha_upstream import plan_of
 from omaha_mirror.policy.overrides import Overrides

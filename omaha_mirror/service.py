@@ -7,8 +7,7 @@ import random
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 
-from omaha_mirror.aio.clock import Clock
-from omaha_mirror.aio.clock_file import ClockFile
+from omaha_mirror.aio.clock import Clock, ClockFile
 from omaha_mirror.aio.tasks import in_worker, keep_running, log_failure
 from omaha_mirror.bundle import Bundles
 from omaha_mirror.cache import (
@@ -32,11 +31,11 @@ from omaha_mirror.observability.fleet_feed import FleetFeed
 from omaha_mirror.observability.health import Finding
 from omaha_mirror.observability.observers import Observer
 from omaha_mirror.observability.telemetry import tell
-from omaha_mirror.packages.expected import expected
 from omaha_mirror.packages.library import PackageLibrary, PublicPackages
 from omaha_mirror.packages.offered import Offered
 from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
 from omaha_mirror.packages.prefetch import Prefetch
+from omaha_mirror.packages.source import expected
 from omaha_mirror.packages.warm_up import WarmUp
 from omaha_mirror.policy.availability import Availability
 from omaha_mirror.policy.check_decision import CheckDecisions

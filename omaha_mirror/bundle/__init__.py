@@ -3,8 +3,8 @@
 from omaha_mirror.bundle.exporter import Exporter, ExportRequest
 from omaha_mirror.bundle.folder import FolderOptions, open_folder
 from omaha_mirror.bundle.importer import Importer, ImportResult
+from omaha_mirror.bundle.layout import Announced, resume_copy
 from omaha_mirror.bundle.model import BadBundle, Bundle, Entry, Member, MissingOption
-from omaha_mirror.bundle.reader import Announced, resume_copy
 from omaha_mirror.bundle.running import Bundles
 
 __all__ = [

@@ -12,14 +12,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import groupby
 
+from omaha_mirror.bundle.layout import BundleReader
 from omaha_mirror.bundle.model import BadBundle, Bundle
-from omaha_mirror.bundle.reader import BundleReader
 from omaha_mirror.cache import Cache
 from omaha_mirror.cache.errors import GenerationEnded
 from omaha_mirror.catalog import Catalog
 from omaha_mirror.catalog.channel import ChannelKey
 from omaha_mirror.catalog.imports import ImportedRelease
-from omaha_mirror.packages.expected import expected
+from omaha_mirror.packages.source import expected
 
 
 @dataclass(frozen=True, slots=True)

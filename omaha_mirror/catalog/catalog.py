@@ -18,7 +18,7 @@ from omaha_mirror.catalog.channels import Channels
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.followed import NOBODY, FollowPlan
 from omaha_mirror.catalog.imports import ImportedRelease, Imports
-from omaha_mirror.catalog.known_releases import KnownReleases
+from omaha_mirror.catalog.known_releases import KnownReleases, UpstreamReleases
 from omaha_mirror.catalog.learn import LookupRequest
 from omaha_mirror.catalog.lookup import Learn, Lookups
 from omaha_mirror.catalog.model import (
@@ -32,7 +32,6 @@ from omaha_mirror.catalog.model import (
 )
 from omaha_mirror.catalog.pinned import ASK_FIRST, Pinned
 from omaha_mirror.catalog.state import ReleaseKey, State, key_of, latest, versions
-from omaha_mirror.catalog.upstream_releases import UpstreamReleases
 from omaha_mirror.catalog.writer import Writer
 from omaha_mirror.config.rules import Pin, Rule
 from omaha_mirror.reasons import Reason

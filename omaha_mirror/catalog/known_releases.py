@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import pairwise
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.catalog.model import LookupResult, PackageFile, Release, began
-from omaha_mirror.catalog.state import Kept, ReleaseKey
+from omaha_mirror.catalog.model import LookupResult, PackageFile, Release, began, extensions
+from omaha_mirror.catalog.state import Kept, ReleaseKey, key_of
 
 RETENTION = 7 * 24 * 3600.0
 """Seconds that a release stays servable after its last use."""
@@ -144,3 +144,57 @@ class KnownReleases:
             and not kept.release.is_delta
         ]
         return sorted(found, key=lambda release: release.learnt, reverse=True)
+
+
+MAX_TOLD = 256
+"""Those that no track leads to any more: a pin may name one."""
+
+
+class UpstreamReleases:
+    """By their version."""
+
+    def __init__(self) -> None:
+        self._releases: dict[ReleaseKey, Release] = {}
+        self._extensions: dict[tuple[str, str], frozenset[str]] = {}
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._releases
+
+    def get(self, key: ReleaseKey) -> Release | None:
+        """A release; None where upstream has not told of it."""
+        return self._releases.get(key)
+
+    def all(self) -> tuple[Release, ...]:
+        """All of them."""
+        return tuple(self._releases.values())
+
+    def restore(self, releases: Iterable[Release]) -> None:
+        """Take up what was told before a restart."""
+        self._releases.update((key_of(release), release) for release in releases)
+
+    def put(self, release: Release) -> bool:
+        """Remember one; whether it is news."""
+        key = key_of(release)
+        if self._releases.get(key) == release:
+            return False
+        self._releases[key] = release
+        self._extensions.clear()
+        return True
+
+    def thin_out(self, leading: Collection[ReleaseKey]) -> None:
+        """Forget the oldest that no track leads to, where those are too many."""
+        spare = sorted((r.learnt, key) for key, r in self._releases.items() if key not in leading)
+        for _, key in spare[:-MAX_TOLD]:
+            del self._releases[key]
+            self._extensions.clear()
+
+    def extensions(self, app_id: str, board: str) -> frozenset[str]:
+        """The names of all system extensions that any of them has for an application and board."""
+        if (found := self._extensions.get((app_id, board))) is None:
+            found = extensions(self._releases.values(), app_id, board)
+            self._extensions[app_id, board] = found
+        return found
+
+    def rebase(self, now: float) -> None:
+        """Take what lies in the future for now, in seconds since the epoch."""
+        self._releases.update({key: began(r, now) for key, r in self._releases.items()})

@@ -22,7 +22,7 @@ from omaha_mirror.catalog.state import load
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
 from omaha_mirror.config import Config, Follow, Pin, Relay
-from omaha_mirror.config.proxies import proxy_of
+from omaha_mirror.config.environment import proxy_of
 from omaha_mirror.config.urls import without_password
 from omaha_mirror.omaha import AppStatus
 from omaha_mirror.state_file import Damaged

@@ -24,7 +24,7 @@ from pydantic_core import CoreSchema, PydanticKnownError
 from omaha_mirror.config import units
 from omaha_mirror.config.units import Address
 from omaha_mirror.omaha.errors import BadVersion
-from omaha_mirror.omaha.version import Version
+from omaha_mirror.omaha.values import Version
 
 T = TypeVar("T")
 USUAL = {"delay": "h", "ramp": "h", "retention": "d", "poll_interval": "m"}

@@ -4,9 +4,8 @@
 sentences.
 """
 
-from omaha_mirror.fleet.causes import Cause, cause_of
 from omaha_mirror.fleet.database import BadDatabaseURL, Database
-from omaha_mirror.fleet.explain import explain
+from omaha_mirror.fleet.explain import Cause, cause_of, explain
 from omaha_mirror.fleet.listing import MachineQuery, Page
 from omaha_mirror.fleet.model import (
     FETCHED,

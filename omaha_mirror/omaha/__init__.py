@@ -52,7 +52,6 @@ from omaha_mirror.omaha.codes import (
     describe_error,
     describe_event,
 )
-from omaha_mirror.omaha.digest import Digest
 from omaha_mirror.omaha.element import Element
 from omaha_mirror.omaha.errors import (
     BadDigest,
@@ -87,7 +86,7 @@ from omaha_mirror.omaha.protocol import (
     normalise_app_id,
 )
 from omaha_mirror.omaha.reading import Limits
-from omaha_mirror.omaha.version import Version
+from omaha_mirror.omaha.values import Digest, Version
 from omaha_mirror.omaha.xml import (
     AT_ONCE,
     parse_request,

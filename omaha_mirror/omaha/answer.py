@@ -6,10 +6,10 @@ from urllib.parse import urljoin
 from uuid import UUID
 
 from omaha_mirror.omaha.codes import ErrorCode, UpdateStatus
-from omaha_mirror.omaha.digest import Digest
 from omaha_mirror.omaha.errors import BadResponse, BadValue
 from omaha_mirror.omaha.localise import codebase_problem
 from omaha_mirror.omaha.protocol import Action, AppResponse, Package, Response
+from omaha_mirror.omaha.values import Digest
 
 _BOOLEANS = frozenset(["true", "false", "1", "0", "yes", "no", "on", "off", "t", "f", "y", "n"])
 _SPECIAL = frozenset("/\\?#:")

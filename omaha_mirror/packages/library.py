@@ -27,9 +27,8 @@ from omaha_mirror.catalog import (
 from omaha_mirror.catalog.read import MAX_SIZE
 from omaha_mirror.config.rules import Pin
 from omaha_mirror.omaha import Digest
-from omaha_mirror.packages.expected import expected
 from omaha_mirror.packages.prefetch import Prefetch
-from omaha_mirror.packages.source import UpstreamSource
+from omaha_mirror.packages.source import UpstreamSource, expected
 from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
 

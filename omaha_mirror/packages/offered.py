@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog import BOARDS, Catalog, Pin, Release
 from omaha_mirror.catalog.state import ReleaseKey
-from omaha_mirror.packages.expected import Named, named
+from omaha_mirror.packages.source import Named, named
 from omaha_mirror.policy.leads import leads_to
 from omaha_mirror.policy.track_rules import TrackRules
 

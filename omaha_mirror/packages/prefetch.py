@@ -19,8 +19,8 @@ from omaha_mirror.aio.tasks import log_failure
 from omaha_mirror.cache import Cache
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import Catalog, PackageFile, Release
-from omaha_mirror.packages.expected import expected
 from omaha_mirror.packages.offered import Offered
+from omaha_mirror.packages.source import expected
 
 LOG = structlog.get_logger(__name__)
 EXTENSION = re.compile(r"flatcar-[A-Za-z0-9._-]+\.gz", re.ASCII)

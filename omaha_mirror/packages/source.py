@@ -1,4 +1,4 @@
-"""Where upstream and cache meet: a file of an upstream server as the cache's source of bytes."""
+"""Where the bytes of a package come from upstream, and the blob that they must turn out to be."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 
+from omaha_mirror.cache import Expected
 from omaha_mirror.cache.errors import (
     SourceChanged,
     SourceFailed,
@@ -14,10 +15,30 @@ from omaha_mirror.cache.errors import (
     SourceStalled,
 )
 from omaha_mirror.cache.source import Validator
+from omaha_mirror.catalog import PackageFile, Release
 from omaha_mirror.upstream import fetcher
 from omaha_mirror.upstream.errors import BadStatus, Changed, Forbidden, Gone, Stalled, UpstreamError
 from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.resume import backoff
+
+Named = tuple[tuple[str, str], ...]
+"""The names of the packages of a release and the keys of their blobs, the payload first."""
+
+
+def expected(file: PackageFile) -> Expected:
+    """What the cache is to hold the bytes of a package against."""
+    return Expected(
+        file.size,
+        file.sha256.raw if file.sha256 is not None else None,
+        file.sha1.raw if file.sha1 is not None else None,
+        file.url,
+    )
+
+
+def named(release: Release) -> Named:
+    """The packages of a release."""
+    return tuple((file.name, expected(file).key) for file in release.files)
+
 
 FIELDS = ("etag", "last_modified", "date")
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from omaha_mirror.cache import Cache
 from omaha_mirror.catalog import PackageFile, Reason, Step
-from omaha_mirror.packages.expected import expected
 from omaha_mirror.packages.offered import Offered
+from omaha_mirror.packages.source import expected
 
 Unavailable = tuple[Reason, str]
 """Why a package cannot be had: `UNTRUSTED` or `PAYLOAD_WRONG`, and the same for people."""

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from omaha_mirror.omaha.digest import Digest
 from omaha_mirror.omaha.errors import BadDigest
+from omaha_mirror.omaha.values import Digest
 from omaha_mirror.upstream.errors import (
     BadAnswer,
     Changed,

@@ -15,7 +15,7 @@ from yarl import URL
 
 from omaha_mirror import __version__
 from omaha_mirror.aio.clock import SET_IT, Clock
-from omaha_mirror.config.proxies import proxy_of
+from omaha_mirror.config.environment import proxy_of
 from omaha_mirror.upstream.allowed import AllowList, as_it_came
 from omaha_mirror.upstream.connector import LenientConnector
 from omaha_mirror.upstream.errors import BadAnswer, Dropped, Forbidden, Stalled, Unreachable

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 
-from omaha_mirror.config.proxies import PORTS
+from omaha_mirror.config.environment import PORTS
 from omaha_mirror.web.errors import BadRequest
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.aio.clock import DAY, LATER, SKEW, Clock, kernel_synchronised
-from omaha_mirror.aio.clock_file import ClockFile
+from omaha_mirror.aio.clock import DAY, LATER, SKEW, Clock, ClockFile, kernel_synchronised
 from tests.support.clock import SetClock
 
 YEARS = 365 * DAY

@@ -21,8 +21,8 @@ from omaha_mirror.catalog import (
     Rule,
 )
 from omaha_mirror.catalog.followed import FollowPlan, Inquiry
+from omaha_mirror.catalog.known_releases import MAX_TOLD
 from omaha_mirror.catalog.state import load
-from omaha_mirror.catalog.upstream_releases import MAX_TOLD
 from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.policy.decide import Decision, decide
 from omaha_mirror.upstream.allowed import AllowList

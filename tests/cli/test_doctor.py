@@ -34,7 +34,7 @@ from omaha_mirror.observability.counters import Metrics
 from omaha_mirror.observability.health import Examiner, Finding, State
 from omaha_mirror.payload import load_keys
 from omaha_mirror.web.admin.app import AdminApp
-from omaha_mirror.web.admin.health_api import HealthApi
+from omaha_mirror.web.admin.overview_api import HealthApi
 from omaha_mirror.web.server import Handler, Listener
 from tests.catalog.scene import release
 from tests.payload.build import DATA

@@ -2,7 +2,7 @@
 
 import pytest
 
-from omaha_mirror.config.proxies import exempt, proxy_of
+from omaha_mirror.config.environment import exempt, proxy_of
 
 PROXY = "http://proxy:3128"
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from omaha_mirror.fleet import DecisionRun, Event, EventReport, Machine, State, cause_of, explain
-from omaha_mirror.fleet.causes import CAUSES
+from omaha_mirror.fleet.explain import CAUSES
 from omaha_mirror.omaha import ErrorCode
 from omaha_mirror.reasons import Reason
 from tests.fleet.scene import APP, DAY, HOUR, NOW, event

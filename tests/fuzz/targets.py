@@ -9,9 +9,8 @@ from typing import NamedTuple, TypeVar
 from google.protobuf.message import DecodeError
 
 from omaha_mirror.bundle import BadBundle, Bundle, Entry, Member
-from omaha_mirror.bundle.layout import opening, size_of
+from omaha_mirror.bundle.layout import BundleReader, opening, size_of
 from omaha_mirror.bundle.model import read_bundle
-from omaha_mirror.bundle.reader import BundleReader
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.read import read_told
 from omaha_mirror.omaha import Limits, OmahaError, parse_request, parse_response

@@ -23,7 +23,7 @@ from omaha_mirror.observability.counters import Metrics
 from omaha_mirror.observability.findings import clock, packages, signatures, tracks
 from omaha_mirror.observability.health import DiskSpace, Examiner, Finding, Health, State, writable
 from omaha_mirror.web.admin.app import AdminApp
-from omaha_mirror.web.admin.health_api import HealthApi
+from omaha_mirror.web.admin.overview_api import HealthApi
 from omaha_mirror.web.server import Listener
 from tests.support.clock import SetClock
 from tests.support.disks import small_disk

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import omaha_mirror.omaha
 import omaha_mirror.omaha.codes
-import omaha_mirror.omaha.version
+import omaha_mirror.omaha.values
 from omaha_mirror.omaha import (
     BadDigest,
     BadVersion,
@@ -215,7 +215,7 @@ def test_the_codes_of_update_engine_are_all_there() -> None:
     [
         omaha_mirror.omaha,
         omaha_mirror.omaha.codes,
-        omaha_mirror.omaha.version,
+        omaha_mirror.omaha.values,
     ],
     ids=lambda module: module.__name__,
 )

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from omaha_mirror.omaha.digest import Digest
+from omaha_mirror.omaha.values import Digest
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import (
     BadAnswer,

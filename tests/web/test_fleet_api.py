@@ -10,7 +10,7 @@ import pytest
 from omaha_mirror.fleet import CheckIn, Served
 from omaha_mirror.fleet.model import MAX_TEXT
 from omaha_mirror.omaha import parse_request
-from omaha_mirror.web.admin.savings import DAY, savings
+from omaha_mirror.web.admin.page.status import DAY, savings
 from tests.fleet.scene import ASK, HELD, NOW, OFFERED, event, machine
 from tests.support.mirror import PAYLOAD, VERSION, Mirror, omaha
 from tests.web.asking import Api, api_of

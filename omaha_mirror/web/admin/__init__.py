@@ -1,7 +1,6 @@
 """The admin listener: what operators see and do."""
 
 from omaha_mirror.web.admin.answers import Route
-from omaha_mirror.web.admin.app import AdminApp
-from omaha_mirror.web.admin.routes import admin_routes
+from omaha_mirror.web.admin.app import AdminApp, admin_routes
 
 __all__ = ["AdminApp", "Route", "admin_routes"]

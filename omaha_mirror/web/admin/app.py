@@ -19,8 +19,18 @@ import structlog
 from aiohttp import web
 
 from omaha_mirror.config import Address
+from omaha_mirror.service import Service
 from omaha_mirror.text import printable
 from omaha_mirror.web.admin.answers import READ, Form, Route, read_form, refuse
+from omaha_mirror.web.admin.bundle_api import BundleApi
+from omaha_mirror.web.admin.cache_api import CacheApi
+from omaha_mirror.web.admin.explain_api import ExplainApi
+from omaha_mirror.web.admin.fleet_api import FleetApi
+from omaha_mirror.web.admin.openapi import OpenApi
+from omaha_mirror.web.admin.overview_api import HealthApi, OverviewApi
+from omaha_mirror.web.admin.page import PageApi
+from omaha_mirror.web.admin.tracks_api import TracksApi
+from omaha_mirror.web.admin.upstream_api import UpstreamApi
 from omaha_mirror.web.errors import UNEXPECTED, BadRequest, answered, reply_to
 
 LOG = structlog.get_logger(__name__)
@@ -156,3 +166,18 @@ def _also(listening: str) -> Iterable[str]:
     if Address(listening, 0).is_everywhere:
         return {*LOOPBACK, socket.gethostname().lower()}
     return LOOPBACK if Address(listening, 0).is_loopback else {socket.gethostname().lower()}
+
+
+def admin_routes(service: Service) -> tuple[Route, ...]:
+    """The routes over a service."""
+    api = (
+        *HealthApi(service.examine, service.metrics).routes(),
+        *OverviewApi(service).routes(),
+        *TracksApi(service).routes(),
+        *UpstreamApi(service.warm_up).routes(),
+        *CacheApi(service.cache, service.verifier).routes(),
+        *BundleApi(service.bundles).routes(),
+        *FleetApi(service).routes(),
+        *ExplainApi(service).routes(),
+    )
+    return (*api, *OpenApi(api).routes(), *PageApi(service).routes())

@@ -20,8 +20,15 @@ from omaha_mirror.catalog import BOARDS
 from omaha_mirror.config.section import Release
 from omaha_mirror.packages.prefetch import FetchProgress
 from omaha_mirror.policy.tracks import NothingToFetch
-from omaha_mirror.web.admin.answers import CHANGE, LINES, Route, as_json, as_lines
-from omaha_mirror.web.admin.questions import Question, read_model
+from omaha_mirror.web.admin.answers import (
+    CHANGE,
+    LINES,
+    Question,
+    Route,
+    as_json,
+    as_lines,
+    read_model,
+)
 from omaha_mirror.web.errors import BadRequest
 
 LOG = structlog.get_logger(__name__)

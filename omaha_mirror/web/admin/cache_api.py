@@ -20,13 +20,14 @@ from omaha_mirror.web.admin.answers import (
     CHANGE,
     LINES,
     READ,
+    Question,
     Route,
     as_json,
     as_lines,
     as_long_json,
+    read_model,
     refuse,
 )
-from omaha_mirror.web.admin.questions import Question, read_model
 from omaha_mirror.web.errors import BadRequest
 
 KEY = r"[0-9a-z][0-9a-z-]{5,99}"

@@ -11,8 +11,7 @@ from pydantic import StrictBool
 from omaha_mirror.omaha import AppRequest, OmahaError, parse_request
 from omaha_mirror.policy.dry_run import UpstreamAnswer, can_be_asked, difference, sentences
 from omaha_mirror.service import Service
-from omaha_mirror.web.admin.answers import CHANGE, Route, as_json
-from omaha_mirror.web.admin.questions import Question, read_model
+from omaha_mirror.web.admin.answers import CHANGE, Question, Route, as_json, read_model
 from omaha_mirror.web.errors import BadRequest
 
 

@@ -23,7 +23,7 @@ from omaha_mirror.fleet import (
 from omaha_mirror.fleet.listing import MAX_PER_PAGE, Sort
 from omaha_mirror.service import Service
 from omaha_mirror.text import printable
-from omaha_mirror.web.admin.answers import READ, Route, as_long_json
+from omaha_mirror.web.admin.answers import READ, Question, Route, as_long_json, read_query
 from omaha_mirror.web.admin.fleet_answers import (
     FleetEvents,
     LastDecisions,
@@ -34,7 +34,6 @@ from omaha_mirror.web.admin.fleet_answers import (
     last_decision,
     machine_info,
 )
-from omaha_mirror.web.admin.questions import Question, read_query
 from omaha_mirror.web.errors import BadRequest
 
 NAME = r"(?P<name>[^/]+)"

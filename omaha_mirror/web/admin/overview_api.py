@@ -1,9 +1,10 @@
-"""`/api/v1/status` and `/api/v1/releases`: how the mirror is, what it saves, and what it offers."""
+"""`/healthz`, `/readyz`, `/metrics`, `/api/v1/status` and `/api/v1/releases`: how the mirror is, and what it offers."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 
 from aiohttp import web
@@ -11,12 +12,54 @@ from aiohttp import web
 from omaha_mirror import __version__
 from omaha_mirror.catalog import PackageFile, Release
 from omaha_mirror.fleet import FleetUnavailable
-from omaha_mirror.observability.health import Finding
-from omaha_mirror.packages.expected import expected
+from omaha_mirror.observability.counters import CONTENT_TYPE, Metrics
+from omaha_mirror.observability.health import Finding, Health, State
+from omaha_mirror.packages.source import expected
 from omaha_mirror.service import Service
 from omaha_mirror.web.admin.answers import READ, Route, as_json, as_long_json
-from omaha_mirror.web.admin.page.status import verdict
-from omaha_mirror.web.admin.savings import DAY, SPANS, Saving, first_day, savings
+from omaha_mirror.web.admin.page.status import DAY, SPANS, Saving, first_day, savings, verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the mirror can serve, the worst state of its checks, and the checks."""
+
+    ready: bool
+    state: State
+    checks: tuple[Finding, ...]
+
+
+class HealthApi:
+    """Tells how the mirror is."""
+
+    def __init__(self, examine: Callable[[], Awaitable[Health]], metrics: Metrics) -> None:
+        self._examine = examine
+        self._metrics = metrics
+
+    def routes(self) -> tuple[Route, ...]:
+        """What it answers."""
+        return (
+            Route(
+                READ,
+                re.compile(r"/readyz"),
+                self._ready,
+                open=True,
+                gives=Readiness,
+                statuses=(200, 503),
+            ),
+            Route(READ, re.compile(r"/metrics"), self._exposition, gives=str, media="text/plain"),
+        )
+
+    async def _ready(self, _: web.BaseRequest) -> web.StreamResponse:
+        """Whether it can serve, by status 200 or 503: for load balancers and people; no machine asks here."""
+        health = await self._examine()
+        told = Readiness(health.ready, health.state, health.findings)
+        return as_json(asdict(told), 200 if health.ready else 503)
+
+    async def _exposition(self, _: web.BaseRequest) -> web.StreamResponse:
+        """The metrics, as Prometheus reads them."""
+        await self._examine()
+        return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,10 @@ from omaha_mirror.web.admin.answers import (
     Route,
     as_json,
     as_long_json,
+    read_model,
     read_object,
     refuse,
 )
-from omaha_mirror.web.admin.questions import read_model
 from omaha_mirror.web.errors import BadRequest
 
 LOG = structlog.get_logger(__name__)

@@ -19,11 +19,12 @@ from omaha_mirror.policy.tracks import NothingToFetch
 from omaha_mirror.web.admin.answers import (
     CHANGE,
     LINES,
+    Question,
     Route,
     as_json,
     as_lines,
+    read_model,
 )
-from omaha_mirror.web.admin.questions import Question, read_model
 from omaha_mirror.web.errors import BadRequest
 
 Text = Annotated[str, Field(max_length=200)]

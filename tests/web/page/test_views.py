@@ -15,8 +15,8 @@ from omaha_mirror.observability.health import Finding, Health
 from omaha_mirror.observability.health import State as Level
 from omaha_mirror.policy.tracks import TrackPath
 from omaha_mirror.text import size
-from omaha_mirror.web.admin.page import machines, status, stock, svg, words
-from omaha_mirror.web.admin.savings import Saving
+from omaha_mirror.web.admin.page import machines, rendering, status, stock, svg
+from omaha_mirror.web.admin.page.status import Saving
 from omaha_mirror.web.errors import BadRequest
 
 NOW = 1_790_000_000.0
@@ -56,13 +56,13 @@ def test_sizes(count: float, text: str) -> None:
     ],
 )
 def test_a_time_has_its_age(age: float, text: str) -> None:
-    told = words.moment(NOW, NOW + age)
-    assert told == words.Moment("2026-09-21T14:13:20Z", "2026-09-21 14:13 UTC", text)
+    told = rendering.moment(NOW, NOW + age)
+    assert told == rendering.Moment("2026-09-21T14:13:20Z", "2026-09-21 14:13 UTC", text)
 
 
 @pytest.mark.parametrize(("part", "whole", "told"), [(999, 1000, 99), (5, 5, 100), (0, 0, 0)])
 def test_only_the_whole_is_a_hundred_percent(part: int, whole: int, told: int) -> None:
-    assert words.percent(part, whole) == told
+    assert rendering.percent(part, whole) == told
 
 
 # The verdict

@@ -17,7 +17,7 @@ from omaha_mirror.fleet.listing import Trait
 from omaha_mirror.service import Service
 from omaha_mirror.web.admin.page import machines, status, stock, svg
 from omaha_mirror.web.admin.page.rendering import Rendered, Shared, render
-from omaha_mirror.web.admin.savings import DAY, SPANS, first_day, savings
+from omaha_mirror.web.admin.page.status import DAY, SPANS, first_day, savings
 
 PATIENCE = 6.0
 """Seconds that a part may take; the examination of the disks takes five at most."""

@@ -23,8 +23,8 @@ from omaha_mirror.fleet import (
 from omaha_mirror.fleet.listing import Sort
 from omaha_mirror.omaha import describe_event
 from omaha_mirror.text import some
+from omaha_mirror.web.admin.page.rendering import Moment, file_of, moment
 from omaha_mirror.web.admin.page.svg import STATES
-from omaha_mirror.web.admin.page.words import Moment, file_of, moment
 from omaha_mirror.web.errors import BadRequest
 
 PER_PAGE = 50

@@ -8,10 +8,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+
+from omaha_mirror.text import ago, iso, minute
 
 HERE = Path(__file__).parent
 TEMPLATES = Environment(
@@ -120,3 +123,27 @@ class Shared:
     def expire(self) -> None:
         """What it shows has changed: who asks next gets it as it is then."""
         self._until = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A time: for machines (ISO 8601), as text, and how long ago it was."""
+
+    iso: str
+    text: str
+    age: str
+
+
+def moment(time: float, now: float) -> Moment:
+    """A time in seconds since the epoch."""
+    return Moment(iso(time), minute(time), ago(now - time))
+
+
+def percent(part: float, whole: float) -> int:
+    """Rounded down, so that only the whole is 100."""
+    return int(100 * part / whole) if whole else 0
+
+
+def file_of(url: str) -> str:
+    """The part of a package's address that tells it from others: board, version and name."""
+    return "/".join(urlsplit(url).path.split("/")[-3:])

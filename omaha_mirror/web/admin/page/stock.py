@@ -10,8 +10,8 @@ from omaha_mirror.catalog.channel import ChannelStatus, StepStatus
 from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.policy.tracks import TrackPath
 from omaha_mirror.text import size, some, span
+from omaha_mirror.web.admin.page.rendering import Moment, file_of, moment, percent
 from omaha_mirror.web.admin.page.svg import WIDTH
-from omaha_mirror.web.admin.page.words import Moment, file_of, moment, percent
 
 MAX_TRACKS = 100
 MAX_BLOBS = 25

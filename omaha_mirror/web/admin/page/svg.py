@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from omaha_mirror.fleet import Census, State
-from omaha_mirror.web.admin.page.words import moment, percent
+from omaha_mirror.web.admin.page.rendering import moment, percent
 
 SPAN = 7 * 86400
 STEP = 3 * 3600
