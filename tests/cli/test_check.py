@@ -11,7 +11,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 from click.testing import CliRunner, Result
+from pytest_aiohttp.plugin import AiohttpServer
 
 from omaha_mirror.cli.check import CheckResult, run_check
 from omaha_mirror.cli.main import cli
@@ -295,19 +297,21 @@ async def test_a_redirect_is_followed(server: Upstream, tmp_path: Path) -> None:
     assert (tmp_path / "update.gz").read_bytes() == PAYLOAD
 
 
-async def test_a_redirect_from_http_to_https_is_refused(server: Upstream) -> None:
-    async def say_hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-        await writer.drain()
-        writer.close()
+async def test_a_redirect_from_http_to_https_is_refused(
+    server: Upstream, aiohttp_server: AiohttpServer
+) -> None:
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
 
+    app = web.Application()
+    app.router.add_get("/", hello)
     ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ours.load_cert_chain(CERTIFICATES / "localhost.pem")
     trust = ssl.create_default_context(cafile=CERTIFICATES / "authority.pem")
     session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trust))
-    async with session, await asyncio.start_server(say_hello, "127.0.0.1", 0, ssl=ours) as secure:
-        there = f"https://localhost:{secure.sockets[0].getsockname()[1]}/"
+    secure = await aiohttp_server(app, ssl=ours)
+    there = f"https://localhost:{secure.port}/"
+    async with session:
         async with exchange(session, "GET", there) as response:
             assert await read(response) == b"hello"
         server.fault("/files/update.gz", Redirect(location=there))

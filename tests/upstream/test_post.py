@@ -1,7 +1,6 @@
 """Posting XML through the HTTP fetcher, in conversation with an upstream that misbehaves."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -198,26 +197,6 @@ async def test_a_post_goes_by_way_of_the_proxy(upstream: Upstream) -> None:
     [request] = upstream.log
     assert (request.path, request.body) == (url, QUESTION)
     await through.close()
-
-
-@pytest.fixture
-async def secure(upstream: Upstream) -> AsyncIterator[str]:
-    """The origin of a TLS server that sends posts to /down on to the plain upstream."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATES / "localhost.pem")
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(QUESTION)
-        if head.startswith(b"POST /down "):
-            writer.write(b"HTTP/1.1 307 Go\r\nContent-Length: 0\r\nLocation: ")
-            writer.write(upstream.url(PATH).encode() + b"\r\n\r\n")
-        else:
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
-        yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
 
 
 async def test_a_post_trusts_the_authority_of_ca_file_and_no_step_down_to_http(

@@ -1,11 +1,11 @@
 """TLS: whom the fetcher trusts, and that it never steps down."""
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from pytest_aiohttp.plugin import AiohttpServer
 
 from omaha_mirror.aio.clock import DAY
 from omaha_mirror.upstream.allowed import AllowList
@@ -14,29 +14,8 @@ from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.clock import SetClock
 from tests.support.upstream import Upstream
+from tests.upstream.conftest import CERTIFICATES
 from tests.web.secure import make_certificate
-
-CERTIFICATES = Path(__file__).parent.parent / "data" / "tls"
-
-
-@pytest.fixture
-async def secure(upstream: Upstream) -> AsyncIterator[str]:
-    """The origin of a TLS server that redirects /down to the plain upstream and else says hello."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATES / "localhost.pem")
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        if head.startswith(b"GET /down "):
-            writer.write(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: ")
-            writer.write(upstream.url("/x").encode() + b"\r\n\r\n")
-        else:
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
-        await reader.read()
-        writer.close()
-
-    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
-        yield f"https://localhost:{server.sockets[0].getsockname()[1]}"
 
 
 async def test_an_unknown_authority_is_unreachable(secure: str) -> None:
@@ -66,26 +45,22 @@ async def test_a_redirect_from_https_to_http_is_refused(secure: str, upstream: U
 @pytest.mark.parametrize(("since", "until"), [(-30, -1), (1, 30)], ids=["over", "not yet"])
 @pytest.mark.parametrize("ahead", [9 * 365 * DAY, -56 * 365 * DAY])
 async def test_a_certificate_that_is_not_valid_now_says_that_the_clock_may_be_wrong(
-    tmp_path: Path, since: int, until: int, ahead: float
+    tmp_path: Path, aiohttp_server: AiohttpServer, since: int, until: int, ahead: float
 ) -> None:
     path = tmp_path / "mine.pem"
     make_certificate(path, days=until, since=since)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
-    async with await asyncio.start_server(_never, "127.0.0.1", 0, ssl=context) as server:
-        origin = f"https://localhost:{server.sockets[0].getsockname()[1]}"
-        settings = HttpSettings(AllowList(origin), ca_file=path)
-        for clock, wrong in ((SetClock(ahead), True), (SetClock(synchronised=True), False)):
-            fetcher = HttpFetcher(settings, clock)
-            with pytest.raises(Unreachable, match="certificate") as failed:
-                await fetcher.small(f"{origin}/x", limit=10, deadline=10)
-            assert ("this machine's clock says" in str(failed.value)) is wrong
-            assert ("timedatectl" in str(failed.value)) is wrong
-            await fetcher.close()
-
-
-async def _never(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
+    server = await aiohttp_server(web.Application(), ssl=context)
+    origin = f"https://localhost:{server.port}"
+    settings = HttpSettings(AllowList(origin), ca_file=path)
+    for clock, wrong in ((SetClock(ahead), True), (SetClock(synchronised=True), False)):
+        fetcher = HttpFetcher(settings, clock)
+        with pytest.raises(Unreachable, match="certificate") as failed:
+            await fetcher.small(f"{origin}/x", limit=10, deadline=10)
+        assert ("this machine's clock says" in str(failed.value)) is wrong
+        assert ("timedatectl" in str(failed.value)) is wrong
+        await fetcher.close()
 
 
 async def test_another_fault_of_a_certificate_is_not_the_clocks(secure: str) -> None:

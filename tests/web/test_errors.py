@@ -3,17 +3,18 @@
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from aiohttp import web
+from pytest_aiohttp.plugin import AiohttpRawServer
 from structlog.testing import capture_logs
 
 from omaha_mirror.aio.tasks import DEFECT
 from omaha_mirror.config import Address
 from omaha_mirror.omaha import BadValue
 from omaha_mirror.web.errors import answered, plain
-from omaha_mirror.web.server import Listener
 from tests.support.logs import Logs
 from tests.support.mirror import PAYLOAD_PATH, Mirror, omaha
 from tests.support.talk import Talk, dial, request
@@ -147,7 +148,7 @@ async def test_the_admin_listener_answers_in_json(
 ) -> None:
     async with api_of(mirror) as api:
         for trouble in (fail, timed_out):
-            monkeypatch.setattr(mirror.service.availability, "channels", trouble)
+            monkeypatch.setattr(mirror.service.tracks, "paths", trouble)
             answer = await api.ask("GET", "/api/v1/tracks")
             assert (answer.status, json.loads(answer.body)["error"]) == (502, DEFECT)
 
@@ -200,20 +201,17 @@ async def test_a_check_or_a_metric_that_fails_leaves_the_others(
     assert SECRET in str(logs)
 
 
-async def test_a_body_that_breaks_off_ends_in_a_closed_connection() -> None:
+async def test_a_body_that_breaks_off_ends_in_a_closed_connection(
+    aiohttp_raw_server: AiohttpRawServer,
+) -> None:
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "10"})
         await response.prepare(request)
         await response.write(b"half")
         raise RuntimeError(SECRET)
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        return await answered(request, answer, plain)
-
-    listener = Listener(handle)
-    [address] = await listener.start([Address("127.0.0.1", 0)])
-    async with dial(address) as talk:
+    server = await aiohttp_raw_server(partial(answered, answer=answer, say=plain))
+    async with dial(Address(server.host, server.port or 0)) as talk:
         await talk.send(request("GET", "/"))
         assert (await talk.head()).status == 200
         assert await talk.rest() == b"half"
-    await listener.stop()
