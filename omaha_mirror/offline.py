@@ -22,8 +22,7 @@ from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
 from omaha_mirror.packages.source import expected
 from omaha_mirror.policy.availability import Availability
 from omaha_mirror.policy.omaha_upstream import plan_of
-from omaha_mirror.policy.overrides import Overrides
-from omaha_mirror.policy.track_rules import TrackRules
+from omaha_mirror.policy.track_rules import Overrides, TrackRules
 from omaha_mirror.policy.tracks import Tracks
 
 

@@ -40,8 +40,7 @@ from omaha_mirror.packages.warm_up import WarmUp
 from omaha_mirror.policy.availability import Availability
 from omaha_mirror.policy.check_decision import CheckDecisions
 from omaha_mirror.policy.omaha_upstream import OmahaUpstream
-from omaha_mirror.policy.overrides import Overrides
-from omaha_mirror.policy.track_rules import TrackRules
+from omaha_mirror.policy.track_rules import Overrides, TrackRules
 from omaha_mirror.policy.tracks import Tracks
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher

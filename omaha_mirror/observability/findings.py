@@ -10,7 +10,7 @@ from omaha_mirror.aio.clock import SET_IT, Clock
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.observability.health import Finding, State
 from omaha_mirror.policy.override_files import HOW
-from omaha_mirror.policy.overrides import Overrides
+from omaha_mirror.policy.track_rules import Overrides
 
 NAMED = 3
 """How many of many things are named."""

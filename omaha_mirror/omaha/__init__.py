@@ -85,10 +85,10 @@ from omaha_mirror.omaha.protocol import (
     Url,
     normalise_app_id,
 )
-from omaha_mirror.omaha.reading import Limits
 from omaha_mirror.omaha.values import Digest, Version
 from omaha_mirror.omaha.xml import (
     AT_ONCE,
+    Limits,
     parse_request,
     parse_response,
     parse_stored_response,

@@ -1,34 +1,198 @@
-"""From bytes to the protocol and back.
+"""From bytes to the protocol and back, with limits on everything.
 
-What a field could not give back as it came (an empty text, a number `007`, a digest that is
-none) is not put there but stays in `extra`; what is unknown stays in `extra` or
-`extra_elements`. So a message that is read and written again says what it said; only comments,
-text around known elements, and the case of hexadecimal digits are lost.
+What comes from outside is read with expat, which forgets a document with its parser, takes time in proportion to its bytes
+whatever it holds, and looks at each limit before it goes on. lxml, which keeps every distinct name for the life of the
+process and takes quadratic time for many attributes, reads only what the mirror itself has written. Neither reader knows
+DTDs, entities or the network.
+
+What a field could not give back as it came (an empty text, a number `007`, a digest that is none) is not put there but
+stays in `extra`; what is unknown stays in `extra` or `extra_elements`. So a message that is read and written again says
+what it said; only comments, text around known elements, and the case of hexadecimal digits are lost.
 """
 
 import re
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+from xml.parsers import expat
+
+from lxml import etree
 
 from omaha_mirror.omaha.element import Element, checked_name, escape, write
-from omaha_mirror.omaha.errors import TooLarge, UnexpectedXML, UnsupportedProtocol
-from omaha_mirror.omaha.protocol import Request, Response
-from omaha_mirror.omaha.reading import (
-    REQUEST_LIMITS,
-    RESPONSE_LIMITS,
-    Limits,
-    Node,
-    read,
-    read_trusted,
+from omaha_mirror.omaha.errors import (
+    MalformedXML,
+    TooLarge,
+    UnexpectedXML,
+    UnsupportedEncoding,
+    UnsupportedProtocol,
 )
+from omaha_mirror.omaha.protocol import Request, Response
 from omaha_mirror.omaha.shapes import REQUEST, RESPONSE, Child, Shape
 
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff", b"<\0", b"\0<")
+_GZIP = b"\x1f\x8b"
 T = TypeVar("T")
-
 AT_ONCE = 8 * 1024
 """Bytes of a message that are read in less than 10 ms, whatever they are."""
-
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _PROTOCOL_3 = re.compile(r"3(\.[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a document may hold at most; the defaults are for requests.
+
+    Attributes:
+        body: Bytes of the document; update_engine sends 650 to 800.
+        depth: Elements inside one another; Omaha has 3.
+        elements: Elements in all.
+        attributes: Attributes of one element; update_engine sends 13.
+        value: Characters of one attribute value.
+        names: Different names of elements and attributes; a message of Omaha has about 50.
+        apps: Apps of one message; update_engine sends one.
+    """
+
+    body: int = 64 * 1024
+    depth: int = 16
+    elements: int = 1000
+    attributes: int = 64
+    value: int = 1024
+    names: int = 1000
+    apps: int = 32
+
+
+REQUEST_LIMITS = Limits()
+RESPONSE_LIMITS = Limits(body=1 << 20, elements=10_000, value=64 * 1024)
+"""A server with a hundred steps and their packages says all of it in a tenth."""
+
+
+class Node(NamedTuple):
+    """An element while a document is read; what is kept of it becomes an `Element`."""
+
+    name: str
+    attributes: dict[str, str]
+    text: list[str]
+    children: list["Node"]
+
+    def keep(self) -> Element:
+        """All of it as a value."""
+        text = "".join(self.text)
+        if self.children and text.isspace():
+            text = ""
+        children = tuple(child.keep() for child in self.children)
+        return Element(self.name, tuple(self.attributes.items()), text, children)
+
+
+def read(body: bytes, limits: Limits, *, strict: bool = False) -> Node:
+    """Read a document.
+
+    Args:
+        body: UTF-8.
+        limits: Looked at before anything is kept.
+        strict: Refuse names with a namespace: no client reads them.
+
+    Raises:
+        OmahaError: If it is not well-formed UTF-8 XML without a DTD, or passes a limit.
+    """
+    _refuse_early(body, limits.body)
+    document: list[Node] = []
+    siblings = document
+    outer: list[list[Node]] = []
+    left = limits.elements
+    names: set[str] = set()
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal siblings, left
+        left -= 1
+        if left < 0:
+            raise TooLarge(f"more than {limits.elements} XML elements")
+        if len(outer) >= limits.depth:
+            raise TooLarge(f"XML elements nested deeper than {limits.depth}")
+        if attributes:
+            if len(attributes) > limits.attributes:
+                raise TooLarge(f"more than {limits.attributes} attributes on <{name[:40]}>")
+            if max(map(len, attributes.values())) > limits.value:
+                raise TooLarge(f"an attribute of <{name[:40]}> is over {limits.value} characters")
+            names.update(attributes)
+        names.add(name)
+        if len(names) > limits.names:
+            raise TooLarge(f"more than {limits.names} different names")
+        node = Node(name, attributes, [], [])
+        siblings.append(node)
+        outer.append(siblings)
+        siblings = node.children
+
+    def characters(text: str) -> None:
+        outer[-1][-1].text.append(text)
+
+    def end(_name: str) -> None:
+        nonlocal siblings
+        siblings = outer.pop()
+
+    parser = expat.ParserCreate("UTF-8")
+    parser.buffer_text = True
+    parser.XmlDeclHandler = _refuse_encoding
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.StartElementHandler = start
+    parser.CharacterDataHandler = characters
+    parser.EndElementHandler = end
+    try:
+        parser.Parse(body, True)
+    except expat.ExpatError as error:
+        raise MalformedXML(f"not well-formed XML: {error}") from None
+    if strict and any(name.partition(":")[0] == "xmlns" or ":" in name for name in names):
+        raise UnexpectedXML("XML namespaces are not accepted: no client reads them")
+    return document[0]
+
+
+def read_trusted(body: bytes) -> Node:
+    """Read a document that passed `read` before it was written down.
+
+    Raises:
+        OmahaError: If it is not well-formed UTF-8 XML: the file was damaged.
+    """
+    _refuse_early(body, RESPONSE_LIMITS.body)
+    # Without collect_ids=False: that option turns the loading of external DTDs back on.
+    parser = etree.XMLParser(
+        encoding="utf-8",
+        resolve_entities=False,
+        load_dtd=False,
+        no_network=True,
+        remove_comments=True,
+        remove_pis=True,
+    )
+    try:
+        return _from_lxml(etree.fromstring(body, parser))
+    except (etree.XMLSyntaxError, ValueError) as error:
+        one_line = " ".join(str(error).split())
+        raise MalformedXML(f"not well-formed XML: {one_line:.200}") from None
+
+
+def _from_lxml(element: etree._Element) -> Node:
+    if not isinstance(element.tag, str):
+        raise UnexpectedXML("an entity is not accepted")
+    attributes = {str(name): str(text) for name, text in element.items()}
+    text = [element.text or "", *(child.tail or "" for child in element)]
+    return Node(element.tag, attributes, text, list(map(_from_lxml, element)))
+
+
+def _refuse_early(body: bytes, limit: int) -> None:
+    if len(body) > limit:
+        raise TooLarge(f"{len(body)} bytes, and {limit} are accepted")
+    if not body:
+        raise MalformedXML("the document is empty")
+    if body.startswith(_UTF_16):
+        raise UnsupportedEncoding("UTF-16 is not accepted: send UTF-8")
+    if body.startswith(_GZIP):
+        raise UnsupportedEncoding("compressed bodies are not accepted: send plain XML")
+
+
+def _refuse_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
+    if encoding is not None and encoding.lower() != "utf-8":
+        raise UnsupportedEncoding(f"the encoding {encoding[:40]!r} is not accepted: send UTF-8")
+
+
+def _refuse_doctype(_name: str, _system: str | None, _public: str | None, _internal: bool) -> None:
+    raise UnexpectedXML("a DOCTYPE is not accepted")
 
 
 def parse_request(body: bytes, limits: Limits = REQUEST_LIMITS) -> Request:

@@ -13,7 +13,7 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog import BOARDS, Catalog, Pin, Release
 from omaha_mirror.catalog.state import ReleaseKey
 from omaha_mirror.packages.source import Named, named
-from omaha_mirror.policy.leads import leads_to
+from omaha_mirror.policy.decide import leads_to
 from omaha_mirror.policy.track_rules import TrackRules
 
 

@@ -24,7 +24,7 @@ from omaha_mirror.catalog import (
 )
 from omaha_mirror.catalog.channel import StepStatus
 from omaha_mirror.config.rules import track_upstream
-from omaha_mirror.policy.leads import due, leads_to, state
+from omaha_mirror.policy.decide import due, leads_to, state
 from omaha_mirror.policy.track_rules import TrackRules
 from omaha_mirror.reasons import Effect, Reason
 

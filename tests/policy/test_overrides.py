@@ -14,7 +14,7 @@ from omaha_mirror.observability import findings
 from omaha_mirror.observability.health import State
 from omaha_mirror.policy import override_files
 from omaha_mirror.policy.override_files import LIMIT, MAX_OVERRIDES
-from omaha_mirror.policy.overrides import BadOverride, Overrides
+from omaha_mirror.policy.track_rules import BadOverride, Overrides
 from omaha_mirror.state_file import replace_file
 from tests.support.clock import SetClock
 from tests.support.mirror import PAYLOAD_PATH, VERSION, Mirror, mirror_in_process, omaha
@@ -80,7 +80,7 @@ async def test_a_track_that_no_machine_can_be_on_is_refused(path: Path, track: s
 
 
 async def test_there_is_a_limit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omaha_mirror.policy.overrides.MAX_OVERRIDES", 1)
+    monkeypatch.setattr("omaha_mirror.policy.track_rules.MAX_OVERRIDES", 1)
     overrides = await opened(path)
     await overrides.put("a", Hold())
     with pytest.raises(BadOverride, match="release some"):

@@ -159,7 +159,7 @@ async def test_a_defect_in_giving_a_rule_is_no_fault_of_the_operator(
     def wrong(*_: object) -> Any:
         raise ValueError(SECRET)
 
-    monkeypatch.setattr("omaha_mirror.policy.overrides.write", wrong)
+    monkeypatch.setattr("omaha_mirror.policy.track_rules.write", wrong)
     async with api_of(mirror) as api:
         assert await api.refused("POST", "tracks/stable/hold", 502, {}) == DEFECT
     assert any(SECRET in line.get("exception", "") for line in logs)

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from omaha_mirror import config
 from omaha_mirror.catalog import ChannelStatus
-from omaha_mirror.policy.overrides import BadOverride
+from omaha_mirror.policy.track_rules import BadOverride
 from omaha_mirror.policy.tracks import TrackPath
 from omaha_mirror.service import Service
 from omaha_mirror.text import printable

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from omaha_mirror.config import Address, Hold, Pin
 from omaha_mirror.fleet import FleetUnavailable, State
-from omaha_mirror.policy.overrides import BadOverride
+from omaha_mirror.policy.track_rules import BadOverride
 from omaha_mirror.service import Service
 from omaha_mirror.web.admin.answers import CHANGE, READ, Form, Handler, Route
 from omaha_mirror.web.admin.page import machines
