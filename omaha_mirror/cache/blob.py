@@ -15,7 +15,7 @@ class Expected:
 
     Attributes:
         size: total size in bytes.
-        sha256: 32 raw bytes, or None when nobody could tell.
+        sha256: 32 raw bytes, or None where it is not known.
         sha1: 20 raw bytes, or None.
         source: what the bytes are fetched from, for people and, where no digest is known, for the key.
     """
@@ -44,7 +44,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The first bytes of a blob, where nothing in it speaks for them: their number, and their SHA-256 (32 raw bytes)."""
+    """The first bytes of a blob that no digest inside it covers: their number, and their SHA-256 (32 raw bytes)."""
 
     size: int
     sha256: bytes
@@ -57,10 +57,10 @@ class Proof:
     Attributes:
         size: in bytes.
         sha256: 32 raw bytes.
-        sha1: 20 raw bytes, or None where nobody expected one.
+        sha1: 20 raw bytes, or None where none was expected.
         proven_by: what it was held against.
-        signed_by: who signed it, or "" where nobody wanted to know.
-        head: its first bytes, where those are ones that nothing in it speaks for.
+        signed_by: the id of the key that signed it, or "" where no signature is required.
+        head: its first bytes, where no digest inside it covers them.
     """
 
     size: int

@@ -5,7 +5,7 @@
     partial/<key>.data      a growing blob (sparse)
     partial/<key>.json      its journal
     heads/<key>             the size and SHA-256 of a blob's head; stays when the blob goes
-    incoming/<key>          a blob on its way in from elsewhere; swept at the start
+    incoming/<key>          a blob of an import, not complete yet; swept at the start
     quarantine/<key>.<n>    bytes that turned out wrong, for a look; the oldest go
     quarantine/<key>.left   a mark: some bytes that turned out wrong had left by then
     quarantine/<key>.unsure a note: bytes of a proven blob left while it was being proven again
@@ -77,8 +77,10 @@ class BlobDirectory:
                 status, facts = file.lstat(), self.describe(file.name)
                 is_file, size = stat.S_ISREG(status.st_mode), status.st_size
                 is_whole = is_file and facts.size in (None, size)
-                told = facts.size is not None
-                yield Stored(file.name, size, status.st_atime, facts.signed_by, is_whole, told)
+                is_described = facts.size is not None
+                yield Stored(
+                    file.name, size, status.st_atime, facts.signed_by, is_whole, is_described
+                )
 
     def marks(self) -> dict[str, float]:
         """See `Store.marks`."""
@@ -122,7 +124,7 @@ class BlobDirectory:
         return os.fdopen(fd, "rb", buffering=0)
 
     def identity(self, key: str) -> Identity | None:
-        """Of the file of a blob; None where it cannot be told."""
+        """Of the file of a blob; None where it cannot be read."""
         try:
             found = self.path(key).lstat()
         except OSError:

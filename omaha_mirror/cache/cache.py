@@ -1,7 +1,8 @@
-"""The cache: one flight a blob (collapsed forwarding), and the owner of all fill tasks.
+"""The cache: one fill for each blob (collapsed forwarding), and the owner of all fill tasks.
 
-What decides whether a request is a hit, joins a fill or causes one runs without an await in between: no two requests
-can start the same fill.
+Phases: made, `start` once, then everything else in any order, `close` once. What decides whether a request is a hit, joins a
+fill or starts one runs without an await in between: no two requests can start the same fill. It owns the fills and their
+tasks; the index, the space, the failures and the heads each own what they remember.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ class Cache:
 
     Args:
         store: where they are kept.
-        ledger: the books of the same place.
+        ledger: the space accounts of the same directory.
         limits: bounds of each fill.
         scheduler: what all fills share; its limits can be changed while it runs.
-        hold_back: bytes at the end of an unproven blob that nobody gets; at least 1.
+        hold_back: bytes at the end of an unproven blob that no reader gets; at least 1.
         provers: make what judges the bytes of a fill, and say what a blob must be besides.
-        when_abandoned: what becomes of a fill that nobody reads any more.
-        hook: told what happens.
-        keep: whether a proven blob must not be evicted although nobody reads it.
+        when_abandoned: what becomes of a fill whose last reader left.
+        hook: called with what happens.
+        keep: whether a proven blob without readers must not be evicted.
         clock: tells the time.
     """
 
@@ -185,14 +186,14 @@ class Cache:
             return None
 
     def ingest(self) -> Ingest:
-        """Takes in blobs that come from elsewhere than a source; enter it."""
+        """Adds blobs of an import; an async context manager."""
         store, ledger, room = self._store, self._ledger, self._space
         return Ingest(store, ledger, room, self._index, self._provers, self._failures, self._heads)
 
     def _find(
         self, expected: Expected, source: Source, start: int, offset: int
     ) -> tuple[Readable, events.Status]:
-        """For who began at `start` and reads on at `offset`."""
+        """The blob for a reader that began at `start` and continues at `offset`, and how it was found."""
         key = expected.key
         if offset == start > 0 and self._failures.is_resume_unsafe(key):
             raise ResumeUnsafe("bytes of it turned out wrong lately: begin again without a Range")
@@ -251,7 +252,7 @@ class Cache:
         await self._heads.learn(key)
 
     async def quarantine(self, key: str, reason: str) -> None:
-        """Put a proven blob aside that turned out wrong: who reads it is cut, who comes next has it fetched again.
+        """Put a proven blob aside that turned out wrong: its readers are cut, the next one has it fetched again.
 
         Raises:
             OSError: the disk failed; the blob is forgotten all the same.
@@ -312,7 +313,7 @@ class Cache:
         return self._uses.is_used(key) or key in self._context.taken or self._keep(key)
 
     async def _run(self, fill: Fill) -> Proof:
-        """Run one round of a fill; the books are straight whatever it ends with."""
+        """Run one round of a fill; whatever it ends with, its place and its reservation are released."""
         state, began = fill.state, time.monotonic()
         key = state.expected.key
         ended_with: BaseException | None = None
@@ -321,7 +322,7 @@ class Cache:
             if named:
                 self._index.put(named, state.size, proof.signed_by, state.identity)
             self._failures.right(key)
-            self._context.release(state)  # who asks now may have it proven again
+            self._context.release(state)  # a request that comes now may have it verified again
             await self._heads.write()
             return proof
         except BaseException as error:

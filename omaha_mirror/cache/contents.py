@@ -1,4 +1,4 @@
-"""All of a cache at one moment, for people and for upkeep."""
+"""All of a cache at one moment, for people and for maintenance. Pure data, and `look`, which collects it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Blob:
         last_used: in seconds since the epoch.
         verified: likewise, when its bytes were last found right.
         proven_by: what it was held against.
-        signed_by: who signed it, or "" where nobody wanted to know.
+        signed_by: the id of the key that signed it, or "".
         source: the URL that it came from.
         readers: how many read it now.
-        offered: whether it stays although nobody reads it.
+        offered: whether it stays without readers.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All of a cache: the blobs, last used first, and the books (in bytes).
+    """All of a cache: the blobs, last used first, and the space accounts (in bytes).
 
     Attributes:
         blobs: the proven ones.
@@ -84,9 +84,9 @@ async def look(
 
     Args:
         store: where it is kept.
-        ledger: its books.
+        ledger: its space accounts.
         readers: how many read a blob, by its key.
-        keep: whether a blob stays although nobody reads it.
+        keep: whether a blob stays without readers.
         most: how many blobs are described, the last used ones; None for all.
 
     Raises:
@@ -106,8 +106,8 @@ async def look(
             for key, entry in shown
         )
 
-    blobs, books = await in_worker(describe), (ledger.used, ledger.max_size)
-    return Contents(blobs, tuple(leftovers), *books, free, ledger.min_free, len(entries))
+    blobs, used = await in_worker(describe), (ledger.used, ledger.max_size)
+    return Contents(blobs, tuple(leftovers), *used, free, ledger.min_free, len(entries))
 
 
 def _blob(key: str, entry: Entry, facts: Facts, readers: int, offered: bool) -> Blob:

@@ -110,7 +110,7 @@ class Cursor:
         return Span(self.position, self.stop, self._behind.pending)
 
     async def run(self) -> None:
-        """Return when filled bytes, or `stop`, are reached, or bytes go elsewhere than to the draft that it began with.
+        """Return when filled bytes, or `stop`, are reached, or the fill has another draft than it began with.
 
         Raises:
             SourceGone, SourceRefused, SourceChanged: no other try can help.

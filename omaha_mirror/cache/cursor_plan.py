@@ -2,10 +2,10 @@
 
 A cursor is one upstream connection that fills a hole from its start on and stops where filled bytes begin.
 
-1. Where somebody waits and no cursor will come by soon, one is opened there. "Soon" is two seconds at the present
+1. Where a reader waits and no cursor will come by soon, one is opened there. "Soon" is two seconds at the present
    rate, and never more than 16 MiB.
-2. When nobody waits for anything that is not on its way, one cursor fills the first hole: a fill finishes by itself.
-3. There are at most `limit` cursors. Where a waiting reader needs one and there is none left, a cursor that nobody
+2. When no reader waits for anything that is not on its way, one cursor fills the first hole: a fill finishes by itself.
+3. There are at most `limit` cursors. Where a waiting reader needs one and there is none left, a cursor that no reader
    waits for makes room; the new one is opened when the old one has gone.
 """
 
@@ -38,7 +38,7 @@ class Span:
 class Plan:
     """What to change: spans to open a cursor for, and indexes of cursors to stop.
 
-    `short` says that somebody needs a cursor and must wait for one to end or to be free.
+    `short` says that a reader needs a cursor and must wait for one to end or to be free.
     """
 
     open: tuple[Span, ...] = ()

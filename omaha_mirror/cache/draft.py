@@ -1,4 +1,8 @@
-"""A growing blob in a directory; `disk` says what its files are, and what a crash can do to them."""
+"""A growing blob in a directory. `blob_directory` says what its files are, and what a crash can do to them.
+
+Phases: made (what is there was recovered), `begin` before the first `write`, then `write`, `read`, `drop`, `record` in any order and
+from any worker, then one of `commit`, `reject`, `discard`, and `close` in any case. The draft owns its two files.
+"""
 
 from __future__ import annotations
 
@@ -71,9 +75,9 @@ class DiskDraft:
         """See `Draft.begin`."""
         with self._lock:
             self._log.truncate(0)
-            told = [journal.header(self.expected.size, self.expected.source, validator)]
-            told += [journal.written(start, stop, None) for start, stop in self._bare]
-            self._log.write(b"".join(told))
+            lines = [journal.header(self.expected.size, self.expected.source, validator)]
+            lines += [journal.written(start, stop, None) for start, stop in self._bare]
+            self._log.write(b"".join(lines))
             sync(self._log.fileno())
         sync_folder(self._directory.partial)
         self.validator = validator
@@ -114,8 +118,8 @@ class DiskDraft:
         if leaked:
             self._directory.mark(self.expected.key)
         with self._lock:
-            told = journal.dropped(start, stop, self._spans, self._bare, self._crc)
-            self._log.write(b"".join(told))
+            lines = list(journal.dropped(start, stop, self._spans, self._bare, self._crc))
+            self._log.write(b"".join(lines))
             self._spans = journal.without(self._spans, start, stop)
             self._bare = self._bare.remove(start, stop)
 
@@ -129,7 +133,7 @@ class DiskDraft:
         unnamed = proof.proven_by == "size-and-validator"
         key = proof.sha256.hex() if unnamed else self.expected.key
         sync(self.file.fileno())
-        self.identity = identity(self.file)  # while nobody else knows the file
+        self.identity = identity(self.file)  # before it has a name that others can open
         target = self._directory.path(key)
         give_name(self._data, target, proof, self.expected.source, self.validator or {})
         self._journal.unlink(missing_ok=True)

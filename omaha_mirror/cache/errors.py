@@ -1,4 +1,4 @@
-"""What can go wrong with cached bytes, named for who must act on it."""
+"""What can go wrong with cached bytes, one class for each way to act on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class CacheError(Foreseen):
 
 
 class SourceError(CacheError):
-    """Fetching failed; somebody must look at the upstream or the line."""
+    """Fetching failed; an operator must look at the upstream or the line."""
 
 
 class SourceFailed(SourceError):
@@ -55,7 +55,7 @@ class DigestMismatch(GenerationEnded):
 
 
 class Untrusted(GenerationEnded):
-    """The digest is right, and the blob is not to be served all the same: nobody trusted has signed it, for one.
+    """The digest is right, and the blob is not to be served all the same: no trusted key has signed it, for one.
 
     Attributes:
         terms: what it does not meet; see `Provers.terms`.
@@ -75,7 +75,7 @@ class Lost(CacheError):
 
 
 class ResumeUnsafe(CacheError):
-    """Wrong bytes of this blob left lately: who has some of it must begin again at 0."""
+    """Wrong bytes of this blob were sent lately: a client that has some of it must begin again at 0."""
 
 
 class CoolingDown(CacheError):
@@ -103,7 +103,7 @@ class NoSpaceNow(NoSpace):
 
 
 class InUse(CacheError):
-    """It cannot be removed now: somebody reads, fills or verifies it."""
+    """It cannot be removed now: it is being read, filled or verified."""
 
 
 class Stopping(CacheError):

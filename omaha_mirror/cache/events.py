@@ -1,4 +1,4 @@
-"""What the cache tells those who count and log: frozen facts, handed to a hook."""
+"""What the cache reports for metrics and logs: frozen facts, handed to a hook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""What is remembered of blobs that turned out wrong."""
+"""What is remembered of blobs that turned out wrong: rounds, cooldown, resume-unsafe, refusals.
+
+`load` comes first. After some rounds that ended wrong a blob cools down and is not tried; after wrong bytes were sent, a client
+may not resume it for a while; one that no trusted key signed is refused while the terms stay the same. `right` ends the first.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +112,7 @@ class Failures:
         return refusal.reason if refusal is not None and refusal.terms == provers.terms else None
 
     def right(self, key: str) -> None:
-        """The blob was proven; who has the head of another generation is still not to get its tail."""
+        """The blob was proven; a client with the head of another generation must still not get its tail."""
         record = self._records.get(key)
         if record is not None:
             record.rounds, record.cooldown_until, record.mixed = 0, 0.0, False

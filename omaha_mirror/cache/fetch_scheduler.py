@@ -1,6 +1,6 @@
 """The line to the outside is scarce: how fast it is used, and by how many fills at once.
 
-Bytes go to who has somebody waiting first, and among equals to the first come; fills take turns (`turns`).
+Bytes go first to fills with waiting readers, and among equals to the first come; fills take turns (`turns`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Claim:
     """What a fill has to say for itself.
 
     Attributes:
-        clients: who reads it.
+        clients: its readers.
         release: what it is a part of.
         left: bytes that are still to come.
     """
@@ -90,7 +90,7 @@ def _victim(
     running: set[int],
     slice_seconds: float,
 ) -> int | None:
-    """Who gives its place to `best`, or None."""
+    """The index of the one that gives its place to `best`, or None."""
     urgent = standings[best].priority
     found = [
         i
@@ -127,7 +127,7 @@ BURST_SECONDS = 0.05
 
 
 class Priority(IntEnum):
-    """Who goes first: a fill with readers, one for which nobody waits yet, one of a blob that was here and is wrong."""
+    """Which goes first: a fill with readers, one without readers yet, one of a blob that was here and is wrong."""
 
     WAITED_FOR = 0
     PREFETCH = 1
@@ -199,28 +199,28 @@ class FetchScheduler:
 
     @asynccontextmanager
     async def fill(
-        self, who: object, priority: Callable[[], Priority], claim: Callable[[], Claim] = Claim
+        self, fill: object, priority: Callable[[], Priority], claim: Callable[[], Claim] = Claim
     ) -> AsyncIterator[None]:
         """Take turns with the other fills; waits for the first one."""
-        entry = self._fills[who] = _Entry(priority, claim, asyncio.get_running_loop().time())
+        entry = self._fills[fill] = _Entry(priority, claim, asyncio.get_running_loop().time())
         self._admit()
         try:
             await entry.has_turn.wait()
             yield
         finally:
-            del self._fills[who]
+            del self._fills[fill]
             now = asyncio.get_running_loop().time()
             self._served.update(dict.fromkeys(claim().clients, now))
             self._admit()
 
-    def has_turn(self, who: object) -> bool:
+    def has_turn(self, fill: object) -> bool:
         """Whether a fill may take bytes now."""
-        entry = self._fills.get(who)
+        entry = self._fills.get(fill)
         return entry is None or entry.has_turn.is_set()
 
-    async def turn(self, who: object) -> None:
+    async def turn(self, fill: object) -> None:
         """Return when a fill may take bytes."""
-        if (entry := self._fills.get(who)) is not None:
+        if (entry := self._fills.get(fill)) is not None:
             await entry.has_turn.wait()
 
     def positions(self) -> dict[object, int]:
@@ -229,7 +229,7 @@ class FetchScheduler:
         return {entries[i]: place for place, i in enumerate(order(self._standings()), 1)}
 
     def look_again(self) -> None:
-        """Somebody began or ceased to wait for a fill. Where many wait, it can wait for the next look."""
+        """A reader came to a fill, or left one. With many fills, that is taken up at the next regular look."""
         if self._turning is None or len(self._fills) <= MANY:
             self._admit()
 
@@ -251,12 +251,12 @@ class FetchScheduler:
         ]
 
     def _admit(self) -> None:
-        """Give turns, and look again while somebody waits for one."""
+        """Give turns, and look again while a fill waits for one."""
         if self._turning is not None:
             self._turning.cancel()
             self._turning = None
         waiting = [entry.since for entry in self._fills.values() if not entry.has_turn.is_set()]
-        # What was before anybody began to wait says nothing of who waits longest.
+        # Turns that ended before the first fill began to wait do not matter for which waits longest.
         since = min(waiting, default=math.inf)
         self._served = {client: last for client, last in self._served.items() if last > since}
         if not waiting:

@@ -55,7 +55,7 @@ class Fill:
     Attributes:
         state: the same.
         waiters: its readers.
-        owed: whether it goes on to the proof although nobody reads it: a reader comes again for that.
+        owed: whether it goes on to the proof without readers: one that left will come again for it.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class Fill:
 
 
 def failure_of(error: BaseException) -> CacheError:
-    """What its readers are told; the traceback of what nobody expects goes to the log."""
+    """The error for its readers; an unexpected one goes to the log with its traceback."""
     match error:
         case CacheError():
             return error

@@ -1,6 +1,6 @@
 """What fills use of the cache that they belong to: drafts for their bytes, turns on the line, memories of blobs.
 
-One for all fills of a cache. It owns `taken` and changes the books of the space; a fill opens a draft once, may then
+One for all fills of a cache. It owns `taken` and the reservations of growing blobs; a fill opens a draft once, may then
 ask for room, says when it repairs a blob, and is released by the cache at its end.
 """
 
@@ -31,7 +31,7 @@ class FillContext:
         failures: remembers what turned out wrong.
         heads: remembers the head of a blob that is proven.
         index: the proven blobs.
-        ledger: the books.
+        ledger: the space accounts.
         space: makes room.
         corrupted: called with the key of a proven blob that is none any more, and why.
         taken: the fills whose bytes go to the disk, by the keys of their blobs.

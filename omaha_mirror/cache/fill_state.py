@@ -1,10 +1,10 @@
 """What the parts of one fill know together: the facts of its blob, and what has been cleared for readers.
 
-Two plain objects without tasks of their own. Who may change what:
+Two plain objects without tasks of their own. Which part may change what:
 
 - `FillState`: the cursors add bytes (`written`) and swap the draft on overflow; verification takes bytes back; `Fill`
   begins it, and sets how it ended.
-- `Clearance`: verification alone writes it; it is emptied by whoever finds the bytes lost (`lose`).
+- `Clearance`: verification alone writes it; `lose` empties it when the bytes cannot be read.
 
 All of it is used on the event loop only; `filled` is immutable, so that a worker can be given it as it is.
 """
@@ -41,7 +41,7 @@ class Limits:
         proof_seconds: how long the last byte of a range inside an unproven blob waits for the proof.
         trickle_seconds: after so long without a byte, a reader at the edge of a healthy fill gets
         trickle_bytes: of what is held back: a client gives up below 10 bytes a second.
-        slow_seconds: after so long, while somebody waits, a connection that delivered less than
+        slow_seconds: after so long, while a reader waits, a connection that delivered less than
         slow_rate: bytes a second is held against a second one, which has
         contest_seconds: to deliver more.
         round_seconds: pause before the round after one that ended wrong; before the next one three times as long.
@@ -171,7 +171,7 @@ class FillState:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the disk does not answer: nobody need join."""
+        """Whether the disk does not answer: no reader should join."""
         return BLOBS.hang_on(self.expected) or BLOBS.hang_on(self.current_draft)
 
     def place(self, offset: int) -> Place:
@@ -207,7 +207,7 @@ class Clearance:
         completable: bytes that a range may end with before the whole is proven.
         covered: where a range may lie that ends before the blob does.
         proven: bytes that a range may end with at once.
-        dropped: what was ever taken back: it is fetched again although nobody asks for it.
+        dropped: what was ever taken back: it is fetched again without a reader that wants it.
         hashed: how many bytes, from the first one on, are no longer needed for the proof.
         lost: why the bytes cannot be read any more.
     """

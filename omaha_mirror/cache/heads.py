@@ -1,7 +1,7 @@
 """The heads of blobs that were proven once: kept when the blob is evicted, or was never kept, for its next fill.
 
 A client that resumes takes the head of a blob without hashing it. Where it is known, it can leave before the rest is
-there. It follows from the blob's digest, so what is written down can never become wrong.
+there. It follows from the blob's digest, so what is written down can never become wrong. `load` comes first.
 """
 
 from __future__ import annotations

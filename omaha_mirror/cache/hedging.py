@@ -1,4 +1,9 @@
-"""One upstream answer, from the connection to its end."""
+"""Hedged requests: a second connection beside one that stalls or hardly delivers; the better one is kept.
+
+A `Response` connects on the first `next`, gives chunks, and is closed once by its user. `hedge` and `hedge_slow` close the one
+that they do not return. Slowness alone is no reason to give up: a mirror upstream of us feeds 64 bytes a second while it holds
+back.
+"""
 
 from __future__ import annotations
 

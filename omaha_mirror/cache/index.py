@@ -1,4 +1,9 @@
-"""The proven blobs: which of them may be served, and one open file for all who read the same."""
+"""The proven blobs: which of them may be served, and one open file for all readers of the same.
+
+Phases: `load` once, then everything else, `close` once. A blob is listed (there is a file), held (it may be served) and
+verified (this process found this very file right); `put` and `verified` go up, `take` forgets it. All on the event loop; the
+index owns the open files.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +30,9 @@ LOG = structlog.get_logger(__name__)
 REST = 1.0
 """Seconds for which a blob that cannot be opened is fetched instead."""
 LINGER = 1.0
-"""Seconds for which a blob stays open that nobody reads, and after which its use is written down: both take a thread."""
+"""Seconds for which a blob without readers stays open, and after which its use is written down: both take a thread."""
 MANY = 64
-"""Blobs that are open together, beyond which those that nobody reads are closed at once."""
+"""Blobs that are open together, beyond which one without readers is closed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +53,9 @@ class Index:
 
     Args:
         store: where they are kept.
-        ledger: the books of the same place.
+        ledger: the space accounts of the same directory.
         provers: say whose signature counts, now.
-        damaged: told of a blob that is one no longer, and why; it is forgotten by then.
+        damaged: called with the key of a blob that is damaged, and why; it is forgotten by then.
         clock: tells the time.
     """
 
@@ -117,7 +122,7 @@ class Index:
             self._look_later()
 
     async def close(self) -> None:
-        """Close what nobody reads, and write down the last uses, if the disk answers."""
+        """Close all without readers, and write down the last uses, if the disk answers."""
         self._closed = True
         if self._looking is not None:
             self._looking.cancel()
@@ -131,7 +136,7 @@ class Index:
             self._looking = asyncio.get_running_loop().call_later(LINGER, self._look)
 
     def _look(self) -> None:
-        """Close what nobody has read for a while, and have the last uses written down."""
+        """Close what had no readers for a while, and have the last uses written down."""
         self._looking = None
         before = time.monotonic() - LINGER
         for key in [key for key, left in self._left.items() if left <= before]:
@@ -161,7 +166,7 @@ class Index:
         return key in self._right
 
     def is_away(self, key: str) -> bool:
-        """Whether the disk does not answer who reads the blob, or does not let it be opened."""
+        """Whether the disk does not answer when the blob is read, or does not let it be opened."""
         lasts = self._away.get(key)
         if lasts is not None and not lasts():
             del self._away[key]
@@ -172,9 +177,9 @@ class Index:
         key = expected.key
         if not self.lists(key) or key in self._broken or self.is_away(key):
             return None
-        told = expected.size if key in self._unsized else self._ledger.entries[key].size
+        size = expected.size if key in self._unsized else self._ledger.entries[key].size
         if not self.holds(key) or key not in self._right:
-            return Unsure(told)
+            return Unsure(size)
         blob = self._open.get(key)
         if blob is not None and not blob.is_read and not blob.is_there:
             self.let_go(key)
@@ -190,7 +195,7 @@ class Index:
         return self._opening[key]
 
     async def _open_it(self, key: str) -> None:
-        """Open a blob, and note what came of it. One that somebody removed by hand is forgotten."""
+        """Open a blob, and note what came of it. One that was removed by hand is forgotten."""
         try:
             file = await BLOBS.patiently(None, self._store.open, key)
             if not self._put_open(key, file):
@@ -231,7 +236,7 @@ class Index:
         self._away[key] = lambda: error.lasts
 
     def _left_alone(self, key: str, blob: ProvenBlob) -> None:
-        """Nobody reads it any more: the next one, who may come at once, finds it open."""
+        """The last reader left: the next one, which may come at once, finds it open."""
         if self._open.get(key) is not blob:
             blob.close()
         elif self._closed or len(self._open) > MANY:
@@ -246,7 +251,7 @@ class Index:
             self.let_go(key)
 
     def let_go(self, key: str) -> None:
-        """Close a blob that nobody reads."""
+        """Close a blob without readers."""
         self._left.pop(key, None)
         if (blob := self._open.get(key)) is not None and not blob.is_read:
             del self._open[key]
@@ -271,7 +276,7 @@ class Index:
         self._damaged(key, reason)
 
     def take(self, key: str) -> ProvenBlob | None:
-        """Forget a blob; gives it where somebody reads it."""
+        """Forget a blob; gives it where it has readers."""
         self._ledger.remove(key)
         self._right.pop(key, None)
         self._broken.discard(key)

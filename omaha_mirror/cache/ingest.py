@@ -1,4 +1,7 @@
-"""Blobs that come from elsewhere than a source: written aside and proven, then visible together, or not at all."""
+"""Blobs of an import: written aside and proven, then visible together, or not at all.
+
+Phases: entered, `reserve`, `add` for each blob, `commit`; leaving the context removes what was not committed.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ class Ingest:
 
     Args:
         store: where they are kept.
-        ledger: the books of the same place.
+        ledger: the space accounts of the same directory.
         space: makes room there.
         index: the proven blobs.
         provers: say what a blob must be besides its digest.

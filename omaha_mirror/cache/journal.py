@@ -70,9 +70,9 @@ def leaked() -> bytes:
     return line({"leaked": True})
 
 
-def line(told: object) -> bytes:
+def line(event: object) -> bytes:
     """A line of its own."""
-    return json.dumps(told).encode() + b"\n"
+    return json.dumps(event).encode() + b"\n"
 
 
 def without(spans: Iterable[Span], start: int, stop: int) -> list[Span]:
@@ -84,7 +84,7 @@ def without(spans: Iterable[Span], start: int, stop: int) -> list[Span]:
 def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
     """Read a journal of a blob of this size. Raises OSError where its data cannot be read."""
     match [_told(text) for text in lines if text]:
-        case [{"size": told, "validator": dict(validator)}, *rest] if told == size:
+        case [{"size": known, "validator": dict(validator)}, *rest] if known == size:
             spans: list[Span] = []
             bare: list[Span] = []
             has_leaked = False
@@ -102,7 +102,7 @@ def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
                         bare = without(bare, start, stop)
                     case {
                         "leaked": True
-                    } | None:  # who cannot read a line does not know that it was not this one
+                    } | None:  # a line that cannot be read may have been this one
                         has_leaked = True
             if spans:
                 return Recovered(validator, tuple(spans), tuple(bare), has_leaked)

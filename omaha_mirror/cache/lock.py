@@ -1,4 +1,4 @@
-"""One process at a time in a directory of the mirror; who comes second learns how to reach the first."""
+"""One process at a time in a directory of the mirror; the second one learns how to reach the first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIMIT = 4096
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who has a directory: its process, and the `host:port` of its admin listener (None: it has none)."""
+    """The process that has a directory: its id, and the `host:port` of its admin listener (None: it has none)."""
 
     pid: int
     admin: str | None
@@ -27,12 +27,12 @@ class DirectoryInUse(OSError):
     """Another process works on the directory.
 
     Attributes:
-        holder: who it is; None while it has not said.
+        holder: that process; None while it has not written its id.
     """
 
     def __init__(self, directory: Path, holder: Holder | None) -> None:
-        who = f"process {holder.pid}" if holder is not None else "another process"
-        super().__init__(f"{directory} is in use by {who}")
+        holding = f"process {holder.pid}" if holder is not None else "another process"
+        super().__init__(f"{directory} is in use by {holding}")
         self.holder = holder
 
 
@@ -73,7 +73,7 @@ class DirectoryLock:
         _leave_to_the_owner(fd, path)
 
     def tell(self, admin: str | None) -> None:
-        """Write down who holds them, for whoever comes second; a full disk is no reason to stop."""
+        """Write down which process holds them, for the next one; a full disk is no reason to stop."""
         text = json.dumps({"pid": os.getpid(), "admin": admin}).encode() + b"\n"
         for fd in self._fds:
             with contextlib.suppress(OSError):
@@ -101,7 +101,7 @@ def _leave_to_the_owner(fd: int, path: Path) -> None:
 
 
 def in_use(directory: Path) -> DirectoryInUse | None:
-    """Who holds a directory now, without taking it; None if nobody does. Raises OSError."""
+    """The process that holds a directory now, without taking it; None if there is none. Raises OSError."""
     path = directory / NAME
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -115,7 +115,7 @@ def in_use(directory: Path) -> DirectoryInUse | None:
 
 
 def _take(fd: int, path: Path, how: int) -> bool:
-    """Lock a file; whether nobody else has it. Raises NoLock."""
+    """Lock a file; whether no other process has it. Raises NoLock."""
     try:
         fcntl.flock(fd, how | fcntl.LOCK_NB)
     except BlockingIOError:

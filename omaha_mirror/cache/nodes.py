@@ -1,7 +1,7 @@
 """Which server gave which bytes of a fill, where a digest will judge them.
 
-The nodes of one CDN have the same file under different validators, and a line that drops meets now one, now another.
-Where an operation says which bytes are wrong, and says it twice of the same ones, the node that gave them is left.
+The nodes of one CDN have the same file under different validators, and after a drop the next connection may reach another one.
+Where an operation's digest finds the same bytes wrong twice, the node that gave them is excluded.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Nodes:
         self._received[node] = self._received[node].add(start, stop)
 
     def exclude(self, start: int, stop: int) -> None:
-        """[start, stop) was wrong again: ask whoever gave it no more, if there is anybody else."""
+        """[start, stop) was wrong again: do not ask the nodes that gave it any more, if there is another one."""
         blamed = {node for node, given in self._received.items() if given.clip(start, stop)}
         if blamed < set(self._received):
             self._excluded |= blamed
 
     def is_excluded(self, validator: Validator) -> bool:
-        """Whether a node is not to be gone on with."""
+        """Whether a node is not to be asked any more."""
         return bool(self._excluded) and node_of(validator) in self._excluded
 
     def require(self, name: str, validator: Validator) -> None:

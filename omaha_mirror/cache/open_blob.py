@@ -1,4 +1,8 @@
-"""A proven blob that somebody reads: one open file for all of them."""
+"""A proven blob with readers: being opened, then one open file for all of them.
+
+`Opening` ends when the file is open, or cannot be; readers then look the blob up again and find a `ProvenBlob`. That one serves
+until it is lost (another file, or unreadable) or cut (wrong bytes); its owner, the index, closes it after the last reader.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,7 @@ class ProvenBlob:
 
     @property
     def is_read(self) -> bool:
-        """Whether somebody reads it."""
+        """Whether it has readers."""
         return bool(self._readers)
 
     def attach(self, reader: Reader) -> None:
@@ -78,7 +82,7 @@ class ProvenBlob:
         return Place(self.file, offset, self.size - offset)
 
     async def before_send(self, start: int, stop: int) -> None:
-        """Told that [start, stop) is about to be sent on."""
+        """Nothing to remember: it is proven."""
 
     def sent(self) -> None:
         """Proven bytes may leave: nothing to remember."""
@@ -99,7 +103,7 @@ class ProvenBlob:
                 self._on_lost(reason)
 
     def hangs(self, error: Hangs, reader: Reader) -> bool:  # noqa: ARG002
-        """Told that the disk does not answer: others are read meanwhile. Raises Hangs where there are none."""
+        """See `Readable.hangs`; bytes of upstream are read meanwhile. Raises Hangs where there are none."""
         if self._on_hang is None:
             raise error
         self._on_hang(error)
@@ -107,7 +111,7 @@ class ProvenBlob:
         return True
 
     def unreadable(self, reason: str) -> None:
-        """Told that its bytes cannot be read. Raises CacheError where there are no others."""
+        """See `Readable.unreadable`. Raises CacheError where there are no other bytes."""
         if self._on_lost is None:
             raise CacheError(reason)
         self.lose(reason)
@@ -124,11 +128,11 @@ class ProvenBlob:
 
 
 class Opening:
-    """Who waits for it looks again when it is open, or known not to be had.
+    """A blob whose file is being opened. Its readers look again when it is open, or cannot be opened.
 
     Args:
         work: opens it, and notes what came of it; raises nothing.
-        let_go: told, when it is open and nobody waits any more; called a little later, when they look again.
+        let_go: called when it is open and its last reader has looked again.
     """
 
     def __init__(self, work: Awaitable[None], let_go: Callable[[], object]) -> None:

@@ -41,7 +41,7 @@ AT_ONCE = 2
 
 
 class _Turn:
-    """Who may wait for the disk for a file."""
+    """How many threads may wait for the disk for one file, and whether it hangs."""
 
     def __init__(self) -> None:
         self.places = asyncio.Semaphore(AT_ONCE)

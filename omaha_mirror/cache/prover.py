@@ -1,7 +1,7 @@
 """Port: which filled bytes of an unproven blob may leave, which will stay, and which must be fetched again.
 
-A blob is proven by its whole digest, when its last byte is there. Whoever can read what is in it knows more, and
-earlier: a prover may release bytes as soon as they are known to be right, and have wrong ones taken back before they
+A blob is proven by its whole digest, when its last byte is there. A prover that can read what is in it knows more, and
+earlier: it may release bytes as soon as they are known to be right, and have wrong ones taken back before they
 leave.
 """
 
@@ -31,7 +31,7 @@ class Ruling:
         released: may leave.
         completable: a range may end with them before the whole is proven.
         hashable: the whole digest may swallow them. Where some are wrong all the same, it begins anew.
-        judged: have a digest of their own, and are right by it; nobody completes a range by them.
+        judged: have a digest of their own, and are right by it; no range is completed by them.
         wrong: must be fetched again.
         more: whether there is more to examine already.
         covered: where a range may lie that ends before the blob does, to get any byte before the whole is proven.
@@ -77,16 +77,16 @@ class Prover(Protocol):
         """The hashable bytes, in order, as the whole digest swallows them."""
 
     def head(self) -> Head | None:
-        """All was taken: the first bytes, where those are ones that nothing in the blob speaks for."""
+        """All was taken: the first bytes, where no digest inside the blob covers them."""
 
     def suspects(self) -> tuple[Span, ...]:
-        """The whole digest is wrong: what may be, that nothing else speaks for, and will be dropped.
+        """The whole digest is wrong: the bytes that no other digest covers; they will be dropped.
 
         Nothing, where there is no such hope.
         """
 
     def conclude(self, read: Read | None) -> str:
-        """The whole digest is right: who signed the blob, "" where nobody wants to know.
+        """The whole digest is right: the id of the key that signed the blob, "" where none is required.
 
         Args:
             read: reads all of it; None where its first bytes are forgotten.
@@ -124,9 +124,9 @@ class Provers(Protocol):
 
 
 class HoldBack:
-    """Releases all but the end, so that nobody completes a blob whose digest is not yet known to be right.
+    """Releases all but the end, so that no client completes a blob whose digest is not yet known to be right.
 
-    A range that ends before the blob does gets its bytes: whoever asks for one judges them, or can wait for the whole.
+    A range that ends before the blob does gets its bytes: a client that asks for one checks them, or waits for the whole.
     """
 
     def __init__(self, size: int, hold_back: int) -> None:
@@ -146,7 +146,7 @@ class HoldBack:
         return Ruling(filled.clip(0, self.edge), filled, filled, covered=self._all)
 
     def needs(self, start: int, stop: int) -> Iterable[Span]:
-        """Nothing else."""
+        """Only these bytes."""
         return ((start, stop),)
 
     def dropped(self, start: int, stop: int) -> None:
@@ -156,7 +156,7 @@ class HoldBack:
         """The digest is all there is."""
 
     def head(self) -> Head | None:
-        """Nobody wants to know."""
+        """See the port: there is none."""
         return None
 
     def suspects(self) -> tuple[Span, ...]:
@@ -164,7 +164,7 @@ class HoldBack:
         return ()
 
     def conclude(self, read: Read | None) -> str:  # noqa: ARG002
-        """Nobody wants to know."""
+        """See the port: there is none."""
         return ""
 
 
@@ -174,15 +174,15 @@ class HoldBacks:
     terms = ""
 
     def head_size(self, size: int, read: Read) -> int:  # noqa: ARG002
-        """Nobody wants to know."""
+        """See the port: there is none."""
         return 0
 
     def head(self, size: int, read: Read) -> Head | None:  # noqa: ARG002
-        """Nobody wants to know."""
+        """See the port: there is none."""
         return None
 
-    def accepts(self, signed_by: str) -> bool:  # noqa: ARG002 - nobody wants to know
-        """Always."""
+    def accepts(self, signed_by: str) -> bool:  # noqa: ARG002 - any will do
+        """Any will do."""
         return True
 
     def __call__(self, expected: Expected, hold_back: int, head: Head | None = None) -> Prover:  # noqa: ARG002

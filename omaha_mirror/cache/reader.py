@@ -1,4 +1,8 @@
-"""One client's place in a blob, whether it is proven or still growing."""
+"""One client's place in a blob, whether it is proven or still growing.
+
+Phases: made (attached to a blob), `window` and `advance` by turns, `close` once. A blob may `cut` it at any time; it then ends,
+or moves to another blob where all bytes that were sent are right. The reader owns its offsets; blobs only read them.
+"""
 
 from __future__ import annotations
 
@@ -40,19 +44,19 @@ class Readable(Protocol):
         """Where the bytes from `offset` on lie."""
 
     async def before_send(self, start: int, stop: int) -> None:
-        """Told that [start, stop) is about to be sent on."""
+        """Note that [start, stop) is about to be sent."""
 
     def sent(self) -> None:
-        """Told that a reader has sent bytes on."""
+        """Note that a reader has sent bytes."""
 
     async def wait(self, reader: Reader) -> int:
         """Where the bytes that the reader may have now end. Raises CacheError, Hangs."""
 
     def hangs(self, error: Hangs, reader: Reader) -> bool:
-        """Told that the disk does not answer; whether all that the reader got is right, so that it may go on."""
+        """The disk does not answer; gives whether all that the reader got is right, so that it may go on."""
 
     def unreadable(self, reason: str) -> None:
-        """Told that bytes that may leave cannot be read. Raises CacheError where nothing can be done about it."""
+        """Bytes that may leave cannot be read. Raises CacheError where there are no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +77,12 @@ class Reader:
     """Reads [start, stop) of a blob in windows.
 
     Args:
-        find: gives the blob for who reads on at an offset, and how it was met; called again when a generation ends
+        find: gives the blob for a reader at an offset, and how it was found; called again when a generation ends
             before the first byte was read, and when its bytes are lost and those that were read were right.
         start: first offset.
         stop: offset after the last.
         measure: gives the size of the blob's head, and reads it where it must.
-        client: who it is, as far as it takes its share of the line; "" for nobody.
+        client: the name under which it takes its share of the line; "" for none.
     """
 
     def __init__(
@@ -107,13 +111,13 @@ class Reader:
         self._blob.detach(self)
 
     def cut(self) -> None:
-        """Told by the blob that these bytes belong to an ended generation."""
+        """Called by the blob: these bytes belong to an ended generation."""
         self.is_cut = True
         if self.on_cut is not None:
             self.on_cut()
 
     async def head_size(self) -> int:
-        """How many bytes the head has, which nothing in the blob speaks for; 0: it has none, or nobody knows."""
+        """How many bytes the head has, which no digest inside the blob covers; 0: it has none, or that is not known."""
         with suppress(OSError):
             fd = self._blob.place(0).file.fileno()
             return await self._measure(lambda offset, count: os.pread(fd, count, offset))
@@ -166,7 +170,9 @@ class Reader:
         while True:
             if self.is_cut:
                 if self.offset > self.start:
-                    raise GenerationEnded("the bytes sent so far can no longer be gone on with")
+                    raise GenerationEnded(
+                        "the bytes sent so far belong to a file that is no longer served"
+                    )
                 self._again()
             try:
                 edge = self._blob.edge(self)
@@ -182,7 +188,7 @@ class Reader:
                 self._again()
 
     def _leave_alone(self, error: Hangs) -> None:
-        """A disk does not answer: go on with what comes from elsewhere. Raises Hangs where that cannot be."""
+        """A disk does not answer: go on with bytes of upstream. Raises Hangs where that cannot be."""
         if not self._blob.hangs(error, self) and self.offset > self.start:
             raise error
         self._moves += 1

@@ -1,7 +1,7 @@
-"""A blob that was proven once, and is proven again where it lies; `disk` says what its files are.
+"""A proven blob that is verified again where it lies. `blob_directory` says what its files are.
 
-It keeps its name meanwhile, so that a crash loses nothing. With the first byte that turns out wrong it becomes a growing
-blob that has all the others; those are believed as far as their proof goes, whose end is still to come.
+It keeps its name meanwhile, so that a crash loses nothing. With the first wrong byte (`drop`) it becomes a growing blob that
+has all the others; those are believed as far as their proof goes, which is still to come.
 """
 
 from __future__ import annotations

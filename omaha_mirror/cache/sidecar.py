@@ -102,8 +102,8 @@ def load_heads(folder: Path, names: re.Pattern[str]) -> dict[str, Head]:
 
 def keep_head(folder: Path, key: str, head: Head, most: int) -> None:
     """Write one down, whole or not at all, and remove the oldest beyond `most`. Raises OSError."""
-    told = {"size": head.size, "sha256": head.sha256.hex()}
-    replace_file(folder / key, json.dumps(told).encode() + b"\n")
+    described = {"size": head.size, "sha256": head.sha256.hex()}
+    replace_file(folder / key, json.dumps(described).encode() + b"\n")
     for old in _oldest_first(folder)[:-most]:
         old.unlink(missing_ok=True)
 

@@ -1,4 +1,8 @@
-"""Size accounting: who takes how much room, and who must go when more is needed. Pure; times are passed in."""
+"""Space on the disk: the accounts of it, what must be evicted for more, and which blobs are in use.
+
+`Ledger` is pure (times are passed in) and owns the accounts: `reserve`, `wrote`, then `settle` or `release`. `Space` evicts
+and opens drafts, one caller at a time. `Uses` counts the readers and waiters of each blob.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +146,7 @@ def _require(over: int, short: int, few: int, files: int | None) -> None:
 
 
 STALE = 7 * 86400.0
-"""Seconds after which a growing blob that nobody fills, and bytes that were put aside, have lain long enough."""
+"""Seconds after which a growing blob without a fill, and bytes that were put aside, have lain long enough."""
 
 
 class Space:
@@ -150,10 +154,10 @@ class Space:
 
     Args:
         store: where blobs are kept.
-        ledger: the books of the same place.
-        hook: told what is evicted.
+        ledger: the space accounts of the same directory.
+        hook: called with what is evicted.
         must_stay: whether a proven blob must not be evicted.
-        goes: told of a blob that is about to be removed.
+        goes: called with the key of a blob that is about to be removed.
         clock: tells the time.
     """
 
@@ -223,7 +227,7 @@ class Space:
             return bool(victims)
 
     async def sweep(self, filling: Container[str], *, dry_run: bool) -> Swept:
-        """Remove stale leftovers, and evict down to the bounds of the books.
+        """Remove stale leftovers, and evict down to the bounds of the ledger.
 
         Args:
             filling: keys that are being filled.
@@ -257,7 +261,7 @@ class Space:
             return [], str(error)
 
     async def remove(self, key: str, size: int | None) -> Removed | None:
-        """Remove a blob of `size` bytes that is out of the books, and what there is of a growing one. Raises OSError."""
+        """Remove a blob of `size` bytes that is out of the ledger, and what there is of a growing one. Raises OSError."""
         async with self._busy:
             found = await in_worker(self._store.leftovers)
             growing = [x for x in found if x.kind == "partial" and x.key == key]
@@ -269,7 +273,7 @@ class Space:
             return Removed("partial", key, growing[0].size) if growing else None
 
     async def quarantine(self, key: str, *, leaked: bool) -> None:
-        """Put a blob aside that is out of the books. Raises OSError."""
+        """Put a blob aside that is out of the ledger. Raises OSError."""
         async with self._busy:
             await BLOBS.patiently(None, self._store.quarantine_blob, key, leaked=leaked)
 
@@ -307,7 +311,7 @@ class Uses:
         return key in self.readers or key in self._busy
 
     def is_fetched(self, key: str) -> bool:
-        """Whether somebody waits for a blob to be here, and reads none of it."""
+        """Whether a caller waits for a blob to be here, and reads none of it."""
         return key in self._fetchers
 
     def reading(self, key: str) -> AbstractContextManager[None]:

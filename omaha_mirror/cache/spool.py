@@ -26,7 +26,7 @@ class Overflowed(CacheError):
 
 
 class SpoolDraft:
-    """A `Draft` whose bytes are forgotten once everybody had them.
+    """A `Draft` whose bytes are forgotten once all readers had them.
 
     It is a sparse file in memory. What is forgotten gives its pages back and is never written over: the kernel may
     still be sending from them (sendfile copies nothing).

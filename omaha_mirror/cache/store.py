@@ -22,7 +22,7 @@ class Stored:
         key: its name.
         size: in bytes.
         last_used: in seconds since the epoch.
-        signed_by: who signed it; "" where nobody knows.
+        signed_by: the id of the key that signed it; "" where none did, or it is not known.
         is_whole: whether it still is a file of the size that is written down,
         is_told: if that is written down.
     """
@@ -44,9 +44,9 @@ class Facts:
         sha256: 32 raw bytes, or None.
         proven_by: what it was held against, or "".
         source: the URL that it came from, or "".
-        signed_by: who signed it, or "" where nobody wanted to know.
+        signed_by: the id of the key that signed it, or "".
         validator: the generation that it was fetched as.
-        verified: when its bytes were last found right, in seconds since the epoch; 0 where nobody knows.
+        verified: when its bytes were last found right, in seconds since the epoch; 0 where that is not known.
     """
 
     size: int | None = None
@@ -124,7 +124,7 @@ class Place:
     """Where bytes lie: `count` of them at `offset` of `file`, to be read with explicit offsets (pread, sendfile).
 
     Attributes:
-        on_disk: False for a file in memory, which nobody waits for.
+        on_disk: False for a file in memory, which needs no disk.
     """
 
     file: BinaryIO
@@ -195,7 +195,7 @@ class Draft(Protocol):
 
 
 class Incoming(Protocol):
-    """A blob that comes whole, in order, from elsewhere than a source. Nothing of it survives a crash before `commit`."""
+    """A blob of an import, which comes whole and in order. Nothing of it survives a crash before `commit`."""
 
     def write(self, data: bytes) -> None:
         """Write the next bytes. Raises OSError."""
@@ -253,7 +253,7 @@ class Store(Protocol):
         """
 
     def incoming(self, expected: Expected) -> Incoming:
-        """Begin a blob that comes from elsewhere; one at a time of a key. Raises OSError."""
+        """Begin a blob of an import; one at a time of a key. Raises OSError."""
 
     def begun(self, key: str) -> int:
         """Bytes on disk of a growing blob that was recorded; 0 where there is none."""
@@ -265,7 +265,7 @@ class Store(Protocol):
         """Keep the time of last use across restarts, if that can be."""
 
     def files(self) -> int | None:
-        """How many more files can be made; None where nobody knows. Raises OSError."""
+        """How many more files can be made; None where the file system does not say. Raises OSError."""
 
     def free(self) -> int:
         """Bytes left on the file system. Raises OSError."""

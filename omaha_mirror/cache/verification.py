@@ -2,7 +2,7 @@
 
 Wrong bytes are taken back, and a connection of their own brings them anew. Where some of them had left, and those
 are few (a trickle for a client that had to wait, the inside of an operation that is too large to wait for), the readers that
-got them are cut, and for a while nobody goes on with what may begin with them.
+got them are cut, and for a while no client may resume what may begin with them.
 
 Phases: `begin` once the draft is open, then `run` in a task of its own, which ends with the proof or an error; after it,
 `end` where the fill failed, and `lose` at any time. `before_send` and `attached` come from readers in between. It alone writes
@@ -35,7 +35,7 @@ WAKE_SECONDS = 0.0001
 """Time between two wake-ups for each reader: many are woken less often, with more for each."""
 WAKE_AT_MOST = 0.02
 HOPE = 5.0
-"""Seconds that what only the whole digest speaks for is held back, where all is here and only to be verified again."""
+"""Seconds for which bytes that only the whole digest covers are held back, where all is here and only verified again."""
 TRIES = 3
 """How often the same bytes may turn out wrong: what they are held against may be wrong itself."""
 

@@ -1,6 +1,7 @@
-"""Blobs at rest: disks rot, so what was proven once is read and hashed again.
+"""Blobs at rest: disks corrupt bytes, so what was proven once is read and hashed again.
 
-A blob that turns out wrong is put aside at once: whoever reads it is cut, and the next request fetches it again.
+`verify` only reads; a `Verifier` acts on the result, one caller at a time for each blob: a wrong blob is put aside, its readers
+are cut, and the next request fetches it again. A `Scrubber` does that in the background, slowly, with those that are due.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class VerifyOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """A blob that was read again: bytes read, and what is wrong with it or why nobody can say ("" where it is right)."""
+    """A blob that was read again: bytes read, and what is wrong with it or why that is not known ("" where it is right)."""
 
     key: str
     size: int
@@ -55,7 +56,7 @@ async def at_once(_: int) -> None:
 async def verify(store: Store, key: str, pace: Pace = at_once) -> VerifyResult:
     """Read a proven blob from disk and hold it against its key and its sidecar; changes nothing.
 
-    A blob that is gone or that the disk cannot read any more (EIO) is wrong; of other trouble nobody knows.
+    A blob that is gone or that the disk cannot read any more (EIO) is wrong; after other errors that is not known.
     """
     return (await _read_again(store, key, pace))[0]
 
@@ -157,7 +158,7 @@ class Scrubber:
     Args:
         verifier: of the cache.
         cache: whose blobs.
-        tell: told what came of each.
+        tell: called with what came of each.
         rate: bytes a second.
         every: seconds after which a blob is due again.
     """

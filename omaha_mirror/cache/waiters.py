@@ -1,7 +1,7 @@
 """The readers of one growing blob: what each may have now, and how long it can be kept waiting.
 
-A reader is added, asks for its edge and waits as often as it likes, and is removed. `notify` and `moved` wake those who can
-go on; nobody polls. Only this module changes the set of readers; it changes nothing of the fill.
+A reader is added, asks for its edge and waits as often as it likes, and is removed. `notify` and `moved` wake the readers that can
+go on; none polls. Only this module changes the set of readers; it changes nothing of the fill.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Waiters:
     def holds_up(self, reader: Reader) -> bool:
         """Whether a range gets nothing before the whole is proven.
 
-        It ends before the blob does, so that its client takes it for complete, and only the whole digest speaks for some
+        It ends before the blob does, so that its client takes it for complete, and only the whole digest covers some
         of its bytes: the head of a payload, which a client that resumes does not hash, or a file that is none.
         """
         state = self._state
@@ -208,7 +208,7 @@ class Waiters:
         return sorted({reader.offset for reader in self._waiting.values()})
 
     def notify(self) -> None:
-        """Wake those who can go on."""
+        """Wake the readers that can go on."""
         over = self._state.ended or self._state.proof is not None
         for woken, reader in self._waiting.items():
             if (over or reader.is_cut or self.edge(reader) > reader.offset) and not woken.done():
