@@ -18,21 +18,23 @@ class Expected:
         sha256: 32 raw bytes, or None where it is not known.
         sha1: 20 raw bytes, or None.
         source: what the bytes are fetched from, for people and, where no digest is known, for the key.
+        key: the name of the blob in the cache: two generations never share one.
     """
 
     size: int
     sha256: bytes | None = None
     sha1: bytes | None = None
     source: str = field(default="", compare=False)
+    key: str = field(init=False, compare=False)
 
-    @property
-    def key(self) -> str:
-        """The name of the blob in the cache: two generations never share one."""
+    def __post_init__(self) -> None:
         if self.sha256 is not None:
-            return self.sha256.hex()
-        if self.sha1 is not None:
-            return f"sha1-{self.sha1.hex()}"
-        return "url-" + hashlib.sha256(f"{self.size} {self.source}".encode()).hexdigest()
+            key = self.sha256.hex()
+        elif self.sha1 is not None:
+            key = f"sha1-{self.sha1.hex()}"
+        else:
+            key = "url-" + hashlib.sha256(f"{self.size} {self.source}".encode()).hexdigest()
+        object.__setattr__(self, "key", key)
 
     @property
     def proven_by(self) -> ProvenBy:

@@ -225,9 +225,11 @@ class Cache:
     def _left(self, key: str) -> None:
         """A reader left."""
         self._index.touch(key)
-        self.scheduler.look_again()
         fill = self._fills.get(key)
-        if fill is None or self._when_abandoned == "finish" or self._uses.is_fetched(key):
+        if fill is None:
+            return
+        self.scheduler.look_again()
+        if self._when_abandoned == "finish" or self._uses.is_fetched(key):
             return
         if not (fill.waiters.readers or fill.owed or fill.state.proof):
             self._tasks[fill].cancel()

@@ -175,19 +175,20 @@ class Index:
     def find(self, expected: Expected) -> ProvenBlob | Opening | Unsure | None:
         """The blob, open or being opened. One that cannot be read now is fetched."""
         key = expected.key
-        if not self.lists(key) or key in self._broken or self.is_away(key):
+        entry = self._ledger.entries.get(key)
+        if entry is None or key in self._broken or (self._away and self.is_away(key)):
             return None
-        size = expected.size if key in self._unsized else self._ledger.entries[key].size
-        if not self.holds(key) or key not in self._right:
-            return Unsure(size)
-        blob = self._open.get(key)
-        if blob is not None and not blob.is_read and not blob.is_there:
-            self.let_go(key)
-            blob = None
-        if blob is not None and not blob.is_unchanged:
-            blob.lose("")
-            blob = None
-        return blob if blob is not None else self._opening_of(key)
+        if key not in self._right or not self._provers.accepts(self._signed_by.get(key, "")):
+            return Unsure(expected.size if key in self._unsized else entry.size)
+        if (blob := self._open.get(key)) is not None:
+            match blob.state():
+                case "same":
+                    return blob
+                case "changed":
+                    blob.lose("")
+                case "unnamed":
+                    self.let_go(key)
+        return self._opening_of(key)
 
     def _opening_of(self, key: str) -> Opening:
         if key not in self._opening:

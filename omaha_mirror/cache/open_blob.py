@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, Lost
@@ -43,15 +43,12 @@ class ProvenBlob:
         self._wrong = ""
         self._is_lost = False
 
-    @property
-    def is_unchanged(self) -> bool:
-        """Whether the file is still as it was when it was opened."""
-        return identity(self.file) == self.identity
-
-    @property
-    def is_there(self) -> bool:
-        """Whether the file still has a name."""
-        return file_facts(self.file.fileno()).names > 0
+    def state(self) -> Literal["same", "changed", "unnamed"]:
+        """Whether the file is as it was when it was opened; one that is, and has readers, need have no name."""
+        *found, names = file_facts(self.file.fileno())
+        if not names and not self._readers:
+            return "unnamed"
+        return "same" if tuple(found) == self.identity else "changed"
 
     @property
     def is_read(self) -> bool:
@@ -71,7 +68,7 @@ class ProvenBlob:
 
     def edge(self, reader: Reader) -> int:
         """The end: everything may leave, unless it turned out wrong, or is another file by now."""
-        if not self._is_lost and not self.is_unchanged:
+        if not self._is_lost and file_facts(self.file.fileno())[:4] != self.identity:
             self.lose("")
         if self._wrong or self._is_lost:
             return reader.offset
