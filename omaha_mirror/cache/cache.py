@@ -94,16 +94,8 @@ class Cache:
         self._heads = Heads(store, self._provers)
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
-        self._context = FillContext(
-            self.scheduler,
-            hook,
-            self._failures,
-            self._heads,
-            self._index,
-            ledger,
-            self._space,
-            self._note_corrupted,
-        )
+        parts = self._failures, self._heads, self._index, ledger, self._space
+        self._context = FillContext(self.scheduler, hook, *parts, self._note_corrupted)
         self._uses = Uses()
         self._stopping = False
 

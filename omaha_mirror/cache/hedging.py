@@ -189,6 +189,14 @@ class Throughput:
             self._count, self._waited = 0, 0.0
 
 
+async def _tried(response: Response, worth_it: Callable[[], bool]) -> bytes | CacheError | None:
+    """The next chunk, None at the end, or why there is none."""
+    try:
+        return await patiently(response, worth_it)
+    except CacheError as error:
+        return error
+
+
 async def hedge_slow(
     slow: Response, connect: Connect, *, seconds: float, worth_it: Callable[[], bool]
 ) -> tuple[Response, bytes]:
@@ -205,7 +213,7 @@ async def hedge_slow(
     """
     fresh = Response(connect)
     got = {slow: bytearray(), fresh: bytearray()}
-    reading = {response: asyncio.create_task(patiently(response, worth_it)) for response in got}
+    reading = {response: asyncio.create_task(_tried(response, worth_it)) for response in got}
     until, winner = time.monotonic() + seconds, None
     failure: CacheError = SourceFailed("both connections ended early")
     try:
@@ -214,19 +222,17 @@ async def hedge_slow(
                 raise failure
             await asyncio.wait(reading.values(), return_when=asyncio.FIRST_COMPLETED)
             for response in [response for response, task in reading.items() if task.done()]:
-                task = reading.pop(response)
-                try:
-                    chunk = task.result()
-                except CacheError as error:
-                    failure, chunk = error if response is slow else failure, None
-                if chunk is None:
+                chunk = reading.pop(response).result()
+                if isinstance(chunk, CacheError) and response is slow:
+                    failure = chunk
+                if not isinstance(chunk, bytes):
                     continue
                 got[response] += chunk
                 over = fresh not in reading or time.monotonic() > until or len(got[slow]) > ENOUGH
                 if over if response is slow else len(got[fresh]) > len(got[slow]):
                     winner = response
                     break
-                reading[response] = asyncio.create_task(patiently(response, worth_it))
+                reading[response] = asyncio.create_task(_tried(response, worth_it))
         return winner, bytes(got[winner])
     finally:
         await stop(reading.values())

@@ -170,9 +170,7 @@ class Reader:
         while True:
             if self.is_cut:
                 if self.offset > self.start:
-                    raise GenerationEnded(
-                        "the bytes sent so far belong to a file that is no longer served"
-                    )
+                    raise GenerationEnded("the bytes sent so far cannot be continued")
                 self._again()
             try:
                 edge = self._blob.edge(self)

@@ -62,6 +62,10 @@ class Ledger:
         """Bytes of proven blobs and of reserved room."""
         return self._proven + sum(booked.size for booked in self.reserved.values())
 
+    def _promised(self) -> int:
+        """Bytes that are reserved and not on disk yet."""
+        return sum(max(0, booked.size - booked.written) for booked in self.reserved.values())
+
     def victims(
         self,
         size: int,
@@ -86,9 +90,8 @@ class Ledger:
         """
         if size > (most := self.max_size):
             raise NeverFits(f"{size} bytes do not fit into a cache of at most {most} bytes")
-        promised = sum(max(0, booked.size - booked.written) for booked in self.reserved.values())
         over = self.used + size - most
-        short = max(0, size - written) + promised + self.min_free - free
+        short = max(0, size - written) + self._promised() + self.min_free - free
         few = 0 if files is None else FILES * (len(self.reserved) + bool(size)) - files
         gone: list[str] = []
         if over <= 0 and short <= 0 and few <= 0:

@@ -25,12 +25,13 @@ async def test_checks_are_answered_while_the_disk_takes_its_time(
     tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     payload, asked, served = real_payload(), asyncio.Event(), threading.Event()
+    read = page_cache.load
     loop = asyncio.get_running_loop()
 
     def slow_disk(fd: int, offset: int, count: int) -> None:
         loop.call_soon_threadsafe(asked.set)
         assert served.wait(30)
-        page_cache.load(fd, offset, count)
+        read(fd, offset, count)
 
     async with mirror_in_process(tmp_path, upstream.origin) as mirror:
         path = await proven(mirror, upstream, payload)
@@ -49,10 +50,11 @@ async def test_cold_pages_are_read_by_a_worker_once(
     tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     payload, loaded = real_payload(), list[tuple[int, int, bool]]()
+    read, resident = page_cache.load, page_cache.resident
 
     def load(fd: int, offset: int, count: int) -> None:
         loaded.append((offset, count, threading.current_thread() is threading.main_thread()))
-        page_cache.load(fd, offset, count)
+        read(fd, offset, count)
 
     async with mirror_in_process(tmp_path, upstream.origin) as mirror:
         path = await proven(mirror, upstream, payload)
@@ -60,6 +62,6 @@ async def test_cold_pages_are_read_by_a_worker_once(
         monkeypatch.setattr(page_cache, "resident", lambda *_: bool(loaded))
         assert (await mirror.get(path)).body == payload
         assert loaded == [(0, len(payload), False)]
-        monkeypatch.setattr(page_cache, "resident", page_cache.resident)
+        monkeypatch.setattr(page_cache, "resident", resident)
         assert (await mirror.get(path)).body == payload
         assert len(loaded) == 1
