@@ -18,6 +18,7 @@ from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.policy.check_decision import Upstream, as_upstream
 from omaha_mirror.policy.dry_run import UpstreamAnswer, ask_upstream
 from omaha_mirror.policy.relay import CheckRelay
+from omaha_mirror.policy.relay_store import LastOffers
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.identity import lasting_id, pseudonym, site_secret
@@ -70,20 +71,20 @@ class OmahaUpstream:
         self._secret = await STATE.call(site_secret, self._state)
         relay = CheckRelay(
             self._server.ask,
-            self._state / "relay.json",
+            LastOffers(self._state / "relay.json"),
             self._allowed.check,
             failed=self._failed,
             clock=self._clock,
         )
         outbox = Outbox(self._state / "outbox", self._server.deliver)
-        await relay.start()
+        await relay.offers.start()
         await outbox.start()
         self.upstream = Upstream(relay, outbox, self._secret)
 
     async def close(self) -> None:
         """Write down what waits."""
         if self.upstream is not None:
-            await self.upstream.relay.close()
+            await self.upstream.relay.offers.close()
             await self.upstream.outbox.close()
 
     def following(self, config: Config) -> FollowPlan:

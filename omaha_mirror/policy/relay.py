@@ -9,35 +9,26 @@ once.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import structlog
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.aio.tasks import DEFECT, keep_running
-from omaha_mirror.aio.workers import Workers
+from omaha_mirror.aio.tasks import DEFECT
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.read import Policy, Unusable, UpstreamReading, read_soon, read_told
 from omaha_mirror.omaha import AppRequest, Request, Response
 from omaha_mirror.policy.breaker import Breaker, Resting
 from omaha_mirror.policy.concurrency import OneByOne, SharedRequests, Slots
+from omaha_mirror.policy.relay_store import LastOffers
 from omaha_mirror.reasons import Reason
-from omaha_mirror.state_file import replace_file, restore
 from omaha_mirror.upstream.errors import UpstreamError
 from omaha_mirror.upstream.outbox import is_refusal
 
 WAIT = 20.0
-MACHINES = 50_000
-SAVE = 60.0
-FORMAT = 1
-LIMIT = 32 * 1024 * 1024
 LOG = structlog.get_logger(__name__)
 
 _NOTHING = {
@@ -80,13 +71,12 @@ class RelayedAnswer:
 
 
 class CheckRelay:
-    """Passes checks on, and remembers the offers.
+    """Passes checks on, and notes what each machine is told. Its `offers` are started and closed by the caller.
 
     Args:
         ask: posts a request to the Omaha server; raises UpstreamError.
-        path: of `relay.json`.
+        offers: what machines were last told.
         allowed: raises Forbidden for an address that packages may not come from.
-        machines: that are remembered; the one that asked longest ago is forgotten first.
         failed: told each time that upstream cannot say (UNREACHABLE), or says what cannot be used (REFUSED).
         clock: tells the time.
     """
@@ -94,48 +84,22 @@ class CheckRelay:
     def __init__(
         self,
         ask: Callable[[Request], Awaitable[Response]],
-        path: Path,
+        offers: LastOffers,
         allowed: Callable[[str], object],
         *,
-        machines: int = MACHINES,
         failed: Callable[[Reason], None] = lambda _: None,
         clock: Clock | None = None,
     ) -> None:
         self._ask = ask
-        self._path = path
+        self.offers = offers
         self._allowed = allowed
-        self._machines = machines
         self._failed = failed
         self._clock = clock or Clock()
         self._breaker = Breaker(self._clock.boottime)
         self._slots = Slots()
         self._one_by_one = OneByOne()
         self._once = SharedRequests[Response]()
-        self._told: OrderedDict[str, str] = OrderedDict()
         self._refusal = ""
-        self._changed = asyncio.Event()
-        self._saving: asyncio.Task[None] | None = None
-        # One thread: what is saved later is written later, also when whoever waited was cancelled.
-        self._disk = Workers(1, "the relay's file")
-
-    async def start(self) -> None:
-        """Read what machines were told before. A file that cannot be used is no reason not to start."""
-        loop = asyncio.get_running_loop()
-        self._told.update(await loop.run_in_executor(self._disk, _load, self._path))
-        self._bound()
-        self._saving = asyncio.create_task(
-            keep_running(self._save_behind, "writing down what machines were told")
-        )
-
-    async def close(self) -> None:
-        """Write down what machines were told."""
-        try:
-            if self._saving is not None:
-                self._saving.cancel()
-                await asyncio.wait([self._saving])
-                await self._save()
-        finally:
-            self._disk.shutdown()
 
     async def check(
         self, app: AppRequest, request: Request, wait: float = WAIT, address: str = ""
@@ -151,20 +115,19 @@ class CheckRelay:
                 cancelled: nobody would read the answer, and the connection may be dead.
             address: where the machine is.
         """
-        machine = _Machine(app)
         try:
             response = await self._shared(app, request, wait, address)
         except UpstreamError as error:
             reason = Reason.REFUSED if is_refusal(error) else Reason.UNREACHABLE
-            return self._remembered(machine, reason, str(error))
+            return self._remembered(app, reason, str(error))
         except TimeoutError:
             detail = f"upstream did not answer within {wait:g} s"
-            return self._remembered(machine, Reason.UNREACHABLE, detail)
+            return self._remembered(app, Reason.UNREACHABLE, detail)
         except Resting as rest:
-            return self._remembered(machine, Reason.UNREACHABLE, str(rest))
+            return self._remembered(app, Reason.UNREACHABLE, str(rest))
         except Exception:
             LOG.exception("a check could not be relayed")
-            return self._remembered(machine, Reason.UNREACHABLE, DEFECT)
+            return self._remembered(app, Reason.UNREACHABLE, DEFECT)
         try:
             read = partial(
                 read_told,
@@ -176,9 +139,9 @@ class CheckRelay:
             )
             told = await read_soon(response, read)
         except Unusable as error:
-            return self._remembered(machine, Reason.REFUSED, str(error), delivered=True)
+            return self._remembered(app, Reason.REFUSED, str(error), delivered=True)
         self._refusal = ""
-        return self._policy(machine, told)
+        return self._policy(app, told)
 
     async def _shared(
         self, app: AppRequest, request: Request, wait: float, address: str
@@ -205,9 +168,9 @@ class CheckRelay:
                 async with asyncio.timeout_at(deadline):
                     return await self._ask(request)
 
-    def _policy(self, machine: _Machine, told: UpstreamReading) -> RelayedAnswer:
+    def _policy(self, app: AppRequest, told: UpstreamReading) -> RelayedAnswer:
         release = told.releases[0].release if told.policy is Policy.OFFERS else None
-        self._remember(machine, release)
+        self.offers.remember(app, release)
         if release is None:
             return RelayedAnswer(None, None, _NOTHING[told.policy], told.detail, delivered=True)
         return RelayedAnswer(
@@ -219,83 +182,15 @@ class CheckRelay:
             delta=release.is_delta,
         )
 
-    def _remember(self, machine: _Machine, release: Release | None) -> None:
-        """Note what a machine was told last; a delta for the version alone that it asked with."""
-        before = {key: self._told.pop(key) for key in machine.keys if key in self._told}
-        if release is not None and machine.keys:
-            self._told[machine.keys[release.is_delta]] = release.id
-            self._bound()
-        after = {key: self._told[key] for key in machine.keys if key in self._told}
-        if before != after:
-            self._changed.set()
-
     def _remembered(
-        self, machine: _Machine, reason: Reason, detail: str, *, delivered: bool = False
+        self, app: AppRequest, reason: Reason, detail: str, *, delivered: bool = False
     ) -> RelayedAnswer:
         self._failed(reason)
         if reason is Reason.REFUSED:
             if detail != self._refusal:
                 LOG.warning("upstream's answer to a machine cannot be used", why=detail)
             self._refusal = detail
-        for delta, key in enumerate(machine.keys):
-            if key in self._told:
-                self._told.move_to_end(key)
-                told = self._told[key]
-                return RelayedAnswer(
-                    told, None, Reason.OFFERED, detail, delivered, delta=bool(delta)
-                )
-        return RelayedAnswer(None, None, reason, detail, delivered)
-
-    def _bound(self) -> None:
-        while len(self._told) > self._machines:
-            self._told.popitem(last=False)
-
-    async def _save_behind(self) -> None:
-        while True:
-            await self._changed.wait()
-            await asyncio.sleep(SAVE)
-            await self._save()
-
-    async def _save(self) -> None:
-        self._changed.clear()
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._disk, _store, self._path, dict(self._told))
-        except OSError as error:
-            LOG.error("what machines were last told will not survive a restart", why=str(error))
-            self._changed.set()
-
-
-class _Machine:
-    """A machine on a track, by what is remembered of it.
-
-    Attributes:
-        keys: in fixed length and unreadable: of what any of its versions may be told, and of what only the one may be
-            that it runs. None for a machine without an id, which is like any other.
-    """
-
-    def __init__(self, app: AppRequest) -> None:
-        who = [app.machineid, app.app_id, app.board, app.track]
-        whole = (who, [*who, app.version]) if app.machineid else ()
-        self.keys = tuple(
-            hashlib.sha256(json.dumps(each).encode()).hexdigest()[:32] for each in whole
-        )
-
-
-def _store(path: Path, told: dict[str, str]) -> None:
-    replace_file(path, json.dumps({"format": FORMAT, "told": told}).encode())
-
-
-def _load(path: Path) -> dict[str, str]:
-    """What was stored, the machine that asked longest ago first; nothing of what cannot be used."""
-    return restore(path, LIMIT, _read, "what machines were last told is lost") or {}
-
-
-def _read(text: bytes) -> dict[str, str]:
-    data = json.loads(text)
-    if data["format"] != FORMAT:
-        raise ValueError(f"format {data['format']!r} is not known to this version")
-    told = data["told"]
-    if not all(isinstance(id_, str) and "-" in id_ for id_ in told.values()):
-        raise ValueError("it does not hold releases")
-    return dict(told)
+        if (last := self.offers.last(app)) is None:
+            return RelayedAnswer(None, None, reason, detail, delivered)
+        release, delta = last
+        return RelayedAnswer(release, None, Reason.OFFERED, detail, delivered, delta=delta)

@@ -22,10 +22,11 @@ from omaha_mirror.omaha import (
     parse_request,
     serialise_response,
 )
-from omaha_mirror.policy import relay as relay_module
+from omaha_mirror.policy import relay_store
 from omaha_mirror.policy.breaker import IN_A_ROW, REST
 from omaha_mirror.policy.concurrency import AT_ONCE, SPARE
-from omaha_mirror.policy.relay import LIMIT, CheckRelay, RelayedAnswer
+from omaha_mirror.policy.relay import CheckRelay, RelayedAnswer
+from omaha_mirror.policy.relay_store import LIMIT, LastOffers
 from omaha_mirror.reasons import Reason
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher
@@ -65,14 +66,14 @@ class Site:
         allowed = AllowList(self.upstream.origin).check
         failed = self.failures.append
         relay = CheckRelay(
-            ask, self.path, allowed, machines=machines, failed=failed, clock=self.clock
+            ask, LastOffers(self.path, machines), allowed, failed=failed, clock=self.clock
         )
-        await relay.start()
+        await relay.offers.start()
         try:
             async with asyncio.timeout(PATIENCE):
                 yield relay
         finally:
-            await relay.close()
+            await relay.offers.close()
 
     async def line_down(self) -> None:
         await self.upstream.refuse()
@@ -522,7 +523,7 @@ async def test_only_the_same_machine_on_the_same_track_is_remembered(site: Site)
 async def test_a_machine_without_an_id_is_like_no_other(site: Site) -> None:
     async with site.relay() as relay:
         assert (await check(relay, machine(""))).version == VERSION
-        assert len(relay._told) == 0
+        assert len(relay.offers) == 0
         assert (await outage(site, relay, machine(""))).release_id is None
 
 
@@ -533,7 +534,7 @@ async def test_the_machine_that_asked_longest_ago_is_forgotten_first(site: Site)
         await site.line_down()
         known = [n for n in "abc" if (await check(relay, machine(n))).release_id]
         assert known == ["a", "c"]
-        assert len(relay._told) == 2
+        assert len(relay.offers) == 2
         await check(relay, machine("a"))
     async with site.relay(machines=1) as relay:
         known = [n for n in "abc" if (await check(relay, machine(n))).release_id]
@@ -557,16 +558,16 @@ async def test_what_was_told_is_written_without_a_close(
         store(path, told)
         written.set()
 
-    store = relay_module._store
-    monkeypatch.setattr(relay_module, "_store", watched)
-    monkeypatch.setattr(relay_module, "SAVE", 0.0)
+    store = relay_store._store
+    monkeypatch.setattr(relay_store, "_store", watched)
+    monkeypatch.setattr(relay_store, "SAVE", 0.0)
     async with site.relay() as relay:
         offer = await check(relay)
         assert await asyncio.to_thread(written.wait, PATIENCE)
         assert list(json.loads(site.path.read_text())["told"].values()) == [offer.release_id]
         written.clear()
         await check(relay)
-        assert not relay._changed.is_set()
+        assert not relay.offers._changed.is_set()
 
 
 def shaped(told: object, format_: int = 1) -> bytes:
@@ -596,7 +597,7 @@ async def test_a_file_that_cannot_be_used_is_said_and_hinders_nothing(
     site.path.write_bytes(content)
     async with site.relay() as relay:
         assert str(site.path) in str(logs)
-        assert len(relay._told) == 0
+        assert len(relay.offers) == 0
         offer = await check(relay)
     async with site.relay() as relay:
         assert (await outage(site, relay)).release_id == offer.release_id
@@ -612,6 +613,5 @@ async def test_a_disk_that_refuses_costs_no_answer(site: Site, logs: Logs) -> No
 
 async def test_a_relay_that_never_started_leaves_the_file_alone(site: Site) -> None:
     site.path.write_bytes(shaped({"a": "1.2.3-x"}))
-    ask = OmahaServer(site.fetcher, site.nebraska.url).ask
-    await CheckRelay(ask, site.path, AllowList(site.upstream.origin).check).close()
+    await LastOffers(site.path).close()
     assert site.path.read_bytes() == shaped({"a": "1.2.3-x"})

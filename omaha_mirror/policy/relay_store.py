@@ -1,0 +1,131 @@
+"""What each relayed machine was last told, kept across restarts: an outage of upstream must not take its offer away."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import OrderedDict
+from pathlib import Path
+
+import structlog
+
+from omaha_mirror.aio.tasks import keep_running
+from omaha_mirror.aio.workers import Workers
+from omaha_mirror.catalog.model import Release
+from omaha_mirror.omaha import AppRequest
+from omaha_mirror.state_file import replace_file, restore
+
+MACHINES = 50_000
+SAVE = 60.0
+"""Seconds in which changes gather before they are written."""
+FORMAT = 1
+LIMIT = 32 * 1024 * 1024
+LOG = structlog.get_logger(__name__)
+
+
+class LastOffers:
+    """The release that upstream last offered each machine.
+
+    Args:
+        path: of `relay.json`.
+        machines: that are remembered; the one that asked longest ago is forgotten first.
+    """
+
+    def __init__(self, path: Path, machines: int = MACHINES) -> None:
+        self._path = path
+        self._machines = machines
+        self._offers: OrderedDict[str, str] = OrderedDict()
+        self._changed = asyncio.Event()
+        self._saving: asyncio.Task[None] | None = None
+        # One thread: what is saved later is written later, also when whoever waited was cancelled.
+        self._disk = Workers(1, "the relay's file")
+
+    def __len__(self) -> int:
+        return len(self._offers)
+
+    async def start(self) -> None:
+        """Read the file. One that cannot be used is no reason not to start."""
+        loop = asyncio.get_running_loop()
+        self._offers.update(await loop.run_in_executor(self._disk, _load, self._path))
+        self._bound()
+        self._saving = asyncio.create_task(
+            keep_running(self._save_behind, "writing down what machines were told")
+        )
+
+    async def close(self) -> None:
+        """Write the file."""
+        try:
+            if self._saving is not None:
+                self._saving.cancel()
+                await asyncio.wait([self._saving])
+                await self._save()
+        finally:
+            self._disk.shutdown()
+
+    def remember(self, app: AppRequest, release: Release | None) -> None:
+        """Note what a machine was told; a delta for the version alone that it asked with."""
+        keys = _keys(app)
+        before = {key: self._offers.pop(key) for key in keys if key in self._offers}
+        if release is not None and keys:
+            self._offers[keys[release.is_delta]] = release.id
+            self._bound()
+        after = {key: self._offers[key] for key in keys if key in self._offers}
+        if before != after:
+            self._changed.set()
+
+    def last(self, app: AppRequest) -> tuple[str, bool] | None:
+        """The id of the release that a machine was last offered, and whether it is a delta; None where it was none."""
+        for delta, key in enumerate(_keys(app)):
+            if key in self._offers:
+                self._offers.move_to_end(key)
+                return self._offers[key], bool(delta)
+        return None
+
+    def _bound(self) -> None:
+        while len(self._offers) > self._machines:
+            self._offers.popitem(last=False)
+
+    async def _save_behind(self) -> None:
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(SAVE)
+            await self._save()
+
+    async def _save(self) -> None:
+        self._changed.clear()
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._disk, _store, self._path, dict(self._offers))
+        except OSError as error:
+            LOG.error("what machines were last told will not survive a restart", why=str(error))
+            self._changed.set()
+
+
+def _keys(app: AppRequest) -> tuple[str, ...]:
+    """A machine on a track, in fixed length and unreadable: for any of its versions, and for the one that it runs.
+
+    None for a machine without an id, which is like any other.
+    """
+    who = [app.machineid, app.app_id, app.board, app.track]
+    whole = (who, [*who, app.version]) if app.machineid else ()
+    return tuple(hashlib.sha256(json.dumps(each).encode()).hexdigest()[:32] for each in whole)
+
+
+def _store(path: Path, told: dict[str, str]) -> None:
+    replace_file(path, json.dumps({"format": FORMAT, "told": told}).encode())
+
+
+def _load(path: Path) -> dict[str, str]:
+    """What was stored, the machine that asked longest ago first; nothing of what cannot be used."""
+    return restore(path, LIMIT, _read, "what machines were last told is lost") or {}
+
+
+def _read(text: bytes) -> dict[str, str]:
+    data = json.loads(text)
+    if data["format"] != FORMAT:
+        raise ValueError(f"format {data['format']!r} is not known to this version")
+    told = data["told"]
+    if not all(isinstance(id_, str) and "-" in id_ for id_ in told.values()):
+        raise ValueError("it does not hold releases")
+    return dict(told)
