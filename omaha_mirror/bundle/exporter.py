@@ -14,7 +14,7 @@ from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle.layout import ReadMember, compose
 from omaha_mirror.bundle.model import Bundle, Entry, Member
 from omaha_mirror.catalog import Catalog, PackageFile, Pin, Release, Rule
-from omaha_mirror.omaha import BadVersion
+from omaha_mirror.omaha import BadVersion, Version
 from omaha_mirror.packages.prefetch import FetchProgress
 from omaha_mirror.policy.tracks import NothingToFetch, Tracks
 from omaha_mirror.reasons import Reason
@@ -94,6 +94,8 @@ class Exporter:
     async def bundle(self, request: ExportRequest) -> Bundle:
         """What is to be in a bundle. Raises NothingToFetch."""
         try:
+            if request.version is not None:
+                Version.parse(request.version)
             ways = [await self._way(app_id, request) for app_id in self._app_ids]
         except BadVersion as error:
             raise NothingToFetch(str(error)) from error
