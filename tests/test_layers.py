@@ -34,7 +34,7 @@ EXCEPTIONS = {
 }
 
 LIBRARIES = {
-    "aiofiles": {"client"},
+    "aiofiles": {"bundle", "client"},
     "aiohttp": {"upstream", "web", "client"},
     "alembic": {"fleet"},
     "cryptography": {"config", "payload"},

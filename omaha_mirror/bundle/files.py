@@ -7,7 +7,10 @@ import stat
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
 
+import aiofiles
+
 from omaha_mirror.aio.tasks import in_worker
+from omaha_mirror.aio.workers import BLOBS
 from omaha_mirror.state_file import sync, sync_folder
 
 STEP = 1024 * 1024
@@ -15,21 +18,25 @@ STEP = 1024 * 1024
 
 async def read_file(path: Path, start: int = 0) -> AsyncGenerator[bytes]:
     """A file's bytes from an offset on; a symbolic link or anything but a file is refused. Raises OSError."""
-    fd = await in_worker(os.open, path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(f"{path} is not a file")
-        while data := await in_worker(os.pread, fd, STEP, start):
-            start += len(data)
+    async with aiofiles.open(path, "rb", 0, opener=_open_file, executor=BLOBS) as file:
+        await file.seek(start)
+        while data := await file.read(STEP):
             yield data
-    finally:
+
+
+def _open_file(path: str, flags: int) -> int:
+    fd = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
+        raise OSError(f"{path} is not a file")
+    return fd
 
 
 async def read_descriptor(fd: int) -> AsyncGenerator[bytes]:
     """The bytes of a pipe or the like, to its end. Raises OSError."""
-    while data := await in_worker(os.read, fd, STEP):
-        yield data
+    async with aiofiles.open(fd, "rb", 0, closefd=False, executor=BLOBS) as file:
+        while data := await file.read(STEP):
+            yield data
 
 
 async def read_files(paths: Iterable[Path]) -> AsyncGenerator[bytes]:
@@ -86,7 +93,7 @@ class Parts:
     def _over(self, sizes: list[int]) -> bool:
         return self._split is not None and any(size > self._split for size in sizes)
 
-    def write(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """Write the next bytes. Raises OSError."""
         while data:
             name, room = self._aside, len(data)
@@ -95,8 +102,8 @@ class Parts:
                 name, room = part_name(self._aside, number), self._split - used
             if name not in self.files:
                 self.files.append(name)
-            with name.open("ab", buffering=0) as file:
-                count = file.write(data[:room])
+            async with aiofiles.open(name, "ab", 0, executor=BLOBS) as file:
+                count = await file.write(data[:room])
             self.position += count
             data = data[count:]
 

@@ -83,7 +83,7 @@ async def _write(
 
     async def write(data: bytes) -> None:
         nonlocal written
-        await in_worker(parts.write if parts is not None else _to_stdout, data)
+        await (in_worker(_to_stdout, data) if parts is None else parts.write(data))
         written += len(data)
         watch.received(written)
 
