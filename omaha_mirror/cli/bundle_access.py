@@ -1,4 +1,4 @@
-"""How bundles get out of a mirror and into it: through its admin listener while it runs, else on disk."""
+"""Exports and imports of a mirror: through its admin listener while it runs, else on disk."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ AT = "/api/v1/bundle/"
 
 
 class BundleAccess(Protocol):
-    """Bundles of a mirror. All raise Failure."""
+    """The exports and imports of a mirror. All methods raise Failure."""
 
     def prepare(self, request: ExportRequest) -> AsyncGenerator[Json]:
-        """Have all packages of a bundle here; tells how far each is."""
+        """Download all packages of a bundle that are missing; gives the progress of each."""
 
     async def announce(self, request: ExportRequest) -> Announced:
-        """What a bundle will be."""
+        """The size and digest of a bundle."""
 
     def stream(self, request: ExportRequest, offset: int) -> AsyncGenerator[bytes]:
         """A bundle from an offset on."""
 
     async def take_in(self, chunks: AsyncGenerator[bytes]) -> Json:
-        """Take a bundle in; tells what came of it. Raises what the chunks raise as well."""
+        """Import a bundle; gives the result. Raises what the chunks raise, too."""
 
 
 @asynccontextmanager
@@ -57,7 +57,7 @@ async def open_bundles(config: Config) -> AsyncIterator[BundleAccess]:
 
 
 class _Running:
-    """Asks the mirror that runs."""
+    """Asks the running mirror."""
 
     def __init__(self, mirror: RunningMirror) -> None:
         self._mirror = mirror
@@ -74,13 +74,15 @@ class _Running:
     async def take_in(self, chunks: AsyncGenerator[bytes]) -> Json:
         failed: list[Exception] = []
         try:
-            return await self._mirror.send(f"{AT}import", _noting(chunks, failed))
+            return await self._mirror.send(f"{AT}import", _recording(chunks, failed))
         except Failure as error:
             raise failed[0] if failed else error from None
 
 
-async def _noting(chunks: AsyncIterable[bytes], failed: list[Exception]) -> AsyncGenerator[bytes]:
-    """The same; aiohttp makes a lost connection of what fails while it sends."""
+async def _recording(
+    chunks: AsyncIterable[bytes], failed: list[Exception]
+) -> AsyncGenerator[bytes]:
+    """The chunks, and in `failed` the error that ends them: aiohttp turns it into a lost connection."""
     try:
         async for chunk in chunks:
             yield chunk

@@ -6,23 +6,28 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import click
 from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from omaha_mirror.cli.cache_access import CacheAccess, open_cache
+from omaha_mirror.cache import Cache, DiskStore, Verifier
+from omaha_mirror.cache.errors import InUse
+from omaha_mirror.cache.lock import in_use
 from omaha_mirror.cli.exits import Exit, Failure
-from omaha_mirror.cli.running import Json
+from omaha_mirror.cli.running import Json, RunningMirror, reach
 from omaha_mirror.cli.terminal import print_table
-from omaha_mirror.config import load
+from omaha_mirror.config import Config, load
 from omaha_mirror.observability.telemetry import set_up_logging
+from omaha_mirror.offline import Offline
+from omaha_mirror.state_file import Damaged
 from omaha_mirror.text import printable
 
 PREFIX = re.compile(r"(sha1-)?[0-9a-f]{6,}")
@@ -191,3 +196,97 @@ def _when(seconds: float) -> str:
     if not seconds:
         return "never"
     return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+class CacheAccess(Protocol):
+    """The work on a cache. All methods raise Failure."""
+
+    async def contents(self) -> Json:
+        """All blobs and leftovers."""
+
+    def verify(self, keys: Sequence[str] | None) -> AsyncGenerator[Json]:
+        """Verify these blobs, or all; gives a result for each."""
+
+    async def gc(self, *, dry_run: bool) -> Json:
+        """Evict down to the bounds and remove old leftovers."""
+
+    async def remove(self, key: str) -> Json:
+        """Remove a blob; gives the removed item."""
+
+
+@asynccontextmanager
+async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheAccess]:
+    """The cache of a config: through the admin listener of a running mirror, else on disk.
+
+    Args:
+        config: of the mirror.
+        only_look: no blob is verified or removed; no file of a stopped mirror changes, as another user may look.
+
+    Raises:
+        Failure: the cache cannot be read.
+        OSError: the disk failed, or another process took the cache at the same moment.
+    """
+    directory = config.cache.directory
+    if not DiskStore(directory).blobs.is_dir():
+        raise Failure(f"there is no cache at {directory}")
+    running = in_use(directory)
+    if running is not None:
+        async with reach(config, running) as mirror:
+            yield _Running(mirror)
+        return
+    offline = Offline(config)
+    try:
+        async with offline.looking() if only_look else offline.cleaning():
+            yield _Stopped(offline.cache, offline.verifier)
+    except Damaged as error:
+        raise Failure(
+            f"{error}; so the offered packages are not known: start the mirror, which repairs that"
+        ) from None
+
+
+class _Stopped:
+    """Works on the directory of a stopped mirror."""
+
+    def __init__(self, cache: Cache, verifier: Verifier) -> None:
+        self._cache = cache
+        self._verifier = verifier
+
+    async def contents(self) -> Json:
+        return asdict(await self._cache.contents())
+
+    async def verify(self, keys: Sequence[str] | None) -> AsyncGenerator[Json]:
+        async with aclosing(self._verifier.verify_all(keys)) as verdicts:
+            async for verdict in verdicts:
+                yield asdict(verdict)
+
+    async def gc(self, *, dry_run: bool) -> Json:
+        return {"dry_run": dry_run, **asdict(await self._cache.gc(dry_run=dry_run))}
+
+    async def remove(self, key: str) -> Json:
+        try:
+            removed = await self._cache.remove(key)
+        except InUse as error:
+            raise Failure(str(error)) from None
+        if removed is None:
+            raise Failure(f"{key} is gone already")
+        return asdict(removed)
+
+
+class _Running:
+    """Asks the running mirror."""
+
+    def __init__(self, mirror: RunningMirror) -> None:
+        self._mirror = mirror
+
+    async def contents(self) -> Json:
+        return await self._mirror.ask("GET", "/api/v1/cache")
+
+    def verify(self, keys: Sequence[str] | None) -> AsyncGenerator[Json]:
+        body = {} if keys is None else {"keys": list(keys)}
+        return self._mirror.lines("/api/v1/cache/verify", body)
+
+    async def gc(self, *, dry_run: bool) -> Json:
+        return await self._mirror.ask("POST", "/api/v1/cache/gc", {"dry_run": dry_run})
+
+    async def remove(self, key: str) -> Json:
+        return await self._mirror.ask("DELETE", f"/api/v1/cache/{key}")

@@ -109,7 +109,7 @@ def rm() -> None:
 @board_option
 @config_option
 @json_option
-@work("fetch:run")
+@work("upstream:fetch")
 def fetch() -> None:
     """Download a release into the cache before machines ask.
 
@@ -179,7 +179,7 @@ def import_() -> None:
 @click.argument("track", required=False)
 @config_option
 @json_option
-@work("sync:run")
+@work("upstream:sync")
 def sync() -> None:
     """Let the running mirror ask upstream now.
 

@@ -12,11 +12,16 @@ from tests.support.talk import PATIENCE
 
 @dataclass(frozen=True)
 class Done:
-    """What a command came to."""
+    """How a command ended."""
 
     status: int
     out: str
     err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output, as one JSON value."""
+        return json.loads(self.out)
 
     @property
     def lines(self) -> list[Any]:
@@ -24,21 +29,21 @@ class Done:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-async def begin(directory: Path, name: str, *args: str) -> asyncio.subprocess.Process:
-    """Start `omaha-mirror NAME` with the config of a mirror's directory."""
+async def begin(directory: Path, *command: str) -> asyncio.subprocess.Process:
+    """Start `omaha-mirror COMMAND` with the config of a mirror's directory."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "omaha_mirror", name),
+        *(sys.executable, "-m", "omaha_mirror", *command),
         *("--config", str(directory / "config.yaml")),
-        *args,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
 
 
-async def run(directory: Path, name: str, *args: str) -> Done:
-    """Run it to its end."""
-    process = await begin(directory, name, *args)
+async def run(directory: Path, *command: str, given: bytes = b"") -> Done:
+    """Run it to its end; `given` is its standard input."""
+    process = await begin(directory, *command)
     async with asyncio.timeout(PATIENCE):
-        out, err = await process.communicate()
+        out, err = await process.communicate(given)
     assert b"Traceback" not in err, err.decode()
     return Done(process.returncode or 0, out.decode(), err.decode())

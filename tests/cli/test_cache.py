@@ -1,20 +1,17 @@
 """The cache commands: the same on a running mirror and on the directory of a stopped one."""
 
-import asyncio
-import json
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.running import Done, run
 from tests.support.mirror import PAYLOAD, PAYLOAD_PATH, VERSION, MirrorProcess
-from tests.support.talk import PATIENCE, dial, request
+from tests.support.talk import dial, request
 from tests.support.upstream import Upstream
 
 pytestmark = pytest.mark.long
@@ -22,19 +19,6 @@ pytestmark = pytest.mark.long
 BODY = os.urandom(300_000)
 KEY = sha256(BODY).hexdigest()
 WEEK = 7 * 86400
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command came to."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
 
 
 class Box:
@@ -50,17 +34,7 @@ class Box:
 
     async def cache(self, *args: str) -> Done:
         """`omaha-mirror cache ...`"""
-        config = str(self.directory / "config.yaml")
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "omaha_mirror", "cache", args[0], "--config", config),
-            *args[1:],
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(PATIENCE):
-            out, err = await process.communicate()
-        assert b"Traceback" not in err, err.decode()
-        return Done(process.returncode or 0, out.decode(), err.decode())
+        return await run(self.directory, "cache", *args)
 
     def files(self) -> set[str]:
         root = self.directory / "cache"
@@ -236,15 +210,9 @@ async def test_what_is_being_read_is_not_removed(box: Box, upstream: Upstream) -
 
 async def test_a_second_mirror_on_one_directory_is_refused(box: Box) -> None:
     async with box.process() as process:
-        config = str(box.directory / "config.yaml")
-        second = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "omaha_mirror", "serve", "--config", config),
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(PATIENCE):
-            _, err = await second.communicate()
-        assert second.returncode == 1
-        [line] = err.decode().splitlines()
+        second = await run(box.directory, "serve")
+        assert second.status == 1
+        [line] = second.err.splitlines()
         assert f"is in use by process {process._process.pid}" in line
         assert (await process.get(await process.payload())).body == BODY
 

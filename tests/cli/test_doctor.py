@@ -5,7 +5,6 @@ import json
 import os
 import resource
 import socket
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -37,6 +36,7 @@ from omaha_mirror.web.admin.app import AdminApp
 from omaha_mirror.web.admin.overview_api import HealthApi
 from omaha_mirror.web.server import Handler, Listener
 from tests.catalog.scene import release
+from tests.cli.running import run
 from tests.payload.build import DATA
 from tests.support.nebraska import Nebraska
 from tests.support.talk import PATIENCE
@@ -94,34 +94,17 @@ def states(found: list[Found]) -> set[str]:
 # The command
 
 
-async def command(path: Path, *args: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "omaha_mirror", "doctor"),
-        *("--config", str(path), *args),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(PATIENCE):
-        out, err = await process.communicate()
-    assert err == b""
-    assert process.returncode is not None
-    return process.returncode, out.decode()
-
-
-def written(directory: Path, config: Config) -> Path:
-    path = directory / "config.yaml"
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    return path
+def write(directory: Path, config: Config) -> None:
+    (directory / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
 
 
 async def test_where_all_is_well_each_check_is_one_line_and_the_status_0(
     tmp_path: Path, upstream: Upstream, nebraska: Nebraska
 ) -> None:
-    path = written(tmp_path, config(tmp_path, upstream, tracks={"edge": VERSION}))
-    status, out = await command(path)
-    assert status == 0, out
-    lines = out.splitlines()
+    write(tmp_path, config(tmp_path, upstream, tracks={"edge": VERSION}))
+    done = await run(tmp_path, "doctor")
+    assert (done.status, done.err) == (0, ""), done.out
+    lines = done.out.splitlines()
     assert all(line.startswith("ok    ") for line in lines)
     checks = {line[6:].partition(":")[0] for line in lines}
     assert checks >= {"config", "cache", "state", "disk", "token", "listen", "admin", "mirror"}
@@ -131,14 +114,13 @@ async def test_where_all_is_well_each_check_is_one_line_and_the_status_0(
 async def test_an_upstream_that_is_down_alone_is_5_also_in_json(
     tmp_path: Path, upstream: Upstream
 ) -> None:
-    path = written(tmp_path, config(tmp_path, upstream))
+    write(tmp_path, config(tmp_path, upstream))
     await upstream.refuse()
-    status, out = await command(path, "--json")
-    told = json.loads(out)["checks"]
-    assert status == 5
-    wrong = {check["check"] for check in told if check["state"] == "fail"}
+    done = await run(tmp_path, "doctor", "--json")
+    assert (done.status, done.err) == (5, "")
+    wrong = {check["check"] for check in done.json["checks"] if check["state"] == "fail"}
     assert wrong == {"omaha", "upstream"}
-    assert told[0].keys() == {"check", "state", "words"}
+    assert done.json["checks"][0].keys() == {"check", "state", "words"}
 
 
 def test_a_bad_config_is_78_and_ends_the_examination(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 """`import`: into a mirror that runs, or the directory of one that does not."""
 
-import asyncio
 import json
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -18,7 +16,6 @@ from tests.e2e.site import STEPS, TARGET, Box, body
 from tests.payload.build import DATA, build, private_key
 from tests.support.mirror import MirrorProcess, real_payload, settings
 from tests.support.nebraska import Nebraska
-from tests.support.talk import PATIENCE
 from tests.support.upstream import Upstream
 
 pytestmark = pytest.mark.long
@@ -102,16 +99,8 @@ async def test_a_running_mirror_offers_it_at_once(tmp_path: Path, bundle: Path) 
 
 
 async def test_standard_input_is_taken(site: Path, data: bytes) -> None:
-    command = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "omaha_mirror", "import", "-"),
-        *("--config", str(site / "config.yaml")),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(PATIENCE):
-        out, _ = await command.communicate(data)
-    assert (command.returncode, out.decode()) == (0, LINE)
+    done = await run(site, "import", "-", given=data)
+    assert (done.status, done.out) == (0, LINE)
 
 
 async def test_parts_are_taken_in_order_or_by_their_common_name(

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import yaml
 
 from omaha_mirror.cache.lock import in_use
 from omaha_mirror.config import Address
+from tests.cli.running import run
 from tests.support.mirror import MirrorProcess, omaha
 from tests.support.talk import ask
 from tests.support.upstream import Upstream
@@ -27,15 +27,9 @@ async def mirror(tmp_path: Path, upstream: Upstream) -> AsyncIterator[MirrorProc
 
 async def reload(mirror: MirrorProcess, text: str, directory: Path) -> tuple[int, str]:
     """Write a config, and run the command; its exit status and what it said."""
-    path = directory / "config.yaml"
-    path.write_text(text)
-    command = ("-m", "omaha_mirror", "config", "reload", "--config", str(path), str(mirror.pid))
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *command, stderr=asyncio.subprocess.PIPE
-    )
-    _, said = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, said.decode()
+    (directory / "config.yaml").write_text(text)
+    done = await run(directory, "config", "reload", str(mirror.pid))
+    return done.status, done.err
 
 
 async def finding(directory: Path) -> dict[str, Any] | None:
