@@ -117,7 +117,8 @@ class Exporter:
 
     async def _way(self, app_id: str, request: ExportRequest) -> Sequence[tuple[Release, bool]]:
         """The releases that machines of a track are led through now, oldest first, and whether each is a floor."""
-        rule = Pin(request.version) if request.version is not None else self._rule(request.track)
+        version = request.version and Version.parse(request.version).text
+        rule = Pin(version) if version is not None else self._rule(request.track)
         wait = PATIENCE if self._have is not None else 0.0
         path = await self._tracks.ask(app_id, request.board, request.track, rule, wait)
         if not path.due:

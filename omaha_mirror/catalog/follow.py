@@ -177,7 +177,7 @@ class Follower:
     # Asking
 
     def _demand(self, key: ChannelKey, client: str) -> FollowedChannel | None:
-        if self._closed:
+        if self._closed or not self._followed.plan.asks:
             return None
         now = self._clock.boottime()
         followed = self._followed.get(key) or self._followed.add(key, now, client)

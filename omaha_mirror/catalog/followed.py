@@ -68,6 +68,11 @@ class FollowPlan:
     poll_interval: float = 900.0
     hook: Callable[[FollowEvent], None] = _silence
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is anybody to ask."""
+        return self.ask is not _nobody
+
 
 CHANNELS = ("alpha", "beta", "stable", "lts")
 """Flatcar's channels, by the second number of the versions on them (flatcar.org/docs, release channels)."""
