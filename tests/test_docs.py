@@ -14,6 +14,7 @@ from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.main import cli
 from omaha_mirror.config import Config, load
 from tests.faults.table import ROWS
+from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -68,6 +69,14 @@ def test_every_section_is_in_the_example(name: str) -> None:
 def test_links_between_the_documents_lead_somewhere(path: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / path).read_text()):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_the_map_has_the_layers_and_modules_that_there_are() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    assert " ".join(LAYERS.split()) in " ".join(text.split())
+    map_ = text.partition("## Where things are")[2].partition("\n## ")[0]
+    for path in re.findall(r"[a-z_]+(?:/[a-z_]+)*(?:\.py|/)(?![a-z_])", map_):
+        assert (ROOT / "omaha_mirror" / path).exists() or (ROOT / path).exists(), path
 
 
 def test_the_table_of_faults_is_the_one_that_is_tested() -> None:

@@ -1,6 +1,6 @@
 """Where tracks lead: the one answer to it, for whoever fetches, exports, shows or examines.
 
-What a machine is told follows from the same steps and the same rules; see `catalog.leads` and `catalog.decide`.
+What a machine is told follows from the same steps and the same rules; see `decide`.
 """
 
 from __future__ import annotations
