@@ -202,14 +202,14 @@ class DiskSpace:
         self.free = free
         if facts.f_files and not facts.f_favail:
             words = (
-                f"the file system of {self._directory} has no inode left: packages pass through unkept;"
+                f"the file system of {self._directory} has no inode left: packages are served without being cached;"
                 " remove files there"
             )
             return Finding("disk", State.DEGRADED, words)
         if free < least:
             words = (
                 f"{free} bytes are free on the disk of {self._directory}, fewer than min_free ({least}):"
-                " packages pass through unkept; make room or lower cache.max_size"
+                " packages are served without being cached; make room or lower cache.max_size"
             )
             return Finding("disk", State.DEGRADED, words)
         return Finding("disk", State.OK, f"{free} bytes are free, {least} must be")

@@ -29,7 +29,7 @@ def log_event(event: events.Event) -> None:
                 source=event.source,
                 start=event.start,
                 stop=event.stop,
-                some_had_left=event.leaked,
+                some_were_sent=event.leaked,
             )
         case events.FillEnded():
             say = LOG.info if event.outcome is events.Outcome.PROVEN else LOG.warning
@@ -42,9 +42,13 @@ def log_event(event: events.Event) -> None:
                 reason=event.reason,
             )
         case events.Uncached():
-            LOG.error("passes through unkept", source=event.source, reason=event.reason)
+            LOG.error("served without caching", source=event.source, reason=event.reason)
         case events.Corrupted():
-            LOG.error("a blob rotted; it was put aside", key=event.key, reason=event.reason)
+            LOG.error(
+                "a cached file is corrupted; it is in quarantine",
+                key=event.key,
+                reason=event.reason,
+            )
         case events.Verified():
             LOG.info(
                 "verified on first use",

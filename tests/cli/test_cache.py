@@ -135,7 +135,7 @@ async def test_the_mirror_finds_rot_by_itself(box: Box) -> None:
     box.rot()
     os.utime(box.blob.with_suffix(".json"), (1, 1))
     async with box.process() as process:
-        assert KEY in await process.logged("a blob rotted")
+        assert KEY in await process.logged("a cached file is corrupted")
         assert (await process.get(await process.payload())).body == BODY
 
 

@@ -13,7 +13,7 @@ def test_bytes_that_are_fetched_again_are_told_with_their_place() -> None:
     [line] = logs
     assert line["log_level"] == "warning"
     assert (line["source"], line["start"], line["stop"]) == ("http://up/update.gz", 5, 9)
-    assert line["some_had_left"]
+    assert line["some_were_sent"]
 
 
 @pytest.mark.parametrize("outcome", events.Outcome)
