@@ -307,7 +307,7 @@ def event_of(state: FillState, error: BaseException | None, seconds: float) -> e
         return events.Verified(key, state.size, seconds) if error is None else None
     outcome = _outcome(error)
     if outcome is events.Outcome.FAILED:
-        reason = str(state.failure)
+        reason = str(state.failure or Defect())
     if outcome is events.Outcome.STOPPED:
         reason = ""
     return events.FillEnded(key, state.source.name, state.fetched, seconds, outcome, reason)
