@@ -124,7 +124,7 @@ async def main() -> None:
     kinds: dict[str, Provers] = {
         "held back": HoldBacks(),
         "by operation": PayloadProvers(),
-        "and signature": PayloadProvers(lambda: vendor),
+        "and signature": PayloadProvers(vendor),
     }
     release, package = signed(pieces(*SIZES)), signed(pieces(*ONE))
     await _measure("A payload of 400 operations", release, LINES, kinds)

@@ -52,7 +52,7 @@ class Offline:
             self._ledger,
             hold_back=config.cache.hold_back,
             keep=self.offered,
-            provers=PayloadProvers(lambda: keys, self.offered.is_delta),
+            provers=PayloadProvers(keys, self.offered.is_delta),
             clock=self.clock,
         )
         self.tracks = Tracks(

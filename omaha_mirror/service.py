@@ -18,7 +18,6 @@ from omaha_mirror.cache import (
     Limits,
     Scrubber,
     Verifier,
-    events,
 )
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.lock import DirectoryLock
@@ -30,7 +29,6 @@ from omaha_mirror.observability import findings, wiring
 from omaha_mirror.observability.fleet_feed import FleetFeed
 from omaha_mirror.observability.health import Finding
 from omaha_mirror.observability.observers import Observer
-from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.packages.library import PackageLibrary, PublicPackages
 from omaha_mirror.packages.offered import Offered
 from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
@@ -92,7 +90,7 @@ class Service:
             led=lambda: self.offered.led(),  # noqa: PLW0108 (made below)
         )
         self.offered = Offered(self.catalog, self.rules, up.app_ids, self.clock)
-        self._keys = keys_in(up.key_files)
+        self._provers = PayloadProvers(keys_in(up.key_files), self.offered.is_delta)
         self._store = DiskStore(config.cache.directory, self.clock)
         self._ledger = Ledger(config.cache.max_size, config.cache.min_free)
         self.cache = Cache(
@@ -102,9 +100,9 @@ class Service:
             scheduler=FetchScheduler(up.rate_limit, up.max_fills),
             hold_back=config.cache.hold_back,
             when_abandoned=config.cache.when_abandoned,
-            hook=self._happened,
+            hook=self.observer.on_cache_event,
             keep=self.offered,
-            provers=PayloadProvers(lambda: self._keys, self.offered.is_delta),
+            provers=self._provers,
             clock=self.clock,
         )
         self.availability = Availability(self.cache, self.offered)
@@ -231,7 +229,7 @@ class Service:
         """Take over what can be taken over of another config while everything goes on."""
         self.config = config = adopted(self.config, config)
         self.rules.change(config)
-        self._keys = keys_in(config.upstream.key_files)
+        self._provers.keys = keys_in(config.upstream.key_files)
         self._proving = self._spawn(self._prove_again())
         self.cache.scheduler.change(config.upstream.rate_limit, config.upstream.max_fills)
         self._ledger.max_size = config.cache.max_size
@@ -241,9 +239,6 @@ class Service:
     def _pins(self, version: str) -> list[Pin]:
         rules = map(self.rules, (*sorted(self.rules.named()), ""))
         return [rule for rule in rules if isinstance(rule, Pin) and rule.version == version]
-
-    def _happened(self, event: events.Event) -> None:
-        tell(self.observer.on_cache_event, event)
 
     # Keys
 

@@ -16,6 +16,7 @@ from omaha_mirror.fleet.model import Item
 from omaha_mirror.observability import log_lines
 from omaha_mirror.observability.counters import HTTP_ERRORS, Metrics
 from omaha_mirror.observability.metrics import OTHER
+from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.omaha import AppRequest, EventRequest, EventResult, EventType, describe_error
 from omaha_mirror.omaha.codes import HTTP_BASE, Code
 from omaha_mirror.policy.decide import Decision
@@ -158,7 +159,10 @@ class Observer:
     # The cache
 
     def on_cache_event(self, event: events.Event) -> None:
-        """Something happened in the cache."""
+        """Something happened in the cache; never raises, as the cache has no use for an error of its observer."""
+        tell(self._on_cache_event, event)
+
+    def _on_cache_event(self, event: events.Event) -> None:
         log_lines.log_event(event)
         count = self.metrics
         match event:

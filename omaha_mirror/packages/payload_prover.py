@@ -70,18 +70,18 @@ class PayloadProvers:
     """Makes the provers of packages.
 
     Args:
-        keys: asked each time, so that they can be replaced while the mirror runs.
+        keys: that count now; others may take their place, as an attribute, while the mirror runs.
         delta: whether upstream told of a blob, by its key, as a delta for one machine.
     """
 
-    def __init__(self, keys: Keys = tuple, delta: Callable[[str], bool] = _never) -> None:
-        self._keys = keys
+    def __init__(self, keys: Sequence[Key] = (), delta: Callable[[str], bool] = _never) -> None:
+        self.keys = keys
         self._delta = delta
 
     @property
     def terms(self) -> str:
         """The ids of the keys."""
-        return _terms(self._keys())
+        return _terms(self.keys)
 
     def head_size(self, size: int, read: Read) -> int:
         """See `Provers`."""
@@ -96,13 +96,12 @@ class PayloadProvers:
 
     def accepts(self, signed_by: str) -> bool:
         """Whether that is one of the keys, or there is none."""
-        keys = self._keys()
-        return not keys or signed_by in {key.id for key in keys}
+        return not self.keys or signed_by in {key.id for key in self.keys}
 
     def __call__(self, expected: Expected, hold_back: int, head: Head | None = None) -> Prover:
         """See `Provers`."""
         delta = self._delta(expected.key)
-        return PayloadProver(expected.size, hold_back, self._keys, head, takes_delta=delta)
+        return PayloadProver(expected.size, hold_back, lambda: self.keys, head, takes_delta=delta)
 
 
 class PayloadProver:

@@ -43,9 +43,7 @@ async def take_in(
     async def nobody(_: LookupRequest) -> LookupResult:
         return LookupResult()
 
-    cache = Cache(
-        DiskStore(directory / "cache"), Ledger(10**9, 0), provers=PayloadProvers(lambda: keys)
-    )
+    cache = Cache(DiskStore(directory / "cache"), Ledger(10**9, 0), provers=PayloadProvers(keys))
     catalog = Catalog(nobody, directory / "catalog.json", PAYLOAD)
     await cache.start()
     await catalog.start()

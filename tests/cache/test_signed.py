@@ -34,7 +34,7 @@ Start = Callable[[], Awaitable[Site]]
 @pytest.fixture
 def start(make_site: MakeSite, keys: list[Key]) -> Start:
     """Starts sites that ask for a signature by one of `keys`."""
-    return lambda: make_site(provers=PayloadProvers(lambda: keys))
+    return lambda: make_site(provers=PayloadProvers(keys))
 
 
 async def test_a_signed_package_is_proven_and_says_by_whom_it_was_signed(

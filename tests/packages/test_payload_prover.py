@@ -144,7 +144,7 @@ def test_the_signatures_are_suspected_once() -> None:
 def test_the_terms_are_the_keys_in_whatever_order() -> None:
     one, other = public_key("vendor"), public_key("other")
     keys = [one, other]
-    provers = PayloadProvers(lambda: keys)
+    provers = PayloadProvers(keys)
     terms = provers.terms
     assert (provers.accepts(one.id), provers.accepts(other.id)) == (True, True)
     assert (provers.accepts(""), provers.accepts("0" * 16)) == (False, False)

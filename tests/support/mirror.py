@@ -6,15 +6,19 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
+from unittest.mock import patch
 
 import yaml
 from aiohttp import web
 
+from omaha_mirror import service
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import events
 from omaha_mirror.config import Address, Config
+from omaha_mirror.observability.observers import Observer
 from omaha_mirror.omaha import Response, parse_response
 from omaha_mirror.service import Service
 from omaha_mirror.web.edge import Edge
@@ -104,23 +108,23 @@ class Site:
             assert (await self.get("/healthz")).status == 200
 
 
-class WatchedService(Service):
-    """Tells a test what its cache tells the log."""
+class WatchedObserver(Observer):
+    """Tells a test, too, what happens in the cache."""
 
-    def __init__(
-        self, config: Config, tell: Callable[[events.Event], None], clock: Clock | None
-    ) -> None:
+    def __init__(self, tell: Callable[[events.Event], None], *args: Any) -> None:
+        super().__init__(*args)
         self._tell = tell
-        super().__init__(config, clock)
 
-    def _happened(self, event: events.Event) -> None:
-        super()._happened(event)
-        self._tell(event)
+    def on_cache_event(self, event: events.Event) -> None:
+        try:
+            super().on_cache_event(event)
+        finally:
+            self._tell(event)
 
 
-def public_app(service: Service, edge: Edge | None = None) -> PublicApp:
+def public_app(mirror: Service, edge: Edge | None = None) -> PublicApp:
     """What answers machines."""
-    return PublicApp(service.decisions, service.packages, service.observer, edge)
+    return PublicApp(mirror.decisions, mirror.packages, mirror.observer, edge)
 
 
 class Mirror(Site):
@@ -129,7 +133,8 @@ class Mirror(Site):
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.active = 0
         self.events: list[events.Event] = []
-        self.service = WatchedService(config, self._note, clock)
+        with patch.object(service, "Observer", partial(WatchedObserver, self._note)):
+            self.service = Service(config, clock)
         self.listener = Listener(self._handle)
         self._app = public_app(self.service, Edge.of(config))
         self._addresses = config.listen

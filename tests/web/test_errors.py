@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from omaha_mirror.aio.tasks import DEFECT
 from omaha_mirror.config import Address
+from omaha_mirror.observability import log_lines
 from omaha_mirror.omaha import BadValue
 from omaha_mirror.web.errors import answered, plain
 from tests.support.logs import Logs
@@ -85,7 +86,7 @@ async def test_what_cannot_be_counted_or_recorded_is_answered_all_the_same(
 async def test_a_fill_goes_on_though_what_happens_cannot_be_told(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror.service.observer, "on_cache_event", fail)
+    monkeypatch.setattr(log_lines, "log_event", fail)
     answer = await mirror.get(PAYLOAD_PATH)
     assert (answer.status, answer.body) == (200, BODY)
 
