@@ -12,7 +12,6 @@ from typing import Annotated
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo, WithJsonSchema
 from pydantic_core import PydanticKnownError
 
-from omaha_mirror.aio.clock import kernel_synchronised
 from omaha_mirror.config.section import located
 
 
@@ -65,6 +64,8 @@ def check_certificate(path: Path) -> None:
         ValueError: it holds no certificate, or an expired one; the message says which.
     """
     from cryptography import x509  # noqa: PLC0415 (100 ms)
+
+    from omaha_mirror.aio.clock import kernel_synchronised  # noqa: PLC0415 (100 ms)
 
     try:
         mine = x509.load_pem_x509_certificates(path.read_bytes())[0]
