@@ -57,11 +57,12 @@ class Pinned:
         if key not in self._asked:
             channels = list(self._channels(key, track))
             walks = asyncio.create_task(self._walk(key, channels)) if channels else None
+            self._asked[key] = walks
             if walks is not None:
                 walks.add_done_callback(log_failure)
-            self._asked[key] = walks
+                walks.add_done_callback(lambda _: self._asked.update({key: None}))
         task = self._asked[key]
-        if task is not None and not task.done():
+        if task is not None:
             await asyncio.wait([task], timeout=min(wait, ASK_FIRST))
 
     def _channels(self, key: ReleaseKey, track: str) -> Iterator[ChannelKey]:

@@ -47,7 +47,8 @@ class Lookup:
         used: when it was last asked for.
         said: the trouble that was last said.
         own: those of the names that the operator wants.
-        replaced: whether upstream told of another release since it was last looked up.
+        replaced: whether upstream told of another release since it was last looked up, or may have it at another address
+            since the last start: who can wait does so.
     """
 
     known: LookupResult | None = None
@@ -204,7 +205,7 @@ class Lookup:
 
     def restored(self, known: LookupResult | None, looked_up: Iterable[str]) -> None:
         """Take up what was known before a restart, and which names were looked up; all of it is asked anew."""
-        self.known = known
+        self.known, self.replaced = known, known is not None
         for name in sorted(looked_up):
             if known is None or known.release is None or known.release.file(name) is not None:
                 self.names.add(name)

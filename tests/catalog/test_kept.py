@@ -7,6 +7,7 @@ import pytest
 from omaha_mirror.catalog import Pin, Reason
 from omaha_mirror.catalog.state import load
 from omaha_mirror.catalog.version_lookup import FRESH
+from omaha_mirror.upstream.releases import ReleaseServer
 from tests.catalog.scene import (
     APP,
     AZURE,
@@ -258,3 +259,21 @@ async def test_a_layout_path_that_got_other_bytes_is_known_as_changed_for_a_day(
     assert catalog.changed_recently(BOARD, VERSION, PAYLOAD)
     clock.later += 120
     assert not catalog.changed_recently(BOARD, VERSION, PAYLOAD)
+
+
+async def test_who_can_wait_has_a_release_from_where_it_is_since_the_restart(site: Site) -> None:
+    site.publish()
+    catalog = await site.start()
+    before = await offered(catalog)
+    await site.stop(catalog)
+    site.upstream.put(f"/moved{path_of(PAYLOAD)}", BODY)
+    site._server = ReleaseServer(site.fetcher, f"{site.upstream.origin}/moved")
+    catalog = await site.start()
+    at_once = await ask(catalog, wait=0.0)
+    assert at_once is not None
+    assert at_once.release == before
+    after = await offered(catalog)
+    assert (after.id, after.payload.url) == (
+        before.id,
+        site.upstream.url(f"/moved{path_of(PAYLOAD)}"),
+    )
