@@ -19,12 +19,13 @@ from unittest.mock import patch
 
 import yaml
 
-from benchmarks.servers import HOST, ROOT, Server, free_port, path_of
+from benchmarks.servers import HOST, ROOT, Server, path_of
 from benchmarks.table import middle, show
 from omaha_mirror.cli.main import cli
 from omaha_mirror.config import Address
 from omaha_mirror.fleet import FleetRecorder
 from tests.support.mirror import VERSION, real_payload, settings
+from tests.support.ports import free_port
 from tests.support.talk import ask
 from tests.support.upstream import Upstream
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import os
-import random
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +14,7 @@ import yaml
 
 from omaha_mirror.config import Address
 from tests.support.mirror import PAYLOAD, settings
+from tests.support.ports import free_port
 from tests.support.talk import Answer, ask
 
 ROOT = Path(__file__).parent.parent
@@ -92,15 +91,6 @@ def _pss(pid: int) -> int:
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     [kib] = [line.split()[1] for line in lines if line.startswith("Pss:")]
     return int(kib) * 1024
-
-
-def free_port() -> int:
-    """A port that nobody listens on, below those that the kernel gives to clients."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, port))
-            return port
 
 
 def path_of(version: str) -> str:

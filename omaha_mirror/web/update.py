@@ -72,7 +72,7 @@ class UpdateEndpoint:
         except OmahaError as error:
             reply = reply_to(error)
             tell(self._observer.on_bad_request, reply.label)
-            self._complain(request.remote or "", str(error))
+            self._log_bad_request(request.remote or "", reply.label, str(error))
             return plain(reply.status, str(error))
         remote = request.remote or ""
         client = client_key(remote)
@@ -125,7 +125,8 @@ class UpdateEndpoint:
 
         return localise(answer(told), codebase, fallback=self._edge.fallback)
 
-    def _complain(self, remote: str, problem: str) -> None:
+    def _log_bad_request(self, remote: str, label: str, problem: str) -> None:
+        LOG.debug("bad request", remote=remote, error=label, why=problem)
         if remote not in self._complained and len(self._complained) < REMEMBERED:
             self._complained.add(remote)
             LOG.warning("a client sends requests that cannot be read", remote=remote, why=problem)

@@ -39,6 +39,7 @@ from tests.catalog.scene import release
 from tests.cli.running import run
 from tests.payload.build import DATA
 from tests.support.nebraska import Nebraska
+from tests.support.ports import free_address
 from tests.support.talk import PATIENCE
 from tests.support.upstream import Hangup, Redirect, Status, Upstream
 
@@ -352,8 +353,7 @@ async def test_what_the_running_mirror_finds_wrong_is_told(
 async def test_a_mirror_that_listens_elsewhere_needs_a_restart(
     tmp_path: Path, upstream: Upstream
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        free = f"127.0.0.1:{sock.getsockname()[1]}"
+    free = str(free_address())
     async with running(tmp_path / "cache"):
         found = await examine_host(config(tmp_path, upstream, listen=[free]))
     assert (of(found, "listen").state, "restart" in of(found, "listen").words) == ("warn", True)
@@ -522,7 +522,7 @@ async def test_behind_a_proxy_only_its_name_counts_and_its_password_is_not_told(
         "proxy": f"http://me:secret@{taken}",
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(doctor_network, "DEADLINE", 0.2)
+        patch.setattr(doctor_network, "DEADLINE", 1.0)
         found = await examine_network(config(tmp_path, upstream, upstream=up))
     assert of(found, "dns").words.startswith("127.0.0.1 is ")
     assert of(found, "proxy").state == "ok"

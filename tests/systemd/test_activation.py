@@ -14,6 +14,7 @@ import yaml
 
 from tests.support.load import CLIENTS, Load
 from tests.support.mirror import PAYLOAD_PATH, real_payload, settings
+from tests.support.ports import free_address
 from tests.support.talk import Talk, ask, dial, request
 from tests.support.upstream import Upstream
 from tests.systemd.manager import SocketUnit, address_of, listening
@@ -142,8 +143,7 @@ async def test_systemds_own_program_starts_it_at_the_first_connection(
     tmp_path: Path, release: Upstream
 ) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings(tmp_path, release.origin)))
-    with listening() as reserved:
-        address = address_of(reserved)
+    address = free_address()
     process = await asyncio.create_subprocess_exec(
         *("systemd-socket-activate", "-l", str(address), "--fdname=omaha"),
         *("-E", "PYTHONPATH", sys.executable, "-m", "omaha_mirror", "serve"),

@@ -16,6 +16,7 @@ from omaha_mirror.cli.supervision import answers, sentence, status, supervised
 from omaha_mirror.systemd import Notifier, watchdog
 from omaha_mirror.web import server
 from tests.support.mirror import PAYLOAD_PATH, MirrorProcess, mirror_in_process, settings
+from tests.support.ports import free_address
 from tests.support.talk import dial, request
 from tests.support.upstream import Upstream
 from tests.systemd.manager import NotifySocket, address_of, listening
@@ -40,8 +41,7 @@ async def test_ready_reload_and_stop_are_told_by_the_mirror_as_they_happen(
 ) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", manager.name)
     monkeypatch.setenv("WATCHDOG_USEC", "2000000")
-    with listening() as reserved:
-        address = address_of(reserved)
+    address = free_address()
     async with MirrorProcess(tmp_path, upstream.origin, listen=[str(address)]) as mirror:
         assert await manager.next() == {"READY": "1"}
         async with dial(address):

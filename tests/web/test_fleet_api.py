@@ -174,7 +174,7 @@ async def test_errors_come_with_cause_and_remedy_and_decisions_with_words(api: A
     [failed] = (await api.when("events", lambda told: bool(told["events"])))["events"]
     assert failed["machine"]["machineid"] == ASK.machineid
     assert failed["event"]["errorcode"] == 9
-    assert "fetched" in failed["event"]["cause"]
+    assert "downloaded" in failed["event"]["cause"]
     assert failed["event"]["remedy"]
     told = {d["machineid"]: d for d in (await api.get("decisions"))["decisions"]}
     assert told[ASK.machineid]["words"] == "the track is held"
