@@ -20,7 +20,14 @@ from omaha_mirror.catalog.follow_events import (
     NothingOffered,
     Recovered,
 )
-from omaha_mirror.catalog.followed import MAX_LEARNT, MAX_TRACK, NOBODY, FollowPlan, Inquiry
+from omaha_mirror.catalog.followed import (
+    MAX_LEARNT,
+    MAX_TRACK,
+    NO_UPSTREAM,
+    NOBODY,
+    FollowPlan,
+    Inquiry,
+)
 from omaha_mirror.catalog.turns import EVERY
 from omaha_mirror.omaha import AppResponse, AppStatus, Response, UpdateCheck, UpdateStatus, Version
 from omaha_mirror.upstream.errors import BadAnswer, Unreachable
@@ -226,10 +233,11 @@ async def test_there_is_one_walk_however_many_ask(scene: Scene) -> None:
 
 
 async def test_without_an_omaha_server_the_reason_is_said() -> None:
-    scene = Scene(ask=NOBODY.ask)
+    scene = Scene()
+    scene.plan = NOBODY
+    scene.follower = scene.another()
     assert await scene.ask() == ()
-    assert scene.follower.nothing(STABLE)[0] is Reason.UNREACHABLE
-    assert "there is no Omaha server" in scene.follower.nothing(STABLE)[1]
+    assert scene.follower.nothing(STABLE) == (Reason.NO_UPDATE_UPSTREAM, NO_UPSTREAM)
     await scene.follower.close()
 
 
