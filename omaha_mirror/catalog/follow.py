@@ -144,7 +144,7 @@ class Follower:
             return Reason.NO_UPDATE_UPSTREAM, NO_UPSTREAM
         followed = self._followed.get(key)
         if followed is None:
-            if self._followed.room(key, self._clock.boottime()):
+            if self._followed.may_add(key, self._clock.boottime()):
                 return Reason.WARMING, ""
             return Reason.TOO_MANY_TRACKS, f"{MAX_LEARNT} others are followed"
         if followed.channel.policy is None and followed.trouble is not None:

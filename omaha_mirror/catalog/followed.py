@@ -181,21 +181,21 @@ class FollowedChannels:
             kept: what was known.
             heard: gives a time since the epoch by `boottime`.
         """
-        room = MAX_LEARNT
+        free = MAX_LEARNT
         for item in sorted(kept, key=lambda item: item.asked, reverse=True):
             followed = FollowedChannel(item.key, channel=item.channel, asked=item.asked)
             followed.heard = heard(item.asked)
             if not self._possible(item.key):
                 continue
             if not self.configured(item.key):
-                if not followed.known or not room:
+                if not followed.known or not free:
                     continue
-                room -= 1
+                free -= 1
             self._followed[item.key] = followed
 
     def add(self, key: ChannelKey, now: float, client: str = "") -> FollowedChannel | None:
         """One more, or None if there is no room at `now`, by `boottime`."""
-        if not self.room(key, now, client):
+        if not self.may_add(key, now, client):
             return None
         if not self.configured(key):
             unknown = [followed for followed in self._learnt() if not followed.known]
@@ -204,7 +204,7 @@ class FollowedChannels:
         followed = self._followed[key] = FollowedChannel(key, client)
         return followed
 
-    def room(self, key: ChannelKey, now: float, client: str = "") -> bool:
+    def may_add(self, key: ChannelKey, now: float, client: str = "") -> bool:
         """Whether one more can be followed."""
         if not self._possible(key):
             return False

@@ -30,12 +30,12 @@ def wire(
     queues: Callable[[], Mapping[str, Queue]],
 ) -> health.Examiner:
     """Register all readings with the metrics; gives what examines the mirror, `also` included."""
-    room = health.DiskSpace(config.cache.directory, lambda: ledger.min_free)
+    disk_space = health.DiskSpace(config.cache.directory, lambda: ledger.min_free)
     examine = health.Examiner(
         {
             "cache": lambda: health.writable("cache", config.cache.directory),
             "state": lambda: health.writable("state", config.state_directory),
-            "disk": room,
+            "disk": disk_space,
         },
         (
             lambda: findings.tracks(tracks.statuses(), cache.clock.time()),
@@ -55,7 +55,7 @@ def wire(
     metrics.watch(
         readings(
             ledger=ledger,
-            free=lambda: room.free,
+            free=lambda: disk_space.free,
             health=lambda: examine.last,
             fills=cache.fills,
             channels=tracks.statuses,

@@ -74,7 +74,7 @@ class Breaker:
             raise
         except BaseException:
             for gate, before in zip(gates, probing, strict=True):
-                gate.leave(before)
+                gate.undo(before)
             raise
         else:
             self._answered(gates)
@@ -131,13 +131,13 @@ class _Gate:
             raise Resting(f"upstream is not asked for now: {self._trouble}")
 
     def enter(self) -> float | None:
-        """Begin a question; what to give to `leave` where it comes to nothing."""
+        """Begin a question; what to give to `undo` where it has no result."""
         before = self._again
         if before is not None:
             self._again = math.inf
         return before
 
-    def leave(self, before: float | None) -> None:
+    def undo(self, before: float | None) -> None:
         if before is not None and self._again == math.inf:
             self._again = before
 

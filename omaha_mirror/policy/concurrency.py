@@ -21,19 +21,19 @@ class SharedRequests(Generic[T]):
         self._asking: dict[Hashable, _Shared[T]] = {}
 
     async def ask(self, key: Hashable, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The answer to a question. Who leaves last takes it along. Raises what `begin` raises.
+        """The answer to a question, cancelled with the last caller that waits. Raises what `begin` raises.
 
         Args:
             key: tells the question from others.
             begin: asks it.
         """
         shared = self._asking.get(key)
-        if shared is None or shared.left:
+        if shared is None or shared.abandoned:
             shared = self._asking[key] = _Shared(asyncio.create_task(begin()))
         try:
             return await shared.result()
         finally:
-            if self._asking.get(key) is shared and (shared.left or shared.task.done()):
+            if self._asking.get(key) is shared and (shared.abandoned or shared.task.done()):
                 del self._asking[key]
 
 
@@ -42,13 +42,13 @@ class _Shared(Generic[T]):
 
     Attributes:
         task: asks it.
-        left: whether nobody waits any more: who asks the same then asks anew.
+        abandoned: whether nobody waits any more: the same request is then sent anew.
     """
 
     def __init__(self, task: asyncio.Task[T]) -> None:
         self.task = task
         self.task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        self.left = False
+        self.abandoned = False
         self._waiting = 0
 
     async def result(self) -> T:
@@ -58,7 +58,7 @@ class _Shared(Generic[T]):
         finally:
             self._waiting -= 1
             if not self._waiting and not self.task.done():
-                self.left = True
+                self.abandoned = True
                 self.task.cancel()
                 await asyncio.wait([self.task])
 
@@ -98,8 +98,8 @@ class Slots:
             self._give_back(address)
 
     def _free(self, address: str) -> bool:
-        room = self._at_once + (0 if self._held[address] else self._spare)
-        return self._used < room
+        places = self._at_once + (0 if self._held[address] else self._spare)
+        return self._used < places
 
     def _take(self, address: str) -> None:
         self._held[address] += 1

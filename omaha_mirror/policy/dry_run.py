@@ -104,15 +104,15 @@ def sentences(app: AppRequest, rule: Rule, decision: Decision | None) -> list[st
     return [asks, told, *([advice] if decision.release is None else [])]
 
 
-def difference(decision: Decision, opinion: UpstreamAnswer) -> str:
+def difference(decision: Decision, answer: UpstreamAnswer) -> str:
     """How the mirror's answer and upstream's differ, as a sentence."""
-    if opinion.trouble:
-        return f"Upstream could not be asked: {opinion.trouble}."
+    if answer.trouble:
+        return f"Upstream could not be asked: {answer.trouble}."
     ours = decision.release.version if decision.release is not None else None
-    if opinion.offered == ours:
-        same = f"offers {ours} as well" if ours else f"offers nothing either: {opinion.detail}"
+    if answer.offered == ours:
+        same = f"offers {ours} as well" if ours else f"offers nothing either: {answer.detail}"
         return f"Upstream {same}."
-    theirs = f"offers {opinion.offered}" if opinion.offered else f"offers nothing: {opinion.detail}"
+    theirs = f"offers {answer.offered}" if answer.offered else f"offers nothing: {answer.detail}"
     why = f"the track says {ours}" if ours else decision.words
     return f"Upstream {theirs}; the mirror differs, as {why}."
 

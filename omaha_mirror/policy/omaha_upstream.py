@@ -62,7 +62,7 @@ class OmahaUpstream:
         self._clock = clock
         self._state = config.state_directory
         self._secret = b""
-        self._opinions = asyncio.Lock()
+        self._one_at_a_time = asyncio.Lock()
 
     async def open(self) -> None:
         """Read what is on disk, and begin to send what waits."""
@@ -114,7 +114,7 @@ class OmahaUpstream:
         app = as_upstream(app, rule)
         channel = app.app_id, app.board, app.track
         name = pseudonym(self._secret, f"opinion {channel}")
-        async with self._opinions:
+        async with self._one_at_a_time:
             return await ask_upstream(
                 lambda version: server.ask(question(name, *channel, version)),
                 app,

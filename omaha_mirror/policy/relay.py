@@ -98,7 +98,7 @@ class CheckRelay:
         self._breaker = Breaker(self._clock.boottime)
         self._slots = Slots()
         self._one_by_one = OneByOne()
-        self._once = SharedRequests[Response]()
+        self._shared_requests = SharedRequests[Response]()
         self._refusal = ""
 
     async def check(
@@ -148,7 +148,7 @@ class CheckRelay:
     ) -> Response:
         """The answer to a question, which goes up once for all who ask the same at the same time."""
         alone = replace(request, apps=(app,))
-        return await self._once.ask(
+        return await self._shared_requests.ask(
             (alone, address), lambda: self._asked(alone, id(request), wait, address)
         )
 

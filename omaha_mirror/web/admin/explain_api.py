@@ -86,10 +86,10 @@ class ExplainApi:
         told = sentences(app, rule, decision)
         if override is not None:
             told.append(override.words)
-        opinion = None
+        theirs = None
         if ask_upstream and decision is not None and can_be_asked(rule, decision):
-            opinion = await self._service.omaha_upstream.upstream_answer(app, rule)
-            told.append(difference(decision, opinion))
+            theirs = await self._service.omaha_upstream.upstream_answer(app, rule)
+            told.append(difference(decision, theirs))
         elif ask_upstream:
             told.append(
                 "Upstream is asked for comparison only about tracks that follow it or are pinned."
@@ -99,6 +99,6 @@ class ExplainApi:
             app_id=app.app_id,
             reason=decision.reason.value if decision is not None else None,
             offered=release.version if release is not None else None,
-            upstream=opinion,
+            upstream=theirs,
             explanation=tuple(told),
         )
