@@ -60,14 +60,6 @@ async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:
             log_defect(task)
 
 
-def log_defect(ended: asyncio.Future[Any] | Future[Any]) -> None:
-    """Log the traceback of work that failed unexpectedly, where nothing else will raise it."""
-    if not ended.cancelled():
-        error = ended.exception()
-        if error is not None and not isinstance(error, Foreseen | OSError):
-            LOG.error("a defect in the cache", exc_info=error)
-
-
 DEFECT = "something went wrong in the mirror; its log says what"
 """What people are told of an error that nobody foresaw, in place of its own words."""
 PAUSE = 60.0
@@ -94,6 +86,14 @@ async def keep_running(
             await asyncio.sleep(pause)
         else:
             return
+
+
+def log_defect(ended: asyncio.Future[Any] | Future[Any]) -> None:
+    """Log the traceback of work that failed unexpectedly, where nothing else will raise it; a done callback too."""
+    if not ended.cancelled():
+        error = ended.exception()
+        if error is not None and not isinstance(error, Foreseen | OSError):
+            LOG.error("work in the background failed", exc_info=error)
 
 
 def log_failure(task: asyncio.Task[Any]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from omaha_mirror.catalog.model import BOARDS, PackageFile, Release
-from omaha_mirror.catalog.read import Unusable, read_told
 from omaha_mirror.catalog.state import dump_release, read_release
+from omaha_mirror.catalog.upstream_answer import Unusable, read_told
 from omaha_mirror.omaha import (
     AppResponse,
     AppStatus,

@@ -20,9 +20,9 @@ from omaha_mirror.cache.events import Connected, Trouble, Uncached
 from omaha_mirror.cache.fill_context import FillContext
 from omaha_mirror.cache.fill_state import FillState
 from omaha_mirror.cache.hedging import Response, Throughput, hedge, hedge_slow
+from omaha_mirror.cache.memory_draft import MemoryDraft, Overflowed
 from omaha_mirror.cache.nodes import TRIES
 from omaha_mirror.cache.source import Body, Validator
-from omaha_mirror.cache.spool import Overflowed, SpoolDraft
 from omaha_mirror.cache.store import Draft
 from omaha_mirror.cache.waiters import Waiters
 from omaha_mirror.cache.write_behind import WriteBehind
@@ -87,7 +87,7 @@ class Download:
                 key, source = state.expected.key, state.source.name
                 self.context.hook(Uncached(key, source, str(error)))
                 spool = state.limits.spool
-                state.current_draft = SpoolDraft(state.expected, spool, draft, state.filled)
+                state.current_draft = MemoryDraft(state.expected, spool, draft, state.filled)
                 self._stop_others()
             raise Overflowed(str(error)) from error
 

@@ -12,7 +12,7 @@ from omaha_mirror.cache.blob import Expected, Head
 from omaha_mirror.cache.blob_directory import KEY, NOTES, BlobDirectory, date, delete
 from omaha_mirror.cache.draft import DiskDraft, IncomingFile
 from omaha_mirror.cache.heads import HEADS
-from omaha_mirror.cache.recheck import ProvenDraft
+from omaha_mirror.cache.recheck import RecheckDraft
 from omaha_mirror.cache.store import Leftover, Stored
 from omaha_mirror.state_file import put_aside
 
@@ -58,9 +58,9 @@ class DiskStore(BlobDirectory):
         """See `Store.incoming`."""
         return IncomingFile(self.arriving / expected.key, self.path(expected.key), expected.source)
 
-    def recheck(self, expected: Expected) -> ProvenDraft:
+    def recheck(self, expected: Expected) -> RecheckDraft:
         """See `Store.recheck`."""
-        return ProvenDraft(self, expected, self._clock)
+        return RecheckDraft(self, expected, self._clock)
 
     def begun(self, key: str) -> int:
         """See `Store.begun`."""

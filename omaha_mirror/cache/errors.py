@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from omaha_mirror.aio.tasks import Foreseen
+from omaha_mirror.aio.tasks import DEFECT, Foreseen
 
 UNREADABLE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.ESTALE})
 """What reading a file fails with where its bytes are lost, on its disk or behind its back."""
@@ -114,7 +114,7 @@ class Defect(CacheError):
     """The cache met an error that it does not expect; the log has its traceback."""
 
     def __init__(self) -> None:
-        super().__init__("something went wrong in the mirror; its log says what")
+        super().__init__(DEFECT)
 
 
 def is_unreadable(error: OSError) -> bool:

@@ -32,11 +32,11 @@ from omaha_mirror.cache.errors import (
 )
 from omaha_mirror.cache.fill_context import FillContext
 from omaha_mirror.cache.fill_state import Clearance, FillState
+from omaha_mirror.cache.fill_verification import Verification
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.prover import Prover
 from omaha_mirror.cache.reader import Reader
 from omaha_mirror.cache.store import Draft, Place
-from omaha_mirror.cache.verification import Verification
 from omaha_mirror.cache.waiters import Waiters
 from omaha_mirror.cache.write_behind import Checkpoint
 

@@ -16,8 +16,8 @@ from omaha_mirror.cache.fetch_scheduler import FetchScheduler
 from omaha_mirror.cache.fill_state import FillState
 from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.index import Index
+from omaha_mirror.cache.memory_draft import MemoryDraft
 from omaha_mirror.cache.space import Ledger, Space
-from omaha_mirror.cache.spool import SpoolDraft
 from omaha_mirror.cache.store import Draft
 
 
@@ -65,7 +65,7 @@ class FillContext:
                 del self.taken[expected.key]
         state.checks = False
         self.hook(events.Uncached(expected.key, state.source.name, reason))
-        return SpoolDraft(expected, state.limits.spool)
+        return MemoryDraft(expected, state.limits.spool)
 
     async def _found(self, state: FillState) -> Draft | None:
         """The blob that is to be proven again; None where there is none after all."""

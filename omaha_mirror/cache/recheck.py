@@ -25,7 +25,7 @@ from omaha_mirror.cache.store import Identity, Place, identity
 from omaha_mirror.state_file import sync, sync_folder
 
 
-class ProvenDraft:
+class RecheckDraft:
     """See `Draft`.
 
     Args:

@@ -4,7 +4,13 @@ from omaha_mirror.catalog.catalog import Catalog
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.learn import CannotProve, LookupRequest, at_hand, learn
 from omaha_mirror.catalog.model import BOARDS, LookupResult, PackageFile, Release, Step
-from omaha_mirror.catalog.read import Offered, Policy, Unusable, UpstreamReading, read_told
+from omaha_mirror.catalog.upstream_answer import (
+    Offered,
+    Policy,
+    Unusable,
+    UpstreamReading,
+    read_told,
+)
 from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.reasons import Reason
 

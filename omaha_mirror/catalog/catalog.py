@@ -30,7 +30,7 @@ from omaha_mirror.catalog.model import (
     Step,
     needed_packages,
 )
-from omaha_mirror.catalog.pinned import ASK_FIRST, Pinned
+from omaha_mirror.catalog.pinned_questions import ASK_FIRST, Pinned
 from omaha_mirror.catalog.state import ReleaseKey, State, key_of, latest, versions
 from omaha_mirror.catalog.writer import Writer
 from omaha_mirror.config.rules import Pin, Rule

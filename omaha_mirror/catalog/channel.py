@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from omaha_mirror.catalog.model import LookupResult, Step
-from omaha_mirror.catalog.read import NO_SUCH_TRACK, Policy
+from omaha_mirror.catalog.upstream_answer import NO_SUCH_TRACK, Policy
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.omaha import Version
 from omaha_mirror.reasons import Reason

@@ -40,8 +40,8 @@ from omaha_mirror.catalog.followed import (
     Inquiry,
 )
 from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.read import Unusable, UpstreamReading, read_soon, read_told
-from omaha_mirror.catalog.turns import Turns
+from omaha_mirror.catalog.question_turns import Turns
+from omaha_mirror.catalog.upstream_answer import Unusable, UpstreamReading, read_soon, read_told
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.reasons import Reason
 from omaha_mirror.upstream.errors import BadAnswer, Forbidden, TooLarge, UpstreamError

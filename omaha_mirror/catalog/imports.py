@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, rebased
 from omaha_mirror.catalog.model import Release, Step
-from omaha_mirror.catalog.read import Policy
+from omaha_mirror.catalog.upstream_answer import Policy
 from omaha_mirror.omaha import Version
 
 

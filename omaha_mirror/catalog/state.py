@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.model import Release, Step
-from omaha_mirror.catalog.read import Policy
+from omaha_mirror.catalog.upstream_answer import Policy
 from omaha_mirror.omaha import (
     AppResponse,
     Response,

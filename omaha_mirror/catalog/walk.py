@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from omaha_mirror.catalog.read import Offered, Policy, UpstreamReading
+from omaha_mirror.catalog.upstream_answer import Offered, Policy, UpstreamReading
 from omaha_mirror.omaha import Version
 
 NOTHING = "0.0.0"

@@ -16,7 +16,7 @@ from omaha_mirror.config.units import bracketed
 from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.omaha import BadVersion, Version
 from omaha_mirror.packages.single_package import SinglePackage
-from omaha_mirror.web.ports import Unobserved
+from omaha_mirror.web.interfaces import Unobserved
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.server import Listener
 

@@ -12,7 +12,7 @@ from omaha_mirror.cache import Ledger, Progress
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.observability.health import Health, State
-from omaha_mirror.observability.metrics import Labels, Reading, counter, gauge
+from omaha_mirror.observability.metric_kinds import Labels, Reading, counter, gauge
 
 TRACK = ("app_id", "board", "track")
 

@@ -9,7 +9,7 @@ from omaha_mirror.cache import Ledger
 from omaha_mirror.observability.counters import Metrics
 from omaha_mirror.observability.gauges import readings
 from omaha_mirror.observability.health import Health
-from omaha_mirror.observability.metrics import Declared
+from omaha_mirror.observability.metric_kinds import Declared
 
 HEAD = "| metric | kind | labels | what it says |\n|---|---|---|---|\n"
 

@@ -15,7 +15,7 @@ from omaha_mirror.fleet import FETCHED, Transfer, facts_of
 from omaha_mirror.fleet.model import Item
 from omaha_mirror.observability import log_lines
 from omaha_mirror.observability.counters import HTTP_ERRORS, Metrics
-from omaha_mirror.observability.metrics import OTHER
+from omaha_mirror.observability.metric_kinds import OTHER
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.omaha import AppRequest, EventRequest, EventResult, EventType, describe_error
 from omaha_mirror.omaha.codes import HTTP_BASE, Code

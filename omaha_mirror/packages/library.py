@@ -24,7 +24,7 @@ from omaha_mirror.catalog import (
     at_hand,
     learn,
 )
-from omaha_mirror.catalog.read import MAX_SIZE
+from omaha_mirror.catalog.upstream_answer import MAX_SIZE
 from omaha_mirror.config.rules import Pin
 from omaha_mirror.omaha import Digest
 from omaha_mirror.packages.prefetch import Prefetch

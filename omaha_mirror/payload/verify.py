@@ -11,7 +11,7 @@ from typing import BinaryIO
 from omaha_mirror.payload.header import Span, exactly
 from omaha_mirror.payload.keys import Key
 from omaha_mirror.payload.manifest import Manifest, read_metadata
-from omaha_mirror.payload.prover import OperationProver
+from omaha_mirror.payload.operation_prover import OperationProver
 from omaha_mirror.payload.signature import Signed, SignedPrefix
 
 CHUNK = 1024 * 1024

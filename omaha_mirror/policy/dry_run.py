@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from omaha_mirror.catalog import Reason
-from omaha_mirror.catalog.read import Policy, Unusable, read_soon, read_told
+from omaha_mirror.catalog.upstream_answer import Policy, Unusable, read_soon, read_told
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.omaha import AppRequest, Response

@@ -19,7 +19,13 @@ import structlog
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import DEFECT
 from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.read import Policy, Unusable, UpstreamReading, read_soon, read_told
+from omaha_mirror.catalog.upstream_answer import (
+    Policy,
+    Unusable,
+    UpstreamReading,
+    read_soon,
+    read_told,
+)
 from omaha_mirror.omaha import AppRequest, Request, Response
 from omaha_mirror.policy.breaker import Breaker, Resting
 from omaha_mirror.policy.concurrency import OneByOne, SharedRequests, Slots

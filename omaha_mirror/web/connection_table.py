@@ -50,7 +50,7 @@ class ConnectionTable(Generic[C]):
     """Connections by address, and which of them could be closed. Each change takes constant time.
 
     Attributes:
-        held: buffered bytes of requests that are not whole, or not answered.
+        held: buffered bytes of requests that are not whole or not answered, and of answers that are not read.
     """
 
     def __init__(self) -> None:

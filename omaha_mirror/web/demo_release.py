@@ -7,6 +7,7 @@ import hashlib
 
 from aiohttp import web
 
+from omaha_mirror.http_ranges import ByteRange, Unsatisfiable, select
 from omaha_mirror.omaha import (
     Action,
     AppRequest,
@@ -23,7 +24,6 @@ from omaha_mirror.omaha import (
     parse_request,
     serialise_response,
 )
-from omaha_mirror.semantics import ByteRange, Unsatisfiable, select
 from omaha_mirror.web.errors import plain
 from omaha_mirror.web.request import read_body
 

@@ -16,13 +16,13 @@ from aiohttp import web
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import CacheError, is_unreadable
 from omaha_mirror.catalog import PackageFile
+from omaha_mirror.http_ranges import ByteRange, Precondition, Unsatisfiable, Whole, evaluate, select
 from omaha_mirror.observability.observers import TransferReport
 from omaha_mirror.observability.telemetry import tell
-from omaha_mirror.semantics import ByteRange, Precondition, Unsatisfiable, Whole, evaluate, select
 from omaha_mirror.web.connection import pending
 from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.errors import UNEXPECTED, plain, reply_to
-from omaha_mirror.web.ports import Observer, Packages
+from omaha_mirror.web.interfaces import Observer, Packages
 from omaha_mirror.web.sending import (
     cuttable,
     in_one_piece,

@@ -11,15 +11,15 @@ from aiohttp import web
 
 from omaha_mirror.cache.errors import Stopping
 from omaha_mirror.catalog import BOARDS
+from omaha_mirror.http_ranges import ByteRange, select
 from omaha_mirror.observability.telemetry import tell
-from omaha_mirror.semantics import ByteRange, select
 from omaha_mirror.text import printable
 from omaha_mirror.web.connection import counts_for_client, pending, sends_package
 from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
+from omaha_mirror.web.interfaces import Decisions, Observer, Packages
 from omaha_mirror.web.package import send_package
-from omaha_mirror.web.ports import Decisions, Observer, Packages
 from omaha_mirror.web.rate_limited_log import RateLimitedLog
 from omaha_mirror.web.request import base_url, host_of, unproxied
 from omaha_mirror.web.update import UpdateEndpoint

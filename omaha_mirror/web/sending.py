@@ -30,7 +30,7 @@ from aiohttp import web
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import is_unreadable
 from omaha_mirror.cache.page_cache import loaded
-from omaha_mirror.semantics import ByteRange
+from omaha_mirror.http_ranges import ByteRange
 from omaha_mirror.web.connection import Connection
 
 LOG = structlog.get_logger(__name__)

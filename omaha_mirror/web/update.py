@@ -37,7 +37,7 @@ from omaha_mirror.text import printable
 from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import plain, reply_to
-from omaha_mirror.web.ports import Decisions, Observer
+from omaha_mirror.web.interfaces import Decisions, Observer
 from omaha_mirror.web.request import base_url, host_of, read_body
 
 LOG = structlog.get_logger(__name__)

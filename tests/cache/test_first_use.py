@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache import Limits, Verifier, recheck, verification
+from omaha_mirror.cache import Limits, Verifier, fill_verification, recheck
 from omaha_mirror.cache.errors import (
     CacheError,
     GenerationEnded,
@@ -156,7 +156,7 @@ async def test_a_file_of_which_nothing_but_the_whole_tells_is_proven_before_it_l
 @pytest.fixture
 def hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the disk is slow."""
-    monkeypatch.setattr(verification, "HOPE", -1.0)
+    monkeypatch.setattr(fill_verification, "HOPE", -1.0)
 
 
 async def rotten(make_site: MakeSite) -> tuple[Site, ScriptedSource]:
@@ -173,16 +173,16 @@ class Stops:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, offset: int) -> None:
         self.hold = Hold()
         self.fails: BaseException | None = None
-        read = recheck.ProvenDraft.read
+        read = recheck.RecheckDraft.read
 
-        def stopping(draft: recheck.ProvenDraft, at: int, count: int) -> bytes:
+        def stopping(draft: recheck.RecheckDraft, at: int, count: int) -> bytes:
             if at + count > offset >= at or (at >= offset and self.fails is not None):
                 self.hold.pass_through()
                 if self.fails is not None:
                     raise self.fails
             return read(draft, at, count)
 
-        monkeypatch.setattr(recheck.ProvenDraft, "read", stopping)
+        monkeypatch.setattr(recheck.RecheckDraft, "read", stopping)
 
 
 @pytest.mark.usefixtures("hopeless")
@@ -223,7 +223,7 @@ async def test_a_crash_does_not_make_it_forgotten_that_unsure_bytes_left(
             stops.hold.open()
             await closing
     assert site.files("partial") == []
-    monkeypatch.setattr(verification, "HOPE", 60.0)
+    monkeypatch.setattr(fill_verification, "HOPE", 60.0)
     site = await make_site(provers=HoldBacks())
     assert site.cache.holds(plain.expected.key)
     assert await site.read(plain) == plain.data
@@ -272,7 +272,7 @@ async def test_bytes_that_cannot_be_read_are_fetched_and_who_got_right_ones_goes
         if number is None:
             os.truncate(path, OPERATIONS[30][0])
         else:
-            monkeypatch.setattr(recheck.ProvenDraft, "read", _unreadable)
+            monkeypatch.setattr(recheck.RecheckDraft, "read", _unreadable)
         stops.hold.open()
         got = await reading
         assert got == PAYLOAD[HEAD:]

@@ -59,7 +59,7 @@ async def test_a_version_that_no_track_leads_to_has_what_is_known_by_name(
 async def test_a_pin_waits_for_no_omaha_server_for_long(
     tmp_path: Path, nebraska: Nebraska, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.catalog.pinned.ASK_FIRST", 0.1)
+    monkeypatch.setattr("omaha_mirror.catalog.pinned_questions.ASK_FIRST", 0.1)
     gate = nebraska.upstream.hold(PATH)
     async with following(tmp_path, nebraska, tracks={"stable": VERSION}) as mirror:
         assert names(await Box(mirror).offer()) == [PAYLOAD]

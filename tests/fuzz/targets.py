@@ -12,7 +12,7 @@ from omaha_mirror.bundle import BadBundle, Bundle, Entry, Member
 from omaha_mirror.bundle.layout import BundleReader, opening, size_of
 from omaha_mirror.bundle.model import read_bundle
 from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.read import read_told
+from omaha_mirror.catalog.upstream_answer import read_told
 from omaha_mirror.omaha import Limits, OmahaError, parse_request, parse_response
 from omaha_mirror.omaha.answer import check_for_sysexts, read_answer
 from omaha_mirror.omaha.xml import serialise_request, serialise_response

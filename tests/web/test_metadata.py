@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from omaha_mirror.cache import Window
-from omaha_mirror.semantics import ByteRange, parse_range
+from omaha_mirror.http_ranges import ByteRange, parse_range
 from omaha_mirror.web import package, sending
 from omaha_mirror.web.sending import (
     TOGETHER,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omaha_mirror.semantics import ByteRange, Unsatisfiable, Whole, parse_range
+from omaha_mirror.http_ranges import ByteRange, Unsatisfiable, Whole, parse_range
 
 HUGE = "9" * 6000
 

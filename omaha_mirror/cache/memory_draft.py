@@ -25,7 +25,7 @@ class Overflowed(CacheError):
     """The disk refused bytes: they come through memory from now on, in order, on a connection of their own."""
 
 
-class SpoolDraft:
+class MemoryDraft:
     """A `Draft` whose bytes are forgotten once all readers had them.
 
     It is a sparse file in memory. What is forgotten gives its pages back and is never written over: the kernel may

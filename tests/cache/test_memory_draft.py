@@ -11,7 +11,7 @@ import pytest
 from omaha_mirror.cache import Expected, Limits, Reader
 from omaha_mirror.cache.errors import GenerationEnded, ResumeUnsafe
 from omaha_mirror.cache.events import Connected, Evicted, FillEnded, Opened, Outcome, Uncached
-from omaha_mirror.cache.spool import SpoolDraft
+from omaha_mirror.cache.memory_draft import MemoryDraft
 from tests.cache.conftest import MakeSite
 from tests.cache.site import HOLD_BACK, Site, rest, step
 from tests.cache.source import CHUNK, ScriptedSource
@@ -309,7 +309,7 @@ async def test_a_write_that_ends_after_the_disk_was_given_up_is_not_counted(
 def test_bytes_on_their_way_to_a_client_are_not_written_over() -> None:
     """What `sendfile` queued in a socket lies in the same memory."""
     size = 64 * 1024
-    draft = SpoolDraft(Expected(4 * size, bytes(32)), size)
+    draft = MemoryDraft(Expected(4 * size, bytes(32)), size)
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         served, _ = server.accept()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from omaha_mirror.semantics import (
+from omaha_mirror.http_ranges import (
     ByteRange,
     Precondition,
     Unsatisfiable,

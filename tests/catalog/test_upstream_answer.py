@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from omaha_mirror.catalog import Offered, Policy, Unusable, UpstreamReading, read_told
-from omaha_mirror.catalog.read import MAX_MANIFESTS, MAX_PACKAGES, MAX_SIZE, MAX_TEXT
+from omaha_mirror.catalog.upstream_answer import MAX_MANIFESTS, MAX_PACKAGES, MAX_SIZE, MAX_TEXT
 from omaha_mirror.omaha import (
     Action,
     AppResponse,
