@@ -362,7 +362,7 @@ async def test_a_mirror_that_listens_elsewhere_needs_a_restart(
 async def test_a_mirror_that_does_not_answer_is_found(
     tmp_path: Path, upstream: Upstream, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor_host, "DEADLINE", 0.1)
+    monkeypatch.setattr(findings, "DEADLINE", 0.1)
     (tmp_path / "cache").mkdir()
     lock = DirectoryLock(tmp_path / "cache")
     lock.tell(taken)
