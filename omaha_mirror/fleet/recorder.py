@@ -15,6 +15,7 @@ import contextlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
@@ -30,6 +31,9 @@ BATCH = 200
 """Items of a batch: few enough that reducing them does not delay the answers to machines."""
 UPKEEP = 300.0
 """Seconds from one census and sweep to the next."""
+
+BAD_DATA = "22"
+"""The class of PostgreSQL's error codes for values that no column can hold."""
 
 MAX_ITEMS = 100_000
 MAX_BYTES = 64 * 1024 * 1024
@@ -231,16 +235,34 @@ class FleetRecorder:
         self._kept_up = self._clock.boottime()
 
     async def _write(self, batch: Sequence[Waiting]) -> None:
+        """Write a batch; where the database cannot hold an item of it, the others: the batch is halved until that item is alone."""
+        parts, refusals = [batch], list[Exception]()
         try:
-            await write(self._database, [waiting.item for waiting in batch])
-            self.sent += len(batch)
-        except BaseException as error:
-            if not isinstance(error, Exception) or _may_pass(error):
-                self._backlog.give_back(batch)
-                raise
-            # Another try would block all later items.
-            LOG.exception("the fleet database cannot hold what was reported", items=len(batch))
-            self.refused += len(batch)
+            while parts:
+                part = parts[-1]
+                try:
+                    await write(self._database, [waiting.item for waiting in part])
+                    self.sent += len(part)
+                except Exception as error:
+                    if _may_pass(error):
+                        raise
+                    if len(part) > 1:
+                        half = len(part) // 2
+                        parts[-1:] = part[half:], part[:half]
+                        continue
+                    refusals.append(error)  # another try would block all later items
+                parts.pop()
+        except BaseException:
+            self._backlog.give_back(chain.from_iterable(reversed(parts)))
+            raise
+        finally:
+            self.refused += len(refusals)
+            if refusals:
+                LOG.error(
+                    "the fleet database cannot hold what was reported",
+                    items=len(refusals),
+                    exc_info=refusals[-1],
+                )
 
     async def _gather(self) -> None:
         """Wait for an item and then for the rest of its batch, or until upkeep is due."""
@@ -285,8 +307,9 @@ async def _within(seconds: float, event: asyncio.Event) -> None:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the error may pass: the database fails, not the items. asyncpg has errors of its own."""
-    if isinstance(error, (DataError, IntegrityError)):
+    """Whether the error may pass: the database fails, not the items. asyncpg has errors of its own; those of data have only a code."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
+    if isinstance(error, (DataError, IntegrityError)) or state.startswith(BAD_DATA):
         return False
     ours = isinstance(error, (SQLAlchemyError, OSError, BadDatabase))
     return ours or type(error).__module__.partition(".")[0] == "asyncpg"

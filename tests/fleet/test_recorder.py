@@ -14,7 +14,14 @@ from sqlalchemy import text
 from structlog.types import EventDict
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.fleet import BoundedQueue, Database, FleetReader, FleetRecorder, MachineQuery
+from omaha_mirror.fleet import (
+    BoundedQueue,
+    Database,
+    FleetReader,
+    FleetRecorder,
+    MachineQuery,
+    store,
+)
 from omaha_mirror.fleet.model import Item
 from omaha_mirror.fleet.recorder import BATCH
 from tests.fleet.scene import ASK, GOT, OFFERED, event, machine
@@ -293,6 +300,51 @@ async def test_items_that_no_database_can_hold_block_nothing(
     assert (await count(database), recorder.sent, recorder.refused) == (1, 1, 1)
     assert logs[-1]["items"] == 1
     assert "Traceback" in logs[-1]["exception"]
+
+
+async def test_an_item_that_no_database_can_hold_costs_no_other_of_its_batch(
+    database: Database, logs: Logs
+) -> None:
+    """SQLite would store a text, but no null; PostgreSQL refuses each with an error of another kind."""
+    wrong: Any = None if database.writer.dialect.name == "sqlite" else "no time"
+    recorder = FleetRecorder(database, interval=0, clock=StoppedClock(ASK.time))
+    for n in range(BATCH):
+        recorder.put(replace(machine(n), time=wrong) if n in (0, 77, BATCH - 1) else machine(n))
+    recorder.start()
+    async with asyncio.timeout(PATIENCE):
+        await recorder.flush()
+    await recorder.close()
+    assert (await count(database), recorder.sent) == (BATCH - 3, BATCH - 3)
+    assert (recorder.refused, recorder.queued, recorder.dropped) == (3, 0, 0)
+    assert [line["items"] for line in logs] == [3]
+
+
+async def test_of_a_batch_with_such_an_item_nothing_is_lost_when_the_database_fails_meanwhile(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each other write fails once; the items are in the order of arrival again."""
+    wrong: Any = None
+    writes: list[int] = []
+
+    async def write(database: Database, items: list[Item]) -> None:
+        writes.append(len(items))
+        if len(writes) in (3, 5):
+            raise OSError("the line is down")
+        await store.write(database, items)
+
+    monkeypatch.setattr("omaha_mirror.fleet.recorder.write", write)
+    recorder = FleetRecorder(database, interval=0, retry=0.01, clock=StoppedClock(ASK.time))
+    for n in range(20):
+        item = replace(ASK, machineid="one", version=str(n))
+        recorder.put(replace(item, time=wrong) if n == 13 else item)
+    recorder.start()
+    async with asyncio.timeout(PATIENCE):
+        await recorder.flush()
+    await recorder.close()
+    history = await FleetReader(database).machine("one")
+    assert history is not None
+    assert (history.machine.version, history.machine.stretches) == ("19", 19)
+    assert (recorder.sent, recorder.refused, recorder.dropped) == (19, 1, 0)
 
 
 async def test_a_defect_leaves_its_traceback_and_a_neutral_line(
