@@ -27,8 +27,8 @@ from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
 from omaha_mirror.web.accepting import Place
-from omaha_mirror.web.admin import AdminApp, admin_routes
 from omaha_mirror.web.admin import token as admin_token
+from omaha_mirror.web.admin.app import AdminApp, admin_routes
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.fairness import fair_loop
 from omaha_mirror.web.public import PublicApp

@@ -8,7 +8,7 @@ from pathlib import Path
 from omaha_mirror.config import Address
 from omaha_mirror.fleet import CheckIn, Transfer, store
 from omaha_mirror.fleet.model import Item, tidy
-from omaha_mirror.web.admin import AdminApp, admin_routes
+from omaha_mirror.web.admin.app import AdminApp, admin_routes
 from omaha_mirror.web.server import Listener
 from tests.e2e.site import Box, body, following
 from tests.fleet.scene import ASK, event, recorded

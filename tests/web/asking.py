@@ -8,7 +8,7 @@ from typing import Any
 
 from omaha_mirror.config import Address
 from omaha_mirror.fleet.model import Item, tidy
-from omaha_mirror.web.admin import AdminApp, admin_routes
+from omaha_mirror.web.admin.app import AdminApp, admin_routes
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import Mirror
 from tests.support.talk import PATIENCE, Answer

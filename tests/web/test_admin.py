@@ -12,8 +12,9 @@ import pytest
 
 from omaha_mirror import config
 from omaha_mirror.config import Address
-from omaha_mirror.web.admin import AdminApp, admin_routes, tracks_api
+from omaha_mirror.web.admin import tracks_api
 from omaha_mirror.web.admin.answers import as_long_json
+from omaha_mirror.web.admin.app import AdminApp, admin_routes
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD, PAYLOAD_PATH, VERSION, Mirror
 from tests.support.talk import Answer, ask, dial, request

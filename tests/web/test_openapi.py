@@ -12,8 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from omaha_mirror.cache.lock import in_use
-from omaha_mirror.web.admin import admin_routes
 from omaha_mirror.web.admin import token as admin_token
+from omaha_mirror.web.admin.app import admin_routes
 from tests.fleet.scene import ASK, event
 from tests.support.mirror import PAYLOAD_PATH, VERSION, Mirror, MirrorProcess, omaha
 from tests.support.talk import Answer

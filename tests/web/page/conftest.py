@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.config import Address
-from omaha_mirror.web.admin import AdminApp, admin_routes
+from omaha_mirror.web.admin.app import AdminApp, admin_routes
 from omaha_mirror.web.server import Listener
 from tests.fleet.scene import recorded
 from tests.support.mirror import Mirror, mirror_in_process
