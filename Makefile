@@ -9,7 +9,7 @@ FUZZ_SECONDS ?= 10
 # What .venv was made from.
 LOCKED := $(if $(wildcard $(VENV)/.test),test,run)
 
-.PHONY: run test test-long fuzz lint format demo bench deb lock sbom audit audit-online clean
+.PHONY: run compiled test test-long fuzz lint format demo bench deb lock sbom audit audit-online clean
 
 run: $(VENV)/.run
 	$(BIN)/omaha-mirror serve $(ARGS)
@@ -17,10 +17,14 @@ run: $(VENV)/.run
 demo: $(VENV)/.run
 	$(BIN)/omaha-mirror demo
 
-test: $(VENV)/.test
+# Tests start hundreds of processes of the mirror; none is to compile it again.
+compiled: $(VENV)/.test
+	@$(BIN)/python -m compileall -q omaha_mirror
+
+test: compiled
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-test-long: $(VENV)/.test
+test-long: compiled
 	$(BIN)/python -m pytest -m long $(PARALLEL) $(ARGS)
 
 fuzz: $(VENV)/.test

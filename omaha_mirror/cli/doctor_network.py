@@ -86,10 +86,8 @@ def _routes(config: Config) -> list[tuple[str, str | None]]:
 
 
 def _proxy(config: Config, url: str) -> str | None:
-    if config.upstream.proxy is not None:
-        return config.upstream.proxy
     named = proxy_of(url, os.environ)
-    return named[1] if named is not None else None
+    return config.upstream.proxy or (named[1] if named is not None else None)
 
 
 async def name_of(host: str) -> list[Found]:
@@ -111,9 +109,8 @@ async def proxy_at(url: str) -> list[Found]:
             port = parts.port or (443 if parts.scheme == "https" else 80)
             _, writer = await asyncio.open_connection(parts.hostname, port)
     except OSError as error:
-        return [
-            unreachable("proxy", f"{shown} takes no connection ({why(error)}): see upstream.proxy")
-        ]
+        words = f"{shown} takes no connection ({why(error)}): see upstream.proxy"
+        return [unreachable("proxy", words)]
     writer.close()
     return [ok("proxy", f"{shown} takes connections")]
 
@@ -146,9 +143,7 @@ async def _track(
             request = question(MACHINE, app_id, BOARDS[0], track, NEWEST)
             response = await OmahaServer(fetcher, url).ask(request)
     except (UpstreamError, TimeoutError) as error:
-        words = (
-            f"{url}: {_reason(error)}: see upstream.omaha_url, and whether this host may go there"
-        )
+        words = f"{url}: {_reason(error)}: see upstream.omaha_url, and this host's firewall"
         return [unreachable("omaha", words)]
     statuses = [app.status for app in response.apps]
     if statuses == [AppStatus.FAILED_TO_RETRIEVE_UPDATE_PACKAGE_INFO]:
@@ -281,10 +276,8 @@ async def clock(config: Config, here: Clock) -> list[Found]:
     here.told(date)
     if here.apart is not None:
         side = "ahead of" if here.apart > 0 else "behind"
-        words = (
-            f"this host is {abs(here.apart):.0f} s {side} {url}: certificates and delays go wrong"
-        )
-        return [reached, fail("clock", f"{words}; {SET_IT}")]
+        words = f"this host is {abs(here.apart):.0f} s {side} {url}"
+        return [reached, fail("clock", f"{words}: certificates and delays go wrong; {SET_IT}")]
     return [reached, ok("clock", f"within {SKEW:.0f} s of {url}")]
 
 

@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -431,6 +432,7 @@ async def mirror(upstream: Upstream, tmp_path: Path) -> AsyncIterator[str]:
             upstream=UpstreamConfig(release_url=upstream.origin, omaha_url=None),
         )
     )
+    service.cache.limits = replace(service.cache.limits, round_seconds=0.01)
     await service.start()
     listener = Listener(PublicApp(service.decisions, service.packages, service.observer))
     (address,) = await listener.start([Address("127.0.0.1", 0)])

@@ -51,6 +51,7 @@ async def test_every_machine_of_it_has_the_payload(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / "E") == []
 
 
+@pytest.mark.long
 def test_the_command_needs_nothing_and_ends_well() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "omaha_mirror", "demo"],
