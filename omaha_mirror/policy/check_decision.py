@@ -90,7 +90,14 @@ class CheckDecisions:
             await self._catalog.follow(app.app_id, app.board, track, FIRST_ANSWER, client)
         if isinstance(rule, Pin) and self.upstream is not None:
             await self._catalog.ask_about(app.app_id, app.board, rule.version, app.track)
-        return await self._looked_up(app, client, rule, until, lambda: self._decide(app, rule))
+
+        def decide() -> Decision:
+            steps = self._steps(app, rule)
+            if steps:
+                self._catalog.known(app.app_id, app.board, steps[-1].version)  # a use of it
+            return self._decide(app, rule, steps)
+
+        return await self._looked_up(app, client, rule, until, decide)
 
     def dry_run(self, app: AppRequest) -> Decision | None:
         """What a machine would be told by what is known now; None where upstream itself would answer it.
@@ -100,12 +107,12 @@ class CheckDecisions:
         rule = self._rule(app.track)
         if isinstance(rule, Relay):
             return refuse(app, rule, self._app_ids)
-        return self._decide(app, rule)
+        return self._decide(app, rule, self._steps(app, rule))
 
-    def _decide(self, app: AppRequest, rule: Rule) -> Decision:
-        steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
-        if steps:
-            self._catalog.known(app.app_id, app.board, steps[-1].version)  # a use of it
+    def _steps(self, app: AppRequest, rule: Rule) -> tuple[Step, ...]:
+        return self._catalog.steps(app.app_id, app.board, app.track, rule)
+
+    def _decide(self, app: AppRequest, rule: Rule, steps: tuple[Step, ...]) -> Decision:
         nothing = self._catalog.nothing(app.app_id, app.board, track_upstream(app.track, rule))
         return self._told(app, rule, steps, nothing)
 

@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from omaha_mirror.catalog import Reason
-from omaha_mirror.omaha import serialise_request
+from omaha_mirror.omaha import AppRequest, serialise_request
 from omaha_mirror.policy import check_decision
 from omaha_mirror.policy.check_decision import FIRST_ANSWER
 from omaha_mirror.policy.decide import Decision, decide
-from tests.e2e.site import TARGET, Box, count, following, three_steps
+from tests.catalog.scene import APP, BOARD
+from tests.e2e.site import FLOORS, TARGET, Box, count, following, three_steps
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.talk import dial, request
 from tests.support.upstream import Upstream
@@ -71,6 +72,26 @@ async def test_a_check_decides_once_where_all_is_known(
         await Box(mirror).offer()
         await Box(mirror, version=TARGET).nothing()
     assert decided == 2
+
+
+@pytest.mark.parametrize("rule", ["follow", TARGET])
+async def test_a_dry_run_is_no_use_of_a_release(
+    tmp_path: Path, nebraska: Nebraska, rule: str
+) -> None:
+    def uses() -> list[float]:
+        kept = mirror.service.catalog._known_releases.kept()
+        return [item.last_used for item in kept]
+
+    async with following(tmp_path, nebraska, tracks={"stable": rule}) as mirror:
+        await Box(mirror, version=FLOORS[-1]).offer()
+        before = uses()
+        app = AppRequest(appid=APP, board=BOARD, track="stable", version=FLOORS[-1])
+        told = mirror.service.decisions.dry_run(app)
+        assert told is not None
+        assert told.reason is Reason.OFFERED
+        assert uses() == before
+        await Box(mirror, version=TARGET).nothing()
+        assert uses() != before
 
 
 async def test_the_reports_of_a_machine_that_left_before_its_answer_go_upstream_all_the_same(
