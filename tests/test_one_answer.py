@@ -3,11 +3,12 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -222,3 +223,60 @@ def test_all_who_ask_are_told_the_same(
         scene = Scene(Path(folder), state, given, upstream={"omaha_url": url})
         scene.override(put)
         asyncio.run(agree(scene))
+
+
+class Counted:
+    """A function that counts its calls."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.calls = 0
+        self._function = function
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        return self._function(*args, **kwargs)
+
+
+@pytest.fixture
+async def many(tmp_path: Path) -> AsyncIterator[Service]:
+    """A mirror with one release and a thousand overrides: half of them pins to it, half of them holds."""
+    held = Kept(made(BOARDS[0], "1.0.0"), NOW - HOUR)
+    scene = Scene(tmp_path, State((held,), (), (), ()), {})
+    rules = (Hold(), Pin(version="1.0.0"))
+    scene.override({f"t{n}": rules[n % 2] for n in range(1000)})
+    service = Service(scene.config)
+    await service.open()
+    yield service
+    await service.close()
+
+
+async def test_a_rule_that_leads_to_the_same_on_many_tracks_is_followed_once(
+    many: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Counted(many.catalog.steps)
+    monkeypatch.setattr(many.catalog, "steps", steps)
+    paths = many.tracks.paths()
+    assert {path.status.track for path in paths} == {f"t{n}" for n in range(1, 1000, 2)}
+    assert all(path.offered is not None for path in paths)
+    assert steps.calls < 10
+    many.catalog._changed()
+    steps.calls = 0
+    assert len(many.offered.led()) == 2
+    assert steps.calls < 10
+
+
+async def test_whether_a_blob_is_offered_is_worked_out_once_for_all_who_ask(
+    many: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current = Counted(many.catalog.current)
+    monkeypatch.setattr(many.catalog, "current", current)
+    [release] = many.offered.releases()
+    key = expected(release.payload).key
+    assert all(many.offered(key) for _ in range(1000))
+    assert not any(many.offered(f"{n:064x}") for n in range(1000))
+    many.catalog.package(release.id, "update.gz")
+    assert many.offered.with_payload(key) == (release,)
+    assert current.calls == 1
+    many.catalog._changed()
+    assert many.offered(key)
+    assert current.calls == 2

@@ -130,6 +130,10 @@ class Cache:
         """Why the blob is not to be served although its bytes are right, or None: unsigned, for one."""
         return self._failures.refused(key, self._provers)
 
+    def is_any_unavailable(self) -> bool:
+        """Whether there is a blob that is refused or in a cooldown."""
+        return self._failures.is_any_unavailable(self._provers)
+
     def fills(self) -> list[Progress]:
         """The fills under way and in the queue."""
         places = self.scheduler.positions()

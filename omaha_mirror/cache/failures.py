@@ -111,6 +111,12 @@ class Failures:
         refusal = self._refusals.get(key)
         return refusal.reason if refusal is not None and refusal.terms == provers.terms else None
 
+    def is_any_unavailable(self, provers: Provers) -> bool:
+        """Whether there is a blob that is refused or in a cooldown."""
+        return any(self.refused(key, provers) for key in self._refusals) or any(
+            self.cooldown(key) for key in self._records
+        )
+
     def right(self, key: str) -> None:
         """The blob was proven; a client with the head of another generation must still not get its tail."""
         record = self._records.get(key)

@@ -132,7 +132,7 @@ class Catalog:
         """Where a track leads that has this rule, as `leads_to` takes it; nobody is asked. A relayed machine: see `step`."""
         self._rebase()
         steps = self._channels.steps(app_id, board, track, rule)
-        return tuple(replace(step, known=self._known(app_id, board, step)) for step in steps)
+        return tuple(Step(s.version, self._known(app_id, board, s), s.floor, s.seen) for s in steps)
 
     def step(self, app_id: str, board: str, version: str, name: str = "") -> Step:
         """A version that upstream told one machine, as the one step of its way. It counts as a use.

@@ -86,3 +86,8 @@ def track_upstream(track: str, rule: Rule) -> str:
     """What a track is called upstream."""
     named = rule.upstream_track if isinstance(rule, Follow | Relay) else None
     return named or track
+
+
+def depends_on_track(rule: Rule) -> bool:
+    """Whether where a rule leads depends on the track that has it: a pin and a hold are the same on every track."""
+    return isinstance(rule, Follow | Relay)

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.catalog import BOARDS, Catalog, Pin, Release
+from omaha_mirror.catalog import BOARDS, Catalog, Release
 from omaha_mirror.catalog.state import ReleaseKey
+from omaha_mirror.config.rules import depends_on_track
 from omaha_mirror.packages.source import Named, named
 from omaha_mirror.policy.decide import leads_to
 from omaha_mirror.policy.track_rules import TrackRules
@@ -20,8 +21,7 @@ from omaha_mirror.policy.track_rules import TrackRules
 def led_to(catalog: Catalog, rules: TrackRules, app_ids: Iterable[str]) -> frozenset[ReleaseKey]:
     """The versions that tracks lead through by the rules in force."""
     tracks = [(track, rules(track)) for track in {"", *rules.named(), *catalog.tracks()}]
-    # A pin leads to the same wherever it is.
-    ways = {("" if isinstance(rule, Pin) else track, rule) for track, rule in tracks}
+    ways = {(track if depends_on_track(rule) else "", rule) for track, rule in tracks}
     return frozenset(
         ReleaseKey(app_id, board, step.version)
         for track, rule in ways

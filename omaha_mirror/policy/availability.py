@@ -39,15 +39,15 @@ class Availability:
     def step(self, step: Step) -> Step:
         """A step, of which a release counts as known only as far as its packages can be had."""
         known, release = step.known, step.known.release
-        if release is None:
+        if release is None or not self._cache.is_any_unavailable():
             return step
         if (doubt := self.about(release.payload)) is not None:
             reason, why = doubt
             return replace(step, known=replace(known, release=None, reason=reason, detail=why))
         lacking = {
-            name: doubt[1]
-            for name in known.looked_up
-            if (file := release.file(name)) is not None and (doubt := self.about(file)) is not None
+            file.name: doubt[1]
+            for file in release.files
+            if file.name in known.looked_up and (doubt := self.about(file)) is not None
         }
         if not lacking:
             return step
@@ -56,6 +56,8 @@ class Availability:
     def packages(self) -> dict[Reason, dict[str, str]]:
         """The packages of offered releases that cannot be had, and why, by reason."""
         found: dict[Reason, dict[str, str]] = {}
+        if not self._cache.is_any_unavailable():
+            return found
         for release in self._offered.releases():
             for name, key in self._offered.named(release):
                 if (doubt := self._about(key)) is not None:

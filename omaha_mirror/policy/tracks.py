@@ -5,7 +5,7 @@ What a machine is told follows from the same steps and the same rules; see `deci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -23,7 +23,7 @@ from omaha_mirror.catalog import (
     Step,
 )
 from omaha_mirror.catalog.channel import StepStatus
-from omaha_mirror.config.rules import track_upstream
+from omaha_mirror.config.rules import depends_on_track, track_upstream
 from omaha_mirror.policy.decide import due, leads_to, state
 from omaha_mirror.policy.track_rules import TrackRules
 from omaha_mirror.reasons import Effect, Reason
@@ -106,26 +106,47 @@ class Tracks:
         """
         channels = self.channels()
         named = {*self._rules.named(), *(channel.track for channel in channels), *also} - {""}
-        return [path for track in sorted(named) for path in self._paths(track, channels)]
+        return list(self._paths(sorted(named), channels))
 
     def of(self, track: str) -> list[TrackPath]:
         """The same of one track."""
-        return list(self._paths(track, self.channels()))
+        return list(self._paths([track], self.channels()))
 
     def statuses(self) -> list[ChannelStatus]:
         """The same of all tracks, in short."""
         return [path.status for path in self.paths()]
 
-    def _paths(self, track: str, channels: Iterable[ChannelStatus]) -> Iterable[TrackPath]:
-        rule = self._rules(track)
+    def _paths(
+        self, tracks: Iterable[str], channels: Iterable[ChannelStatus]
+    ) -> Iterator[TrackPath]:
         of = {(c.track, c.app_id, c.board): c for c in channels}
-        upstream = track_upstream(track, rule)
-        for pair in sorted({*product(self._app_ids, BOARDS), *((a, b) for _, a, b in of)}):
-            # A bundle names a track as the machines do.
-            channel = of.get((upstream, *pair)) or of.get((track, *pair))
-            path = self.path(*pair, track, rule, channel)
-            if channel is not None or path.offered is not None:
-                yield path
+        pairs = sorted({*product(self._app_ids, BOARDS), *((a, b) for _, a, b in of)})
+        shared: dict[tuple[str, str, Rule], TrackPath | None] = {}
+        for track in tracks:
+            rule = self._rules(track)
+            upstream = track_upstream(track, rule)
+            for pair in pairs:
+                # A bundle names a track as the machines do.
+                channel = of.get((upstream, *pair)) or of.get((track, *pair))
+                if channel is not None:
+                    yield self.path(*pair, track, rule, channel)
+                elif depends_on_track(rule):
+                    if path := self._offered(*pair, track, rule):
+                        yield path
+                else:
+                    key = (*pair, rule)
+                    if key not in shared:
+                        shared[key] = self._offered(*pair, track, rule)
+                    if path := shared[key]:
+                        yield replace(path, status=replace(path.status, track=track))
+
+    def _offered(self, app_id: str, board: str, track: str, rule: Rule) -> TrackPath | None:
+        """Where a track leads that upstream is not asked about; None where nothing is offered on it."""
+        known = (step.known for step in self._catalog.steps(app_id, board, track, rule))
+        if all(found.release is None for found in known):
+            return None
+        path = self.path(app_id, board, track, rule)
+        return path if path.offered is not None else None
 
     def path(
         self,
