@@ -63,7 +63,7 @@ class Connection(web.RequestHandler):
         table: counts it, already.
         exempt: of a trusted proxy: it counts for the client that the proxy names.
         log: of what clients can repeat at will.
-        pending: the requests that wait for the first byte of a package.
+        pending: the requests that a stop of the listener ends at once.
         more: for aiohttp.
 
     Attributes:
@@ -154,6 +154,11 @@ class Connection(web.RequestHandler):
     def on_package(self) -> None:
         """The answer is a package: a client that closes its side from now on has left."""
         self._stays = False
+
+    def on_late_answer(self) -> None:
+        """The answer is late on purpose: until it comes the connection is idle, and a client that closes its side leaves."""
+        self._answering = self._stays = False
+        self._table.set_idle(self)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio asks for it
         """The client has closed its side: it gets the answer that it waits for, and no other.
@@ -261,14 +266,23 @@ def counts_for_client(request: web.BaseRequest) -> None:
 
 
 def pending(request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
-    """Within it a request waits for the first byte of a package. Raises Stopping when its listener stops."""
+    """Within it a request waits for its answer to begin. Raises Stopping when its listener stops."""
     if isinstance(request.protocol, Connection):
         return request.protocol.pending.waits()
     return nullcontext()
 
 
+async def wait_late(request: web.BaseRequest, seconds: float) -> None:
+    """Let a client wait for its answer, in a connection that may be closed for others; less long where the listener stops."""
+    if isinstance(request.protocol, Connection):
+        request.protocol.on_late_answer()
+    with suppress(Stopping):
+        async with pending(request):
+            await asyncio.sleep(seconds)
+
+
 class PendingRequests:
-    """Requests of one listener for a package of which no byte has arrived: they end when the listener stops.
+    """Requests of one listener that end when it stops: for a package of which no byte has arrived, or refused ones.
 
     What they wait for need not come in the time that responses under way are given, and their clients lose nothing.
     """
@@ -279,7 +293,7 @@ class PendingRequests:
 
     @asynccontextmanager
     async def waits(self) -> AsyncIterator[None]:
-        """Wait for what a package needs to begin. Raises Stopping."""
+        """Wait for what an answer needs to begin. Raises Stopping."""
         if self._over:
             raise Stopping(WORDS)
         wait = asyncio.timeout(None)

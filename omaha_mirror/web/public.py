@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 
@@ -14,7 +13,7 @@ from omaha_mirror.catalog import BOARDS
 from omaha_mirror.http_ranges import ByteRange, select
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.text import printable
-from omaha_mirror.web.connection import counts_for_client, pending, sends_package
+from omaha_mirror.web.connection import counts_for_client, pending, sends_package, wait_late
 from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
@@ -107,7 +106,7 @@ class PublicApp:
                 why=printable(str(error)),
             )
             if times > TOLERATED:
-                await asyncio.sleep(min(times // TOLERATED * LATE, LATEST))
+                await wait_late(request, min(times // TOLERATED * LATE, LATEST))
             return plain(error.status, str(error), error.headers)
 
     async def _route(self, request: web.BaseRequest) -> web.StreamResponse:

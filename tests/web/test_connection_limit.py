@@ -11,7 +11,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from omaha_mirror.config import Address
-from omaha_mirror.web import connection, pace, server
+from omaha_mirror.web import connection, pace, public, server
 from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, omaha, public_app
@@ -194,6 +194,26 @@ async def test_who_waits_for_the_mirror_is_never_cut(mirror: Mirror, release: Up
         for _ in range(3):
             async with dial(mirror.address, source=OTHER) as other:
                 assert not await heard(other)
+
+
+async def test_who_waits_for_a_late_refusal_makes_room(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(public, "TOLERATED", 1)
+    monkeypatch.setattr(public, "LATE", 60)
+    monkeypatch.setattr(public, "LATEST", 60)
+    nothing = request("GET", "/nothing")
+    async with dialled(mirror.address, GREEDY) as greedy:
+        await greedy[0].send(nothing)
+        assert (await greedy[0].answer()).status == 404
+        for talk in greedy:
+            await talk.send(nothing)
+        await mirror.until(lambda: mirror.active == LIMIT)
+        async with dial(mirror.address, source=OTHER) as other:
+            assert await heard(other)
+            assert await ended(greedy[0])
+            await mirror.until(lambda: mirror.active == LIMIT - 1)
+    await mirror.until(lambda: mirror.active == 0)  # who leaves waits no longer
 
 
 async def test_who_does_not_read_is_cut_and_who_reads_is_not(

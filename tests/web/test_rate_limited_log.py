@@ -72,7 +72,8 @@ async def test_who_is_refused_again_and_again_waits_and_the_others_do_not(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(public, "TOLERATED", 2)
-    monkeypatch.setattr(public, "LATE", 60)
+    monkeypatch.setattr(public, "LATE", 3600)
+    monkeypatch.setattr(public, "LATEST", 3600)
     async with dial(mirror.address) as flood, dial(mirror.address, source="127.0.0.2") as other:
         await flood.send(request("GET", "/nothing") * 3)
         assert await statuses(flood) == [404, 404]
@@ -80,6 +81,8 @@ async def test_who_is_refused_again_and_again_waits_and_the_others_do_not(
         assert (await other.answer()).status == 404
         assert (await mirror.check()).status == 200
         assert flood.arrived() == b""
+        await mirror.listener.stop()
+        assert (await flood.answer()).status == 404
 
 
 async def statuses(talk: Talk) -> list[int]:
