@@ -90,13 +90,11 @@ async def keep_running(
 
 def log_defect(ended: asyncio.Future[Any] | Future[Any]) -> None:
     """Log the traceback of work that failed unexpectedly, where nothing else will raise it; a done callback too."""
-    if not ended.cancelled():
-        error = ended.exception()
-        if error is not None and not isinstance(error, Foreseen | OSError):
-            LOG.error("work in the background failed", exc_info=error)
+    if not ended.cancelled() and not isinstance(ended.exception(), Foreseen | OSError):
+        log_failure(ended)
 
 
-def log_failure(task: asyncio.Task[Any]) -> None:
-    """Log at once what a task failed with that nobody waits for; a done callback."""
-    if not task.cancelled() and (error := task.exception()) is not None:
+def log_failure(ended: asyncio.Future[Any] | Future[Any]) -> None:
+    """Log at once what work failed with, expected or not, that nobody waits for; a done callback."""
+    if not ended.cancelled() and (error := ended.exception()) is not None:
         LOG.error("work in the background failed", exc_info=error)

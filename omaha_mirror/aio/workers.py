@@ -132,7 +132,7 @@ class Workers(Executor):
             self._running.add(job)
             return job
 
-    def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+    def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - as Executor declares it
         """Let the threads end when the queue is empty. It waits for none of them."""
         with self._lock:
             self._ended = True

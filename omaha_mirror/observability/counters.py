@@ -60,7 +60,7 @@ class Metrics:
 
     def __init__(self) -> None:
         # A second series for each counter, which nobody asks for.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         build = Declared(f"{PREFIX}build_info", "info", ("version",), "The running version.")

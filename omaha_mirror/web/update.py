@@ -43,7 +43,8 @@ from omaha_mirror.web.request import base_url, host_of, read_body
 LOG = structlog.get_logger(__name__)
 REMEMBERED = 1000
 """Addresses whose broken requests were logged: each is logged once."""
-Told = Sequence[tuple[AppRequest, Decision | None]]
+Decided = Sequence[tuple[AppRequest, Decision | None]]
+"""The apps of a request with the decisions about them; None: that one asks for none."""
 LIMIT = 16 * 1024 * 1024
 """Bytes of all answers that are kept."""
 LARGE = LIMIT // 8
@@ -79,23 +80,23 @@ class UpdateEndpoint:
         if len(asked.apps) == 1:  # which is nearly always so, and needs no task of its own
             decisions = [await self._decide(asked, asked.apps[0], client)]
         else:
-            decisions = await asyncio.gather(
-                *(self._decide(asked, app, client) for app in asked.apps)
-            )
-        told = list(zip(asked.apps, decisions, strict=True))
-        answer = web.Response(body=self._serialised(told, base), content_type="text/xml")
-        for app, decision in told:
-            heard = AppReport(app, decision, remote)
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._decide(asked, app, client)) for app in asked.apps]
+            decisions = [task.result() for task in tasks]
+        decided = list(zip(asked.apps, decisions, strict=True))
+        answer = web.Response(body=self._serialised(decided, base), content_type="text/xml")
+        for app, decision in decided:
+            report = AppReport(app, decision, remote)
             tell(self._decisions.forward_reports, asked, app)
-            tell(self._observer.on_app, heard)
-            _log(heard, time.monotonic() - began)
+            tell(self._observer.on_app, report)
+            _log(report, time.monotonic() - began)
         return answer
 
-    def _serialised(self, told: Told, base: str) -> bytes:
+    def _serialised(self, decided: Decided, base: str) -> bytes:
         """The answer's bytes; machines of one kind get the same ones, so they are made once."""
-        if len(told) != 1:
-            return serialise_response(self._answer(told, base))
-        [(app, decision)] = told
+        if len(decided) != 1:
+            return serialise_response(self._answer(decided, base))
+        [(app, decision)] = decided
         shape = (self._edge.fallback, *_shape(app, decision))
         known = self._answers.find(shape, base)
         if known is not None:
@@ -103,8 +104,8 @@ class UpdateEndpoint:
         return self._answers.make(
             shape,
             base,
-            lambda base: serialise_response(self._answer(told, base)),
-            told=len(app.app_id),
+            lambda base: serialise_response(self._answer(decided, base)),
+            variable=len(app.app_id),
             owner=decision.release if decision is not None else None,
         )
 
@@ -113,17 +114,17 @@ class UpdateEndpoint:
             return None
         return await self._decisions.decide(asked, app, client)
 
-    def _answer(self, told: Told, base: str) -> Response:
+    def _answer(self, decided: Decided, base: str) -> Response:
         releases = {
             id(decision.release.manifest): decision.release
-            for _, decision in told
+            for _, decision in decided
             if decision is not None and decision.release is not None
         }
 
         def codebase(_: AppResponse, manifest: Manifest) -> str:
             return f"{base}/packages/{releases[id(manifest)].id}/"
 
-        return localise(answer(told), codebase, fallback=self._edge.fallback)
+        return localise(answer(decided), codebase, fallback=self._edge.fallback)
 
     def _log_bad_request(self, remote: str, label: str, problem: str) -> None:
         LOG.debug("bad request", remote=remote, error=label, why=problem)
@@ -133,25 +134,18 @@ class UpdateEndpoint:
 
 
 def _shape(app: AppRequest, decision: Decision | None) -> tuple[object, ...]:
-    """All that an answer is made of. A release is told by its identity: it is remembered with the answer."""
+    """All that an answer is made of. A release counts by its identity: it is remembered with the answer."""
     asked = app.app_id, app.ping is not None, len(app.events)
-    return (
-        asked
-        if decision is None
-        else (
-            *asked,
-            decision.reason,
-            decision.poll_interval,
-            id(decision.release),
-        )
-    )
+    if decision is None:
+        return asked
+    return (*asked, decision.reason, decision.poll_interval, id(decision.release))
 
 
-def _log(heard: AppReport, seconds: float) -> None:
+def _log(report: AppReport, seconds: float) -> None:
     """The one line of this request: what the machine said, what it was told, and why."""
-    app, decision = heard.app, heard.decision
+    app, decision = report.app, report.decision
     line: dict[str, object] = {
-        "remote": heard.remote,
+        "remote": report.remote,
         "machine": printable(app.machineid),
         "track": printable(app.track),
         "board": printable(app.board),
@@ -204,10 +198,16 @@ class Answers:
         if found is None:
             return None
         self._kept[shape] = found
-        return _told(found[0], base)
+        return _joined(found[0], base)
 
     def make(
-        self, shape: Hashable, base: str, make: Callable[[str], bytes], *, told: int, owner: object
+        self,
+        shape: Hashable,
+        base: str,
+        make: Callable[[str], bytes],
+        *,
+        variable: int,
+        owner: object,
     ) -> bytes:
         """Make it and keep it.
 
@@ -215,24 +215,24 @@ class Answers:
             shape: all that it is made of.
             base: `scheme://host[:port]`.
             make: makes it for a base.
-            told: bytes of what a client told in `shape`.
+            variable: bytes of `shape` that a client chose.
             owner: whose identity is part of the shape: it lives as long as the answer.
 
         Raises:
             BadValue: the base makes no address.
         """
         parts = make(HERE).split(HERE.encode())
-        size = sum(map(len, parts)) + told + ENTRY
+        size = sum(map(len, parts)) + variable + ENTRY
         if size <= min(LARGE, self._limit):
             self._kept[shape] = parts, size, owner
             self.size += size
         while self.size > self._limit:
             _, gone, _ = self._kept.pop(next(iter(self._kept)))
             self.size -= gone
-        return _told(parts, base)
+        return _joined(parts, base)
 
 
-def _told(parts: list[bytes], base: str) -> bytes:
+def _joined(parts: list[bytes], base: str) -> bytes:
     return written(base).join(parts) if len(parts) > 1 else parts[0]
 
 

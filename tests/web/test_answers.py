@@ -15,7 +15,7 @@ def answer(answers: Answers, shape: str, base: str, size: int = 0) -> bytes:
     def make(base: str) -> bytes:
         return f'<{shape} codebase="{base}/a/"/>'.encode() + bytes(size)
 
-    return answers.make(shape, base, make, told=0, owner=None)
+    return answers.make(shape, base, make, variable=0, owner=None)
 
 
 def test_an_answer_is_kept_once_for_all_names_of_the_mirror() -> None:
@@ -41,9 +41,9 @@ def test_answers_are_bounded_in_bytes_and_those_used_last_are_kept() -> None:
 def test_what_a_client_told_counts_and_a_large_one_is_not_kept() -> None:
     answers = Answers(10 * ENTRY)
     for number in range(100):
-        answers.make(str(number), "http://a", lambda _: b"", told=4 * ENTRY, owner=None)
+        answers.make(str(number), "http://a", lambda _: b"", variable=4 * ENTRY, owner=None)
         assert len(answers) <= 2
-    answers.make("large", "http://a", lambda _: bytes(10 * ENTRY), told=0, owner=None)
+    answers.make("large", "http://a", lambda _: bytes(10 * ENTRY), variable=0, owner=None)
     assert answers.find("large", "http://a") is None
 
 

@@ -1,5 +1,6 @@
 """What the Omaha endpoint tells machines, and what it does with requests that are none."""
 
+import asyncio
 import base64
 import hashlib
 import re
@@ -28,6 +29,7 @@ BROKEN = sorted(path.stem for path in (DATA / "omaha").glob("broken_*.xml"))
 OFFERED = ("request_check_first", "request_check_later", "request_check_rolled_back")
 """Nebraska's syncer names no board, the others are up to date or ask for something else."""
 FIRST = omaha("request_check_first")
+END = FIRST.index(b"</app>")
 
 
 def changed(**attributes: str) -> bytes:
@@ -249,7 +251,7 @@ async def test_only_post_is_for_updates(mirror: Mirror, method: str) -> None:
 async def test_a_defect_is_502_and_the_log_has_it(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(_: AppRequest) -> Decision:
+    async def broken(*_: object) -> Decision:
         raise LookupError("a defect")
 
     monkeypatch.setattr(mirror.service.decisions, "decide", broken)
@@ -257,7 +259,35 @@ async def test_a_defect_is_502_and_the_log_has_it(
         answer = await mirror.check()
     assert answer.status == 502
     assert "a defect" not in answer.line
-    assert [entry["log_level"] for entry in logs] == ["error"]
+    assert [(entry["log_level"], str(entry["exc_info"])) for entry in logs] == [
+        ("error", "a defect")
+    ]
+
+
+async def test_a_defect_with_one_app_leaves_no_other_undecided_in_the_background(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[AppRequest] = []
+    ended: list[AppRequest] = []
+
+    async def broken(_: object, app: AppRequest, __: str) -> Decision:
+        begun.append(app)
+        if len(begun) > 1:
+            raise LookupError("the first defect")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(app)
+            raise LookupError("the second defect")
+
+    monkeypatch.setattr(mirror.service.decisions, "decide", broken)
+    body = FIRST.replace(b"</app>", b"</app>" + FIRST[FIRST.index(b"<app") : END] + b"</app>")
+    with capture_logs() as logs:
+        assert (await mirror.post(body)).status == 502
+    assert ended == begun[:1]
+    [defects] = [entry["exc_info"] for entry in logs]
+    assert isinstance(defects, ExceptionGroup)
+    assert sorted(map(str, defects.exceptions)) == ["the first defect", "the second defect"]
 
 
 # Under which name the mirror is known
