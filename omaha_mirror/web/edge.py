@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from omaha_mirror.config import Config
+from omaha_mirror.state_file import Damaged, read_file
 from omaha_mirror.web.request import Network, trusts
 from omaha_mirror.web.tls import Certificate
 
@@ -86,17 +87,12 @@ def read_auth(user: str | None, password_file: Path | None) -> BasicAuth | None:
     if user is None or password_file is None:
         return None
     try:
-        with password_file.open("rb") as file:
-            text = file.read(PASSWORD_LIMIT + 1).decode("utf-8", "replace")
+        first, _, _ = read_file(password_file, PASSWORD_LIMIT).partition(b"\n")
+        password = first.rstrip(b"\r").decode()
     except OSError as error:
         raise OSError(f"cannot read {password_file}: {error.strerror}") from None
-    password, _, _ = text.partition("\n")
-    password = password.rstrip("\r")
-    if (
-        not password
-        or not password.isprintable()
-        or len(text) > PASSWORD_LIMIT
-        or "\ufffd" in password
-    ):
+    except (Damaged, ValueError):
+        password = ""
+    if not password or not password.isprintable():
         raise OSError(f"{password_file} holds no password: put one line of printable text into it")
     return BasicAuth(user, password)

@@ -1,5 +1,7 @@
 """Where the admin token is looked for."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,20 @@ def test_the_configured_file_comes_first(tmp_path: Path, store: Path) -> None:
     environ = {"CREDENTIALS_DIRECTORY": str(put(tmp_path / "credentials" / "admin-token").parent)}
     own = tmp_path / "own"
     assert admin_token.place(config(tmp_path, token_file=str(own)), environ) == own
+
+
+def test_a_token_that_the_disk_does_not_take_is_made_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own"
+    configured = config(tmp_path, token_file=str(own))
+
+    def full(_: int) -> bool:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(admin_token, "sync", full)
+        settled = admin_token.settle(configured, {})
+        assert settled.value is None
+        assert os.strerror(errno.ENOSPC) in settled.trouble
+    assert admin_token.settle(configured, {}).value == own.read_text().strip()

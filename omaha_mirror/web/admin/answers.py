@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, fields
 from re import Pattern
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 
 import structlog
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from omaha_mirror.aio.workers import WORK
+from omaha_mirror.catalog import BOARDS
 from omaha_mirror.config.explain import UNKNOWN_KEY
+from omaha_mirror.policy.tracks import NothingToFetch
 from omaha_mirror.text import printable
 from omaha_mirror.web.errors import BadRequest
 from omaha_mirror.web.request import read_body
@@ -71,7 +73,7 @@ class Form:
 
 def as_json(data: object, status: int = 200) -> web.Response:
     """An answer in JSON; dataclasses become objects, without the copies that `asdict` would make of all they hold."""
-    body = json.dumps(data, default=_as_data).encode() + b"\n"
+    body = _line(data)
     headers = {"X-Content-Type-Options": "nosniff"}
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
@@ -79,6 +81,10 @@ def as_json(data: object, status: int = 200) -> web.Response:
 async def as_long_json(make: Callable[[], object]) -> web.Response:
     """The same of what `make` gives, where it may be much: made and written in a worker."""
     return await WORK.call(lambda: as_json(make()))
+
+
+def _line(data: object) -> bytes:
+    return json.dumps(data, default=_as_data).encode() + b"\n"
 
 
 def _as_data(value: Any) -> dict[str, object]:
@@ -90,9 +96,7 @@ def refuse(status: int, why: str) -> web.Response:
     return as_json({"error": why}, status)
 
 
-async def as_lines(
-    request: web.BaseRequest, objects: AsyncGenerator[dict[str, Any]]
-) -> web.StreamResponse:
+async def as_lines(request: web.BaseRequest, objects: AsyncGenerator[object]) -> web.StreamResponse:
     """A line of JSON for each object as it comes. What fails before the first is raised; later the connection is cut."""
     response = web.StreamResponse(headers={"Content-Type": LINES})
     async with aclosing(objects):
@@ -100,7 +104,7 @@ async def as_lines(
             async for item in objects:
                 if not response.prepared:
                     await response.prepare(request)
-                await response.write(json.dumps(item).encode() + b"\n")
+                await response.write(_line(item))
         except OSError as error:
             if not response.prepared:
                 raise
@@ -109,6 +113,15 @@ async def as_lines(
     if not response.prepared:
         await response.prepare(request)
     return response
+
+
+@contextmanager
+def something_to_fetch() -> Iterator[None]:
+    """Raises BadRequest where there is nothing to fetch: 404, or 502 where upstream cannot say."""
+    try:
+        yield
+    except NothingToFetch as error:
+        raise BadRequest(str(error), 502 if error.unreachable else 404) from error
 
 
 async def read_form(request: web.BaseRequest) -> dict[str, str]:
@@ -126,12 +139,12 @@ async def read_object(request: web.BaseRequest) -> dict[str, Any]:
     """A JSON object, or nothing. Raises BadRequest."""
     body = await read_body(request)
     try:
-        told = json.loads(body or b"{}")
+        sent = json.loads(body or b"{}")
     except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
+        sent = None
+    if not isinstance(sent, dict):
         raise BadRequest("the body must be a JSON object")
-    return told
+    return sent
 
 
 MAX_PARAMETERS = 20
@@ -143,6 +156,13 @@ class Question(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _is_board(board: str) -> str:
+    if board not in BOARDS:
+        raise ValueError(f"board must be one of {', '.join(BOARDS)}")
+    return board
+
+
+Board = Annotated[str, AfterValidator(_is_board), Field(json_schema_extra={"enum": list(BOARDS)})]
 Q = TypeVar("Q")
 
 
@@ -159,9 +179,9 @@ async def read_model(request: web.BaseRequest, model: type[Q]) -> Q:
     return _validated(await read_object(request), model)
 
 
-def _validated(told: Mapping[str, Any], model: type[Q]) -> Q:
+def _validated(sent: Mapping[str, Any], model: type[Q]) -> Q:
     try:
-        return TypeAdapter(model).validate_python(told)
+        return TypeAdapter(model).validate_python(sent)
     except ValidationError as error:
         raise BadRequest(_in_words(error)) from None
 

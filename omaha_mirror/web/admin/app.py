@@ -93,8 +93,8 @@ class AdminApp:
             return refuse(403, self._trouble) if self._token is None else _denied(reads=reads)
         for match, route in found:
             if request.method in route.methods:
-                told = {"form": await self._form(request)} if route.form else {}
-                return await route.handler(request, **told, **match.groupdict())
+                form = {"form": await self._form(request)} if route.form else {}
+                return await route.handler(request, **form, **match.groupdict())
         if not found:
             return refuse(404, "no such path")
         allowed = sorted({method for _, route in found for method in route.methods})

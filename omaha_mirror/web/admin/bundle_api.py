@@ -6,12 +6,11 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import structlog
 from aiohttp import web
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.bundle import Announced, BadBundle, Bundle, Bundles, ExportRequest, ImportResult
@@ -19,15 +18,16 @@ from omaha_mirror.cache.errors import CacheError, InUse, NoSpace
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.config.section import Release
 from omaha_mirror.packages.prefetch import FetchProgress
-from omaha_mirror.policy.tracks import NothingToFetch
 from omaha_mirror.web.admin.answers import (
     CHANGE,
     LINES,
+    Board,
     Question,
     Route,
     as_json,
     as_lines,
     read_model,
+    something_to_fetch,
 )
 from omaha_mirror.web.errors import BadRequest
 
@@ -42,16 +42,9 @@ class Wanted(Question):
     """What a bundle is to hold: where a track leads, or one version, with the packages of these OEMs."""
 
     track: Text
-    board: Annotated[str, Field(json_schema_extra={"enum": list(BOARDS)})] = BOARDS[0]
+    board: Board = BOARDS[0]
     version: Release | None = None
     oems: Annotated[tuple[Text, ...], Field(max_length=64)] = ()
-
-    @field_validator("board")
-    @classmethod
-    def _is_one(cls, board: str) -> str:
-        if board not in BOARDS:
-            raise ValueError(f"board must be one of {', '.join(BOARDS)}")
-        return board
 
     @property
     def export(self) -> ExportRequest:
@@ -99,31 +92,25 @@ class BundleApi:
 
     async def _prepare(self, request: web.BaseRequest) -> web.StreamResponse:
         """Have all packages of a bundle here; a line for each step of the progress."""
-        return await as_lines(request, self._progress((await read_model(request, Wanted)).export))
-
-    async def _progress(self, export: ExportRequest) -> AsyncGenerator[dict[str, Any]]:
-        try:
-            async with aclosing(self._exporter.prepare(export)) as steps:
-                async for step in steps:
-                    yield asdict(step)
-        except NothingToFetch as error:
-            raise _not_here(error) from error
+        export = (await read_model(request, Wanted)).export
+        with something_to_fetch():
+            return await as_lines(request, self._exporter.prepare(export))
 
     async def _announce(self, request: web.BaseRequest) -> web.StreamResponse:
         """Tell what a bundle will be."""
         bundle = await self._bundle((await read_model(request, Wanted)).export)
-        return as_json(asdict(await WORK.call(Announced.of, bundle)))
+        return as_json(await WORK.call(Announced.of, bundle))
 
     async def _export(self, request: web.BaseRequest) -> web.StreamResponse:
         """Send a bundle, a tar; what of it is not here is fetched on the way."""
-        told = await read_model(request, Rest)
-        bundle = await self._bundle(told.export)
+        wanted = await read_model(request, Rest)
+        bundle = await self._bundle(wanted.export)
         announced = await WORK.call(Announced.of, bundle)
         response = web.StreamResponse(headers={"Content-Type": TAR})
-        response.content_length = max(0, announced.size - told.offset)
+        response.content_length = max(0, announced.size - wanted.offset)
         await response.prepare(request)
         try:
-            async with aclosing(self._exporter.stream(bundle, told.offset)) as chunks:
+            async with aclosing(self._exporter.stream(bundle, wanted.offset)) as chunks:
                 async for chunk in chunks:
                     await response.write(chunk)
         except (CacheError, OSError) as error:
@@ -132,16 +119,14 @@ class BundleApi:
         return response
 
     async def _bundle(self, export: ExportRequest) -> Bundle:
-        try:
+        with something_to_fetch():
             return await self._exporter.bundle(export)
-        except NothingToFetch as error:
-            raise _not_here(error) from error
 
     async def _import(self, request: web.BaseRequest) -> web.StreamResponse:
         """Take a bundle in, the body of the request; nothing changes unless all of it is right."""
         chunks = _body(request)
         try:
-            return as_json(asdict(await self._importer.take_in(chunks)))
+            return as_json(await self._importer.take_in(chunks))
         except (BadBundle, NoSpace, InUse) as error:
             # Whoever is still sending hears of it when all is sent, not before.
             async for _ in chunks:
@@ -158,10 +143,6 @@ def _status(error: Exception) -> int:
             return 409
         case _:
             return 507
-
-
-def _not_here(error: NothingToFetch) -> BadRequest:
-    return BadRequest(str(error), 502 if error.unreachable else 404)
 
 
 async def _body(request: web.BaseRequest) -> AsyncGenerator[bytes]:

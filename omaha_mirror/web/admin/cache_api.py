@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from aiohttp import web
 from pydantic import StrictBool
@@ -99,19 +96,14 @@ class CacheApi:
 
     async def _fills(self, _: web.BaseRequest) -> web.StreamResponse:
         """What is coming in."""
-        return as_json(asdict(Fills(tuple(self._cache.fills()))))
+        return as_json(Fills(tuple(self._cache.fills())))
 
     async def _verify(self, request: web.BaseRequest) -> web.StreamResponse:
         """Read packages again and hold them against their digests; a line for each as it is done."""
         keys = (await read_model(request, Verify)).keys
         if missing := [key for key in keys or () if not self._cache.holds(key)]:
             raise BadRequest(f"not in the cache: {printable(', '.join(missing))}", 404)
-        return await as_lines(request, self._verdicts(keys))
-
-    async def _verdicts(self, keys: Sequence[str] | None) -> AsyncGenerator[dict[str, Any]]:
-        async with aclosing(self._verifier.verify_all(keys)) as verdicts:
-            async for verdict in verdicts:
-                yield asdict(verdict)
+        return await as_lines(request, self._verifier.verify_all(keys))
 
     async def _gc(self, request: web.BaseRequest) -> web.StreamResponse:
         """Evict down to the cache's bounds, and sweep what is stale."""
@@ -125,4 +117,4 @@ class CacheApi:
             removed = await self._cache.remove(key)
         except InUse as error:
             return refuse(409, str(error))
-        return as_json(asdict(removed)) if removed else refuse(404, f"{key} is not in the cache")
+        return as_json(removed) if removed else refuse(404, f"{key} is not in the cache")

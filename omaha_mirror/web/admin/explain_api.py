@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from aiohttp import web
 from pydantic import StrictBool
@@ -76,22 +76,22 @@ class ExplainApi:
         apps = [app for app in asked.apps if app.update_check is not None]
         if not apps:
             raise BadRequest("the request asks for no update: it has no updatecheck")
-        told = [await self._preview(app, ask_upstream=replay.upstream) for app in apps]
-        return as_json(asdict(Preview(tuple(told))))
+        previews = [await self._preview(app, ask_upstream=replay.upstream) for app in apps]
+        return as_json(Preview(tuple(previews)))
 
     async def _preview(self, app: AppRequest, *, ask_upstream: bool) -> Previewed:
         decision = self._service.decisions.dry_run(app)
         rule = self._service.rules(app.track)
         override = self._service.overrides.get(app.track)
-        told = sentences(app, rule, decision)
+        explanation = sentences(app, rule, decision)
         if override is not None:
-            told.append(override.words)
+            explanation.append(override.words)
         theirs = None
         if ask_upstream and decision is not None and can_be_asked(rule, decision):
             theirs = await self._service.omaha_upstream.upstream_answer(app, rule)
-            told.append(difference(decision, theirs))
+            explanation.append(difference(decision, theirs))
         elif ask_upstream:
-            told.append(
+            explanation.append(
                 "Upstream is asked for comparison only about tracks that follow it or are pinned."
             )
         release = decision.release if decision is not None else None
@@ -100,5 +100,5 @@ class ExplainApi:
             reason=decision.reason.value if decision is not None else None,
             offered=release.version if release is not None else None,
             upstream=theirs,
-            explanation=tuple(told),
+            explanation=tuple(explanation),
         )

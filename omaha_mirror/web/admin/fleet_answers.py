@@ -1,4 +1,4 @@
-"""Machines and what they report, as the API tells them. Pure."""
+"""Machines and their reports, as the API shows them. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class MachineInfo:
 
     Attributes:
         errorcode, error: of the failure or deferral that `state` is about, and the same in words.
-        reason, offered: what it was told at its last check.
-        since, asked: when it was first told just that, and how often in a row.
+        reason, offered: the decision at its last check.
+        since, asked: when that decision was first made, and how often in a row.
     """
 
     machineid: str
@@ -92,7 +92,7 @@ class FleetEvents:
 
 @dataclass(frozen=True, slots=True)
 class LastDecision:
-    """What a machine was last told: first at `first`, `count` times since; `words` say why."""
+    """The last decision about a machine: first made at `first`, `count` times since; `words` say why."""
 
     machineid: str
     app_id: str
@@ -110,7 +110,7 @@ class LastDecision:
 
 @dataclass(frozen=True, slots=True)
 class LastDecisions:
-    """What each of `total` machines was last told, a page of them; the last heard of comes first."""
+    """The last decisions about `total` machines, a page of them; the machine last heard of comes first."""
 
     decisions: tuple[LastDecision, ...]
     total: int
@@ -119,14 +119,14 @@ class LastDecisions:
 
 
 def machine_info(machine: Machine) -> MachineInfo:
-    """A machine as it is told."""
+    """A machine as the API shows it."""
     error = str(describe_error(machine.errorcode)) if machine.errorcode is not None else ""
     same = {name: getattr(machine, name) for name in _SAME}
     return MachineInfo(**same, error=error)
 
 
 def event_info(event: Event) -> EventInfo:
-    """An event as it is told."""
+    """An event as the API shows it."""
     cause = cause_of(event.errorcode) if event.errorcode is not None else None
     return EventInfo(
         time=event.time,
@@ -147,12 +147,12 @@ _SAME = tuple(field.name for field in fields(MachineInfo) if field.name != "erro
 
 
 def fleet_event(found: MachineEvent) -> FleetEvent:
-    """An event with its machine as it is told."""
+    """An event with its machine, as the API shows them."""
     return FleetEvent(machine_info(found.machine), event_info(found.event))
 
 
 def last_decision(machine: Machine) -> LastDecision:
-    """The last decision about a machine as it is told."""
+    """The last decision about a machine, as the API shows it."""
     reason = Reason.named(machine.reason)
     return LastDecision(
         machineid=machine.machineid,

@@ -49,10 +49,10 @@ class OpenApi:
 
 def description(routes: Iterable[Route]) -> Json:
     """Routes as an OpenAPI document: those that say what they give."""
-    told = [route for route in routes if route.gives is not None]
-    schemas = _Schemas(told)
+    described = [route for route in routes if route.gives is not None]
+    schemas = _Schemas(described)
     paths: dict[str, Json] = {}
-    for route in told:
+    for route in described:
         methods = [method for method in route.methods if method != "HEAD"]
         operations = paths.setdefault(_template(route), {})
         operations.update(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -53,8 +53,8 @@ class HealthApi:
     async def _ready(self, _: web.BaseRequest) -> web.StreamResponse:
         """Whether it can serve, by status 200 or 503: for load balancers and people; no machine asks here."""
         health = await self._examine()
-        told = Readiness(health.ready, health.state, health.findings)
-        return as_json(asdict(told), 200 if health.ready else 503)
+        readiness = Readiness(health.ready, health.state, health.findings)
+        return as_json(readiness, 200 if health.ready else 503)
 
     async def _exposition(self, _: web.BaseRequest) -> web.StreamResponse:
         """The metrics, as Prometheus reads them."""
@@ -156,14 +156,14 @@ class OverviewApi:
             saved = savings(served, fetched, now)
         except FleetUnavailable as error:
             trouble = str(error)
-        told = verdict(health, states)
+        summary = verdict(health, states)
         status = Status(
             version=__version__,
             state=health.state.value,
             ready=health.ready,
-            verdict=told.line,
-            reason=told.reason,
-            more=told.more,
+            verdict=summary.line,
+            reason=summary.reason,
+            more=summary.more,
             started=self._started,
             served=self._service.observer.totals.served,
             fetched=self._service.observer.totals.fetched,
@@ -173,7 +173,7 @@ class OverviewApi:
             trouble=trouble,
             checks=health.findings,
         )
-        return as_json(asdict(status))
+        return as_json(status)
 
     async def _releases(self, _: web.BaseRequest) -> web.StreamResponse:
         """The releases that machines are offered now, with their packages."""

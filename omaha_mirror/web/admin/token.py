@@ -84,10 +84,14 @@ def _read_or_make(path: Path) -> str:
     """Create the file if there is none. Raises OSError."""
     with contextlib.suppress(FileExistsError):
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(f"{_new()}\n".encode())
-            file.flush()
-            sync(fd)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(f"{_new()}\n".encode())
+                file.flush()
+                sync(fd)
+        except OSError:
+            path.unlink()  # an empty one would count as the operator's
+            raise
     return read(path)
 
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Annotated
 
 from aiohttp import web
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.packages.prefetch import FetchProgress
 from omaha_mirror.packages.warm_up import WarmUp
-from omaha_mirror.policy.tracks import NothingToFetch
 from omaha_mirror.web.admin.answers import (
     CHANGE,
     LINES,
+    Board,
     Question,
     Route,
     as_json,
     as_lines,
     read_model,
+    something_to_fetch,
 )
 from omaha_mirror.web.errors import BadRequest
 
@@ -40,14 +39,7 @@ class Fetch(Question):
     """What is fetched: a version, or where a track leads now."""
 
     target: Text
-    board: Annotated[str, Field(json_schema_extra={"enum": list(BOARDS)})] = BOARDS[0]
-
-    @field_validator("board")
-    @classmethod
-    def _is_one(cls, board: str) -> str:
-        if board not in BOARDS:
-            raise ValueError(f"board must be one of {', '.join(BOARDS)}")
-        return board
+    board: Board = BOARDS[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +50,7 @@ class Synced:
 
 
 class UpstreamApi:
-    """Asks a warm_up."""
+    """Asks upstream, and fetches from it."""
 
     def __init__(self, warm_up: WarmUp) -> None:
         self._warm_up = warm_up
@@ -83,17 +75,10 @@ class UpstreamApi:
         found = await self._warm_up.sync(track)
         if track is not None and not found:
             raise BadRequest("that track is not one that is followed", 404)
-        return as_json(asdict(Synced(tuple(found))))
+        return as_json(Synced(tuple(found)))
 
     async def _fetch(self, request: web.BaseRequest) -> web.StreamResponse:
         """Fetch a version, or what a track leads to now; a line for each step of the progress."""
-        told = await read_model(request, Fetch)
-        return await as_lines(request, self._progress(told.target, told.board))
-
-    async def _progress(self, target: str, board: str) -> AsyncGenerator[dict[str, Any]]:
-        try:
-            async with aclosing(self._warm_up.warm(target, board)) as steps:
-                async for step in steps:
-                    yield asdict(step)
-        except NothingToFetch as error:
-            raise BadRequest(str(error), 502 if error.unreachable else 404) from error
+        wanted = await read_model(request, Fetch)
+        with something_to_fetch():
+            return await as_lines(request, self._warm_up.warm(wanted.target, wanted.board))

@@ -58,7 +58,7 @@ class Fragments:
         self._reader = service.fleet_feed.reader
         self._counting = asyncio.Lock()
         self._counted: Mapping[Trait, Mapping[str, int]] = {}
-        self._counted_at = 0.0
+        self._counted_until = float("-inf")
         gather: dict[str, Callable[[float], Awaitable[Values]]] = {
             "verdict": self._verdict,
             "savings": self._savings,
@@ -128,11 +128,11 @@ class Fragments:
     async def _counts(self, now: float) -> Mapping[Trait, Mapping[str, int]]:
         """Machines heard of within the time of the charts, counted once for the parts that show them together."""
         async with self._counting:
-            if now >= self._counted_at + FRESH:
+            if self._service.clock.boottime() >= self._counted_until:
                 traits: tuple[Trait, ...] = ("state", "version", "track")
                 since = now - svg.SPAN
                 self._counted = await self._reader.counts(*traits, seen_since=since)
-                self._counted_at = now
+                self._counted_until = self._service.clock.boottime() + FRESH
             return self._counted
 
     async def _cache(self, now: float) -> Values:
