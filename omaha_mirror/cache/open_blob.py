@@ -39,7 +39,7 @@ class ProvenBlob:
         self._on_last = on_last
         self._on_lost = on_lost
         self._on_hang = on_hang
-        self._readers: set[Reader] = set()
+        self._readers: dict[Reader, int] = {}
         self._wrong = ""
         self._is_lost = False
 
@@ -56,19 +56,20 @@ class ProvenBlob:
         return bool(self._readers)
 
     def attach(self, reader: Reader) -> None:
-        """Count a reader in."""
-        self._readers.add(reader)
+        """Count a reader in, at its offset; who gives it the blob has just looked at the file with `state`."""
+        self._readers[reader] = reader.offset
 
     def detach(self, reader: Reader) -> None:
         """Count a reader out."""
         if reader in self._readers:
-            self._readers.remove(reader)
+            del self._readers[reader]
             if not self._readers:
                 self._on_last()
 
     def edge(self, reader: Reader) -> int:
         """The end: everything may leave, unless it turned out wrong, or is another file by now."""
-        if not self._is_lost and file_facts(self.file.fileno())[:4] != self.identity:
+        is_first = self._readers[reader] == reader.offset
+        if not is_first and not self._is_lost and identity(self.file) != self.identity:
             self.lose("")
         if self._wrong or self._is_lost:
             return reader.offset
