@@ -58,7 +58,7 @@ class Download:
         self._overflowing = asyncio.Lock()
 
     def report(self, position: int, reason: str, pause: float = 0.0) -> None:
-        """Tell of trouble with upstream."""
+        """Report trouble with upstream to the cache's hook."""
         key, source = self.state.expected.key, self.state.source.name
         self.context.hook(Trouble(key, source, position, reason, pause))
 
@@ -72,6 +72,9 @@ class Download:
 
     async def overflow(self, draft: Draft, error: OSError) -> None:
         """The disk refused bytes of `draft`: make room, else go on without keeping them.
+
+        Whatever the error is: blobs are evicted only where the accounts say that room is lacking, and a disk that fails
+        otherwise (EIO) must not stop an update either.
 
         Raises:
             Overflowed: the bytes go to memory from now on.
@@ -133,9 +136,9 @@ class Cursor:
                 await self._pause(self._another(change), SourceFailed(str(change)))
 
     def _another(self, change: SourceChanged) -> int:
-        """How often in a row a node answered that has another file, in size or in a generation that all must come from.
+        """How often in a row upstream had another file: another size, or another generation than the bytes are of.
 
-        The next node asked may have the right one. Raises `change` where no other try can help: no digest would tell.
+        Another node may have the right one. Raises `change` after too many of them, and where there is no digest to judge its bytes.
         """
         self._strangers += 1
         if self._state.by_validator or self._strangers > TRIES:

@@ -15,16 +15,25 @@ from omaha_mirror.cache.prover import Provers
 from omaha_mirror.cache.store import Refusal
 
 ROUNDS = 3
-"""How often bytes may turn out wrong before a blob is condemned."""
+"""Rounds that may end wrong in a row before a blob cools down."""
 GROWTH = 3.0
+"""How much longer the pause before a round is than the one before."""
 COOLDOWN_SECONDS = 3600.0
 RESUME_UNSAFE_SECONDS = 900.0
-"""How long a client may come back with the head of a generation that ended: it tries for 20 times 20 s, and 45 min later anew."""
+"""How long resuming is refused after wrong bytes left: a client resumes for 20 times 20 s, and 45 min later begins anew."""
 
 
 @dataclass(slots=True)
 class _Record:
-    """Rounds that ended wrong in a row, the last reason, and until when it is condemned or tainted (of `boottime`)."""
+    """Of one blob; times are of `boottime`.
+
+    Attributes:
+        rounds: how many ended wrong in a row.
+        reason: why the last one did.
+        cooldown_until: when it is tried again.
+        resume_unsafe_until: when a client may resume it again.
+        mixed: whether the wrong bytes of the last round came from several nodes.
+    """
 
     rounds: int = 0
     reason: str = ""

@@ -114,7 +114,7 @@ class Fill:
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie; read only what may leave."""
-        return self.state.draft.place(offset)
+        return self.state.place(offset)
 
     async def before_send(self, start: int, stop: int) -> None:
         """Note that [start, stop) is about to be sent on."""
@@ -128,7 +128,7 @@ class Fill:
         state.leaked = state.leaked or (state.proof is None and not state.checks)
         self.waiters.moved()
 
-    def hangs(self, error: Hangs, reader: Reader) -> bool:  # noqa: ARG002
+    def hangs(self, _error: Hangs, reader: Reader) -> bool:
         """See `Readable.hangs`."""
         return self.state.proof is not None or self._clearance.is_right(reader.start, reader.offset)
 
@@ -208,8 +208,7 @@ class Fill:
         state = self.state
         verifying = asyncio.create_task(self._verification.run())
         verifying.add_done_callback(lambda _: self._changed.set())
-        record = lambda: state.draft.record()  # noqa: E731, PLW0108 - the draft may be another later
-        recording = asyncio.create_task(self._checkpoint.run(record))
+        recording = asyncio.create_task(self._checkpoint.run(self._record))
         self._verification.grown.set()
         try:
             while not verifying.done():
@@ -224,12 +223,14 @@ class Fill:
             await self._cursors.stop()
             await stop((verifying, recording))
 
+    def _record(self) -> None:
+        self.state.draft.record()  # the draft that there is now: a disk that refuses bytes gets it another one
+
     async def _put_away(self) -> None:
-        """Leave the draft as its end demands, then tell the readers."""
+        """Leave the draft as its end demands, then wake the readers."""
         state = self.state
-        state.leaked = state.leaked and not isinstance(
-            state.failure, Untrusted
-        )  # no byte was wrong
+        if isinstance(state.failure, Untrusted):  # no byte was wrong
+            state.leaked = False
         if isinstance(state.failure, GenerationEnded | Lost):
             self._context.failures.ended(
                 state.expected.key,

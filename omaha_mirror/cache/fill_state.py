@@ -36,17 +36,17 @@ class Limits:
         patience: seconds without a byte after which a waiting client is let go: it gives up after 90
             (update_engine/libcurl_http_fetcher.cc:115).
         pending: bytes that may wait for the disk, for each connection.
-        record_bytes: bytes, and
-        record_seconds: seconds of fetching that a power cut may lose.
+        record_bytes: bytes that a power cut may lose at most.
+        record_seconds: seconds of fetching that a power cut may lose at most.
         proof_seconds: how long the last byte of a range inside an unproven blob waits for the proof.
-        trickle_seconds: after so long without a byte, a reader at the edge of a healthy fill gets
-        trickle_bytes: of what is held back: a client gives up below 10 bytes a second.
-        slow_seconds: after so long, while a reader waits, a connection that delivered less than
-        slow_rate: bytes a second is held against a second one, which has
-        contest_seconds: to deliver more.
-        round_seconds: pause before the round after one that ended wrong; before the next one three times as long.
-        spool: bytes of memory through which a blob passes that cannot be kept.
-        lag_seconds: how long one reader may hold up the others of such a blob.
+        trickle_seconds: how long a reader waits at the edge of a healthy fill before it gets a trickle of what is held back.
+        trickle_bytes: how many bytes that trickle has; a client gives up below 10 bytes a second.
+        slow_seconds: seconds over which the rate of a connection is measured while a reader waits.
+        slow_rate: bytes a second below which a connection is slow: a second one is opened beside it.
+        contest_seconds: how long that second connection has to deliver more than the slow one.
+        round_seconds: pause before the first new round after one that ended wrong; each later pause is three times as long.
+        spool: bytes of memory for a blob that cannot be kept.
+        lag_seconds: how long one reader of such a blob may hold up the others.
     """
 
     max_connections: int = 4
@@ -110,16 +110,16 @@ class FillState:
     Attributes:
         filled: the bytes that are there.
         fetched: how many came over the line.
-        heard: when the last of them came, in monotonic seconds.
+        heard: when the last byte came, in monotonic seconds.
         trouble: the last failure of a connection.
-        generation: of which the bytes are; None before the first connection.
+        generation: the validator of the bytes; None before the first connection.
         nodes: which servers they came from.
         repairs: whether a blob that is verified again has wrong bytes.
         leaked: whether bytes left that may be wrong.
         forgotten: before this offset, bytes in passing are gone.
-        proof: that all of it is right.
-        identity: of the file that has its name, once it has.
-        failure: why it ended without.
+        proof: of the whole blob; None until it is there.
+        identity: of the committed file; None before.
+        failure: why the fill ended without a proof, or its bytes cannot be read any more.
         ended: whether nothing will change any more.
     """
 
@@ -204,11 +204,11 @@ class Clearance:
     Attributes:
         released: bytes that may leave.
         judged: bytes that have a digest of their own, and are right by that.
-        completable: bytes that a range may end with before the whole is proven.
-        covered: where a range may lie that ends before the blob does.
+        completable: bytes that a range may end with before the whole is proven; see `Ruling`.
+        covered: where a range must lie that ends before the blob does; see `Ruling`.
         proven: bytes that a range may end with at once.
-        dropped: what was ever taken back: it is fetched again without a reader that wants it.
-        hashed: how many bytes, from the first one on, are no longer needed for the proof.
+        dropped: wrong bytes that were taken back: they are fetched again even if no reader wants them.
+        hashed: how many bytes, from the first one on, the digests have taken.
         lost: why the bytes cannot be read any more.
     """
 

@@ -93,7 +93,7 @@ class Index:
             self._signed_by[stored.key] = stored.signed_by
             if not stored.is_whole:
                 self._broken.add(stored.key)
-            elif not stored.is_told:
+            elif not stored.is_described:
                 self._unsized.add(stored.key)
 
     def put(self, key: str, size: int, signed_by: str, found: Identity | None) -> None:
@@ -173,7 +173,10 @@ class Index:
         return key in self._away
 
     def find(self, expected: Expected) -> ProvenBlob | Opening | Unsure | None:
-        """The blob, open or being opened. One that cannot be read now is fetched."""
+        """The blob, open or being opened; `Unsure` where it must be verified first.
+
+        None where it is to be fetched: it is not here, is known to be damaged, or its disk does not answer now.
+        """
         key = expected.key
         entry = self._ledger.entries.get(key)
         if entry is None or key in self._broken or (self._away and self.is_away(key)):

@@ -11,7 +11,7 @@ from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.source import Validator
 
 TRIES = 4
-"""How often another node is asked for in a row, while one that was left answers."""
+"""How many connections in a row may reach the wrong node before no other one is hoped for."""
 
 Node = tuple[tuple[str, str], ...]
 
@@ -44,21 +44,21 @@ class Nodes:
         self._received[node] = self._received[node].add(start, stop)
 
     def exclude(self, start: int, stop: int) -> None:
-        """[start, stop) was wrong again: do not ask the nodes that gave it any more, if there is another one."""
+        """[start, stop) was wrong again: exclude the nodes that gave it, unless that would be all of them."""
         blamed = {node for node, given in self._received.items() if given.clip(start, stop)}
         if blamed < set(self._received):
             self._excluded |= blamed
 
     def is_excluded(self, validator: Validator) -> bool:
-        """Whether a node is not to be asked any more."""
+        """Whether the answers of a node are refused."""
         return bool(self._excluded) and node_of(validator) in self._excluded
 
     def require(self, name: str, validator: Validator) -> None:
-        """Raise what it means that this node answers: where no other does, the file was replaced.
+        """Refuse the answer of an excluded node.
 
         Raises:
-            SourceFailed: ask again.
-            SourceChanged: that was done often enough.
+            SourceFailed: it is excluded; another connection may reach another node.
+            SourceChanged: excluded nodes alone answered, more than `TRIES` times in a row: the file was replaced.
         """
         if not self.is_excluded(validator):
             self._refused = 0

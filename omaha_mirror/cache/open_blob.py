@@ -100,7 +100,7 @@ class ProvenBlob:
             if self._on_lost is not None:
                 self._on_lost(reason)
 
-    def hangs(self, error: Hangs, reader: Reader) -> bool:  # noqa: ARG002
+    def hangs(self, error: Hangs, _reader: Reader) -> bool:
         """See `Readable.hangs`; bytes of upstream are read meanwhile. Raises Hangs where there are none."""
         if self._on_hang is None:
             raise error
@@ -166,12 +166,12 @@ class Opening:
     def sent(self) -> None:
         """Nothing left."""
 
-    async def wait(self, reader: Reader) -> int:  # noqa: ARG002
+    async def wait(self, _reader: Reader) -> int:
         """Wait until it is open. Raises Lost: then look again."""
         await asyncio.wait([self._task])
         raise Lost("it is open, or known not to be had")
 
-    def hangs(self, error: Hangs, reader: Reader) -> bool:  # noqa: ARG002
+    def hangs(self, error: Hangs, _reader: Reader) -> bool:
         """Nothing of it is read here."""
         raise error
 

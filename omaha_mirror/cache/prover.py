@@ -30,11 +30,11 @@ class Ruling:
     Attributes:
         released: may leave.
         completable: a range may end with them before the whole is proven.
-        hashable: the whole digest may swallow them. Where some are wrong all the same, it begins anew.
+        hashable: the whole digest may take them. Where some are wrong all the same, it begins anew.
         judged: have a digest of their own, and are right by it; no range is completed by them.
         wrong: must be fetched again.
         more: whether there is more to examine already.
-        covered: where a range may lie that ends before the blob does, to get any byte before the whole is proven.
+        covered: before the whole is proven, a range that ends before the blob does gets bytes only if it lies in these.
         proven: right whatever the rest turns out to be: a range may end with them at once.
     """
 
@@ -52,7 +52,7 @@ class Prover(Protocol):
     """Judges one fill. One call at a time; `needs` and `dropped` come from the event loop and do not block."""
 
     def examine(
-        self, filled: Intervals, read: Read, capacity: int | None, awaited: Sequence[int] = ()
+        self, filled: Intervals, read: Read, capacity: int | None, awaited: Sequence[int] = (), /
     ) -> Ruling:
         """Judge what can be judged now.
 
@@ -71,21 +71,21 @@ class Prover(Protocol):
         """What must be filled so that [start, stop) can leave. Called while another call runs, too."""
 
     def dropped(self, start: int, stop: int) -> None:
-        """What was wrong was taken back: other bytes will come. Where some of it was taken, all is taken anew."""
+        """[start, stop) was wrong and will be fetched again. If `take` had some of it, `take` begins again at 0."""
 
     def take(self, data: bytes) -> None:
-        """The hashable bytes, in order, as the whole digest swallows them."""
+        """Look at the next bytes, in order: the whole digest has just taken them."""
 
     def head(self) -> Head | None:
-        """All was taken: the first bytes, where no digest inside the blob covers them."""
+        """The blob's first bytes that no digest inside it covers; None where there are none. Called after the last `take`."""
 
     def suspects(self) -> tuple[Span, ...]:
-        """The whole digest is wrong: the bytes that no other digest covers; they will be dropped.
+        """The bytes to fetch again where the whole digest is wrong: those that no other digest covers.
 
-        Nothing, where there is no such hope.
+        Empty where that can mend nothing.
         """
 
-    def conclude(self, read: Read | None) -> str:
+    def conclude(self, read: Read | None, /) -> str:
         """The whole digest is right: the id of the key that signed the blob, "" where none is required.
 
         Args:
@@ -104,16 +104,16 @@ class Provers(Protocol):
     def terms(self) -> str:
         """What is asked of a blob besides its digest: another text whenever that changes."""
 
-    def head_size(self, size: int, read: Read) -> int:
+    def head_size(self, size: int, read: Read, /) -> int:
         """How many bytes the head of a blob of this size has; 0 where it has none. Raises OSError."""
 
-    def head(self, size: int, read: Read) -> Head | None:
+    def head(self, size: int, read: Read, /) -> Head | None:
         """The head of a blob that is all right. Raises OSError."""
 
-    def accepts(self, signed_by: str) -> bool:
+    def accepts(self, signed_by: str, /) -> bool:
         """Whether a blob that was proven to be signed by this one is right under the terms."""
 
-    def __call__(self, expected: Expected, hold_back: int, head: Head | None = None) -> Prover:
+    def __call__(self, expected: Expected, hold_back: int, head: Head | None = None, /) -> Prover:
         """A prover.
 
         Args:
@@ -136,11 +136,7 @@ class HoldBack:
         self._all = Intervals([(0, size)])
 
     def examine(
-        self,
-        filled: Intervals,
-        read: Read,  # noqa: ARG002 - no byte tells
-        capacity: int | None,  # noqa: ARG002
-        awaited: Sequence[int] = (),  # noqa: ARG002
+        self, filled: Intervals, _read: Read, _capacity: int | None, _awaited: Sequence[int] = ()
     ) -> Ruling:
         """All that was filled before the held-back end."""
         return Ruling(filled.clip(0, self.edge), filled, filled, covered=self._all)
@@ -163,7 +159,7 @@ class HoldBack:
         """Any byte may be wrong."""
         return ()
 
-    def conclude(self, read: Read | None) -> str:  # noqa: ARG002
+    def conclude(self, _read: Read | None) -> str:
         """See the port: there is none."""
         return ""
 
@@ -173,18 +169,18 @@ class HoldBacks:
 
     terms = ""
 
-    def head_size(self, size: int, read: Read) -> int:  # noqa: ARG002
+    def head_size(self, _size: int, _read: Read) -> int:
         """See the port: there is none."""
         return 0
 
-    def head(self, size: int, read: Read) -> Head | None:  # noqa: ARG002
+    def head(self, _size: int, _read: Read) -> Head | None:
         """See the port: there is none."""
         return None
 
-    def accepts(self, signed_by: str) -> bool:  # noqa: ARG002 - any will do
+    def accepts(self, _signed_by: str) -> bool:
         """Any will do."""
         return True
 
-    def __call__(self, expected: Expected, hold_back: int, head: Head | None = None) -> Prover:  # noqa: ARG002
+    def __call__(self, expected: Expected, hold_back: int, _head: Head | None = None) -> Prover:
         """See `Provers`."""
         return HoldBack(expected.size, hold_back)

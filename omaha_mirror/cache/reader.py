@@ -49,10 +49,10 @@ class Readable(Protocol):
     def sent(self) -> None:
         """Note that a reader has sent bytes."""
 
-    async def wait(self, reader: Reader) -> int:
+    async def wait(self, reader: Reader, /) -> int:
         """Where the bytes that the reader may have now end. Raises CacheError, Hangs."""
 
-    def hangs(self, error: Hangs, reader: Reader) -> bool:
+    def hangs(self, error: Hangs, reader: Reader, /) -> bool:
         """The disk does not answer; gives whether all that the reader got is right, so that it may go on."""
 
     def unreadable(self, reason: str) -> None:

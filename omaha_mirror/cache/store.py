@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, NamedTuple, Protocol
 
@@ -23,8 +23,8 @@ class Stored:
         size: in bytes.
         last_used: in seconds since the epoch.
         signed_by: the id of the key that signed it; "" where none did, or it is not known.
-        is_whole: whether it still is a file of the size that is written down,
-        is_told: if that is written down.
+        is_whole: whether it still is a file, and of the size that its sidecar says, if that can be read.
+        is_described: whether its sidecar can be read.
     """
 
     key: str
@@ -32,7 +32,7 @@ class Stored:
     last_used: float
     signed_by: str = ""
     is_whole: bool = True
-    is_told: bool = True
+    is_described: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +103,9 @@ class Swept:
 
 
 class Identity(NamedTuple):
-    """Which file, and when it was last written, in nanoseconds: whatever changes its bytes gives it another one.
+    """Which file, and when it was last written, in nanoseconds.
 
-    What only looks at it, moves it or notes its use does not.
+    Whatever changes its bytes changes this; reading it, moving it or noting its use does not.
     """
 
     device: int
@@ -298,10 +298,15 @@ FIELDS = struct.Struct("<I12xI12xQQ64xqI12xII")
 """Of struct statx (linux/stat.h): mask, links, inode, size, mtime, then the device, whose place is the same everywhere."""
 
 
-try:
-    _statx = ctypes.CDLL(None, use_errno=True).statx
-except (AttributeError, OSError):  # a libc without it
-    _statx = None  # type: ignore[assignment]
+def _find_statx() -> Callable[..., int] | None:
+    """The libc's statx, which `os` does not have; None where the libc does not have it either."""
+    try:
+        return ctypes.CDLL(None).statx
+    except (AttributeError, OSError):
+        return None
+
+
+_statx = _find_statx()
 
 
 class FileFacts(NamedTuple):

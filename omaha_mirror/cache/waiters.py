@@ -130,7 +130,7 @@ class Waiters:
         Raises:
             NotInTime: there was nothing to give for as long as a client can be kept waiting.
             GenerationEnded: it has wrong bytes, or its bytes have passed while it was held up.
-            NoSpaceNow: they have passed, and will pass as before.
+            NoSpaceNow: they have passed and were not kept, and another fill would not help.
             CacheError: the fill failed.
             Hangs: the disk does not answer.
         """
@@ -261,7 +261,10 @@ class Waiters:
 
 
 def _passed(state: FillState) -> CacheError:
-    """Of a proven blob that was not kept: with its head known, another round gives a held-up reader its bytes at once."""
+    """The error for a reader whose next bytes passed while it was held up for the proof, and were not kept.
+
+    Where the proof told the head, it is one that begins anew: the next fill releases the head at once.
+    """
     if state.proof is not None and state.proof.head is not None:
         return GenerationEnded("the bytes have passed")
     return NoSpaceNow(f"a part of {state.source.name} cannot be had: there is no room to keep it")

@@ -233,7 +233,7 @@ def test_strange_things_in_place_of_files_stop_no_start(
     ):
         put(path)
     [blob] = store.load()
-    assert (blob.key, blob.is_whole, blob.is_told) == (KEY, True, False)
+    assert (blob.key, blob.is_whole, blob.is_described) == (KEY, True, False)
     assert store.heads() == {}
     assert store.refusals() == {}
     assert list(store.marks()) == [KEY]
