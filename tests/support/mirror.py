@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -128,13 +129,18 @@ def public_app(mirror: Service, edge: Edge | None = None) -> PublicApp:
 
 
 class Mirror(Site):
-    """A mirror in this process, with books: requests under way, and what its cache did."""
+    """A mirror in this process, with books: requests under way, and what its cache did.
+
+    After a wrong round of a fill the next one follows at once.
+    """
 
     def __init__(self, config: Config, clock: Clock | None = None) -> None:
         self.active = 0
         self.events: list[events.Event] = []
         with patch.object(service, "Observer", partial(WatchedObserver, self._note)):
             self.service = Service(config, clock)
+        cache = self.service.cache
+        cache.limits = replace(cache.limits, round_seconds=0.0)
         self.listener = Listener(self._handle)
         self._app = public_app(self.service, Edge.of(config))
         self._addresses = config.listen

@@ -348,10 +348,9 @@ async def test_upstream_comes_back_and_the_rest_is_served(hasty: Mirror, release
 
 
 async def test_a_package_that_is_wrong_again_and_again_is_answered_once_for_each_attempt(
-    release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    release: Upstream, tmp_path: Path
 ) -> None:
     """With a status that ends it: 20 closed connections would be 20 tries of a machine, and as many lines."""
-    monkeypatch.setattr("omaha_mirror.service.Limits", partial(Limits, round_seconds=0.0))
     hold_back = {"hold_back": 2 * SIZE}
     async with mirror_in_process(tmp_path, release.origin, cache=hold_back) as mirror:
         path = await mirror.payload()
