@@ -1,7 +1,7 @@
-"""`omaha-mirror install` and `uninstall`: from an installed package to a systemd service, and back.
+"""`omaha-mirror install` and `uninstall`: set up an installed package as a systemd service, and remove it.
 
-What to do is decided first, as a list of steps; each says itself what it does, and does it only without --dry-run. A
-config that an operator may have changed is never overwritten, and cache and state go only when that is asked for.
+Both make a list of steps first, then print each step and, without --dry-run, run it. A config that the operator may have
+changed is never overwritten; cache and state are deleted only with --purge.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ DEFAULTS = {
     "#  directory: /var/cache": "  directory: /var/cache",
     "#state_directory: /var/lib": "state_directory: /var/lib",
 }
-"""What the service uses anyway is written down, so that commands in an operator's shell look at the same places."""
+"""Lines of the example, with those of the first config: the service's own directories, so that commands in a shell use the same."""
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 (compared with, not written to)
-"""What the sandbox of the service does not show it."""
+"""Directories that the sandbox hides from the service."""
 DATA = ("var/cache/private", "var/cache", "var/lib/private", "var/lib")
 SYSTEMCTL_LIMIT = 120.0
 
 
 class Step(Protocol):
-    """One thing to do; `str()` of it says what, after "would" too. `do` raises OSError."""
+    """One step; `str()` of it is its line of output, also after "would"."""
 
     def do(self) -> None:
-        """Do it."""
+        """Run the step. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A file is made, or gets another text."""
+    """Create a file, or replace its text."""
 
     path: Path
     text: str
 
     def do(self) -> None:
-        """Replace the file whole."""
+        """Replace the file in one step."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         new = self.path.with_name(f".{self.path.name}.new")
         new.write_text(self.text, encoding="utf-8")
@@ -72,12 +72,12 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """A file, a link or a whole directory goes."""
+    """Delete a file, a link or a directory."""
 
     path: Path
 
     def do(self) -> None:
-        """Remove it, if it is there; of a link, not what it points to."""
+        """Delete it if it exists; of a link, not its target."""
         if self.path.is_dir() and not self.path.is_symlink():
             shutil.rmtree(self.path)
         else:
@@ -89,14 +89,14 @@ class Remove:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """systemctl is called."""
+    """Call systemctl."""
 
     arguments: tuple[str, ...]
 
     def do(self) -> None:
         """Run systemctl."""
         try:
-            subprocess.run(("systemctl", *self.arguments), check=True, timeout=SYSTEMCTL_LIMIT)  # noqa: S603, S607
+            subprocess.run(("systemctl", *self.arguments), check=True, timeout=SYSTEMCTL_LIMIT)  # noqa: S603, S607 (fixed arguments; the one in PATH)
         except subprocess.SubprocessError as error:
             raise OSError(str(error)) from error
 
@@ -116,7 +116,7 @@ def install(root: Path, dry_run: bool) -> None:
 
 
 def uninstall(root: Path, dry_run: bool, purge: bool) -> None:
-    """Stop the service, remove what belongs to it, and print what stays."""
+    """Stop the service, delete its files, and print which stay."""
     perform(removal(root, purge=purge), dry_run=dry_run)
     for kept in (root / CONFIG, *data(root)):
         if not purge and kept.exists():
@@ -124,7 +124,7 @@ def uninstall(root: Path, dry_run: bool, purge: bool) -> None:
 
 
 def perform(steps: Sequence[Step], *, dry_run: bool) -> None:
-    """Do all steps in their order, and say each. Raises Failure at the first that fails."""
+    """Run all steps in their order, and print each. Raises Failure at the first that fails."""
     for step in steps:
         if dry_run:
             click.echo(f"would {step}")
@@ -140,7 +140,7 @@ def perform(steps: Sequence[Step], *, dry_run: bool) -> None:
 
 
 def program_in(root: Path) -> str:
-    """The program's path as the service will see it. Raises Failure if it cannot be run there."""
+    """The program's path inside the service's sandbox. Raises Failure if the service could not run it."""
     script = Path(sysconfig.get_path("scripts"), "omaha-mirror")
     if not script.exists():
         raise Failure(f"there is no {script}: install the package first")
@@ -158,7 +158,7 @@ def program_in(root: Path) -> str:
 
 
 def installation(root: Path, program: str) -> list[Write]:
-    """The files that differ from what a service with this program needs."""
+    """The files of a service with this program that are missing or differ."""
     wanted = [
         Write(
             root / UNIT_DIRECTORY / name,
@@ -172,7 +172,7 @@ def installation(root: Path, program: str) -> list[Write]:
 
 
 def removal(root: Path, *, purge: bool) -> list[Step]:
-    """How to end the service and take away what belongs to it, as far as it is there."""
+    """The steps that stop the service and delete its files, as far as they exist."""
     units = [path for name in UNITS if (path := root / UNIT_DIRECTORY / name).exists()]
     links = sorted((root / UNIT_DIRECTORY).glob("*.wants/omaha-mirror*"))
     gone: list[Path] = [*units, *links]

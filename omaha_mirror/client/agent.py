@@ -1,15 +1,14 @@
-"""A machine on the network: it asks, downloads, proves and reports in update_engine's order."""
+"""A machine on the network: it checks, downloads, verifies and reports in update_engine's order."""
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
-from omaha_mirror.client.connections import SILENCE, ConnectionFailed, exchange, read
+from omaha_mirror.client.connections import AnswerTooLong, ConnectionFailed, post
 from omaha_mirror.client.download import (
     PAUSE,
     Downloaded,
@@ -33,12 +32,10 @@ from omaha_mirror.omaha import (
 )
 from omaha_mirror.omaha.codes import HTTP_BASE
 
-ANSWER_LIMIT = 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server told a machine.
+    """A server's answer to a check.
 
     Attributes:
         outcome: as update_engine reads it.
@@ -53,14 +50,14 @@ class Agent:
     """One machine.
 
     Args:
-        machine: who asks.
+        machine: the one that checks.
         server: the SERVER of update.conf.
         session: see `connections`.
-        watch: told of the downloads.
-        pause: seconds before a download that was cut goes on.
+        watch: called as downloads go on.
+        pause: seconds before a download that was cut is resumed.
 
     Attributes:
-        downloads: the packages that are here and proven.
+        downloads: the packages that were downloaded and verified.
     """
 
     def __init__(
@@ -83,7 +80,7 @@ class Agent:
 
         Raises:
             BadValue: the machine has something that cannot be written as XML.
-            UpdateFailed: there was no answer, or one that they would refuse.
+            UpdateFailed: no answer came, or one that they would refuse.
         """
         status, body = await self._post(self._client.check())
         try:
@@ -94,13 +91,13 @@ class Agent:
         return Answer(outcome, parse_response(body).apps[0].status)
 
     async def update(self, offer: Offer, directory: Path) -> None:
-        """Download and prove what the machine would, and tell the server how it goes.
+        """Download and verify the packages that the machine needs, and send the events of each step.
 
         The payload comes first. The packages of the machine's OEM and of system extensions are fetched by the
         postinstall step, between the events "downloaded" and "applied" (update_attempter.cc:241, flatcar-postinst:150).
 
         Raises:
-            UpdateFailed: where the machine would fail; the server was told.
+            UpdateFailed: where the machine would fail; the event of the failure was sent.
         """
         payload, *others = _wanted(offer, self._client.machine.oem)
         await self._report(self._client.download_started())
@@ -127,34 +124,19 @@ class Agent:
         self._watch.ended(downloaded)
 
     async def _report(self, event: Request) -> None:
-        """Tell an event; what becomes of it does not matter to update_engine (omaha_request_action.cc:624)."""
+        """Send an event; update_engine ignores the answer (omaha_request_action.cc:624)."""
         with suppress(UpdateFailed):
             await self._post(event)
 
     async def _post(self, request: Request) -> tuple[int, bytes]:
-        body = serialise_request(request)
-        headers = {"Content-Type": "text/xml"}
-        answer = bytearray()
         try:
-            async with (
-                asyncio.timeout(SILENCE),
-                exchange(
-                    self._session, "POST", self._server, headers=headers, body=body
-                ) as response,
-            ):
-                while chunk := await read(response):
-                    answer += chunk
-                    if len(answer) > ANSWER_LIMIT:
-                        raise UpdateFailed(
-                            f"{self._server} answers with more than {ANSWER_LIMIT} bytes: is it an"
-                            " update server?",
-                            ErrorCode.OMAHA_REQUEST_XML_PARSE_ERROR,
-                        )
-                return response.status, bytes(answer)
-        except (ConnectionFailed, TimeoutError) as error:
-            why = str(error) or f"nothing whole within {SILENCE:.0f} s"
+            return await post(self._session, self._server, serialise_request(request))
+        except AnswerTooLong as error:
+            words = f"{self._server}: {error}: is it an update server?"
+            raise UpdateFailed(words, ErrorCode.OMAHA_REQUEST_XML_PARSE_ERROR) from error
+        except ConnectionFailed as error:
             raise Unreachable(
-                f"no answer from {self._server}: {why}; is it the address of a mirror,"
+                f"no answer from {self._server}: {error}; is it the address of a mirror,"
                 " and does that run?",
                 HTTP_BASE,
             ) from error
@@ -185,5 +167,5 @@ def _wanted(offer: Offer, oem: str) -> list[DownloadRequest]:
     ]
 
 
-def _digests(*told: Digest | None) -> tuple[Digest, ...]:
-    return tuple(dict.fromkeys(digest for digest in told if digest is not None))
+def _digests(*announced: Digest | None) -> tuple[Digest, ...]:
+    return tuple(dict.fromkeys(digest for digest in announced if digest is not None))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -12,10 +13,15 @@ CONNECT = 30.0
 SILENCE = 90.0
 """Seconds without a byte after which update_engine gives a transfer up (libcurl_http_fetcher.cc:115)."""
 MAX_REDIRECTS = 10
+ANSWER_LIMIT = 1024 * 1024
 
 
 class ConnectionFailed(Exception):
     """There is no connection, or it ended early; the message is for people."""
+
+
+class AnswerTooLong(ConnectionFailed):
+    """The answer to an Omaha request has more than `ANSWER_LIMIT` bytes."""
 
 
 def connections() -> aiohttp.ClientSession:
@@ -61,6 +67,24 @@ async def read(response: aiohttp.ClientResponse) -> bytes:
     """The next bytes of the body, none at its end. Raises ConnectionFailed."""
     with _translated():
         return await response.content.readany()
+
+
+async def post(session: aiohttp.ClientSession, url: str, body: bytes) -> tuple[int, bytes]:
+    """Send an Omaha request; gives the status and the body of the answer. Raises ConnectionFailed."""
+    answer = bytearray()
+    headers = {"Content-Type": "text/xml"}
+    try:
+        async with (
+            asyncio.timeout(SILENCE),
+            exchange(session, "POST", url, headers=headers, body=body) as response,
+        ):
+            while chunk := await read(response):
+                answer += chunk
+                if len(answer) > ANSWER_LIMIT:
+                    raise AnswerTooLong(f"an answer has more than {ANSWER_LIMIT} bytes")
+            return response.status, bytes(answer)
+    except TimeoutError:
+        raise ConnectionFailed(f"no whole answer within {SILENCE:.0f} s") from None
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""A fleet of made-up machines that check in over a while, and take the updates that they are offered.
+"""A fleet of simulated machines that check at times spread over a period, and install the updates that they are offered.
 
-A machine asks when its time has come, not when the server is done with those before: a slow server meets as many as a
-quick one, and the latency of an answer counts from when the machine wanted to ask. Only machines in the middle of their
-story are in memory, and they share a few connections.
+A machine checks at its own time, whether or not the server has answered the machines before it: a slow server gets as
+many requests as a quick one, and the latency of an answer counts from the time at which the request was due. Only
+machines between their first and last request are in memory, and they share a few connections.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
-from omaha_mirror.client.agent import ANSWER_LIMIT
-from omaha_mirror.client.connections import SILENCE, ConnectionFailed, connections, exchange, read
+from omaha_mirror.client.connections import ConnectionFailed, connections, exchange, post, read
 from omaha_mirror.client.download import PAUSE, TRIES
 from omaha_mirror.omaha import (
     BadResponse,
@@ -38,15 +37,15 @@ CONNECTIONS = 32
 DOWNLOADS = 8
 """At once."""
 STEP = 20.0
-"""Seconds that a step of an update takes, about; at most a tenth of the time in which the machines come."""
+"""Mean seconds of one step of an update; at most a tenth of the period over which the machines start."""
 STEPS = 16
-"""Updates that one machine takes, one after the other, where it is led over several versions."""
+"""Updates that one machine installs one after the other at most: a track may have floors."""
 HOPELESS = 10
-"""Requests without an answer, before any had one, after which nobody is there."""
+"""Failed requests, none answered before them, after which the fleet gives up."""
 KINDS = 50
-"""Errors that are told apart."""
+"""Different errors that are counted each; all others together."""
 FINE = 50
-"""Steps in which latencies are told apart, for each factor of e: each is 2 % above the one before."""
+"""Buckets of latencies for each factor of e: each is 2 % above the one before."""
 BAD_DOWNLOADS = (ErrorCode.DOWNLOAD_TRANSFER_ERROR, ErrorCode.PAYLOAD_HASH_MISMATCH_ERROR)
 FAULTS = (*BAD_DOWNLOADS, ErrorCode.POSTINSTALL_RUNNER_ERROR, ErrorCode.ROLLBACK)
 """How updates fail: in the download, in the step after it, and at the reboot."""
@@ -57,11 +56,11 @@ Downloads = Literal["none", "first", "all"]
 
 
 class NobodyAnswers(Exception):
-    """The server is not there; the message says why."""
+    """The server does not answer; the message says why."""
 
 
 class State(StrEnum):
-    """What has become of a machine."""
+    """How far a machine is."""
 
     UNDER_WAY = "under way"
     NO_UPDATE = "no update"
@@ -77,9 +76,9 @@ class Plan:
 
     Attributes:
         server: the SERVER of update.conf.
-        machines: how many there are.
-        over: seconds in which they come, one after the other.
-        versions, oems: that they have; no OEM is "".
+        machines: their number.
+        over: seconds over which their first checks are spread.
+        versions, oems: of the machines, with weights; no OEM is "".
         errors: the share of updates that fail, 0 to 1.
         download: whether payloads are fetched: not at all, each once, or by every machine.
     """
@@ -94,7 +93,7 @@ class Plan:
     download: Downloads = "none"
 
     def machine(self, number: int) -> Machine:
-        """One of them, the same in every simulation."""
+        """The machine of that number, the same in every simulation."""
         rng = random.Random(number)
         return Machine(
             version=_pick(rng, self.versions),
@@ -107,7 +106,7 @@ class Plan:
 
 
 class Latencies:
-    """Seconds that answers took, in little memory.
+    """Seconds that answers took, counted in buckets.
 
     Attributes:
         longest: of all.
@@ -118,17 +117,17 @@ class Latencies:
         self._counts: Counter[int] = Counter()
 
     def add(self, seconds: float) -> None:
-        """Count one."""
+        """Count an answer."""
         self.longest = max(self.longest, seconds)
         self._counts[round(math.log(max(seconds, 1e-6)) * FINE)] += 1
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of answers."""
         return self._counts.total()
 
     def at(self, share: float) -> float:
-        """What this share of them did not exceed, to a percent; 0 without any."""
+        """The quantile of a share, 0 to 1, to a percent; 0 without any answer."""
         left = share * self.count
         for step in sorted(self._counts):
             left -= self._counts[step]
@@ -139,15 +138,16 @@ class Latencies:
 
 @dataclass(slots=True)
 class Tally:
-    """What has happened so far.
+    """The counts so far.
 
     Attributes:
-        requests: that were sent: checks, events and pings.
-        offers: that machines were made.
-        errors: what went wrong with answers, in words, and how often.
+        requests: sent: checks, events and pings.
+        offers: received.
+        errors: the words of each error, with its number.
         latencies: of the answers.
-        behind: seconds by which the latest machine came later than it should have: this computer was too slow.
-        downloads, bytes: payloads that were fetched and were right, and what came for all.
+        behind: seconds by which the latest machine was late: this computer was too slow.
+        downloads: payloads that were fetched whole and had their digest.
+        bytes: received for payloads, those of failed downloads included.
     """
 
     requests: int = 0
@@ -161,7 +161,7 @@ class Tally:
 
     @property
     def machines(self) -> int:
-        """Those that have come."""
+        """The number of machines that have started."""
         return self.states.total()
 
     def failed(self, why: str) -> None:
@@ -185,7 +185,7 @@ class Fleet:
         self._fetched: set[str] = set()
 
     async def run(self) -> None:
-        """Return when the last machine's story is over. Raises NobodyAnswers."""
+        """Return when the last machine has ended. Raises NobodyAnswers."""
         try:
             async with connections() as self._session, asyncio.TaskGroup() as stories:
                 await self._come(stories)
@@ -209,35 +209,35 @@ class Fleet:
         states[state] += 1
 
     async def _story(self, client: Client) -> State:
-        """Check, and update, until there is nothing more; what became of it."""
+        """Check and update until there is no update; gives the last state."""
         state = State.NO_UPDATE
         for _ in range(STEPS):
-            told = await self._check(client)
-            if told is None:
+            answer = await self._check(client)
+            if answer is None:
                 return State.UNANSWERED
-            if isinstance(told, NoUpdate):
+            if isinstance(answer, NoUpdate):
                 return state
-            state = await self._update(client, told)
+            state = await self._update(client, answer)
             if state is not State.UPDATED:
                 return state
         return state
 
     async def _check(self, client: Client) -> Offer | NoUpdate | None:
-        """What a machine is told; None where it cannot use the answer, which it reports."""
+        """The answer to a check; None where the machine cannot use it, which it reports."""
         status, body = await self._post(client.check())
         try:
-            told = client.receive(status, body)
+            answer = client.receive(status, body)
         except BadResponse as error:
             if status == 200:
                 self.tally.failed(printable(error.message))
             if status:
                 await self._post(client.failed(error.errorcode or ErrorCode.OMAHA_RESPONSE_INVALID))
             return None
-        self.tally.offers += isinstance(told, Offer)
-        return told
+        self.tally.offers += isinstance(answer, Offer)  # a bool counts as 0 or 1
+        return answer
 
     async def _update(self, client: Client, offer: Offer) -> State:
-        """Take an update, with the events of update_engine in its order, and reboot."""
+        """Install an update, with the events of update_engine in its order, and reboot."""
         fault = self._rng.choice(FAULTS) if self._rng.random() < self._plan.errors else None
         await self._post(client.download_started())
         if not await self._download(offer):
@@ -268,17 +268,16 @@ class Fleet:
         await asyncio.sleep(self._rng.uniform(0.5, 1.5) * min(STEP, self._plan.over / 10))
 
     async def _post(self, request: Request) -> tuple[int, bytes]:
-        """The answer's status and body; 0 and nothing where there is none."""
+        """The status and body of the answer; 0 and no bytes without an answer."""
         clock, tally = asyncio.get_running_loop().time, self.tally
         wanted = clock()
         body = serialise_request(request)
         async with self._turns:
             tally.requests += 1
             try:
-                async with asyncio.timeout(SILENCE):
-                    status, answer = await self._exchange(body)
-            except (ConnectionFailed, TimeoutError) as error:
-                tally.failed(str(error) or f"nothing whole within {SILENCE:.0f} s")
+                status, answer = await post(self._session, self._plan.server, body)
+            except ConnectionFailed as error:
+                tally.failed(str(error))
                 if tally.errors.total() >= HOPELESS and not tally.latencies.count:
                     raise NobodyAnswers(str(error)) from None
                 return 0, b""
@@ -287,21 +286,8 @@ class Fleet:
             tally.failed(f"HTTP {status}")
         return status, answer
 
-    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
-        """One request; its connection is used again when all of the answer was read. Raises ConnectionFailed."""
-        headers = {"Content-Type": "text/xml"}
-        answer = bytearray()
-        async with exchange(
-            self._session, "POST", self._plan.server, headers=headers, body=body
-        ) as response:
-            while chunk := await read(response):
-                answer += chunk
-                if len(answer) > ANSWER_LIMIT:
-                    raise ConnectionFailed(f"an answer has more than {ANSWER_LIMIT} bytes")
-            return response.status, bytes(answer)
-
     async def _download(self, offer: Offer) -> bool:
-        """Fetch a payload, if this machine is to; whether the machine has what it needs."""
+        """Fetch a payload if the plan says so; gives False if that failed."""
         url = offer.urls[0]
         wanted = {"none": False, "first": url not in self._fetched, "all": True}
         if not wanted[self._plan.download]:
@@ -316,7 +302,7 @@ class Fleet:
         return right
 
     async def _fetch(self, offer: Offer, url: str) -> bool:
-        """Fetch a payload and throw it away; a cut one is taken up again, as by update_engine. Whether it was right."""
+        """Fetch a payload without keeping it, resumed after a cut as by update_engine; gives whether its digest is right."""
         digest, size = hashlib.sha256(), 0
         for _ in range(TRIES + 1):
             headers = {"Range": f"bytes={size}-"} if size else {}

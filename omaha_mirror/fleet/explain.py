@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from omaha_mirror.fleet.model import DecisionRun, Event, Machine, State
 from omaha_mirror.fleet.states import FAILURES, NO_VERSION
 from omaha_mirror.omaha import ErrorCode, EventResult, EventType, describe_error, describe_event
+from omaha_mirror.omaha.codes import HTTP_BASE
 from omaha_mirror.reasons import Reason
 from omaha_mirror.text import ago, minute
 
-HTTP_BASE = 2000
 SERVER_ERROR = HTTP_BASE + 500
 
 
@@ -183,10 +183,10 @@ def _answers(stretches: Sequence[DecisionRun], now: float) -> list[str]:
         f" {_when(last.last, now)}{times}."
     )
     if last.offered is not None:
-        told = f"It was offered {last.offered}."
+        answer = f"It was offered {last.offered}."
     else:
-        told = f"It was told that there is no update: {last.detail or last.reason}."
-    sentences = [asked, told]
+        answer = f"The answer was `noupdate`: {last.detail or last.reason}."
+    sentences = [asked, answer]
     if (reason := Reason.named(last.reason)) is not None:
         sentences.append(reason.advice)
     sentences += [

@@ -62,7 +62,8 @@ async def test_made_up_tracks_keep_no_real_one_out(tmp_path: Path, upstream: Ups
             assert (await Box(mirror, "3400.0.0").offer()).version == VERSION
 
 
-@pytest.mark.parametrize("by", ["check", pytest.param("path", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("by", ["check", "path"])
 async def test_made_up_oems_keep_no_real_one_out_and_cost_a_look_each(
     release: Upstream, payload: bytes, tmp_path: Path, by: str
 ) -> None:

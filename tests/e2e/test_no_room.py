@@ -3,8 +3,12 @@
 import asyncio
 import random
 import shutil
+from functools import partialmethod
 from pathlib import Path
 
+import pytest
+
+from omaha_mirror.fleet import FleetRecorder
 from omaha_mirror.observability.health import State
 from tests.support.disks import fill_up, small_disk
 from tests.support.mirror import PAYLOAD_PATH, VERSION, mirror_in_process, real_payload
@@ -65,8 +69,9 @@ async def test_a_cache_directory_that_vanished_stops_no_update(
 
 
 async def test_full_disks_stop_neither_a_start_nor_an_update(
-    tmp_path: Path, upstream: Upstream
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(FleetRecorder, "close", partialmethod(FleetRecorder.close, deadline=0.1))
     payload = real_payload()
     upstream.put(PAYLOAD_PATH, payload)
     with small_disk(tmp_path / "state") as state, small_disk(tmp_path / "cache") as cache:

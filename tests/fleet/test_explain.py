@@ -54,7 +54,7 @@ def test_a_held_machine() -> None:
         f"Machine 0123 (web-1) at 192.0.2.7 {runs}, last heard of {seen}.",
         "It is kept back.",
         f"It asked for an update as 3815.2.0 on track stable {seen}, 30 times since {since}.",
-        "It was told that there is no update: the track is held.",
+        "The answer was `noupdate`: the track is held.",
         "Release the track: set it to follow or to a version.",
     ]
 
