@@ -22,7 +22,7 @@ async def _keep_asking(port: int, request: bytes, until: float) -> int:
     loop, answers = asyncio.get_running_loop(), 0
     while loop.time() < until:
         talk = _Talk(request, until)
-        await loop.create_connection(lambda talk=talk: talk, HOST, port)  # type: ignore[misc]
+        await loop.create_connection(lambda talk=talk: talk, HOST, port)  # type: ignore[misc]  # mypy cannot type a lambda's default
         await talk.over
         answers += talk.answers
     return answers

@@ -179,9 +179,9 @@ def main(command: str, lock: Path) -> int:
     paths = sysconfig.get_paths()
     wrong = list(audit(packages, sorted({paths["purelib"], paths["platlib"]})))
     for package in packages:
-        print(f"{package.name}=={package.version}  {licence(package.name)}")  # noqa: T201
+        print(f"{package.name}=={package.version}  {licence(package.name)}")  # noqa: T201 (its output)
     for line in wrong:
-        print(f"WRONG: {line}", file=sys.stderr)  # noqa: T201
+        print(f"WRONG: {line}", file=sys.stderr)  # noqa: T201 (its output)
     return 1 if wrong else 0
 
 

@@ -57,7 +57,7 @@ def leaves(group: click.Group) -> Iterator[click.Command]:
 
 def work_of(command: click.Command) -> tuple[str, str]:
     """The module and the name of the function that a command calls."""
-    module, _, name = command.callback.work.partition(":")  # type: ignore[union-attr]
+    module, _, name = command.callback.work.partition(":")  # type: ignore[union-attr]  # each command has a callback with work
     return module, name
 
 

@@ -78,7 +78,7 @@ async def test_a_pseudonym_stands_for_a_machine_and_nothing_else_tells_of_it(
             for number in (1, 2):
                 boxes.append(box := Box(mirror, number=number, **WHO))
                 await box.report(box.client.failed(9))
-            await upstream.until(lambda: len(reports(nebraska)) == before_ + 2)  # noqa: B023
+            await upstream.until(lambda: len(reports(nebraska)) == before_ + 2)  # noqa: B023 (awaited within the round)
     ids = [request.apps[0].machineid for request in reports(nebraska)]
     assert ids[:2] == ids[2:]
     assert len({*ids}) == 2

@@ -38,7 +38,7 @@ async def flood(checks: Iterable[Awaitable[object]]) -> AsyncIterator[None]:
 async def test_made_up_tracks_keep_no_real_one_out(tmp_path: Path, upstream: Upstream) -> None:
     nebraska = Nebraska(upstream)
     three_steps(nebraska)
-    boxes = [Box(None, number=1000 + i, track=f"t{i}") for i in range(MANY)]  # type: ignore[arg-type]
+    boxes = [Box(None, number=1000 + i, track=f"t{i}") for i in range(MANY)]  # type: ignore[arg-type]  # its site comes later
     async with following(tmp_path, nebraska) as mirror:
         for box in boxes:
             box.site = mirror
