@@ -177,7 +177,7 @@ class Cache:
                 error = task.exception()
                 if error is None or isinstance(error, OSError):
                     return task.result()
-                if not isinstance(error, GenerationEnded):
+                if not isinstance(error, GenerationEnded | Lost):
                     raise error if isinstance(error, CacheError) else Defect()
             return None
 

@@ -7,9 +7,11 @@ import stat
 
 import pytest
 
-from omaha_mirror.cache import Limits
+from omaha_mirror.cache import Expected, Limits
+from omaha_mirror.cache.blob import Head
 from omaha_mirror.cache.errors import CacheError, ResumeUnsafe, SourceGone
 from omaha_mirror.cache.events import FillEnded, Outcome, Uncached
+from omaha_mirror.cache.prover import HoldBack, HoldBacks, Read
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest
 from tests.cache.source import CHUNK, ScriptedSource
@@ -52,6 +54,49 @@ async def test_bytes_that_cannot_be_read_back_are_told_to_the_readers(
     assert (ended.outcome, "Input/output" in ended.reason) == (Outcome.FAILED, True)
     site.store.failures.clear()
     assert await site.read(source) == source.data
+
+
+class SignedBy(HoldBack):
+    """Finds that a key has signed it."""
+
+    def __init__(self, key: str, size: int, hold_back: int) -> None:
+        super().__init__(size, hold_back)
+        self._key = key
+
+    def conclude(self, read: Read | None) -> str:
+        return self._key
+
+
+class Signing(HoldBacks):
+    """Accepts what was proven while the key was the same."""
+
+    key = "one"
+
+    def accepts(self, signed_by: str) -> bool:
+        return signed_by == self.key
+
+    def __call__(self, expected: Expected, hold_back: int, head: Head | None = None) -> HoldBack:
+        return SignedBy(self.key, expected.size, hold_back)
+
+
+async def test_a_blob_that_a_disk_has_lost_is_fetched_for_who_wants_it_proven_anew(
+    make_site: MakeSite, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provers = Signing()
+    site = await make_site(provers=provers)
+    await site.cache.fetch(source.expected, source)
+    inode, pread = site.store.path(source.expected.key).stat().st_ino, os.pread
+
+    def lost(fd: int, count: int, offset: int) -> bytes:
+        if os.fstat(fd).st_ino == inode:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return pread(fd, count, offset)
+
+    provers.key = "other"
+    monkeypatch.setattr(os, "pread", lost)
+    await site.cache.fetch(source.expected, source)
+    assert site.cache.holds(source.expected.key)
+    assert source.sent == 2 * SIZE
 
 
 async def test_written_bytes_that_vanish_are_told_to_the_readers(
