@@ -100,9 +100,7 @@ def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
                     case {"dropped": [int(start), int(stop)]}:
                         spans = without(spans, start, stop)
                         bare = without(bare, start, stop)
-                    case {
-                        "leaked": True
-                    } | None:  # a line that cannot be read may have been this one
+                    case {"leaked": True} | None:  # None: what cannot be read may have said so
                         has_leaked = True
             if spans:
                 return Recovered(validator, tuple(spans), tuple(bare), has_leaked)

@@ -1,7 +1,7 @@
 """Space on the disk: the accounts of it, what must be evicted for more, and which blobs are in use.
 
-`Ledger` is pure (times are passed in) and owns the accounts: `reserve`, `wrote`, then `settle` or `release`. `Space` evicts
-and opens drafts, one caller at a time. `Uses` counts the readers and waiters of each blob.
+`Ledger` is pure (times are passed in) and owns the accounts: `reserve`, `wrote`, then `settle` or `release`. `Space` books and
+evicts for one caller at a time, and opens drafts. `Uses` counts the readers and waiters of each blob.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from omaha_mirror.cache.store import Draft, Leftover, Removed, Store, Swept
 
 FILES = 4
 """Files that a fill makes at most: its data, its journal, a sidecar, a folder."""
+SLOWEST = 2 * 1024 * 1024
+"""Bytes a second that a slow disk reads at least."""
 FREED = 2
 """Files that go with a blob: its data and its sidecar."""
 
@@ -182,15 +184,19 @@ class Space:
         self._busy = asyncio.Lock()
 
     async def draft(self, expected: Expected) -> Draft:
-        """Book room for a blob, and open its place. Raises NoSpace, OSError."""
+        """Book room for a blob, and open its place. Raises NoSpace, OSError.
+
+        Others may book meanwhile: a draft is opened when all that was recorded of it has been read back.
+        """
         async with self._busy:
             written = await BLOBS.patiently(None, self._store.begun, expected.key)
             await self._book(expected.key, expected.size, written)
-            try:
-                return await BLOBS.patiently(SLOW, self._store.draft, expected)
-            except BaseException:
-                self._ledger.release(expected.key)
-                raise
+        try:
+            patience = SLOW + written / SLOWEST
+            return await BLOBS.patiently(patience, self._store.draft, expected)
+        except BaseException:
+            self._ledger.release(expected.key)
+            raise
 
     async def book(self, key: str, size: int) -> None:
         """Book `size` bytes for what has no draft. Raises NoSpace, OSError."""
@@ -307,7 +313,7 @@ class Uses:
     def __init__(self) -> None:
         self.readers: Counter[str] = Counter()
         self._fetchers: Counter[str] = Counter()
-        self._busy: set[str] = set()
+        self._busy: Counter[str] = Counter()
 
     def is_used(self, key: str) -> bool:
         """Whether a blob is read, or kept busy."""
@@ -325,14 +331,9 @@ class Uses:
         """Wait for a blob to be here while this is open."""
         return _counted(self._fetchers, key)
 
-    @contextmanager
-    def busy(self, key: str) -> Iterator[None]:
+    def busy(self, key: str) -> AbstractContextManager[None]:
         """Keep a blob while this is open."""
-        self._busy.add(key)
-        try:
-            yield
-        finally:
-            self._busy.discard(key)
+        return _counted(self._busy, key)
 
 
 @contextmanager

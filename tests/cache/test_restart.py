@@ -6,10 +6,9 @@ import time
 
 import pytest
 
-from omaha_mirror.cache import Limits
-from omaha_mirror.cache.errors import (
-    Stopping,
-)
+from omaha_mirror.aio.workers import BLOBS
+from omaha_mirror.cache import Limits, space
+from omaha_mirror.cache.errors import Stopping
 from omaha_mirror.cache.events import FillEnded, FillStarted, Opened, Outcome
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
@@ -58,6 +57,35 @@ async def test_a_fill_goes_on_after_a_restart_where_it_was(
     assert source.opens[-1] == Open(HALF, SIZE, None)
     assert (await after.told(FillEnded)).fetched == SIZE - HALF
     assert source.sent == SIZE
+
+
+async def test_what_a_slow_disk_reads_back_for_long_is_kept_and_holds_up_no_other_fill(
+    make_site: MakeSite, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await make_site()
+    gate, other = source.gate(HALF), source_of()
+    fetching = asyncio.create_task(before.cache.fetch(source.expected, source))
+    await gate.reached.wait()
+    await before.filled(HALF)
+    await before.cache.close()
+    with pytest.raises(Stopping):
+        await fetching
+    gate.open()
+    monkeypatch.setattr(space, "SLOW", 0.1)
+    monkeypatch.setattr(space, "SLOWEST", 1)
+    after = await make_site()
+    hold = after.store.hold("draft")
+    fetching = asyncio.create_task(after.cache.fetch(source.expected, source))
+    await hold.reached.wait()
+    del after.store.holds["draft"]
+    monkeypatch.setattr(space, "SLOW", 30.0)
+    await after.cache.fetch(other.expected, other)
+    while not BLOBS.hanging(0.2):  # noqa: ASYNC110 - nothing tells of it
+        await asyncio.sleep(0.01)
+    hold.open()
+    await fetching
+    assert (source.sent, other.sent) == (SIZE, SIZE)
+    assert after.cache.holds(source.expected.key)
 
 
 async def test_a_fill_that_lacked_only_its_name_fetches_nothing(
