@@ -10,11 +10,13 @@ from html.parser import HTMLParser
 
 import pytest
 
+from omaha_mirror.aio.clock import DAY
 from omaha_mirror.fleet import FleetUnavailable, store
 from omaha_mirror.fleet.model import tidy
-from omaha_mirror.web.admin.page.fragments import PARTS
+from omaha_mirror.web.admin.page.fragments import PARTS, Fragments
 from omaha_mirror.web.admin.page.rendering import HERE, Shared
 from tests.fleet.scene import ASK, event, everywhere, recorded
+from tests.support.clock import SetClock
 from tests.support.mirror import PAYLOAD_PATH, VERSION, Mirror
 from tests.support.upstream import Upstream
 from tests.web.page.scene import TOKEN, Site
@@ -358,3 +360,22 @@ async def test_the_page_and_the_api_say_the_same(site: Site) -> None:
     page = Tags(await site.text("/fragments/verdict")).text
     assert told["verdict"] in page
     assert told["reason"] in page
+
+
+async def test_machines_are_counted_on_when_the_clock_was_set_back(site: Site) -> None:
+    clock = site.mirror.service.clock
+    assert isinstance(clock, SetClock)
+    fragments = Fragments(site.mirror.service)
+
+    async def machines() -> str:
+        fragments.expire()
+        rendered = await fragments.get("tracks")
+        assert rendered is not None
+        return Tags(rendered.body.decode()).text.split()[-1]
+
+    assert await machines() == "0"
+    clock.ahead = -400 * DAY
+    clock.later += 2
+    await site.mirror.check()
+    await recorded(site.mirror)
+    assert await machines() == "1"
