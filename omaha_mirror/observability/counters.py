@@ -66,7 +66,20 @@ class Metrics:
         build = Declared(f"{PREFIX}build_info", "info", ("version",), "The running version.")
         Info(f"{PREFIX}build", build.help, registry=self._registry).info({"version": __version__})
         self.declared = [build]
+        self._declare_requests()
+        self._declare_transfers()
+        self._declare_cache()
+        self.watch(
+            [
+                gauge(
+                    "scrubbed_timestamp_seconds",
+                    "When the scrubber last read a blob again, in seconds since the epoch; 0 before the first.",
+                    read=lambda: [((), self.scrubbed)],
+                )
+            ]
+        )
 
+    def _declare_requests(self) -> None:
         count = self._count
         self.checks = count(
             "checks",
@@ -89,6 +102,9 @@ class Metrics:
         self.refused = count(
             "bad_requests", "Requests that could not be answered as they were.", error=REFUSALS
         )
+
+    def _declare_transfers(self) -> None:
+        count = self._count
         self.sent = count(
             "packages_sent",
             "Package requests answered with bytes, by how they met the cache and whether all was sent.",
@@ -103,6 +119,9 @@ class Metrics:
             "Bytes of packages sent to machines, by how they met the cache.",
             cache=get_args(events.Status),
         )
+
+    def _declare_cache(self) -> None:
+        count = self._count
         self.fetched = count(
             "fetched_bytes",
             "Bytes of packages fetched from upstream, counted when a fetch ends; served minus fetched was saved.",
@@ -134,15 +153,6 @@ class Metrics:
             "upstream_errors",
             "Trouble upstream: a connection for a package, no answer to a question (omaha), one that is refused.",
             kind=get_args(UpstreamError),
-        )
-        self.watch(
-            [
-                gauge(
-                    "scrubbed_timestamp_seconds",
-                    "When the scrubber last read a blob again, in seconds since the epoch; 0 before the first.",
-                    read=lambda: [((), self.scrubbed)],
-                )
-            ]
         )
 
     def _count(self, name: str, help_: str, **labels: Labels) -> Tally:

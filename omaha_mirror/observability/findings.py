@@ -42,13 +42,13 @@ def _last(answered: float, now: float) -> str:
     return f"the last good answer came {timedelta(seconds=round(max(0.0, now - answered)))} ago"
 
 
-def clock(told: Clock) -> Iterator[Finding]:
+def clock(clock: Clock) -> Iterator[Finding]:
     """Whether the time of day is known. It is no trouble but for releases that are delayed, and nothing is purged."""
-    if not (trouble := told.trouble()):
+    if not (trouble := clock.trouble()):
         yield Finding("clock", State.OK, "this machine's clock is right")
         return
     words = f"{trouble}: {WAITS}"
-    wrong = told.apart is not None or told.sure
+    wrong = clock.apart is not None or clock.sure
     yield Finding("clock", State.DEGRADED if wrong else State.OK, words)
 
 

@@ -69,17 +69,7 @@ def readings(
             "state",
             read=lambda: [((state,), health().state is state) for state in State],
         ),
-        gauge(
-            "cache_used_bytes",
-            "Proven packages and what is booked for fetches.",
-            read=lambda: _one(ledger.used),
-        ),
-        gauge("cache_max_bytes", "cache.max_size.", read=lambda: _one(ledger.max_size)),
-        gauge(
-            "cache_blobs", "Proven packages on the disk.", read=lambda: _one(len(ledger.entries))
-        ),
-        gauge("disk_free_bytes", "Free on the cache's disk.", read=lambda: _one(free())),
-        gauge("disk_min_free_bytes", "cache.min_free.", read=lambda: _one(ledger.min_free)),
+        *_cache(ledger, free),
         gauge(
             "fills_under_way",
             "Packages that are being fetched (running), and that wait for their turn (queued).",
@@ -93,19 +83,7 @@ def readings(
             read=lambda: _by_name(connections()),
         ),
         *_tracks(channels),
-        gauge(
-            "queue_items",
-            "What waits to be delivered, by queue.",
-            "queue",
-            read=lambda: _by_name({name: queue.queued for name, queue in queues().items()}),
-        ),
-        counter(
-            "queue_ended",
-            "What left a queue: sent, dropped because there was too much, or refused for good.",
-            "queue",
-            "outcome",
-            read=lambda: _ended(queues()),
-        ),
+        *_queues(queues),
         counter(
             "log_lines_dropped",
             "Lines of the log that were lost: too much waited (queue-full), or standard error took none (write-failed).",
@@ -113,6 +91,36 @@ def readings(
             read=lambda: _by_name(lost_lines),
         ),
     ]
+
+
+def _cache(ledger: Ledger, free: Callable[[], int | None]) -> Iterator[Reading]:
+    yield gauge(
+        "cache_used_bytes",
+        "Proven packages and what is booked for fetches.",
+        read=lambda: _one(ledger.used),
+    )
+    yield gauge("cache_max_bytes", "cache.max_size.", read=lambda: _one(ledger.max_size))
+    yield gauge(
+        "cache_blobs", "Proven packages on the disk.", read=lambda: _one(len(ledger.entries))
+    )
+    yield gauge("disk_free_bytes", "Free on the cache's disk.", read=lambda: _one(free()))
+    yield gauge("disk_min_free_bytes", "cache.min_free.", read=lambda: _one(ledger.min_free))
+
+
+def _queues(queues: Callable[[], Mapping[str, Queue]]) -> Iterator[Reading]:
+    yield gauge(
+        "queue_items",
+        "What waits to be delivered, by queue.",
+        "queue",
+        read=lambda: _by_name({name: queue.queued for name, queue in queues().items()}),
+    )
+    yield counter(
+        "queue_ended",
+        "What left a queue: sent, dropped because there was too much, or refused for good.",
+        "queue",
+        "outcome",
+        read=lambda: _ended(queues()),
+    )
 
 
 def _tracks(channels: Callable[[], Iterable[ChannelStatus]]) -> Iterator[Reading]:

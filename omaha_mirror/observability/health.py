@@ -113,8 +113,8 @@ class Examiner:
 
     async def _examine(self) -> None:
         found = await asyncio.gather(*(probe.look(self._workers) for probe in self._probes))
-        told = [finding for check in self._quick for finding in _safely(check)]
-        self.last = Health((*found, *told))
+        quick = [finding for check in self._quick for finding in _safely(check)]
+        self.last = Health((*found, *quick))
         self._fresh_until = time.monotonic() + FRESH
 
 

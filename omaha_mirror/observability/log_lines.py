@@ -13,6 +13,33 @@ LOG = structlog.get_logger(__name__)
 def log_event(event: events.Event) -> None:
     """One line for what an operator wants to know of."""
     match event:
+        case events.FillStarted() | events.Trouble() | events.Repaired() | events.FillEnded():
+            _log_fill(event)
+        case events.Uncached():
+            LOG.error("served without caching", source=event.source, reason=event.reason)
+        case events.Corrupted():
+            LOG.error(
+                "a cached file is corrupted; it is in quarantine",
+                key=event.key,
+                reason=event.reason,
+            )
+        case events.Verified():
+            LOG.info(
+                "verified on first use",
+                key=event.key,
+                size=event.size,
+                seconds=round(event.seconds, 3),
+            )
+        case events.Evicted():
+            LOG.info("evicted", key=event.key, size=event.size)
+        case _:
+            pass
+
+
+def _log_fill(
+    event: events.FillStarted | events.Trouble | events.Repaired | events.FillEnded,
+) -> None:
+    match event:
         case events.FillStarted():
             LOG.info("fill started", source=event.source, size=event.size, resumed=event.resumed)
         case events.Trouble():
@@ -41,28 +68,9 @@ def log_event(event: events.Event) -> None:
                 seconds=round(event.seconds, 3),
                 reason=event.reason,
             )
-        case events.Uncached():
-            LOG.error("served without caching", source=event.source, reason=event.reason)
-        case events.Corrupted():
-            LOG.error(
-                "a cached file is corrupted; it is in quarantine",
-                key=event.key,
-                reason=event.reason,
-            )
-        case events.Verified():
-            LOG.info(
-                "verified on first use",
-                key=event.key,
-                size=event.size,
-                seconds=round(event.seconds, 3),
-            )
-        case events.Evicted():
-            LOG.info("evicted", key=event.key, size=event.size)
-        case _:
-            pass
 
 
-def log_verify_result(verdict: VerifyResult) -> None:
+def log_verify_result(result: VerifyResult) -> None:
     """A line where a blob cannot be verified; that one is wrong is an event of the cache."""
-    if verdict.outcome is VerifyOutcome.UNKNOWN:
-        LOG.warning("cannot verify", key=verdict.key, reason=verdict.reason)
+    if result.outcome is VerifyOutcome.UNKNOWN:
+        LOG.warning("cannot verify", key=result.key, reason=result.reason)

@@ -96,14 +96,14 @@ class Looked(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """What Prometheus asks for."""
         for reading in self._readings:
-            told = reading.declared
-            family = GaugeMetricFamily if told.kind == "gauge" else CounterMetricFamily
-            found = family(told.name, told.help, labels=told.labels)
+            declared = reading.declared
+            family = GaugeMetricFamily if declared.kind == "gauge" else CounterMetricFamily
+            found = family(declared.name, declared.help, labels=declared.labels)
             try:
                 for labels, value in reading.read():
                     found.add_metric(labels, value)
             except Exception:
-                LOG.exception("a metric cannot be read", metric=told.name)
+                LOG.exception("a metric cannot be read", metric=declared.name)
                 continue
             yield found
 

@@ -192,10 +192,10 @@ class Observer:
         self.ended.append((self._clock.time(), event))
         self._record_transfer(event.source, event.fetched, event.seconds, FETCHED)
 
-    def on_scrubbed(self, verdict: VerifyResult) -> None:
+    def on_scrubbed(self, result: VerifyResult) -> None:
         """The scrubber read a blob again."""
-        log_lines.log_verify_result(verdict)
-        self.metrics.verified.add(verdict.outcome)
+        log_lines.log_verify_result(result)
+        self.metrics.verified.add(result.outcome)
         self.metrics.scrubbed = self._clock.time()
 
     # Upstream

@@ -30,11 +30,12 @@ def wire(
     queues: Callable[[], Mapping[str, Queue]],
 ) -> health.Examiner:
     """Register all readings with the metrics; gives what examines the mirror, `also` included."""
-    disk_space = health.DiskSpace(config.cache.directory, lambda: ledger.min_free)
+    cached, state = config.cache.directory, config.state_directory
+    disk_space = health.DiskSpace(cached, lambda: ledger.min_free)
     examine = health.Examiner(
         {
-            "cache": lambda: health.writable("cache", config.cache.directory),
-            "state": lambda: health.writable("state", config.state_directory),
+            "cache": lambda: health.writable("cache", cached),
+            "state": lambda: health.writable("state", state),
             "disk": disk_space,
         },
         (
@@ -43,14 +44,10 @@ def wire(
             lambda: findings.signatures(availability.packages().get(Reason.UNTRUSTED, {})),
             lambda: findings.redirects(redirects()),
             lambda: findings.log(WRITER.trouble(), sum(WRITER.dropped.values())),
-            lambda: findings.reading(config.cache.directory, BLOBS.hanging()),
+            lambda: findings.reading(cached, BLOBS.hanging()),
             also,
         ),
-        where={
-            "cache": config.cache.directory,
-            "state": config.state_directory,
-            "disk": config.cache.directory,
-        },
+        where={"cache": cached, "state": state, "disk": cached},
     )
     metrics.watch(
         readings(

@@ -8,10 +8,7 @@ import aiohttp
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.upstream import resume
-from omaha_mirror.upstream.errors import (
-    Dropped,
-    TooLarge,
-)
+from omaha_mirror.upstream.errors import Dropped, TooLarge
 from omaha_mirror.upstream.fetcher import Body, Head, Validator
 from omaha_mirror.upstream.requests import HttpSettings, Requests, translated
 
@@ -20,18 +17,7 @@ MIRROR_STALL = 30.0
 
 
 class HttpFetcher:
-    """A `Fetcher` over HTTP/1.1; see the port for what its methods promise.
-
-    Args:
-        settings: how to reach upstream servers.
-        clock: told what time it is there, and asked where a certificate is not valid now.
-
-    Attributes:
-        refusals: Redirects that were not followed.
-
-    Raises:
-        ValueError: `ca_file` cannot be read or holds no certificate.
-    """
+    """A `Fetcher` over HTTP/1.1; see the port for what its methods promise, and `Requests` for all else."""
 
     def __init__(self, settings: HttpSettings, clock: Clock | None = None) -> None:
         self._settings = settings
@@ -108,7 +94,7 @@ class HttpFetcher:
             async with asyncio.timeout(self._settings.head_timeout):
                 response = await self._requests.send("GET", url, headers)
         try:
-            verdict = resume.judge(
+            part = resume.judge(
                 url,
                 response.status,
                 response.headers,
@@ -118,7 +104,7 @@ class HttpFetcher:
                 validator=validator,
                 judged=judged,
             )
-            yield _HttpBody(response, start, verdict, self._stall_timeout(response))
+            yield _HttpBody(response, start, part, self._stall_timeout(response))
         finally:
             response.close()
 
@@ -149,16 +135,16 @@ class _HttpBody:
         self,
         response: aiohttp.ClientResponse,
         start: int,
-        verdict: resume.Verdict,
+        part: resume.BodyPart,
         stall_timeout: float,
     ) -> None:
         self.url = str(response.url)
         self.start = start
-        self.stop = verdict.stop
-        self.size = verdict.size
-        self.validator = verdict.validator
+        self.stop = part.stop
+        self.size = part.size
+        self.validator = part.validator
         self._content = response.content
-        self._at = verdict.first
+        self._at = part.first
         self._stall_timeout = stall_timeout
 
     async def chunks(self) -> AsyncGenerator[bytes]:

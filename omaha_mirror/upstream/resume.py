@@ -35,7 +35,7 @@ _NO_BODY = (204, 205)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class BodyPart:
     """Which bytes of an answer's body are to be delivered.
 
     Attributes:
@@ -71,7 +71,7 @@ def judge(
     size: int | None,
     validator: Validator | None,
     judged: bool = False,
-) -> Verdict:
+) -> BodyPart:
     """What the head of an answer means for the request that `request_headers` described.
 
     Args:
@@ -106,7 +106,7 @@ def judge(
     found = Validator.of(headers)
     if validator is not None and not _continues(status, ranged, validator, found):
         raise Changed("the file was replaced: its validator is another one now", url)
-    return Verdict(first, total if stop is None else min(stop, total), total, found)
+    return BodyPart(first, total if stop is None else min(stop, total), total, found)
 
 
 def told_size(url: str, status: int, headers: Mapping[str, str]) -> int | None:

@@ -140,10 +140,9 @@ class ConnectionTable(Generic[C]):
         if most <= more_than:
             return None
         holder = next(iter(self._giving[most]))
-        for connection, since in holder.idle.items():
-            if time.monotonic() - since >= seconds:
-                return connection
-            break
+        longest = next(iter(holder.idle), None)
+        if longest is not None and time.monotonic() - holder.idle[longest] >= seconds:
+            return longest
         return min(holder.slow, key=holder.slow.__getitem__, default=None)
 
     def hold(self, connection: C, count: int) -> None:

@@ -7,6 +7,7 @@ connection; the client then comes back with a Range.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import suppress
 
@@ -21,7 +22,7 @@ from omaha_mirror.observability.observers import TransferReport
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.web.connection import pending
 from omaha_mirror.web.connection_table import client_key
-from omaha_mirror.web.errors import UNEXPECTED, plain, reply_to
+from omaha_mirror.web.errors import UNEXPECTED, Reply, plain, reply_to
 from omaha_mirror.web.interfaces import Observer, Packages
 from omaha_mirror.web.sending import (
     cuttable,
@@ -83,10 +84,9 @@ async def send_package(
         case ByteRange() as part:
             headers["Content-Range"] = part.content_range(file.size)
             response = _Answer(status=206, headers=headers)
-            return await _send(request, response, packages, observer, file, part)
         case Whole():
-            response = _Answer(headers=headers)
-            return await _send(request, response, packages, observer, file, ByteRange(0, file.size))
+            part, response = ByteRange(0, file.size), _Answer(headers=headers)
+    return await _send(request, response, packages, observer, file, part)
 
 
 class _Answer(web.StreamResponse):
@@ -105,11 +105,10 @@ async def _send(
     file: PackageFile,
     part: ByteRange,
 ) -> web.StreamResponse:
-    start, stop = part.start, part.stop
     began = time.monotonic()
     reader, outcome, level, why = None, "cut", "info", "cancelled"
     try:
-        with packages.read(file, start, stop, client_key(request.remote or "")) as reader:
+        with packages.read(file, part.start, part.stop, client_key(request.remote or "")) as reader:
             await _copy(request, response, observer, reader, part)
         outcome, why = "whole", ""
         return response
@@ -123,26 +122,43 @@ async def _send(
             LOG.exception("a package could not be sent", file=file.name)
         level = reply.level
         tell(observer.on_package_error, reply.label)
-        status = reply.resumed if start > 0 and reply.status >= 500 else reply.status
-        # Trouble that may pass must not end the attempt of a client that resumes: it is closed without an answer.
+        status = _status(reply, part)
         if response.prepared or status is None:
             request.protocol.force_close()
             return response
         outcome = reply.label
         return plain(status, reply.words or why)
     finally:
-        told = TransferReport(
-            file=file,
-            remote=request.remote or "",
-            start=start,
-            stop=stop,
-            count=reader.offset - start if reader is not None else 0,
-            cache=reader.status if reader is not None else "miss",
-            seconds=time.monotonic() - began,
-        )
+        report = _report(request, file, part, reader, began)
         if response.prepared:
-            tell(observer.on_transfer_end, told)
-        _log(level, told, outcome, why)
+            tell(observer.on_transfer_end, report)
+        _log(level, report, outcome, why)
+
+
+def _report(
+    request: web.BaseRequest,
+    file: PackageFile,
+    part: ByteRange,
+    reader: Reader | None,
+    began: float,
+) -> TransferReport:
+    return TransferReport(
+        file=file,
+        remote=request.remote or "",
+        start=part.start,
+        stop=part.stop,
+        count=reader.offset - part.start if reader is not None else 0,
+        cache=reader.status if reader is not None else "miss",
+        seconds=time.monotonic() - began,
+    )
+
+
+def _status(reply: Reply, part: ByteRange) -> int | None:
+    """What an error is answered with before a byte was sent; None: the connection is closed without an answer.
+
+    Trouble that may pass must not end the attempt of a client that resumes.
+    """
+    return reply.resumed if part.start > 0 and reply.status >= 500 else reply.status
 
 
 async def _copy(
@@ -207,13 +223,18 @@ async def _send_together(
     together: bytes,
     observer: Observer,
 ) -> None:
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client left")
-    with cuttable(transport, reader):
+    with cuttable(_transport(request), reader):
         await response.write(together)
     reader.advance(len(together))
     tell(observer.on_bytes, len(together), reader.status)
+
+
+def _transport(request: web.BaseRequest) -> asyncio.Transport:
+    """To the client. Raises ConnectionResetError where it left."""
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client left")
+    return transport
 
 
 async def _send_window(
@@ -223,9 +244,7 @@ async def _send_window(
     window: Window,
     observer: Observer,
 ) -> None:
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client left")
+    transport = _transport(request)
     try:
         sent = await send_window(transport, response, reader, window)
     except OSError as error:

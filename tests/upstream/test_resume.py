@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 
 from omaha_mirror.upstream.errors import BadAnswer, BadStatus, Changed, Gone, UpstreamError
 from omaha_mirror.upstream.fetcher import Validator
-from omaha_mirror.upstream.resume import Verdict, backoff, judge, request_headers
+from omaha_mirror.upstream.resume import BodyPart, backoff, judge, request_headers
 
 A, B, WEAK = Validator('"a"'), Validator('"b"'), Validator('W/"a"')
 DATE = "Mon, 06 Jan 2025 10:00:00 GMT"
@@ -35,7 +35,7 @@ def test_what_is_asked(
 
 def asked(
     status: int, headers: dict[str, str], start: int = 0, stop: int | None = None, **known: Any
-) -> Verdict:
+) -> BodyPart:
     arguments = {"size": None, "validator": None} | known
     return judge("http://x/y", status, CIMultiDict(headers), start=start, stop=stop, **arguments)
 
@@ -50,28 +50,28 @@ def part(span: str, etag: str = '"a"') -> dict[str, str]:
 @pytest.mark.parametrize(
     ("verdict", "expected"),
     [
-        (asked(200, WHOLE), Verdict(0, 100, 100, A)),
-        (asked(200, WHOLE, size=100), Verdict(0, 100, 100, A)),
-        (asked(200, {}, size=100), Verdict(0, 100, 100, Validator())),
-        (asked(200, WHOLE, validator=A), Verdict(0, 100, 100, A)),
-        (asked(206, part("40-99/100"), 40), Verdict(40, 100, 100, A)),
-        (asked(206, part("40-99/100"), 40, validator=A, size=100), Verdict(40, 100, 100, A)),
-        (asked(206, part("40-99/*"), 40, size=100), Verdict(40, 100, 100, A)),
-        (asked(206, part("40-49/100"), 40, 50), Verdict(40, 50, 100, A)),
+        (asked(200, WHOLE), BodyPart(0, 100, 100, A)),
+        (asked(200, WHOLE, size=100), BodyPart(0, 100, 100, A)),
+        (asked(200, {}, size=100), BodyPart(0, 100, 100, Validator())),
+        (asked(200, WHOLE, validator=A), BodyPart(0, 100, 100, A)),
+        (asked(206, part("40-99/100"), 40), BodyPart(40, 100, 100, A)),
+        (asked(206, part("40-99/100"), 40, validator=A, size=100), BodyPart(40, 100, 100, A)),
+        (asked(206, part("40-99/*"), 40, size=100), BodyPart(40, 100, 100, A)),
+        (asked(206, part("40-49/100"), 40, 50), BodyPart(40, 50, 100, A)),
         # A stop beyond the end is the end.
-        (asked(206, part("40-99/100"), 40, 500), Verdict(40, 100, 100, A)),
+        (asked(206, part("40-99/100"), 40, 500), BodyPart(40, 100, 100, A)),
         # Longer than asked: clipped. Shorter: the stop stays, the body will end before it.
-        (asked(206, part("40-99/100"), 40, 50), Verdict(40, 50, 100, A)),
-        (asked(206, part("40-49/100"), 40), Verdict(40, 100, 100, A)),
+        (asked(206, part("40-99/100"), 40, 50), BodyPart(40, 50, 100, A)),
+        (asked(206, part("40-49/100"), 40), BodyPart(40, 100, 100, A)),
         # Ranges ignored by a server that has what we hold, or when nothing is held.
-        (asked(200, WHOLE, 40), Verdict(0, 100, 100, A)),
-        (asked(200, WHOLE, 40, 50, validator=A), Verdict(0, 50, 100, A)),
-        (asked(200, {"content-length": "100", "etag": 'W/"a"'}, 40, validator=WEAK), Verdict(0, 100, 100, WEAK)),
+        (asked(200, WHOLE, 40), BodyPart(0, 100, 100, A)),
+        (asked(200, WHOLE, 40, 50, validator=A), BodyPart(0, 50, 100, A)),
+        (asked(200, {"content-length": "100", "etag": 'W/"a"'}, 40, validator=WEAK), BodyPart(0, 100, 100, WEAK)),
         # A 206 confirms If-Range even when it does not repeat the validator.
-        (asked(206, {"content-range": "bytes 40-99/100"}, 40, validator=A), Verdict(40, 100, 100, Validator())),
+        (asked(206, {"content-range": "bytes 40-99/100"}, 40, validator=A), BodyPart(40, 100, 100, Validator())),
     ],
 )  # fmt: skip
-def test_an_answer_that_continues_is_delivered(verdict: Verdict, expected: Verdict) -> None:
+def test_an_answer_that_continues_is_delivered(verdict: BodyPart, expected: BodyPart) -> None:
     assert verdict == expected
 
 
