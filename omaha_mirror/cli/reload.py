@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
 
+from omaha_mirror.aio.tasks import log_failure
+from omaha_mirror.aio.workers import STATE
 from omaha_mirror.cli.options import DEFAULT_CONFIG
 from omaha_mirror.config import Config, ConfigError, load
 from omaha_mirror.config.changes import changes
@@ -54,14 +57,24 @@ class Reload:
         self._notifier = notifier
         self._broken = ""
         self._waiting: tuple[str, ...] = ()
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def __call__(self) -> None:
-        """Read the config again, and apply it."""
-        self._notifier.reloading()
-        try:
-            self._apply()
-        finally:
-            self._notifier.ready()
+        """Begin to read the config again, and apply it; one that waits for its turn is enough, as it reads what is there then."""
+        if len(self._tasks) < 2:
+            task = asyncio.create_task(self._reload())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(log_failure)
+
+    async def _reload(self) -> None:
+        async with self._turn:
+            self._notifier.reloading()
+            try:
+                await self._apply()
+            finally:
+                self._notifier.ready()
 
     def findings(self) -> Iterator[Finding]:
         """Whether the file, as it was last read, is what is in force."""
@@ -76,17 +89,18 @@ class Reload:
             words = f"{', '.join(self._waiting)} in {where} wait for a restart"
             yield Finding(FINDING, State.OK, words)
 
-    def _apply(self) -> None:
+    async def _apply(self) -> None:
         service = self._service
         try:
-            config = load(self._path, os.environ)
-            self._edge.change(config)
+            config = await STATE.call(load, self._path, os.environ)
+            files = await STATE.call(self._edge.read, config)
         except (ConfigError, OSError) as error:
             self._broken = str(error).partition("\n")[0]
             LOG.error("the config is broken, and all stays as it was", why=str(error))
             return
         found = changes(service.config, config)
         self._broken, self._waiting = "", found.restart
+        self._edge.change(config, files)
         service.change(config)
         set_up_logging(service.config.log.format, self._log_level or service.config.log.level)
         LOG.info("config reloaded", applied=found.applied)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -41,27 +42,38 @@ class Edge:
 
     @classmethod
     def of(cls, config: Config) -> Self:
-        """As configured. Raises what `change` raises."""
+        """As configured. Raises what `read` raises."""
         tls = config.tls
         edge = cls(certificate=Certificate(tls.certificate, tls.key) if tls.certificate else None)
-        edge.change(config)
+        edge.change(config, EdgeFiles(_auth(config)))
         return edge
 
     def trusts(self, address: str) -> bool:
         """Whether an address is that of a trusted proxy."""
         return bool(self.trusted) and trusts(address, self.trusted)
 
-    def change(self, config: Config) -> None:
-        """Take over what another config says, and what its files hold now; TLS stays on, or off.
+    def read(self, config: Config) -> EdgeFiles:
+        """Read the files that another config names, for `change`; for a worker thread.
 
         Raises:
-            OSError: one of the files cannot be used, and all stays as it was; the message says why.
+            OSError: one of them cannot be used; the message says why.
         """
-        auth = read_auth(config.packages_auth.user, config.packages_auth.password_file)
-        if self.certificate is not None:
-            self.certificate.reload()
-        self.trusted, self.auth = config.trusted_proxies, auth
+        return EdgeFiles(_auth(config), self.certificate.read() if self.certificate else None)
+
+    def change(self, config: Config, files: EdgeFiles) -> None:
+        """Take over what another config says, and what its files hold; TLS stays on, or off."""
+        if self.certificate is not None and files.context is not None:
+            self.certificate.renew(files.context)
+        self.trusted, self.auth = config.trusted_proxies, files.auth
         self.public_url, self.fallback = config.public_url, config.upstream.fallback_to_upstream
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeFiles:
+    """What the files hold: who may have packages, and the certificate; None: it stays as it is."""
+
+    auth: BasicAuth | None
+    context: ssl.SSLContext | None = None
 
 
 class BasicAuth:
@@ -80,6 +92,10 @@ class BasicAuth:
         except ValueError:
             return False
         return hmac.compare_digest(sent, self._expected)
+
+
+def _auth(config: Config) -> BasicAuth | None:
+    return read_auth(config.packages_auth.user, config.packages_auth.password_file)
 
 
 def read_auth(user: str | None, password_file: Path | None) -> BasicAuth | None:

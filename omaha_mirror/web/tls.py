@@ -74,9 +74,13 @@ class Certificate:
         self._newest = self.context = server_context(certificate, key)
         self.context.sni_callback = self._choose
 
-    def reload(self) -> None:
-        """Read both again. Raises what making one does, and the old ones stay."""
-        self._newest = server_context(self._certificate, self._key)
+    def read(self) -> ssl.SSLContext:
+        """Read both again, for `renew`. Raises what making one does."""
+        return server_context(self._certificate, self._key)
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Use what was read for the handshakes from now on."""
+        self._newest = context
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
         connection.context = self._newest

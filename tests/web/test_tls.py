@@ -193,7 +193,7 @@ async def test_a_renewed_certificate_is_shown_and_connections_go_on(
     ):
         assert before.serial == old
         new = make_certificate(path, kinds[1])
-        certificate.reload()
+        certificate.renew(certificate.read())
         async with dial_tls(address, path) as after:
             assert after.serial == new
             await after.send(HEALTH)
@@ -222,7 +222,7 @@ async def test_a_certificate_that_cannot_be_used_leaves_the_old_one(
             case _:
                 key.write_text(ENCRYPTED)
         with pytest.raises(OSError, match=r"mine\.pem|key\.pem"):
-            certificate.reload()
+            certificate.renew(certificate.read())
         async with dial_tls(address, authority) as talk:
             assert talk.serial == old
 
