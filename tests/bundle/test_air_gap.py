@@ -107,6 +107,17 @@ async def test_a_version_is_exported_with_the_floors_below_it(
         assert await update_whole(Box(mirror)) == [*FLOORS]
 
 
+async def test_a_track_is_exported_no_farther_than_its_rule_lets_machines_go(
+    tmp_path: Path, nebraska: Nebraska
+) -> None:
+    rule = {"mode": "follow", "max_version": FLOORS[1]}
+    async with following(tmp_path, nebraska, tracks={"stable": rule}) as mirror:
+        found = await made(mirror, ExportRequest("stable", BOARD))
+        assert tuple(entry.release.version for entry in found.entries) == FLOORS
+        pinned = await made(mirror, ExportRequest("stable", BOARD, TARGET))
+        assert tuple(entry.release.version for entry in pinned.entries) == STEPS
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [

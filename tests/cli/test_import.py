@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tests.bundle.scene import NO_LINE, bundle_of, files_below, release
 from tests.cli.running import Done, run
 from tests.e2e.site import STEPS, TARGET, Box, body
 from tests.payload.build import DATA, build, private_key
-from tests.support.mirror import MirrorProcess, real_payload, settings
+from tests.support.mirror import PAYLOAD, MirrorProcess, real_payload, settings
 from tests.support.nebraska import Nebraska
 from tests.support.upstream import Upstream
 
@@ -189,3 +190,40 @@ async def test_the_files_of_a_stopped_mirror_keep_their_owner(tmp_path: Path, bu
         os.chown(tmp_path / name, 4711, 4711)
     done = await import_(tmp_path, bundle)
     assert (done.status, "belongs to the user with the id 4711" in done.err) == (1, True)
+
+
+async def test_gc_and_rm_on_a_stopped_mirror_keep_what_was_imported_and_is_offered(
+    stopped: Path, bundle: Path
+) -> None:
+    assert (await run(stopped, "import", str(bundle))).status == 0
+    catalog = stopped / "state" / "catalog.json"
+    state = json.loads(catalog.read_text())
+    for item in state["releases"]:
+        item["last_used"] = 1.0  # long ago
+    catalog.write_text(json.dumps(state))
+    changes = CHANGES | {"cache": {"max_size": 1}}
+    (stopped / "config.yaml").write_text(yaml.safe_dump(settings(stopped, NO_LINE, **changes)))
+    done = await run(stopped, "cache", "gc", "--json")
+    assert (done.status, done.json["removed"]) == (
+        1,
+        [],
+    )  # there is no room, and all of it is offered
+    before = files_below(stopped / "cache" / "blobs")
+    key = sha256(body(TARGET)).hexdigest()
+    done = await run(stopped, "cache", "rm", "--json", key)
+    assert [item["key"] for item in done.json["removed"]] == [key]
+    gone = before.keys() - files_below(stopped / "cache" / "blobs").keys()
+    assert {Path(name).stem for name in gone} == {key}
+
+
+async def test_fetch_finds_what_was_imported_without_an_omaha_server(
+    stopped: Path, bundle: Path
+) -> None:
+    assert (await run(stopped, "import", str(bundle))).status == 0
+    async with MirrorProcess(stopped, NO_LINE, **CHANGES):
+        done = await run(stopped, "fetch", "stable", "--json")
+    assert (done.status, done.err) == (0, "")
+    last = {item["name"]: item for item in done.lines}
+    assert [item for item in done.lines if item["error"]] == []
+    assert last[PAYLOAD]["done"]
+    assert len([item for item in done.lines if item["done"]]) >= len(STEPS)
