@@ -1,6 +1,6 @@
 """A mirror that does not run: the same parts over its directories, so that it judges what is here as if it ran.
 
-Nothing is asked and nobody is told anything.
+It asks upstream nothing and answers no machine.
 """
 
 from __future__ import annotations

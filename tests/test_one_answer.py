@@ -13,7 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from omaha_mirror.bundle import ExportRequest
-from omaha_mirror.catalog import BOARDS, Policy, Reason, Release, Step
+from omaha_mirror.catalog import BOARDS, Reason, Release, Step, UpstreamPolicy
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.state import Kept, State, save
 from omaha_mirror.config import Config, Hold, Pin
@@ -68,7 +68,11 @@ def channels(draw: st.DrawFn) -> tuple[KeptChannel, ...]:
                 )
                 for version in sorted(versions)
             )
-            policy = draw(st.sampled_from((Policy.OFFERS, Policy.OFFERS, Policy.WITHDRAWN)))
+            policy = draw(
+                st.sampled_from(
+                    (UpstreamPolicy.OFFERS, UpstreamPolicy.OFFERS, UpstreamPolicy.WITHDRAWN)
+                )
+            )
             channel = Channel(steps, policy, answered=NOW - HOUR)
             found.append(KeptChannel(ChannelKey(APP, board, track), channel, NOW - HOUR))
     return tuple(found)

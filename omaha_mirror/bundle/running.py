@@ -1,4 +1,4 @@
-"""Bundles of a mirror that runs."""
+"""Bundles of a running mirror: what exports and imports them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omaha_mirror.policy.tracks import Tracks
 
 
 class Bundles:
-    """Both ways.
+    """The exporter and the importer of a running mirror.
 
     Args:
         catalog: of releases.

@@ -5,9 +5,9 @@ from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.catalog.learn import CannotProve, LookupRequest, at_hand, learn
 from omaha_mirror.catalog.model import BOARDS, LookupResult, PackageFile, Release, Step
 from omaha_mirror.catalog.upstream_answer import (
-    Offered,
-    Policy,
+    OfferedRelease,
     Unusable,
+    UpstreamPolicy,
     UpstreamReading,
     read_told,
 )
@@ -23,16 +23,16 @@ __all__ = [
     "Hold",
     "LookupRequest",
     "LookupResult",
-    "Offered",
+    "OfferedRelease",
     "PackageFile",
     "Pin",
-    "Policy",
     "Reason",
     "Relay",
     "Release",
     "Rule",
     "Step",
     "Unusable",
+    "UpstreamPolicy",
     "UpstreamReading",
     "at_hand",
     "learn",

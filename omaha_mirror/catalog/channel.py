@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from omaha_mirror.catalog.model import LookupResult, Step
-from omaha_mirror.catalog.upstream_answer import NO_SUCH_TRACK, Policy
+from omaha_mirror.catalog.upstream_answer import NO_SUCH_TRACK, UpstreamPolicy
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.omaha import Version
 from omaha_mirror.reasons import Reason
@@ -40,7 +40,7 @@ class Channel:
     """
 
     steps: tuple[Step, ...] = ()
-    policy: Policy | None = None
+    policy: UpstreamPolicy | None = None
     detail: str = ""
     answered: float = 0.0
     walked: float = 0.0
@@ -48,17 +48,17 @@ class Channel:
     @property
     def offered(self) -> tuple[Step, ...]:
         """The steps, if upstream offers them."""
-        return self.steps if self.policy is Policy.OFFERS else ()
+        return self.steps if self.policy is UpstreamPolicy.OFFERS else ()
 
     @property
     def nothing(self) -> tuple[Reason, str]:
         """Why nothing is offered, as a reason and its detail."""
         match self.policy:
-            case Policy.NO_UPDATE:
+            case UpstreamPolicy.NO_UPDATE:
                 return Reason.NO_UPDATE_UPSTREAM, self._detail
-            case Policy.WITHDRAWN:
+            case UpstreamPolicy.WITHDRAWN:
                 return Reason.WITHDRAWN, self._detail
-            case Policy.BUSY:
+            case UpstreamPolicy.BUSY:
                 return Reason.BUSY, self.detail
             case _:
                 return Reason.WARMING, ""
@@ -163,16 +163,16 @@ def merged(old: Channel, walk: Walk, now: float) -> Channel:
     """What is known after a walk, ended or not, that upstream last answered at `now`."""
     whole = walk.known is None and walk.ended
     new = replace(old, detail=walk.detail, answered=now, walked=now if whole else old.walked)
-    if walk.policy is Policy.WITHDRAWN:
-        return replace(new, policy=Policy.WITHDRAWN)
+    if walk.policy is UpstreamPolicy.WITHDRAWN:
+        return replace(new, policy=UpstreamPolicy.WITHDRAWN)
     if whole:
         if not walk.given:
-            return replace(new, policy=Policy.NO_UPDATE)
-        return replace(new, policy=Policy.OFFERS, steps=_steps(old, walk.steps, now))
+            return replace(new, policy=UpstreamPolicy.NO_UPDATE)
+        return replace(new, policy=UpstreamPolicy.OFFERS, steps=_steps(old, walk.steps, now))
     if walk.given:
-        return replace(new, policy=Policy.OFFERS, steps=_added(old, walk, now))
-    if not old.offered and walk.policy is Policy.BUSY:
-        return replace(new, policy=Policy.BUSY)
+        return replace(new, policy=UpstreamPolicy.OFFERS, steps=_added(old, walk, now))
+    if not old.offered and walk.policy is UpstreamPolicy.BUSY:
+        return replace(new, policy=UpstreamPolicy.BUSY)
     return new
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, rebased
 from omaha_mirror.catalog.model import Release, Step
-from omaha_mirror.catalog.upstream_answer import Policy
+from omaha_mirror.catalog.upstream_answer import UpstreamPolicy
 from omaha_mirror.omaha import Version
 
 
@@ -69,7 +69,7 @@ class Imports:
             Step(version, floor=item.floor, seen=seen.get(version, now))
             for version, item in zip(versions, brought, strict=True)
         )
-        channel = Channel(steps, Policy.OFFERS, "imported from a bundle")
+        channel = Channel(steps, UpstreamPolicy.OFFERS, "imported from a bundle")
         self._kept[key] = KeptChannel(key, channel, now)
         return True
 

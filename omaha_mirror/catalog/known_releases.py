@@ -86,7 +86,7 @@ class KnownReleases:
         return kept is not None and kept.imported
 
     def current(self, staying: Collection[ReleaseKey]) -> list[Release]:
-        """The releases that machines are offered now: those used lately, and the versions that stay whether or not."""
+        """The releases that machines are offered now: those used within `RETENTION`, and those of `staying`, used or not."""
         oldest = self._clock.at_least() - RETENTION
         return [
             item.release
@@ -95,7 +95,7 @@ class KnownReleases:
         ]
 
     def current_until(self, staying: Collection[ReleaseKey]) -> float:
-        """When the first of them is one no more if nobody uses it, in seconds since the epoch."""
+        """When the first of `current` drops out if it is not used, in seconds since the epoch."""
         oldest = self._clock.at_least() - RETENTION
         leaving = (
             item.last_used + RETENTION
@@ -147,11 +147,11 @@ class KnownReleases:
 
 
 MAX_TOLD = 256
-"""Those that no track leads to any more: a pin may name one."""
+"""Releases that upstream told of and no track leads to any more: a pin may name one."""
 
 
 class UpstreamReleases:
-    """By their version."""
+    """The releases that upstream told of, by app, board and version."""
 
     def __init__(self) -> None:
         self._releases: dict[ReleaseKey, Release] = {}
@@ -165,7 +165,7 @@ class UpstreamReleases:
         return self._releases.get(key)
 
     def all(self) -> tuple[Release, ...]:
-        """All of them."""
+        """All releases."""
         return tuple(self._releases.values())
 
     def restore(self, releases: Iterable[Release]) -> None:

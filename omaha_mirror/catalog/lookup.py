@@ -230,8 +230,8 @@ class Lookups:
             known=None if anew else question.known,
         )
         found = await self._learn(wanted)
-        _say(key, question, found, names)
         known = question.after(found)
+        _say(key, question, found, known, names)
         if anew or known != question.known:
             await self._settle(key, known)
         now = self._clock.boottime()
@@ -263,8 +263,14 @@ class Lookups:
             self.begin(key)
 
 
-def _say(key: ReleaseKey, question: Lookup, found: LookupResult, names: Iterable[str]) -> None:
-    """What an operator should know of an answer, once for as long as it stays the same."""
+def _say(
+    key: ReleaseKey,
+    question: Lookup,
+    found: LookupResult,
+    known: LookupResult,
+    names: Iterable[str],
+) -> None:
+    """Log what an operator should know of an answer, `found`, and of what is known by it; once while it stays the same."""
     words = []
     if found.release is None:
         words.append(f"{found.reason}: {found.detail}")
@@ -274,5 +280,8 @@ def _say(key: ReleaseKey, question: Lookup, found: LookupResult, names: Iterable
     words += [f"{name} cannot be had: {found.lacking[name]}" for name in lacking]
     said = "; ".join(words)
     if said and said != question.said:
-        LOG.warning("a release cannot be confirmed", board=key.board, version=key.version, why=said)
+        what = (
+            "a release cannot be had" if known.release is None else "a release cannot be confirmed"
+        )
+        LOG.warning(what, board=key.board, version=key.version, why=said)
     question.said = said

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.model import Release, Step
-from omaha_mirror.catalog.upstream_answer import Policy
+from omaha_mirror.catalog.upstream_answer import UpstreamPolicy
 from omaha_mirror.omaha import (
     AppResponse,
     Response,
@@ -236,7 +236,7 @@ def _read_channel(item: dict[str, Any]) -> KeptChannel:
     key = ChannelKey(*(str(item[field]) for field in ChannelKey._fields))
     channel = Channel(
         steps=tuple(map(_read_step, item["steps"])),
-        policy=None if item["policy"] is None else Policy(item["policy"]),
+        policy=None if item["policy"] is None else UpstreamPolicy(item["policy"]),
         detail=str(item["detail"]),
         answered=float(item["answered"]),
         walked=float(item["walked"]),

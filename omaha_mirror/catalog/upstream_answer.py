@@ -63,7 +63,7 @@ class Unusable(Exception):
     """An answer that a client would choke on, or that is not allowed; the message is for people."""
 
 
-class Policy(StrEnum):
+class UpstreamPolicy(StrEnum):
     """What an answer means for the track."""
 
     OFFERS = "offers"
@@ -74,7 +74,7 @@ class Policy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class OfferedRelease:
     """A release of an answer.
 
     Attributes:
@@ -96,8 +96,8 @@ class UpstreamReading:
         detail: upstream's own words, where it offers nothing.
     """
 
-    policy: Policy
-    releases: tuple[Offered, ...] = ()
+    policy: UpstreamPolicy
+    releases: tuple[OfferedRelease, ...] = ()
     detail: str = ""
 
 
@@ -127,7 +127,7 @@ def read_told(
     if app is None:
         raise Unusable(f"the answer does not speak of the application {app_id}")
     check, policy = app.update_check, _policy(app)
-    if check is None or policy is not Policy.OFFERS:
+    if check is None or policy is not UpstreamPolicy.OFFERS:
         words = f"{app.status} {check.status if check is not None else ''}"
         # Nebraska says so of a track that it has not (backend/pkg/omaha/omaha.go:133).
         unknown = app.status == AppStatus.FAILED_TO_RETRIEVE_UPDATE_PACKAGE_INFO
@@ -151,21 +151,21 @@ async def read_soon(
     return await WORK.call(read, response) if _is_longer(response, AT_ONCE) else read(response)
 
 
-def _policy(app: AppResponse) -> Policy:
+def _policy(app: AppResponse) -> UpstreamPolicy:
     """The app's status is the reason, where it is an error; the status of the check alone does not tell limits."""
     if app.status in _BUSY:
-        return Policy.BUSY
+        return UpstreamPolicy.BUSY
     if app.status.startswith("error-") or app.status == AppStatus.RESTRICTED:
-        return Policy.WITHDRAWN
+        return UpstreamPolicy.WITHDRAWN
     if app.update_check is None:
         raise Unusable("the answer has no updatecheck")
     status = app.update_check.status
     if status == UpdateStatus.OK:
-        return Policy.OFFERS
+        return UpstreamPolicy.OFFERS
     if status == UpdateStatus.NO_UPDATE:
-        return Policy.NO_UPDATE
+        return UpstreamPolicy.NO_UPDATE
     if status.startswith("error-"):
-        return Policy.WITHDRAWN
+        return UpstreamPolicy.WITHDRAWN
     raise Unusable(f"the update check was answered {status[:80]!r}, which means nothing")
 
 
@@ -175,7 +175,7 @@ def _releases(
     board: str,
     allowed: Callable[[str], object],
     now: float,
-) -> tuple[Offered, ...]:
+) -> tuple[OfferedRelease, ...]:
     if not 0 < len(check.manifests) <= MAX_MANIFESTS:
         raise Unusable(f"{len(check.manifests)} manifests, where 1 to {MAX_MANIFESTS} are taken")
     manifests = sorted(
@@ -193,7 +193,7 @@ def _releases(
     allowed(codebase)
     target = _target(manifests)
     return tuple(
-        Offered(
+        OfferedRelease(
             Release(
                 app_id=app.app_id,
                 board=board,

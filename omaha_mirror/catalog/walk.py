@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from omaha_mirror.catalog.upstream_answer import Offered, Policy, UpstreamReading
+from omaha_mirror.catalog.upstream_answer import OfferedRelease, UpstreamPolicy, UpstreamReading
 from omaha_mirror.omaha import Version
 
 NOTHING = "0.0.0"
@@ -38,8 +38,8 @@ class Walk:
 
     known: str | None = None
     asks: str = field(init=False)
-    given: list[Offered] = field(default_factory=list)
-    policy: Policy | None = None
+    given: list[OfferedRelease] = field(default_factory=list)
+    policy: UpstreamPolicy | None = None
     detail: str = ""
     ended: bool = False
     pending: bool = False
@@ -63,26 +63,26 @@ class Walk:
         ]
         self.policy, self.detail = told.policy, told.detail
         self.pending = bool(newer) and not full
-        self._noupdates = self._noupdates + 1 if told.policy is Policy.NO_UPDATE else 0
+        self._noupdates = self._noupdates + 1 if told.policy is UpstreamPolicy.NO_UPDATE else 0
         match told.policy:
-            case Policy.BUSY:
+            case UpstreamPolicy.BUSY:
                 return False
-            case Policy.WITHDRAWN:
+            case UpstreamPolicy.WITHDRAWN:
                 self.ended = True
-            case Policy.NO_UPDATE:
+            case UpstreamPolicy.NO_UPDATE:
                 self.ended = full or self._noupdates == 2
                 if self.known or self.given:
                     self.detail = ""
-            case Policy.OFFERS if full:
+            case UpstreamPolicy.OFFERS if full:
                 self.ended = True
                 self.detail = (
                     f"there are more than {MAX_STEPS} steps; those after {self.asks} are left out"
                 )
-            case Policy.OFFERS if not newer:
+            case UpstreamPolicy.OFFERS if not newer:
                 self.ended = True
                 names = ", ".join(offered.release.version for offered in told.releases)
                 self.detail = f"{names} was offered to a machine with {self.asks}, and is ignored"
-            case Policy.OFFERS:
+            case UpstreamPolicy.OFFERS:
                 self.given += newer
                 self.asks = newer[-1].release.version
         return not self.ended

@@ -170,7 +170,7 @@ class PayloadProver:
     def _held_against_known(
         self, filled: Intervals, read: Read, capacity: int | None
     ) -> Ruling | None:
-        """What is ruled before the metadata are here and those that are known; None: nothing."""
+        """Hold all back until the metadata are here and are those of the earlier proof; None: they are, or there are none."""
         known = self._known
         if known is None or self._is_known_right:
             return None

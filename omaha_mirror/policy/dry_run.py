@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from omaha_mirror.catalog import Reason
-from omaha_mirror.catalog.upstream_answer import Policy, Unusable, read_soon, read_told
+from omaha_mirror.catalog.upstream_answer import Unusable, UpstreamPolicy, read_soon, read_told
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.omaha import AppRequest, Response
@@ -68,7 +68,7 @@ async def ask_upstream(
     versions = tuple(offered.release.version for offered in walk.given)
     if versions:
         return UpstreamAnswer(versions[0], versions[1:])
-    nothing = walk.policy is Policy.NO_UPDATE and not walk.detail
+    nothing = walk.policy is UpstreamPolicy.NO_UPDATE and not walk.detail
     return UpstreamAnswer(detail="upstream answered noupdate" if nothing else walk.detail)
 
 

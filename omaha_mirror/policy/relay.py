@@ -20,8 +20,8 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import DEFECT
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.upstream_answer import (
-    Policy,
     Unusable,
+    UpstreamPolicy,
     UpstreamReading,
     read_soon,
     read_told,
@@ -38,9 +38,9 @@ WAIT = 20.0
 LOG = structlog.get_logger(__name__)
 
 _NOTHING = {
-    Policy.NO_UPDATE: Reason.NO_UPDATE_UPSTREAM,
-    Policy.WITHDRAWN: Reason.WITHDRAWN,
-    Policy.BUSY: Reason.BUSY,
+    UpstreamPolicy.NO_UPDATE: Reason.NO_UPDATE_UPSTREAM,
+    UpstreamPolicy.WITHDRAWN: Reason.WITHDRAWN,
+    UpstreamPolicy.BUSY: Reason.BUSY,
 }
 
 
@@ -175,7 +175,7 @@ class CheckRelay:
                     return await self._ask(request)
 
     def _policy(self, app: AppRequest, told: UpstreamReading) -> RelayedAnswer:
-        release = told.releases[0].release if told.policy is Policy.OFFERS else None
+        release = told.releases[0].release if told.policy is UpstreamPolicy.OFFERS else None
         self.offers.remember(app, release)
         if release is None:
             return RelayedAnswer(None, None, _NOTHING[told.policy], told.detail, delivered=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from omaha_mirror.catalog import Policy, Reason, Step, UpstreamReading
+from omaha_mirror.catalog import Reason, Step, UpstreamPolicy, UpstreamReading
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, below, floors, merged
 from omaha_mirror.catalog.walk import Walk
 from tests.catalog.scene import APP, BOARD
@@ -11,7 +11,7 @@ from tests.catalog.test_walk import BUSY, NO, WITHDRAWN, offer
 NOW = 1000.0
 OLD = Channel(
     (Step("1.0", floor=True, seen=10.0), Step("2.0", seen=20.0)),
-    Policy.OFFERS,
+    UpstreamPolicy.OFFERS,
     answered=30.0,
     walked=30.0,
 )
@@ -118,7 +118,7 @@ def test_an_unasked_channel_is_warming() -> None:
 
 
 def test_the_floors_below_a_version_are_those_of_all_tracks_of_the_app_and_board() -> None:
-    other = Channel((Step("0.5", floor=True), Step("1.5", floor=True)), Policy.WITHDRAWN)
+    other = Channel((Step("0.5", floor=True), Step("1.5", floor=True)), UpstreamPolicy.WITHDRAWN)
     kept = [
         KeptChannel(ChannelKey(APP, BOARD, "stable"), OLD, 0.0),
         KeptChannel(ChannelKey(APP, BOARD, "beta"), other, 0.0),

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from omaha_mirror.aio.tasks import DEFECT
-from omaha_mirror.catalog import Policy, Reason, Release
+from omaha_mirror.catalog import Reason, Release, UpstreamPolicy
 from omaha_mirror.catalog.channel import ChannelKey, KeptChannel
 from omaha_mirror.catalog.follow import AT_ONCE, FIRST_RETRY, Follower
 from omaha_mirror.catalog.follow_events import (
@@ -707,7 +707,7 @@ async def test_closing_ends_all_and_keeps_what_a_walk_has_learnt(scene: Scene) -
     await scene.server.arrived.wait()
     await scene.follower.close()
     assert await waiting == ("1.0", "2.0")
-    assert scene.follower.channel(STABLE).policy is Policy.OFFERS
+    assert scene.follower.channel(STABLE).policy is UpstreamPolicy.OFFERS
     scene.server.took()
     await scene.ask(track("beta"))
     await scene.follower.sync()

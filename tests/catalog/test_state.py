@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from omaha_mirror.catalog import Policy, Step
+from omaha_mirror.catalog import Step, UpstreamPolicy
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.state import LIMIT, Kept, State, load, save
 from omaha_mirror.omaha import (
@@ -61,12 +61,12 @@ STATE = State(
     channels=(
         KeptChannel(
             ChannelKey(APP, BOARD, "stable"),
-            Channel(STEPS, Policy.OFFERS, "", answered=4.0, walked=3.0),
+            Channel(STEPS, UpstreamPolicy.OFFERS, "", answered=4.0, walked=3.0),
             asked=5.0,
         ),
         KeptChannel(
             ChannelKey(APP, BOARD, "ä <&>"),
-            Channel((), Policy.WITHDRAWN, "upstream's own words", 4.5),
+            Channel((), UpstreamPolicy.WITHDRAWN, "upstream's own words", 4.5),
             asked=6.0,
         ),
         KeptChannel(ChannelKey(APP, "arm64-usr", ""), Channel(), asked=6.5),

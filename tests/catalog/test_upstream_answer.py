@@ -6,7 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from omaha_mirror.catalog import Offered, Policy, Unusable, UpstreamReading, read_told
+from omaha_mirror.catalog import (
+    OfferedRelease,
+    Unusable,
+    UpstreamPolicy,
+    UpstreamReading,
+    read_told,
+)
 from omaha_mirror.catalog.upstream_answer import MAX_MANIFESTS, MAX_PACKAGES, MAX_SIZE, MAX_TEXT
 from omaha_mirror.omaha import (
     Action,
@@ -83,25 +89,25 @@ def with_action(**attributes: object) -> UpdateCheck:
 @pytest.mark.parametrize(
     ("app", "check", "policy"),
     [
-        ("ok", "noupdate", Policy.NO_UPDATE),
-        ("", "noupdate", Policy.NO_UPDATE),
-        ("error-maxUpdatesPerPeriodLimitReached", "error-internal", Policy.BUSY),
-        ("error-maxConcurrentUpdatesLimitReached", "error-internal", Policy.BUSY),
-        ("error-updateInProgressOnInstance", "error-internal", Policy.BUSY),
-        ("error-couldNotCheckUpdatesStats", "error-internal", Policy.BUSY),
-        ("error-instanceRegistrationFailed", "error-internal", Policy.BUSY),
-        ("error-updatesDisabled", "error-internal", Policy.WITHDRAWN),
-        ("error-noPackageFound", "error-internal", Policy.WITHDRAWN),
-        ("error-maxTimedOutUpdatesLimitReached", "error-internal", Policy.WITHDRAWN),
-        ("error-failedToRetrieveUpdatePackageInfo", "error-internal", Policy.WITHDRAWN),
-        ("error-unknownApplication", "noupdate", Policy.WITHDRAWN),
-        ("error-unknownApplication", None, Policy.WITHDRAWN),
-        ("error-of-tomorrow", "ok", Policy.WITHDRAWN),
-        ("restricted", "ok", Policy.WITHDRAWN),
-        ("ok", "error-osnotsupported", Policy.WITHDRAWN),
+        ("ok", "noupdate", UpstreamPolicy.NO_UPDATE),
+        ("", "noupdate", UpstreamPolicy.NO_UPDATE),
+        ("error-maxUpdatesPerPeriodLimitReached", "error-internal", UpstreamPolicy.BUSY),
+        ("error-maxConcurrentUpdatesLimitReached", "error-internal", UpstreamPolicy.BUSY),
+        ("error-updateInProgressOnInstance", "error-internal", UpstreamPolicy.BUSY),
+        ("error-couldNotCheckUpdatesStats", "error-internal", UpstreamPolicy.BUSY),
+        ("error-instanceRegistrationFailed", "error-internal", UpstreamPolicy.BUSY),
+        ("error-updatesDisabled", "error-internal", UpstreamPolicy.WITHDRAWN),
+        ("error-noPackageFound", "error-internal", UpstreamPolicy.WITHDRAWN),
+        ("error-maxTimedOutUpdatesLimitReached", "error-internal", UpstreamPolicy.WITHDRAWN),
+        ("error-failedToRetrieveUpdatePackageInfo", "error-internal", UpstreamPolicy.WITHDRAWN),
+        ("error-unknownApplication", "noupdate", UpstreamPolicy.WITHDRAWN),
+        ("error-unknownApplication", None, UpstreamPolicy.WITHDRAWN),
+        ("error-of-tomorrow", "ok", UpstreamPolicy.WITHDRAWN),
+        ("restricted", "ok", UpstreamPolicy.WITHDRAWN),
+        ("ok", "error-osnotsupported", UpstreamPolicy.WITHDRAWN),
     ],
 )
-def test_no_offer_is_policy(app: str, check: str | None, policy: Policy) -> None:
+def test_no_offer_is_policy(app: str, check: str | None, policy: UpstreamPolicy) -> None:
     told = read(answer(app, replace(CHECK, status=check) if check is not None else None))
     assert (told.policy, told.releases) == (policy, ())
     assert app in told.detail
@@ -208,7 +214,7 @@ def test_a_sha256_in_base64_is_read_as_go_omaha_means_it() -> None:
 def test_the_target_comes_last_and_all_before_it_are_floors(
     manifests: list[Manifest], expected: list[tuple[str, bool]]
 ) -> None:
-    def step(offered: Offered) -> tuple[str, bool]:
+    def step(offered: OfferedRelease) -> tuple[str, bool]:
         assert offered.release.check.manifests == (offered.release.manifest,)
         return offered.release.version, offered.floor
 
@@ -340,4 +346,4 @@ def test_an_offer_without_a_status_on_the_app_is_refused() -> None:
 
 @pytest.mark.parametrize("check", [CHECK, with_payload(), with_name(AZURE), with_action()])
 def test_what_the_bad_answers_are_made_of_is_good(check: UpdateCheck) -> None:
-    assert read_check(check).policy is Policy.OFFERS
+    assert read_check(check).policy is UpstreamPolicy.OFFERS

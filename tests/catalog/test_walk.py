@@ -6,21 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omaha_mirror.catalog import Offered, Policy, UpstreamReading
+from omaha_mirror.catalog import OfferedRelease, UpstreamPolicy, UpstreamReading
 from omaha_mirror.catalog.walk import MAX_STEPS, Walk
 from tests.catalog.scene import release
 
-NO = UpstreamReading(Policy.NO_UPDATE)
-BUSY = UpstreamReading(Policy.BUSY, detail="not now")
-WITHDRAWN = UpstreamReading(Policy.WITHDRAWN, detail="switched off")
+NO = UpstreamReading(UpstreamPolicy.NO_UPDATE)
+BUSY = UpstreamReading(UpstreamPolicy.BUSY, detail="not now")
+WITHDRAWN = UpstreamReading(UpstreamPolicy.WITHDRAWN, detail="switched off")
 
 
 def offer(*versions: str, floor: bool = False) -> UpstreamReading:
     """An answer with these versions, oldest first; all but the last are floors, and that one if it is said to be."""
     last = len(versions) - 1
     return UpstreamReading(
-        Policy.OFFERS,
-        tuple(Offered(release(version=v), floor or i < last) for i, v in enumerate(versions)),
+        UpstreamPolicy.OFFERS,
+        tuple(
+            OfferedRelease(release(version=v), floor or i < last) for i, v in enumerate(versions)
+        ),
     )
 
 
@@ -56,7 +58,7 @@ def test_a_noupdate_for_a_reached_step_is_questioned_once() -> None:
 def test_two_noupdates_in_a_row_at_the_start_mean_that_nothing_is_offered() -> None:
     walk = Walk()
     assert walked(walk, NO, NO) == ["0.0.0", "0.0.0"]
-    assert (walk.ended, walk.given, walk.policy) == (True, [], Policy.NO_UPDATE)
+    assert (walk.ended, walk.given, walk.policy) == (True, [], UpstreamPolicy.NO_UPDATE)
 
 
 def test_a_poll_starts_as_the_version_that_is_known() -> None:
@@ -103,7 +105,11 @@ def test_a_busy_upstream_stops_a_walk_that_goes_on_later_where_it_was() -> None:
 def test_a_withdrawal_ends_a_walk_with_upstreams_words() -> None:
     walk = Walk()
     walked(walk, offer("1.0"), WITHDRAWN)
-    assert (walk.ended, walk.policy, walk.detail) == (True, Policy.WITHDRAWN, "switched off")
+    assert (walk.ended, walk.policy, walk.detail) == (
+        True,
+        UpstreamPolicy.WITHDRAWN,
+        "switched off",
+    )
 
 
 @pytest.mark.parametrize("last", [NO, offer("99.0")], ids=["noupdate", "offer"])
