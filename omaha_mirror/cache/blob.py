@@ -37,6 +37,11 @@ class Expected:
         object.__setattr__(self, "key", key)
 
     @property
+    def has_digest(self) -> bool:
+        """Whether a digest is known that will judge the bytes."""
+        return self.sha256 is not None or self.sha1 is not None
+
+    @property
     def proven_by(self) -> ProvenBy:
         """What will count as proof. SHA-1 alone is weak; size and validator alone are weaker."""
         if self.sha256 is not None:

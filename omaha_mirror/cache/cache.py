@@ -89,7 +89,7 @@ class Cache:
         self._keep = keep
         self.clock = clock or MachineClock()
         self._index = Index(store, ledger, self._provers, self._note_corrupted, self.clock)
-        self._space = Space(store, ledger, hook, self._must_stay, self._index.let_go, self.clock)
+        self._space = Space(store, ledger, hook, self._must_stay, self._index.take, self.clock)
         self._failures = Failures(self.clock)
         self._heads = Heads(store, self._provers)
         self._fills: dict[str, Fill] = {}
@@ -270,7 +270,7 @@ class Cache:
 
     async def remove(self, key: str) -> Removed | None:
         """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
-        if self._uses.is_used(key) or key in self._context.taken:
+        if self._is_in_use(key):
             raise InUse(f"{key} is in use")
         entry = self._ledger.entries.get(key)
         self._ledger.remove(key)
@@ -307,8 +307,11 @@ class Cache:
         self._tasks[fill].add_done_callback(log_defect)
         return fill
 
+    def _is_in_use(self, key: str) -> bool:
+        return self._uses.is_used(key) or key in self._context.taken
+
     def _must_stay(self, key: str) -> bool:
-        return self._uses.is_used(key) or key in self._context.taken or self._keep(key)
+        return self._is_in_use(key) or self._keep(key)
 
     async def _run(self, fill: Fill) -> Proof:
         """Run one round of a fill; whatever it ends with, its place and its reservation are released."""

@@ -141,7 +141,7 @@ class Cursor:
         Another node may have the right one. Raises `change` after too many of them, and where there is no digest to judge its bytes.
         """
         self._strangers += 1
-        if self._state.by_validator or self._strangers > TRIES:
+        if not self._state.expected.has_digest or self._strangers > TRIES:
             raise change
         return self._strangers
 

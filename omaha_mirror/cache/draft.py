@@ -130,8 +130,7 @@ class DiskDraft:
 
     def commit(self, proof: Proof) -> str:
         """See `Draft.commit`."""
-        unnamed = proof.proven_by == "size-and-validator"
-        key = proof.sha256.hex() if unnamed else self.expected.key
+        key = self.expected.key if self.expected.has_digest else proof.sha256.hex()
         sync(self.file.fileno())
         self.identity = identity(self.file)  # before it has a name that others can open
         target = self._directory.path(key)

@@ -139,8 +139,7 @@ class FillState:
         self.limits = limits
         self.checks = checks
         self.was_here = was_here
-        self.by_validator = expected.proven_by == "size-and-validator"
-        self.one_generation = one_generation or self.by_validator
+        self.one_generation = one_generation or not expected.has_digest
         self.current_draft: Draft | None = None
         self.filled = Intervals()
         self.fetched = 0

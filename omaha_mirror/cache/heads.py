@@ -49,7 +49,7 @@ class Heads:
 
     def proven(self, expected: Expected, proof: Proof) -> None:
         """A blob was proven. Where no digest names it, its head says nothing of what comes next."""
-        if proof.head is not None and expected.proven_by != "size-and-validator":
+        if proof.head is not None and expected.has_digest:
             self._note(expected.key, proof.head)
 
     async def learn(self, key: str) -> None:

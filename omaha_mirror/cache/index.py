@@ -282,7 +282,9 @@ class Index:
     def take(self, key: str) -> ProvenBlob | None:
         """Forget a blob; gives it where it has readers."""
         self._ledger.remove(key)
+        self._signed_by.pop(key, None)
         self._right.pop(key, None)
+        self._left.pop(key, None)
         self._broken.discard(key)
         self._unsized.discard(key)
         blob = self._open.pop(key, None)

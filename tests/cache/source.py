@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from omaha_mirror.cache import Expected, Validator
-from omaha_mirror.cache.errors import SourceChanged, SourceError, SourceFailed, SourceStalled
+from omaha_mirror.cache.errors import SourceChanged, SourceFailed, SourceStalled
 
 CHUNK = 16 * 1024
 
@@ -36,7 +36,7 @@ class Stall(Gate):
     """
 
     victim: "ScriptedBody | None" = None
-    failure: SourceError | None = None
+    failure: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ScriptedSource:
         self.connected = 0
         self.most_connected = 0
         self.sent = 0
-        self.refusals: deque[SourceError | SourceChanged] = deque()
+        self.refusals: deque[Exception] = deque()
         self.drops: set[int] = set()
         self.flips: Counter[int] = Counter()
         """How often the byte at an offset is still sent wrong."""

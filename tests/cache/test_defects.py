@@ -45,7 +45,7 @@ async def test_a_defect_in_the_store_ends_the_fill(
 
 
 async def test_a_defect_of_the_source_ends_the_fill(site: Site, source: ScriptedSource) -> None:
-    source.refusals.append(BUG)  # type: ignore[arg-type]
+    source.refusals.append(BUG)
     with capture_logs() as logs, pytest.raises(Defect):
         await site.cache.fetch(source.expected, source)
     assert tracebacks(logs) == [BUG]
@@ -81,7 +81,7 @@ async def test_a_defect_of_the_connection_that_lost_is_logged(
 ) -> None:
     """Two are asked for the same bytes; the one that is given up fails while it is closed."""
     stall = source.stall(SIZE // 2)
-    stall.failure = BUG  # type: ignore[assignment]
+    stall.failure = BUG
     fresh = source.gate(SIZE // 2)
     with capture_logs() as logs:
         reading = asyncio.create_task(site.read(source))

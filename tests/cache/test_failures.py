@@ -20,7 +20,7 @@ def wrong(failures: Failures, times: int = 1, *, leaked: bool = False) -> None:
         failures.wrong("a", f"reason {i}", leaked=leaked)
 
 
-def test_a_blob_is_condemned_after_some_wrong_rounds_with_the_last_reason(
+def test_a_blob_cools_down_after_some_wrong_rounds_with_the_last_reason(
     clock: StoppedClock,
 ) -> None:
     failures = Failures(clock)
@@ -31,7 +31,7 @@ def test_a_blob_is_condemned_after_some_wrong_rounds_with_the_last_reason(
     assert failures.cooldown("b") is None
 
 
-def test_a_condemned_blob_gets_as_many_rounds_again_later(clock: StoppedClock) -> None:
+def test_a_blob_that_cooled_down_gets_as_many_rounds_again(clock: StoppedClock) -> None:
     failures = Failures(clock)
     wrong(failures, ROUNDS)
     clock.now += COOLDOWN_SECONDS - 1
@@ -53,7 +53,7 @@ def test_a_right_round_forgets_the_wrong_ones(clock: StoppedClock) -> None:
 
 
 @pytest.mark.parametrize("leaked", [False, True])
-def test_a_blob_is_tainted_only_where_wrong_bytes_left(clock: StoppedClock, leaked: bool) -> None:
+def test_resuming_is_unsafe_only_where_wrong_bytes_left(clock: StoppedClock, leaked: bool) -> None:
     failures = Failures(clock)
     wrong(failures, leaked=leaked)
     wrong(failures, leaked=False)

@@ -133,7 +133,7 @@ async def test_a_wrong_digest_in_the_manifest_costs_a_round_and_nobody_completes
     assert [e.outcome for e in site.all(FillEnded)] == [Outcome.WRONG, Outcome.PROVEN]
 
 
-async def test_what_is_wrong_each_time_ends_the_round_and_in_the_end_condemns(
+async def test_what_is_wrong_each_time_ends_the_round_and_in_the_end_cools_down(
     site: Site, source: ScriptedSource
 ) -> None:
     start, _ = OPERATIONS[7]

@@ -66,7 +66,7 @@ async def test_what_is_definite_reaches_all_readers(
     source.drops.add(0)
     readers = [asyncio.create_task(site.read(source, at)) for at in (0, 1, CHUNK)]
     await gate.reached.wait()
-    source.refusals.append(error("no such file"))  # type: ignore[arg-type]
+    source.refusals.append(error("no such file"))
     gate.open()
     for outcome in await asyncio.gather(*readers, return_exceptions=True):
         assert isinstance(outcome, error)

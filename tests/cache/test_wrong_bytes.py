@@ -118,7 +118,9 @@ async def test_the_tail_of_a_spoilt_blob_is_refused_on_a_hit_and_after_a_restart
     assert await again.read(source, 1, SIZE) == good[1:]
 
 
-async def test_three_wrong_rounds_condemn_a_blob(site: Site, source: ScriptedSource) -> None:
+async def test_after_three_wrong_rounds_a_blob_cools_down(
+    site: Site, source: ScriptedSource
+) -> None:
     expected = source.expected
     source.data = flipped(source.data, 0)
     with site.cache.read(expected, source, SIZE - 1, SIZE) as reader:

@@ -93,7 +93,7 @@ class Lab:
     def __init__(self, directory: Path, stall_timeout: str, log: Log, prelude: str) -> None:
         self.directory = directory
         self.upstream = Upstream()
-        self.tainted: list[tuple[str, int, bytes]] = []
+        self.resume_unsafe: list[tuple[str, int, bytes]] = []
         self.releases = 0
         self._stall_timeout = stall_timeout
         self._log = log
@@ -250,7 +250,7 @@ class Lab:
         machine = self.machine(cell.path, cell.body)
         after = await machine.whole()
         wrong = {outcome.held for outcome in outcomes if not outcome.right}
-        self.tainted += [(cell.path, held, cell.body) for held in wrong if held < SIZE]
+        self.resume_unsafe += [(cell.path, held, cell.body) for held in wrong if held < SIZE]
         answers = [(await machine.tail(held)).word for held in wrong if held < SIZE]
         fetched, gets = self._books(cell)
         return Ran(

@@ -79,7 +79,7 @@ async def test_a_restart_brings_nothing_wrong_back(labs: Labs) -> None:
         for blob in made.stored():
             assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
         await made.start()
-        for path, held, body in made.tainted:
+        for path, held, body in made.resume_unsafe:
             assert (await made.machine(path, body).tail(held)).word == "status 416"
         for number in range(made.releases):
             path, body = released(number)
