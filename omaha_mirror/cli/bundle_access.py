@@ -48,7 +48,7 @@ async def open_bundles(config: Config) -> AsyncIterator[BundleAccess]:
     for folder in (directory, config.state_directory):
         folder.mkdir(parents=True, exist_ok=True)
         owner = folder.stat().st_uid
-        if os.geteuid() not in (owner,):
+        if os.geteuid() != owner:
             raise Failure(
                 f"{folder} belongs to the user with the id {owner}: start the mirror, or run this as that user"
             )

@@ -51,6 +51,7 @@ def run(
         async with open_bundles(config) as access:
             with watching() as watch:
                 await _prepare(access, request, watch)
+            with watching("writing") as watch:
                 await _write(access, request, output, split, watch)
 
     try:

@@ -55,7 +55,7 @@ def run(
 
 async def _import(config: Config, sources: Sequence[Path], options: FolderOptions) -> Json:
     chunks, size = await _open(sources, options)
-    with watching() as watch:
+    with watching("reading") as watch:
         watch.began(str(sources[0]), size, "")
         async with aclosing(_watched(chunks, watch)) as watched, open_bundles(config) as access:
             return await access.take_in(watched)

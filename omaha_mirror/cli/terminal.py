@@ -1,4 +1,4 @@
-"""What commands show on a terminal: downloads as they happen, and tables."""
+"""Output of commands: the progress of files, and tables."""
 
 from __future__ import annotations
 
@@ -29,12 +29,19 @@ WIDE = 240
 
 
 class Lines(Silent):
-    """Writes a line for each event to standard error."""
+    """Writes a line for each event to standard error.
+
+    Args:
+        verb: what the command does with each file.
+    """
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
 
     def began(self, name: str, size: int, cache_status: str) -> None:
         """See `Watch`."""
         status = f" ({printable(cache_status)})" if cache_status else ""
-        click.echo(f"downloading {printable(name)}, {decimal(size)}{status}", err=True)
+        click.echo(f"{self._verb} {printable(name)}, {decimal(size)}{status}", err=True)
 
     def trouble(self, line: str) -> None:
         """See `Watch`."""
@@ -75,11 +82,11 @@ class Bar(Silent):
         self._progress.console.print(printable(line, LONGEST), markup=False, highlight=False)
 
 
-def watching(*, silent: bool = False) -> AbstractContextManager[Watch]:
-    """Show downloads: as a bar on a terminal, else as lines."""
+def watching(verb: str = "downloading", *, silent: bool = False) -> AbstractContextManager[Watch]:
+    """Show the progress of files: as a bar on a terminal, else as lines with this verb."""
     if silent:
         return nullcontext(Silent())
-    return Bar() if sys.stderr.isatty() else nullcontext(Lines())
+    return Bar() if sys.stderr.isatty() else nullcontext(Lines(verb))
 
 
 def print_table(table: Table) -> None:

@@ -42,6 +42,7 @@ async def test_what_is_not_here_is_fetched_first_and_once(
         done = await export(tmp_path, out)
         assert (done.status, done.out) == (0, "")
         assert f"downloading {PAYLOAD}, 40.0 kB\n" in done.err
+        assert f"\nwriting {out}, " in done.err
         assert done.err.endswith(f"{out}: {out.stat().st_size / 1000:.1f} kB\n")
         first = out.read_bytes()
         again = await export(tmp_path, tmp_path / "again.tar")

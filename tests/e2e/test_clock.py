@@ -30,8 +30,9 @@ def nebraska(upstream: Upstream) -> Nebraska:
 def clock(monkeypatch: pytest.MonkeyPatch) -> SetClock:
     """A clock that nothing confirms but upstream, whose Date is right by it."""
     clock = SetClock()
-    right = lambda **_: formatdate(clock.right(), usegmt=True)  # noqa: E731
-    monkeypatch.setattr("tests.support.upstream.formatdate", right)
+    monkeypatch.setattr(
+        "tests.support.upstream.formatdate", lambda **_: formatdate(clock.right(), usegmt=True)
+    )
     return clock
 
 
