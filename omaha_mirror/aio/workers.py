@@ -103,18 +103,21 @@ class Workers(Executor):
 
     def _grow(self) -> None:
         """Have a thread for what is in the queue; one that hangs counts no more, up to a bound."""
-        alive = self._threads - len(self._hanging(None))
-        if self._idle < len(self._jobs) and alive < self._count and self._threads < self._most:
+        fits = self._alive() < self._count and self._threads < self._most
+        if self._idle < len(self._jobs) and fits:
             self._threads += 1
             name = f"{self.name} {self._threads}"
             threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def _alive(self) -> int:
+        return self._threads - len(self._hanging(None))
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
             job.run()
             with self._lock:
                 self._running.discard(job)
-                if self._threads > self._count:
+                if self._alive() > self._count:
                     break
         with self._lock:
             self._threads -= 1

@@ -79,6 +79,22 @@ async def test_when_all_hang_nobody_waits_any_more(disk: Disk) -> None:
     assert await workers.patiently(60.0, pow, 2, 3) == 8
 
 
+def test_a_spare_thread_works_until_those_that_hang_are_back(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers, other = Workers(1, "the disk", spare=1), Disk()
+    hung = workers.submit(disk.open)
+    disk.asked.acquire()
+    monkeypatch.setattr("omaha_mirror.aio.workers.PATIENCE", 0.0)
+    workers.submit(other.open)
+    other.asked.acquire()
+    last = workers.submit(pow, 2, 3)
+    other.answers.set()
+    assert last.result(timeout=60) == 8
+    disk.answers.set()
+    assert hung.result(timeout=60) is disk.file
+
+
 async def test_who_is_cancelled_leaves_when_the_call_has_ended(disk: Disk) -> None:
     workers = Workers(1, "the disk")
     waiting = asyncio.create_task(workers.call(disk.open))
