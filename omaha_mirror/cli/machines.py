@@ -1,4 +1,4 @@
-"""`omaha-mirror machines`: list the machines. What machines send may attack terminals and spreadsheets."""
+"""`omaha-mirror machines`: list the machines, with all texts that they sent made safe for terminals and spreadsheets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -70,17 +71,17 @@ def run(
 
 
 async def _machines(config: Config, query: Mapping[str, str]) -> list[Json]:
-    """All pages, by the id: the order does not change while machines check in. Raises Failure."""
-    found: list[Json] = []
+    """All pages, by the id: a machine that checks in meanwhile moves others by one place, and is not listed twice. Raises Failure."""
+    found: dict[tuple[str, str], Json] = {}
     order = {"sort": "machineid", "order": "asc", "per_page": str(PER_PAGE)}
     async with running_mirror(config) as mirror:
-        while True:
-            page = str(len(found) // PER_PAGE + 1)
-            parameters = urlencode({**query, **order, "page": page})
+        for page in count(1):
+            parameters = urlencode({**query, **order, "page": str(page)})
             machines = (await mirror.ask("GET", f"/api/v1/machines?{parameters}"))["machines"]
-            found += machines
+            found |= {(machine["machineid"], machine["app_id"]): machine for machine in machines}
             if len(machines) < PER_PAGE:
-                return found
+                break
+    return list(found.values())
 
 
 def cell(name: str, value: object) -> str:

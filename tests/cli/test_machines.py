@@ -5,11 +5,15 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from omaha_mirror.cli import machines
 from omaha_mirror.cli.machines import cell
+from omaha_mirror.cli.running import Json
+from omaha_mirror.config import load
 from omaha_mirror.omaha import Client, Machine, serialise_request
 from tests.cli.running import Done, run
 from tests.support.mirror import MirrorProcess
@@ -77,6 +81,23 @@ async def test_without_a_mirror_it_says_what_to_do(tmp_path: Path, upstream: Ups
     done = await run(tmp_path, "machines")
     assert (done.status, done.out) == (1, "")
     assert "start it" in done.err
+
+
+async def test_a_machine_that_a_new_one_moves_to_the_next_page_is_listed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.touch()
+    pages = iter([["a", "c"], ["c", "d"], ["e"]])
+
+    class Mirror:
+        async def ask(self, method: str, path: str) -> Json:
+            return {"machines": [{"machineid": name, "app_id": ""} for name in next(pages)]}
+
+    monkeypatch.setattr(machines, "PER_PAGE", 2)
+    monkeypatch.setattr(machines, "running_mirror", lambda _: nullcontext(Mirror()))
+    found = await machines._machines(load(config, {}), {})
+    assert [machine["machineid"] for machine in found] == ["a", "c", "d", "e"]
 
 
 CELLS = {
