@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from omaha_mirror.aio.tasks import log_failure
-from omaha_mirror.aio.workers import STATE
+from omaha_mirror.aio.workers import SLOW, STATE
 from omaha_mirror.cli.options import DEFAULT_CONFIG
 from omaha_mirror.config import Config, ConfigError, load
 from omaha_mirror.config.changes import changes
@@ -92,8 +92,8 @@ class Reload:
     async def _apply(self) -> None:
         service = self._service
         try:
-            config = await STATE.call(load, self._path, os.environ)
-            files = await STATE.call(self._edge.read, config)
+            config = await STATE.patiently(SLOW, load, self._path, os.environ)
+            files = await STATE.patiently(SLOW, self._edge.read, config)
         except (ConfigError, OSError) as error:
             self._broken = str(error).partition("\n")[0]
             LOG.error("the config is broken, and all stays as it was", why=str(error))
