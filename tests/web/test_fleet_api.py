@@ -111,7 +111,7 @@ async def test_a_machine_that_is_held_back_is_told_so_in_sentences(api: Api) -> 
     told = await api.machine(app.machineid)
     assert [d["reason"] for d in told["decisions"]] == ["held"]
     sentences = " ".join(told["explanation"])
-    assert "there is no update: the track is held" in sentences
+    assert "The answer was `noupdate`: the track is held." in sentences
     assert "Track stable is held since" in sentences
 
 

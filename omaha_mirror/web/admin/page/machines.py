@@ -69,7 +69,7 @@ def machine_url(machine: Machine) -> str:
 
 def row(machine: Machine, now: float) -> MachineRow:
     """A machine, and what it was last told."""
-    told = f"offered {machine.offered}" if machine.offered is not None else _words(machine.reason)
+    offered = f"offered {machine.offered}" if machine.offered is not None else ""
     return MachineRow(
         url=machine_url(machine),
         name=machine.alias or machine.machineid,
@@ -79,7 +79,7 @@ def row(machine: Machine, now: float) -> MachineRow:
         track=machine.track,
         state=machine.state.value,
         colour=f"state-{STATES[machine.state]}",
-        told=told,
+        told=offered or _words(machine.reason),
         seen=moment(machine.last_seen, now),
     )
 
@@ -115,14 +115,14 @@ def query_of(asked: Mapping[str, str]) -> MachineQuery:
 def page_url(query: MachineQuery, page: int) -> str:
     """Where another page of the same machines is."""
     default = MachineQuery()
-    told = {
+    given = {
         field.name: getattr(query, field.name)
         for field in fields(query)
         if field.name not in ("page", "per_page", "descending")
         and getattr(query, field.name) != getattr(default, field.name)
     }
     order = "desc" if query.descending else "asc"
-    return f"/machines?{urlencode({**told, 'order': order, 'page': page})}"
+    return f"/machines?{urlencode({**given, 'order': order, 'page': page})}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class MachineView:
 def machine(history: History, now: float) -> MachineView:
     """A machine with why it did or did not update, and what happened, the newest first."""
     it = history.machine
-    happened = [(stretch.last, _told(stretch, now)) for stretch in history.stretches]
+    happened = [(stretch.last, _asked(stretch, now)) for stretch in history.stretches]
     happened += [(event.time, _reported(event, now)) for event in history.events]
     happened.sort(key=lambda entry: entry[0], reverse=True)
     return MachineView(
@@ -167,16 +167,16 @@ def machine(history: History, now: float) -> MachineView:
     )
 
 
-def _told(stretch: DecisionRun, now: float) -> Moved:
+def _asked(stretch: DecisionRun, now: float) -> Moved:
     asked = f"Asked as {stretch.version or 'no version'} on {stretch.track or 'no track'}"
     often = f" ({stretch.count:,} times)" if stretch.count > 1 else ""
     if stretch.offered is not None:
-        told = f"offered {stretch.offered}"
+        decision = f"offered {stretch.offered}"
     else:
-        told = f"no update: {stretch.detail or _words(stretch.reason)}"
+        decision = f"no update: {stretch.detail or _words(stretch.reason)}"
     first = moment(stretch.first, now)
     last = moment(stretch.last, now)
-    return Moved(first, f"{asked}{often}; {told}.", "ok", last if stretch.count > 1 else None)
+    return Moved(first, f"{asked}{often}; {decision}.", "ok", last if stretch.count > 1 else None)
 
 
 def _reported(event: Event, now: float) -> Moved:

@@ -14,6 +14,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from omaha_mirror.http_ranges import Precondition, evaluate
 from omaha_mirror.text import ago, iso, minute
 
 HERE = Path(__file__).parent
@@ -65,7 +66,7 @@ def render(template: str, **values: object) -> str:
 
 def as_markup(rendered: Rendered) -> Markup:
     """What a template may take in as it is: it came out of one."""
-    return Markup(rendered.body.decode())  # noqa: S704
+    return Markup(rendered.body.decode())  # noqa: S704 - see above
 
 
 def reply(
@@ -73,7 +74,8 @@ def reply(
 ) -> web.Response:
     """The answer to a request; 304 where the client has these bytes (RFC 9110, section 13.1.2)."""
     headers = {**HEADERS, "ETag": rendered.etag}
-    if status == 200 and _has(request.headers.get("If-None-Match", ""), rendered.etag):
+    found = evaluate(request.method, request.headers, etag=rendered.etag, last_modified=None)
+    if status == 200 and found is Precondition.NOT_MODIFIED:
         return web.Response(status=304, headers=headers)
     return web.Response(
         status=status,
@@ -82,10 +84,6 @@ def reply(
         charset="utf-8",
         headers=headers,
     )
-
-
-def _has(condition: str, etag: str) -> bool:
-    return etag in {tag.strip().removeprefix("W/") for tag in condition.split(",")}
 
 
 class Shared:
