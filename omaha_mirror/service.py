@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from omaha_mirror.aio.clock import Clock, ClockFile
 from omaha_mirror.aio.tasks import in_worker, keep_running, log_failure
-from omaha_mirror.bundle import Bundles
+from omaha_mirror.bundle import Exporter, Importer
 from omaha_mirror.cache import (
     Cache,
     DiskStore,
@@ -112,15 +112,16 @@ class Service:
         self._library = PackageLibrary(self.cache, self._fetcher, rng, self.clock)
         self._prefetch = Prefetch(self.catalog, self.offered, self.cache, self._library.fetch)
         self.warm_up = WarmUp(self.catalog, self.tracks, self.rules, self._prefetch, up.app_ids)
-        self.bundles = Bundles(
+        self.exporter = Exporter(
             self.catalog,
             self.tracks,
-            self.cache,
-            self._library,
-            self._prefetch.have,
             self.rules,
             up.app_ids,
+            self._library.holds,
+            lambda member, start: self._library.chunks(member.file, start),
+            self._prefetch.have,
         )
+        self.importer = Importer(self.cache, self.catalog, up.app_ids)
         self.decisions = CheckDecisions(
             self.catalog,
             self.rules,

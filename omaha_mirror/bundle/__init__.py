@@ -5,13 +5,11 @@ from omaha_mirror.bundle.folder import FolderOptions, open_folder
 from omaha_mirror.bundle.importer import Importer, ImportResult
 from omaha_mirror.bundle.layout import Announced, resume_copy
 from omaha_mirror.bundle.model import BadBundle, Bundle, Entry, Member, MissingOption
-from omaha_mirror.bundle.running import Bundles
 
 __all__ = [
     "Announced",
     "BadBundle",
     "Bundle",
-    "Bundles",
     "Entry",
     "ExportRequest",
     "Exporter",

@@ -18,7 +18,7 @@ from omaha_mirror.cache import Cache
 from omaha_mirror.cache.errors import GenerationEnded
 from omaha_mirror.catalog import Catalog
 from omaha_mirror.catalog.channel import ChannelKey
-from omaha_mirror.catalog.imports import ImportedRelease
+from omaha_mirror.catalog.channels import ImportedRelease
 from omaha_mirror.packages.source import expected
 
 

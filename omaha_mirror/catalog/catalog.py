@@ -14,10 +14,9 @@ from pathlib import Path
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog.channel import ChannelKey, ChannelStatus, status
-from omaha_mirror.catalog.channels import Channels
+from omaha_mirror.catalog.channels import Channels, ImportedRelease, Imports
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.followed import NOBODY, FollowPlan
-from omaha_mirror.catalog.imports import ImportedRelease, Imports
 from omaha_mirror.catalog.known_releases import KnownReleases, UpstreamReleases
 from omaha_mirror.catalog.learn import LookupRequest
 from omaha_mirror.catalog.lookup import Learn, Lookups
@@ -31,8 +30,7 @@ from omaha_mirror.catalog.model import (
     needed_packages,
 )
 from omaha_mirror.catalog.pinned_questions import ASK_FIRST, Pinned
-from omaha_mirror.catalog.state import ReleaseKey, State, key_of, latest, versions
-from omaha_mirror.catalog.writer import Writer
+from omaha_mirror.catalog.state import ReleaseKey, State, StateWriter, key_of, latest, versions
 from omaha_mirror.config.rules import Pin, Rule
 from omaha_mirror.reasons import Reason
 
@@ -79,7 +77,7 @@ class Catalog:
         self._pinned = Pinned(self._follower, self._told)
         self._turns = 0
         self._closed = False
-        self._writer = Writer(path, self._state)
+        self._writer = StateWriter(path, self._state)
 
     async def start(self) -> None:
         """Read what was known before. A damaged file is put aside, and said."""

@@ -1,17 +1,22 @@
-"""The catalog on disk: `catalog.json`, replaced atomically, so that a restart knows what was known before.
+"""The catalog on disk: `catalog.json`, replaced atomically, so that a restart knows the same releases and channels.
 
-What upstream told is kept as the Omaha answer it came in: what this program does not understand survives too.
-What reads and writes it waits for the disk: call it in a worker.
+A release is stored as the Omaha answer that offered it, unknown attributes included. `save`, `load` and `recover` wait for
+the disk: `StateWriter` calls them in its own thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import structlog
+
+from omaha_mirror.aio.tasks import log_failure
+from omaha_mirror.aio.workers import Workers
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.model import Release, Step
 from omaha_mirror.catalog.upstream_answer import UpstreamPolicy
@@ -26,6 +31,7 @@ from omaha_mirror.omaha import (
 )
 from omaha_mirror.state_file import read_state, replace_file, restore
 
+LOG = structlog.get_logger(__name__)
 FORMAT = 2
 LIMIT = 64 * 1024 * 1024
 
@@ -247,3 +253,47 @@ def _read_channel(item: dict[str, Any]) -> KeptChannel:
 def _read_step(item: dict[str, Any]) -> Step:
     version = Version.parse(item["version"]).text
     return Step(version, floor=item["floor"] is True, seen=float(item["seen"]))
+
+
+class StateWriter:
+    """One thread: what is saved later is written later, also when whoever waited was cancelled.
+
+    Args:
+        path: of the file.
+        state: gives what it is to hold.
+    """
+
+    def __init__(self, path: Path, state: Callable[[], State]) -> None:
+        self._path = path
+        self._state = state
+        self._disk = Workers(1, "the catalog's file")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def read(self) -> State:
+        """What the file holds. A damaged one is put aside, and said."""
+        return await asyncio.get_running_loop().run_in_executor(self._disk, recover, self._path)
+
+    async def write(self) -> None:
+        """Write the file. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._disk, save, self._path, self._state())
+
+    async def save(self) -> None:
+        """Write the file. A full disk stops no update: it is said, and tried again with the next answer."""
+        try:
+            await self.write()
+        except OSError as error:
+            LOG.error("what is offered will not survive a restart", why=str(error))
+
+    def save_behind(self) -> None:
+        """Begin to write the file; nobody waits."""
+        task = asyncio.create_task(self.save())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(log_failure)
+
+    async def close(self) -> None:
+        """Write it a last time."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.save()
+        self._disk.shutdown()

@@ -7,8 +7,7 @@ from omaha_mirror.config.changes import Changes, changes
 from omaha_mirror.config.errors import ConfigError, Problem
 from omaha_mirror.config.load import load, load_to_serve
 from omaha_mirror.config.model import CacheConfig, Config, LogConfig, UpstreamConfig
-from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
-from omaha_mirror.config.tracks import Track
+from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule, Track
 from omaha_mirror.config.units import Address
 
 __all__ = [

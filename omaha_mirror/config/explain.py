@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from omaha_mirror.config import environment, tracks, yaml_marks
+from omaha_mirror.config import environment, rules, yaml_marks
 from omaha_mirror.config.errors import did_you_mean
 from omaha_mirror.config.model import Config
 from omaha_mirror.config.section import written
@@ -58,7 +58,7 @@ def note(error: ValidationError, documents: Sequence[Document]) -> None:
         # A preset is not looked up under a wrong distribution, which has an error of its own.
         if details["type"] == "default_factory_not_called":
             continue
-        path = tuple(key for key in details["loc"] if key not in tracks.KINDS)
+        path = tuple(key for key in details["loc"] if key not in rules.KINDS)
         document = max(
             (each for each in documents if path[: len(each.root)] == each.root),
             key=lambda each: len(each.root),
@@ -114,7 +114,7 @@ def _fields_beside(path: KeyPath) -> Mapping[str, FieldInfo]:
     kind: Any = Config
     for key in path[:-1]:
         field = kind.__pydantic_fields__.get(str(key))
-        inside: Any = tracks.KINDS.get(str(key)) or (field.annotation if field else None)
+        inside: Any = rules.KINDS.get(str(key)) or (field.annotation if field else None)
         if hasattr(inside, "__pydantic_fields__"):
             kind = inside
     fields: Mapping[str, FieldInfo] = kind.__pydantic_fields__

@@ -19,9 +19,8 @@ from pydantic import (
 )
 
 from omaha_mirror.config import urls
-from omaha_mirror.config.edge import PackagesAuth, TlsConfig
-from omaha_mirror.config.pem import PublicKey
-from omaha_mirror.config.rules import Follow, Rule
+from omaha_mirror.config.credentials import PackagesAuth, PublicKey, TlsConfig
+from omaha_mirror.config.rules import Follow, Rule, Track, Tracks
 from omaha_mirror.config.section import (
     Duration,
     Listen,
@@ -32,7 +31,6 @@ from omaha_mirror.config.section import (
     readable,
     unique,
 )
-from omaha_mirror.config.tracks import Track, Tracks
 from omaha_mirror.config.units import GIB, MIB, Address
 
 
@@ -47,8 +45,8 @@ class Distribution:
     allowed_hosts: tuple[str, ...]
 
 
-HERE = Address("127.0.0.1", 8001)
-EVERYWHERE = Address("0.0.0.0", 8000)  # noqa: S104 (machines come from outside)
+LOOPBACK = Address("127.0.0.1", 8001)
+ALL_INTERFACES = Address("0.0.0.0", 8000)  # noqa: S104 (machines come from outside)
 
 _APP_ID = "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
 DISTRIBUTIONS = {
@@ -131,7 +129,7 @@ def _admin_apart(admin: "AdminConfig", info: ValidationInfo) -> "AdminConfig":
 class AdminConfig(Section):
     """The admin listener for operators. An empty list of addresses switches it off."""
 
-    listen: Listen = (HERE,)
+    listen: Listen = (LOOPBACK,)
     token_file: Location | None = None
     """The file of the token that changes require; null: the mirror creates one in its state directory."""
 
@@ -240,7 +238,7 @@ class LogConfig(Section):
 class Config(Section):
     """The whole config. Every key has a default; `load` gives that of the two directories."""
 
-    listen: Annotated[Listen, Field(min_length=1)] = (EVERYWHERE,)
+    listen: Annotated[Listen, Field(min_length=1)] = (ALL_INTERFACES,)
     """Addresses of the listener for machines, as `host:port`."""
     public_url: Annotated[str, AfterValidator(urls.origin)] | None = None
     """The mirror's URL for clients, `http(s)://host[:port]`; null: the Host of each request."""

@@ -10,9 +10,8 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from omaha_mirror.config.model import Config
-from omaha_mirror.config.rules import Follow, Pin, Relay
+from omaha_mirror.config.rules import MODES, Follow, Pin, Relay, as_mapping
 from omaha_mirror.config.section import Section
-from omaha_mirror.config.tracks import MODES, as_mapping
 
 _BOUNDS = {
     "ge": "minimum",

@@ -7,7 +7,7 @@ import ssl
 from asyncio.sslproto import SSLProtocol
 from pathlib import Path
 
-from omaha_mirror.config.pem import server_context
+from omaha_mirror.config.credentials import server_context
 from omaha_mirror.web.connection import Connection
 
 RECORD = 4 * 1024

@@ -32,14 +32,14 @@ def release(nebraska: Nebraska, *, size: int = 40_000) -> Nebraska:
 
 async def made(mirror: Mirror, request: ExportRequest = WISH) -> Bundle:
     """All that a bundle holds is on the mirror then."""
-    async for step in mirror.service.bundles.exporter.prepare(request):
+    async for step in mirror.service.exporter.prepare(request):
         assert step.error == ""
-    return await mirror.service.bundles.exporter.bundle(request)
+    return await mirror.service.exporter.bundle(request)
 
 
 async def exported(mirror: Mirror, request: ExportRequest = WISH, offset: int = 0) -> bytes:
     bundle = await made(mirror, request)
-    chunks = mirror.service.bundles.exporter.stream(bundle, offset)
+    chunks = mirror.service.exporter.stream(bundle, offset)
     return b"".join([chunk async for chunk in chunks])
 
 
@@ -49,7 +49,7 @@ async def pieces(data: bytes, size: int = 65_536) -> AsyncGenerator[bytes]:
 
 
 async def take_in(mirror: Mirror, data: bytes) -> ImportResult:
-    return await mirror.service.bundles.importer.take_in(pieces(data))
+    return await mirror.service.importer.take_in(pieces(data))
 
 
 @asynccontextmanager

@@ -133,7 +133,7 @@ async def test_what_cannot_be_exported_is_told(
     (tmp_path / "with-line").mkdir()
     async with following(tmp_path / "with-line", nebraska, tracks={"held": "hold"}) as mirror:
         with pytest.raises(NothingToFetch, match=words):
-            await mirror.service.bundles.exporter.bundle(wanted)
+            await mirror.service.exporter.bundle(wanted)
 
 
 async def test_the_same_bundle_again_changes_nothing(tmp_path: Path, bundle: bytes) -> None:

@@ -152,7 +152,7 @@ async def test_a_description_without_end_is_refused_before_it_is_read(mirror: Mi
             yield bytes(65536)
 
     with pytest.raises(BadBundle, match="no bundle"):
-        await mirror.service.bundles.importer.take_in(endless())
+        await mirror.service.importer.take_in(endless())
     assert read == 0
 
 
@@ -203,7 +203,7 @@ async def test_nothing_of_a_tar_is_interpreted(
 
 
 async def test_two_imports_at_a_time_do_not_mix(bundle: bytes, mirror: Mirror) -> None:
-    importer, halfway, gate = mirror.service.bundles.importer, asyncio.Event(), asyncio.Event()
+    importer, halfway, gate = mirror.service.importer, asyncio.Event(), asyncio.Event()
 
     async def slowly() -> AsyncGenerator[bytes]:
         yield bundle[:60_000]
@@ -229,7 +229,7 @@ async def test_an_import_that_is_broken_off_leaves_nothing(
         halfway.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(mirror.service.bundles.importer.take_in(half()))
+    task = asyncio.create_task(mirror.service.importer.take_in(half()))
     await halfway.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

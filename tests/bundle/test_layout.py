@@ -52,7 +52,7 @@ def test_tar_unpacks_it_and_sha256sum_finds_it_right(tmp_path: Path, bundle: byt
 async def test_any_offset_gives_the_rest(tmp_path: Path, nebraska: Nebraska) -> None:
     async with with_line(tmp_path, nebraska) as mirror:
         whole = await exported(mirror)
-        exporter = mirror.service.bundles.exporter
+        exporter = mirror.service.exporter
         bundle = await made(mirror, WISH)
         rng = random.Random(1)
         for offset in (0, 1, 511, 512, len(whole) - 1, *rng.sample(range(len(whole)), 30)):

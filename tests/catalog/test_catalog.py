@@ -108,7 +108,7 @@ async def test_a_release_is_on_disk_before_anybody_can_be_offered_it(
         save(path, state)
         before.append(opened.known(APP, BOARD, VERSION))
 
-    monkeypatch.setattr("omaha_mirror.catalog.writer.save", watched)
+    monkeypatch.setattr("omaha_mirror.catalog.state.save", watched)
     release = await offered(opened)
     assert before == [None, None]
     assert [item.release for item in load(site.path).releases] == [release]

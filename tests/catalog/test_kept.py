@@ -112,7 +112,7 @@ async def test_a_full_disk_stops_no_update_and_is_tried_again(
     site.publish()
     opened = await site.start()
     with monkeypatch.context() as disk:
-        disk.setattr("omaha_mirror.catalog.writer.save", full)
+        disk.setattr("omaha_mirror.catalog.state.save", full)
         release = await offered(opened)
     assert "No space left on device" in str(logs)
     assert load(site.path).releases == ()

@@ -17,7 +17,7 @@ import yaml
 from omaha_mirror.cli.main import cli
 from omaha_mirror.cli.options import DEFAULT_CONFIG
 from omaha_mirror.config import load
-from omaha_mirror.config.model import EVERYWHERE
+from omaha_mirror.config.model import ALL_INTERFACES
 
 ROOT = Path(__file__).parents[2]
 LINES = (ROOT / "packaging/Containerfile").read_text().replace("\\\n", " ").splitlines()
@@ -63,8 +63,8 @@ def test_cache_and_state_are_the_volumes() -> None:
 
 
 def test_the_port_is_the_one_that_it_listens_on() -> None:
-    assert told("EXPOSE") == [str(EVERYWHERE.port)]
-    assert service()["ports"] == [f"{EVERYWHERE.port}:{EVERYWHERE.port}"]
+    assert told("EXPOSE") == [str(ALL_INTERFACES.port)]
+    assert service()["ports"] == [f"{ALL_INTERFACES.port}:{ALL_INTERFACES.port}"]
 
 
 def test_compose_builds_this_file_and_takes_every_right_away() -> None:
@@ -105,7 +105,7 @@ def test_the_health_check_tells_good_from_bad_and_from_gone(answer: tuple[int, l
     port, statuses = answer
 
     def check(at: int) -> int:
-        code = [arguments[0], arguments[1].replace(str(EVERYWHERE.port), str(at))]
+        code = [arguments[0], arguments[1].replace(str(ALL_INTERFACES.port), str(at))]
         return subprocess.run(
             [sys.executable, *code], check=False, capture_output=True, timeout=30
         ).returncode

@@ -11,7 +11,7 @@ from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.install import UNITS
 from omaha_mirror.cli.main import cli
 from omaha_mirror.cli.serve import ADMIN, PUBLIC
-from omaha_mirror.config.model import EVERYWHERE
+from omaha_mirror.config.model import ALL_INTERFACES
 from omaha_mirror.web.admin.token import CREDENTIAL, CREDSTORE
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
@@ -87,7 +87,7 @@ def test_both_services_have_the_same_sandbox() -> None:
 def test_the_socket_is_the_public_one_where_the_config_would_listen() -> None:
     assert values("omaha-mirror.socket", "FileDescriptorName") == [PUBLIC]
     assert PUBLIC != ADMIN
-    assert values("omaha-mirror.socket", "ListenStream") == [str(EVERYWHERE)]
+    assert values("omaha-mirror.socket", "ListenStream") == [str(ALL_INTERFACES)]
 
 
 def test_a_bad_config_is_not_tried_again() -> None:

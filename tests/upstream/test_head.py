@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omaha_mirror.upstream.allowed import AllowList
-from omaha_mirror.upstream.chunks import Chunks
+from omaha_mirror.upstream.connector import Chunks
 from omaha_mirror.upstream.errors import BadAnswer, Dropped, UpstreamError
 from omaha_mirror.upstream.head import NotHttp, plain
 from omaha_mirror.upstream.http import HttpFetcher

@@ -176,7 +176,7 @@ def admin_routes(service: Service) -> tuple[Route, ...]:
         *TracksApi(service).routes(),
         *UpstreamApi(service.warm_up).routes(),
         *CacheApi(service.cache, service.verifier).routes(),
-        *BundleApi(service.bundles).routes(),
+        *BundleApi(service.exporter, service.importer).routes(),
         *FleetApi(service).routes(),
         *ExplainApi(service).routes(),
     )

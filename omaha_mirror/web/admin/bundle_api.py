@@ -13,7 +13,15 @@ from aiohttp import web
 from pydantic import Field
 
 from omaha_mirror.aio.workers import WORK
-from omaha_mirror.bundle import Announced, BadBundle, Bundle, Bundles, ExportRequest, ImportResult
+from omaha_mirror.bundle import (
+    Announced,
+    BadBundle,
+    Bundle,
+    Exporter,
+    ExportRequest,
+    Importer,
+    ImportResult,
+)
 from omaha_mirror.cache.errors import CacheError, InUse, NoSpace
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.config.section import Release
@@ -61,9 +69,9 @@ class Rest(Wanted):
 class BundleApi:
     """Sends bundles, and takes them."""
 
-    def __init__(self, bundles: Bundles) -> None:
-        self._exporter = bundles.exporter
-        self._importer = bundles.importer
+    def __init__(self, exporter: Exporter, importer: Importer) -> None:
+        self._exporter = exporter
+        self._importer = importer
 
     def routes(self) -> tuple[Route, ...]:
         """What it answers."""
