@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.table import middle, show
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import Cache, DiskStore, Expected, Ledger, Validator
 from omaha_mirror.cache.errors import SourceFailed
 from omaha_mirror.cache.prover import HoldBacks, Provers
@@ -78,7 +79,8 @@ class Memory:
 
 async def _once(data: bytes, expected: Expected, rate: float | None, provers: Provers) -> Round:
     with tempfile.TemporaryDirectory(prefix="omaha-bench-") as folder:
-        cache = Cache(DiskStore(Path(folder)), Ledger(1 << 40, 0), provers=provers)
+        clock = Clock()
+        cache = Cache(DiskStore(Path(folder), clock), Ledger(1 << 40, 0), clock, provers=provers)
         await cache.start()
         began, processor, first = time.monotonic(), time.process_time(), 0.0
         with cache.read(expected, Memory(data, rate), 0, len(data)) as reader:

@@ -50,10 +50,10 @@ class Offline:
         self.cache = Cache(
             self._store,
             self._ledger,
+            self.clock,
             hold_back=config.cache.hold_back,
             keep=self.offered,
             provers=PayloadProvers(keys, self.offered.is_delta),
-            clock=self.clock,
         )
         self.tracks = Tracks(
             self.catalog,

@@ -96,6 +96,7 @@ class Service:
         self.cache = Cache(
             self._store,
             self._ledger,
+            self.clock,
             limits=Limits(max_connections=up.max_connections),
             scheduler=FetchScheduler(up.rate_limit, up.max_fills),
             hold_back=config.cache.hold_back,
@@ -103,7 +104,6 @@ class Service:
             hook=self.observer.on_cache_event,
             keep=self.offered,
             provers=self._provers,
-            clock=self.clock,
         )
         self.availability = Availability(self.cache, self.offered)
         self.tracks = Tracks(

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -33,14 +34,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import structlog
 
-from omaha_mirror.cache import sidecar
-from omaha_mirror.cache.clock import Clock, MachineClock
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.cache.blob import Head, Proof
 from omaha_mirror.cache.errors import Damaged, is_unreadable
-from omaha_mirror.cache.store import Facts, Identity, Refusal, Stored
+from omaha_mirror.cache.heads import HEADS
+from omaha_mirror.cache.source import Validator
+from omaha_mirror.cache.store import Facts, Identity, Leftover, Refusal, Stored
+from omaha_mirror.state_file import note, replace_file, sync, sync_folder
 
 LOG = structlog.get_logger(__name__)
 QUARANTINED = 4
@@ -51,6 +55,8 @@ DOUBT = ".unsure"
 NOTES = {MARK, REFUSAL, DOUBT}
 KEY = re.compile(r"[0-9a-f]{64}|sha1-[0-9a-f]{40}")
 """Names of proven blobs."""
+LIMIT = 64 * 1024
+HEAD_LIMIT = 4096
 
 
 class BlobDirectory:
@@ -61,9 +67,9 @@ class BlobDirectory:
         clock: dates what goes by its age.
     """
 
-    def __init__(self, directory: Path, clock: Clock | None = None) -> None:
+    def __init__(self, directory: Path, clock: Clock) -> None:
         self.directory = directory
-        self._clock = clock or MachineClock()
+        self._clock = clock
         self.blobs = directory / "blobs"
         self.partial = directory / "partial"
         self.quarantine = directory / "quarantine"
@@ -98,13 +104,26 @@ class BlobDirectory:
 
     def refusals(self) -> dict[str, Refusal]:
         """See `Store.refusals`."""
-        found = ((file.stem, sidecar.refusal(file)) for file in self.quarantine.glob(f"*{REFUSAL}"))
+        found = ((file.stem, read_refusal(file)) for file in self.quarantine.glob(f"*{REFUSAL}"))
         return {key: refusal for key, refusal in found if refusal is not None}
 
     def refuse(self, key: str, refusal: Refusal) -> None:
         """See `Store.refuse`."""
         with contextlib.suppress(OSError):
             (self.quarantine / f"{key}{REFUSAL}").write_text(json.dumps(asdict(refusal)))
+
+    def heads(self) -> dict[str, Head]:
+        """See `Store.heads`."""
+        files = (file for file in _oldest_first(self.known) if KEY.fullmatch(file.name))
+        found = {file.name: note(file, HEAD_LIMIT, _read_head) for file in files}
+        return {key: head for key, head in found.items() if head is not None}
+
+    def keep_head(self, key: str, head: Head) -> None:
+        """See `Store.keep_head`. It is written whole or not at all, and the oldest ones go."""
+        described = {"size": head.size, "sha256": head.sha256.hex()}
+        replace_file(self.known / key, json.dumps(described).encode() + b"\n")
+        for old in _oldest_first(self.known)[:-HEADS]:
+            old.unlink(missing_ok=True)
 
     def path(self, key: str) -> Path:
         """Where a proven blob is."""
@@ -149,7 +168,7 @@ class BlobDirectory:
 
     def describe(self, key: str) -> Facts:
         """See `Store.describe`."""
-        return sidecar.facts(self._sidecar(key))
+        return read_sidecar(self._sidecar(key))
 
     def verified(self, key: str, now: float) -> None:
         """See `Store.verified`."""
@@ -206,3 +225,87 @@ def date(file: Path, when: float) -> None:
     """Set when a file was last changed, if that can be."""
     with contextlib.suppress(OSError):
         os.utime(file, (when, when), follow_symlinks=False)
+
+
+def give_name(data: Path, target: Path, proof: Proof, source: str, validator: Validator) -> None:
+    """Make a file whose bytes are synced the blob `target`, with its sidecar. Raises OSError.
+
+    Args:
+        data: the file, on the same file system.
+        target: the blob's path.
+        proof: what the bytes were found to be.
+        source: where they came from.
+        validator: of the generation that was fetched; empty where nothing was.
+    """
+    target.parent.mkdir(exist_ok=True)
+    write_sidecar(target, proof, source, validator)
+    data.rename(target)
+    for folder in (target.parent, target.parent.parent, data.parent):
+        sync_folder(folder)
+
+
+def write_sidecar(target: Path, proof: Proof, source: str, validator: Validator) -> None:
+    """Write the sidecar of a blob. Raises OSError."""
+    description = {
+        "size": proof.size,
+        "sha256": proof.sha256.hex(),
+        "sha1": proof.sha1.hex() if proof.sha1 is not None else None,
+        "proven_by": proof.proven_by,
+        "signed_by": proof.signed_by,
+        "source": source,
+        "validator": dict(validator),
+    }
+    draft = target.with_suffix(".tmp")
+    with draft.open("wb") as file:
+        file.write(json.dumps(description, indent=1).encode() + b"\n")
+        file.flush()
+        sync(file.fileno())
+    draft.rename(target.with_suffix(".json"))
+
+
+def read_sidecar(sidecar: Path) -> Facts:
+    """What a sidecar says; what cannot be read there is not known."""
+
+    def read(text: bytes) -> Facts:
+        told = json.loads(text)
+        return Facts(
+            size=int(told["size"]),
+            sha256=bytes.fromhex(told["sha256"]),
+            proven_by=str(told["proven_by"]),
+            source=str(told["source"]),
+            signed_by=str(told.get("signed_by", "")),
+            validator=dict(told.get("validator", {})),
+            verified=sidecar.stat().st_mtime,
+        )
+
+    return note(sidecar, LIMIT, read) or Facts()
+
+
+def read_refusal(file: Path) -> Refusal | None:
+    """What is written down about a blob that is not to be served; None where it cannot be read."""
+
+    def read(text: bytes) -> Refusal:
+        told = json.loads(text)
+        return Refusal(str(told["reason"]), str(told["terms"]))
+
+    return note(file, LIMIT, read)
+
+
+def leftover_of(kind: Literal["partial", "quarantine"], file: Path) -> Leftover | None:
+    """One file of `partial/` or `quarantine/`; None when it has gone meanwhile."""
+    try:
+        status = file.lstat()
+    except FileNotFoundError:
+        return None
+    return Leftover(kind, file.stem, file.name, status.st_blocks * 512, status.st_mtime)
+
+
+def _oldest_first(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir(), key=lambda file: file.lstat().st_mtime)
+
+
+def _read_head(text: bytes) -> Head | None:
+    told = json.loads(text)
+    head = Head(int(told["size"]), bytes.fromhex(told["sha256"]))
+    is_one = head.size > 0 and len(head.sha256) == hashlib.sha256().digest_size
+    return head if is_one else None

@@ -15,10 +15,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import in_worker, log_defect
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected, Proof
-from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.contents import Contents, Progress, look
 from omaha_mirror.cache.errors import (
     CacheError,
@@ -54,6 +54,7 @@ class Cache:
     Args:
         store: where they are kept.
         ledger: the space accounts of the same directory.
+        clock: tells the time.
         limits: bounds of each fill.
         scheduler: what all fills share; its limits can be changed while it runs.
         hold_back: bytes at the end of an unproven blob that no reader gets; at least 1.
@@ -61,13 +62,13 @@ class Cache:
         when_abandoned: what becomes of a fill whose last reader left.
         hook: called with what happens.
         keep: whether a proven blob without readers must not be evicted.
-        clock: tells the time.
     """
 
     def __init__(
         self,
         store: Store,
         ledger: Ledger,
+        clock: Clock,
         *,
         limits: Limits | None = None,
         scheduler: FetchScheduler | None = None,
@@ -76,7 +77,6 @@ class Cache:
         when_abandoned: Literal["finish", "stop"] = "finish",
         hook: events.Hook = lambda _event: None,
         keep: Callable[[str], bool] = lambda _key: False,
-        clock: Clock | None = None,
     ) -> None:
         self._store = store
         self._ledger = ledger
@@ -87,7 +87,7 @@ class Cache:
         self._when_abandoned = when_abandoned
         self._hook = hook
         self._keep = keep
-        self.clock = clock or MachineClock()
+        self.clock = clock
         self._index = Index(store, ledger, self._provers, self._note_corrupted, self.clock)
         self._space = Space(store, ledger, hook, self._must_stay, self._index.take, self.clock)
         self._failures = Failures(self.clock)

@@ -11,17 +11,16 @@ import contextlib
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from typing import ParamSpec
 
 from omaha_mirror.aio.tasks import in_worker
-from omaha_mirror.cache.cursor_plan import Span
 from omaha_mirror.cache.errors import SourceChanged, SourceFailed, SourceStalled
 from omaha_mirror.cache.events import Connected, Trouble, Uncached
 from omaha_mirror.cache.fill_context import FillContext
-from omaha_mirror.cache.fill_state import FillState
+from omaha_mirror.cache.fill_state import TRIES, FillState
 from omaha_mirror.cache.hedging import Response, Throughput, hedge, hedge_slow
 from omaha_mirror.cache.memory_draft import MemoryDraft, Overflowed
-from omaha_mirror.cache.nodes import TRIES
 from omaha_mirror.cache.source import Body, Validator
 from omaha_mirror.cache.store import Draft
 from omaha_mirror.cache.waiters import Waiters
@@ -95,6 +94,18 @@ class Download:
             raise Overflowed(str(error)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class CursorSpan:
+    """A cursor's place: it has filled up to `position` and will stop at `stop` at the latest.
+
+    `ahead` bytes more have arrived and are on their way to the disk.
+    """
+
+    position: int
+    stop: int
+    ahead: int = 0
+
+
 class Cursor:
     """Fills [position, stop) of a blob."""
 
@@ -108,9 +119,9 @@ class Cursor:
         self._strangers = 0
 
     @property
-    def span(self) -> Span:
+    def span(self) -> CursorSpan:
         """Its place, as the plan takes it."""
-        return Span(self.position, self.stop, self._behind.pending)
+        return CursorSpan(self.position, self.stop, self._behind.pending)
 
     async def run(self) -> None:
         """Return when filled bytes, or `stop`, are reached, or the fill has another draft than it began with.

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import structlog
 
-from omaha_mirror.cache import sidecar
-from omaha_mirror.cache.blob import Expected, Head
-from omaha_mirror.cache.blob_directory import KEY, NOTES, BlobDirectory, date, delete
+from omaha_mirror.cache.blob import Expected
+from omaha_mirror.cache.blob_directory import NOTES, BlobDirectory, date, delete, leftover_of
 from omaha_mirror.cache.draft import DiskDraft, IncomingFile
-from omaha_mirror.cache.heads import HEADS
 from omaha_mirror.cache.recheck import RecheckDraft
 from omaha_mirror.cache.store import Leftover, Stored
 from omaha_mirror.state_file import put_aside
@@ -41,14 +39,6 @@ class DiskStore(BlobDirectory):
             if orphan or file.suffix == ".tmp":
                 delete(file)
         return list(self.stored())
-
-    def heads(self) -> dict[str, Head]:
-        """See `Store.heads`."""
-        return sidecar.load_heads(self.known, KEY)
-
-    def keep_head(self, key: str, head: Head) -> None:
-        """See `Store.keep_head`."""
-        sidecar.keep_head(self.known, key, head, HEADS)
 
     def draft(self, expected: Expected) -> DiskDraft:
         """See `Store.draft`."""
@@ -81,9 +71,9 @@ class DiskStore(BlobDirectory):
 
     def leftovers(self) -> list[Leftover]:
         """See `Store.leftovers`."""
-        growing = (sidecar.leftover("partial", file) for file in self.partial.glob("*.data"))
+        growing = (leftover_of("partial", file) for file in self.partial.glob("*.data"))
         aside = (
-            sidecar.leftover("quarantine", file)
+            leftover_of("quarantine", file)
             for file in self.quarantine.iterdir()
             if file.suffix not in NOTES
         )

@@ -1,26 +1,36 @@
 """A growing blob in a directory. `blob_directory` says what its files are, and what a crash can do to them.
 
 Phases: made (what is there was recovered), `begin` before the first `write`, then `write`, `read`, `drop`, `record` in any order and
-from any worker, then one of `commit`, `reject`, `discard`, and `close` in any case. The draft owns its two files.
+from any worker, then one of `commit`, `reject`, `discard`, and `close` in any case. The draft owns its two files: the data, and a
+journal of lines.
+
+    {"size": ..., "source": ..., "validator": {...}}    which blob, and which generation of it
+    {"start": ..., "stop": ..., "crc32": ...}           bytes that were written
+    {"start": ..., "stop": ..., "crc32": null}          bytes that were there before, in a blob that was proven once
+    {"dropped": [start, stop]}                          bytes that were wrong; others will come in their place
+    {"leaked": true}                                    from here on, bytes left that might be wrong
+
+A line is believed only as far as the data bears it out: a torn line, a wrong one, or a data file that was cut costs that span
+and nothing else. Where a part of a span is dropped, the rest of it gets lines of its own: its CRC-32 will no longer be right.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from omaha_mirror.cache import journal
 from omaha_mirror.cache.blob import Expected, Proof
-from omaha_mirror.cache.blob_directory import BlobDirectory
+from omaha_mirror.cache.blob_directory import BlobDirectory, give_name
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.page_cache import READ
 from omaha_mirror.cache.prover import Span
-from omaha_mirror.cache.sidecar import give_name
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Identity, Place, identity
 from omaha_mirror.state_file import sync, sync_folder
@@ -42,7 +52,7 @@ class DiskDraft:
         fd = os.open(self._data, os.O_RDWR | os.O_CREAT, 0o644)
         self.file: BinaryIO = os.fdopen(fd, "r+b", buffering=0)
         try:
-            found = journal.recover(self._lines(), expected.size, self._crc)
+            found = recover(self._lines(), expected.size, self._crc)
             self.validator, self.leaked = found.validator, found.leaked
             if found.bare and not found.validator:
                 self.validator = None  # any generation goes on with them: the proof tells
@@ -75,8 +85,8 @@ class DiskDraft:
         """See `Draft.begin`."""
         with self._lock:
             self._log.truncate(0)
-            lines = [journal.header(self.expected.size, self.expected.source, validator)]
-            lines += [journal.written(start, stop, None) for start, stop in self._bare]
+            lines = [header_line(self.expected.size, self.expected.source, validator)]
+            lines += [written_line(start, stop, None) for start, stop in self._bare]
             self._log.write(b"".join(lines))
             sync(self._log.fileno())
         sync_folder(self._directory.partial)
@@ -91,7 +101,7 @@ class DiskDraft:
             for buffer in buffers:
                 crc = zlib.crc32(buffer, crc)
             self._spans.append((start, offset))
-            self._log.write(journal.written(start, offset, crc))
+            self._log.write(written_line(start, offset, crc))
 
     def _write(self, offset: int, buffers: Sequence[bytes]) -> int:
         stop = offset + sum(map(len, buffers))
@@ -109,7 +119,7 @@ class DiskDraft:
     def leak(self) -> None:
         """See `Draft.leak`."""
         with self._lock:
-            self._log.write(journal.leaked())
+            self._log.write(leaked_line())
             sync(self._log.fileno(), data_only=True)
         self.leaked = True
 
@@ -118,9 +128,9 @@ class DiskDraft:
         if leaked:
             self._directory.mark(self.expected.key)
         with self._lock:
-            lines = list(journal.dropped(start, stop, self._spans, self._bare, self._crc))
+            lines = list(dropped_lines(start, stop, self._spans, self._bare, self._crc))
             self._log.write(b"".join(lines))
-            self._spans = journal.without(self._spans, start, stop)
+            self._spans = without(self._spans, start, stop)
             self._bare = self._bare.remove(start, stop)
 
     def record(self) -> None:
@@ -170,6 +180,99 @@ def crc_of(file: BinaryIO, offset: int, count: int) -> int | None:
         offset += len(data)
         count -= len(data)
     return crc
+
+
+Crc = Callable[[int, int], int | None]
+"""The CRC-32 of so many bytes of the data at an offset; None where they are not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What can be believed.
+
+    Attributes:
+        validator: the generation; None where no byte is there.
+        spans: bytes that are there.
+        bare: those of them that have no CRC-32.
+        leaked: whether some left that might be wrong.
+    """
+
+    validator: Validator | None = None
+    spans: tuple[Span, ...] = ()
+    bare: tuple[Span, ...] = ()
+    leaked: bool = False
+
+
+def header_line(size: int, source: str, validator: Validator) -> bytes:
+    """The first line."""
+    return _line({"size": size, "source": source, "validator": dict(validator)})
+
+
+def written_line(start: int, stop: int, crc: int | None) -> bytes:
+    """Bytes that were written, or were there before (None)."""
+    return _line({"start": start, "stop": stop, "crc32": crc})
+
+
+def dropped_lines(
+    start: int, stop: int, spans: Iterable[Span], bare: Intervals, crc: Crc
+) -> Iterator[bytes]:
+    """Bytes of `spans` that were wrong; those in `bare` have no CRC-32."""
+    yield _line({"dropped": [start, stop]})
+    torn = [span for span in spans if span[0] < stop and start < span[1]]
+    for a, b in without(torn, start, stop):
+        if a in bare:
+            yield written_line(a, b, None)
+        elif (found := crc(a, b - a)) is not None:
+            yield written_line(a, b, found)
+
+
+def leaked_line() -> bytes:
+    """Bytes left that might be wrong."""
+    return _line({"leaked": True})
+
+
+def _line(event: object) -> bytes:
+    """A line of its own."""
+    return json.dumps(event).encode() + b"\n"
+
+
+def without(spans: Iterable[Span], start: int, stop: int) -> list[Span]:
+    """What is left of `spans`."""
+    parts = (part for a, b in spans for part in ((a, min(b, start)), (max(a, stop), b)))
+    return [(a, b) for a, b in parts if a < b]
+
+
+def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
+    """Read a journal of a blob of this size. Raises OSError where its data cannot be read."""
+    match [_event(text) for text in lines if text]:
+        case [{"size": known, "validator": dict(validator)}, *rest] if known == size:
+            spans: list[Span] = []
+            bare: list[Span] = []
+            has_leaked = False
+            for happened in rest:
+                match happened:
+                    case {"start": int(start), "stop": int(stop), "crc32": int(checksum)}:
+                        if 0 <= start < stop <= size and crc(start, stop - start) == checksum:
+                            spans.append((start, stop))
+                    case {"start": int(start), "stop": int(stop), "crc32": None}:
+                        if 0 <= start < stop <= size and crc(stop - 1, 1) is not None:
+                            spans.append((start, stop))
+                            bare.append((start, stop))
+                    case {"dropped": [int(start), int(stop)]}:
+                        spans = without(spans, start, stop)
+                        bare = without(bare, start, stop)
+                    case {"leaked": True} | None:  # None: what cannot be read may have said so
+                        has_leaked = True
+            if spans:
+                return Recovered(validator, tuple(spans), tuple(bare), has_leaked)
+    return Recovered()
+
+
+def _event(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 class IncomingFile:

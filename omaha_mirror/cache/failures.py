@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from omaha_mirror.cache.clock import Clock, MachineClock
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache.errors import DigestMismatch, GenerationEnded, Lost, Untrusted
 from omaha_mirror.cache.prover import Provers
 from omaha_mirror.cache.store import Refusal
@@ -49,8 +49,8 @@ class Failures:
         clock: windows go by the time since its start, whatever is done to the machine's clock.
     """
 
-    def __init__(self, clock: Clock | None = None) -> None:
-        self._clock = clock or MachineClock()
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._records: dict[str, _Record] = {}
         self._refusals: dict[str, Refusal] = {}
         self._corrupted: set[str] = set()

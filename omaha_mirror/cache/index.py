@@ -16,10 +16,10 @@ from typing import BinaryIO
 
 import structlog
 
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import in_worker, submit
 from omaha_mirror.aio.workers import BLOBS, Hangs
 from omaha_mirror.cache.blob import Expected
-from omaha_mirror.cache.clock import Clock
 from omaha_mirror.cache.errors import Damaged
 from omaha_mirror.cache.open_blob import Opening, ProvenBlob
 from omaha_mirror.cache.prover import Provers

@@ -12,14 +12,12 @@ import os
 import threading
 from collections.abc import Sequence
 
-from omaha_mirror.cache import journal
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache.blob import Expected, Proof
-from omaha_mirror.cache.blob_directory import BlobDirectory
-from omaha_mirror.cache.clock import Clock
-from omaha_mirror.cache.draft import DiskDraft
+from omaha_mirror.cache.blob_directory import BlobDirectory, write_sidecar
+from omaha_mirror.cache.draft import DiskDraft, header_line, written_line
 from omaha_mirror.cache.errors import Damaged, Lost, is_unreadable
 from omaha_mirror.cache.intervals import Intervals
-from omaha_mirror.cache.sidecar import describe
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Identity, Place, identity
 from omaha_mirror.state_file import sync, sync_folder
@@ -118,8 +116,8 @@ class RecheckDraft:
                 path, data = self._directory.path(key), self._directory.partial / f"{key}.data"
                 if not self._has_its_name() or not os.access(path, os.W_OK):
                     raise OSError(errno.EROFS, f"{path} cannot be mended")
-                lines = [journal.header(self.expected.size, self.expected.source, {})]
-                lines += [journal.written(start, stop, None) for start, stop in self.filled]
+                lines = [header_line(self.expected.size, self.expected.source, {})]
+                lines += [written_line(start, stop, None) for start, stop in self.filled]
                 with data.with_suffix(".json").open("wb", buffering=0) as file:
                     file.write(b"".join(lines))
                     sync(file.fileno())
@@ -155,7 +153,7 @@ class RecheckDraft:
             self._directory.verified(key, self._clock.time())
         else:
             source = facts.source or self.expected.source
-            describe(self._directory.path(key), proof, source, facts.validator)
+            write_sidecar(self._directory.path(key), proof, source, facts.validator)
 
     def reject(self, *, aside: bool, leaked: bool) -> None:
         """See `Draft.reject`."""

@@ -12,11 +12,11 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.aio.workers import BLOBS, SLOW
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected
-from omaha_mirror.cache.clock import Clock
 from omaha_mirror.cache.errors import NeverFits, NoSpace, NoSpaceNow
 from omaha_mirror.cache.store import Draft, Leftover, Removed, Store, Swept
 

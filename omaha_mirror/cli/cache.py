@@ -18,7 +18,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from omaha_mirror.cache import Cache, DiskStore, Verifier
+from omaha_mirror.cache import Cache, Verifier
 from omaha_mirror.cache.errors import InUse
 from omaha_mirror.cache.lock import in_use
 from omaha_mirror.cli.exits import Exit, Failure
@@ -227,7 +227,7 @@ async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheA
         OSError: the disk failed, or another process took the cache at the same moment.
     """
     directory = config.cache.directory
-    if not DiskStore(directory).blobs.is_dir():
+    if not (directory / "blobs").is_dir():
         raise Failure(f"there is no cache at {directory}")
     running = in_use(directory)
     if running is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.bundle import BadBundle, ExportRequest, Importer, ImportResult
 from omaha_mirror.cache import Cache, DiskStore, Ledger
 from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult
@@ -43,7 +44,9 @@ async def take_in(
     async def nobody(_: LookupRequest) -> LookupResult:
         return LookupResult()
 
-    cache = Cache(DiskStore(directory / "cache"), Ledger(10**9, 0), provers=PayloadProvers(keys))
+    clock = Clock()
+    store = DiskStore(directory / "cache", clock)
+    cache = Cache(store, Ledger(10**9, 0), clock, provers=PayloadProvers(keys))
     catalog = Catalog(nobody, directory / "catalog.json", PAYLOAD)
     await cache.start()
     await catalog.start()

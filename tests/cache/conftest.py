@@ -12,6 +12,7 @@ from omaha_mirror.cache import DiskStore, Expected
 from omaha_mirror.cache.draft import DiskDraft
 from tests.cache.drafts import EXPECTED
 from tests.cache.site import Site
+from tests.support.clock import machine_clock
 
 MakeSite = Callable[..., Awaitable[Site]]
 
@@ -44,7 +45,7 @@ async def site(make_site: MakeSite) -> Site:
 
 @pytest.fixture
 def store(tmp_path: Path) -> DiskStore:
-    store = DiskStore(tmp_path)
+    store = DiskStore(tmp_path, machine_clock())
     assert store.load() == []
     return store
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import (
     Cache,
     DiskStore,
@@ -19,11 +20,11 @@ from omaha_mirror.cache import (
     Reader,
     Validator,
 )
-from omaha_mirror.cache.clock import Clock, MachineClock
 from omaha_mirror.cache.draft import DiskDraft
 from omaha_mirror.cache.events import Event
 from omaha_mirror.cache.prover import HoldBacks, Provers
 from tests.cache.source import ScriptedSource
+from tests.support.clock import machine_clock
 
 HOLD_BACK = 64 * 1024
 NO_WAIT_FOR_PROOF = Limits(proof_seconds=0.0)
@@ -52,7 +53,7 @@ class Hold:
 class ScriptedStore(DiskStore):
     """The real store; steps named in `holds` wait, steps named in `failures` raise, and all are noted in `steps`."""
 
-    def __init__(self, directory: Path, clock: Clock | None = None) -> None:
+    def __init__(self, directory: Path, clock: Clock) -> None:
         super().__init__(directory, clock)
         self.holds: dict[str, Hold] = {}
         self.failures: dict[str, BaseException] = {}
@@ -141,7 +142,7 @@ class Site:
     keep: Callable[[str], bool] = lambda _key: False
     provers: Provers = field(default_factory=HoldBacks)
     events: list[Event] = field(default_factory=list)
-    clock: Clock = field(default_factory=MachineClock)
+    clock: Clock = field(default_factory=machine_clock)
 
     def __post_init__(self) -> None:
         self.store = ScriptedStore(self.directory, self.clock)
@@ -149,6 +150,7 @@ class Site:
         self.cache = Cache(
             self.store,
             self.ledger,
+            self.clock,
             limits=replace(self.limits, round_seconds=self.round_seconds),
             scheduler=self.scheduler,
             hold_back=self.hold_back,
@@ -156,7 +158,6 @@ class Site:
             when_abandoned=self.when_abandoned,
             hook=self._hook,
             keep=self.keep,
-            clock=self.clock,
         )
         self._told = asyncio.Event()
 

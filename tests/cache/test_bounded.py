@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from omaha_mirror.cache import DiskStore, Limits, Verifier, sidecar
+from omaha_mirror.cache import DiskStore, Limits, Verifier, blob_directory
 from omaha_mirror.cache.blob import Head
 from omaha_mirror.cache.errors import GenerationEnded, NoSpaceNow, NotInTime
 from omaha_mirror.cache.events import FillEnded, FillStarted, Outcome, Repaired
@@ -238,9 +238,12 @@ async def verdict(site: Site, source: ScriptedSource) -> VerifyOutcome:
     return found.outcome
 
 
-async def test_only_so_many_heads_are_kept(store: DiskStore) -> None:
+async def test_only_so_many_heads_are_kept(
+    store: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blob_directory, "HEADS", 3)
     for i in range(5):
-        sidecar.keep_head(store.known, f"{i:064}", Head(i + 1, bytes(32)), 3)
+        store.keep_head(f"{i:064}", Head(i + 1, bytes(32)))
         os.utime(store.known / f"{i:064}", (i, i))
     assert store.heads() == {f"{i:064}": Head(i + 1, bytes(32)) for i in (2, 3, 4)}
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from omaha_mirror.cache import Limits, cursor_plan
+from omaha_mirror.cache import Limits, cursors
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, ResumeUnsafe
 from omaha_mirror.cache.events import FillEnded, Outcome
 from tests.cache.conftest import MakeSite
@@ -60,8 +60,8 @@ async def test_a_crowd_gets_the_right_bytes(
     """200 readers, random ranges, cancellations, gates, drops: what completes is right, and nothing is left over."""
     rng = random.Random(seed)
     if seed % 2:  # a short reach makes many connections
-        monkeypatch.setattr(cursor_plan, "NEAR_AT_LEAST", CHUNK)
-        monkeypatch.setattr(cursor_plan, "NEAR_AT_MOST", CHUNK)
+        monkeypatch.setattr(cursors, "NEAR_AT_LEAST", CHUNK)
+        monkeypatch.setattr(cursors, "NEAR_AT_MOST", CHUNK)
     source = ScriptedSource(rng.randbytes(2 * SIZE))
     source.chunk = rng.choice([CHUNK, 50_000, 100_003])
     site = await make_site(

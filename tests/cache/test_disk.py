@@ -15,6 +15,7 @@ from omaha_mirror.cache.draft import MAX_BUFFERS
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.store import Refusal
 from tests.cache.drafts import DATA, EXPECTED, KEY, SIZE, VALIDATOR, Opened, half_done, names, proof
+from tests.support.clock import machine_clock
 
 
 def test_a_proven_blob_has_a_name_and_says_how_it_was_proven(
@@ -317,7 +318,7 @@ def test_free_is_what_others_may_use(store: DiskStore) -> None:
 
 
 def test_a_file_that_is_no_key_is_no_blob(tmp_path: Path) -> None:
-    store = DiskStore(tmp_path)
+    store = DiskStore(tmp_path, machine_clock())
     store.load()
     key = "ab" + "0" * 62
     folder = tmp_path / "blobs" / "ab"

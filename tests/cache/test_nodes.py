@@ -6,7 +6,7 @@ import pytest
 
 from omaha_mirror.cache.errors import CacheError, GenerationEnded, ResumeUnsafe, SourceChanged
 from omaha_mirror.cache.events import FillEnded, Outcome, Repaired
-from omaha_mirror.cache.nodes import TRIES, Nodes
+from omaha_mirror.cache.fill_state import TRIES, Nodes
 from omaha_mirror.packages.payload_prover import PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed

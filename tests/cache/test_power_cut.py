@@ -11,6 +11,7 @@ import pytest
 from omaha_mirror.cache import DiskStore, Expected
 from tests.cache.drafts import VALIDATOR, names, proof
 from tests.cache.power_cut import Disk, Fate, lay_out, watch
+from tests.support.clock import machine_clock
 
 DATA = os.urandom(300)
 EXPECTED = Expected(len(DATA), hashlib.sha256(DATA).digest(), source="http://upstream.test/file")
@@ -19,7 +20,7 @@ KEY = EXPECTED.key
 
 @pytest.fixture
 def store(tmp_path: Path) -> DiskStore:
-    store = DiskStore(tmp_path / "cache")
+    store = DiskStore(tmp_path / "cache", machine_clock())
     store.load()
     return store
 
@@ -51,7 +52,7 @@ def fill(store: DiskStore, *, record: bool) -> None:
 def after(fate: Fate, directory: Path) -> tuple[bool, int]:
     """Start on what was left: whether the blob is there, and how many bytes of a draft are."""
     lay_out(fate, directory)
-    store = DiskStore(directory)
+    store = DiskStore(directory, machine_clock())
     stored = store.load()
     whole = [(found.key, found.size) for found in stored]
     assert whole in ([], [(KEY, len(DATA))])

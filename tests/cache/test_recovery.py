@@ -11,6 +11,7 @@ from omaha_mirror.cache import DiskStore
 from omaha_mirror.cache.intervals import Intervals
 from tests.cache.drafts import DATA, EXPECTED, KEY, SIZE, VALIDATOR, Opened, half_done, names, proof
 from tests.cache.site import open_files
+from tests.support.clock import machine_clock
 
 HALF_DONE = Intervals([(0, 30_000), (60_000, 80_000)])
 
@@ -177,7 +178,7 @@ def test_a_crash_during_a_commit_leaves_a_whole_blob_or_a_draft(
     draft.record()
     with crash_at(step, monkeypatch):
         draft.commit(proof())
-    stored = DiskStore(store.directory).load()
+    stored = DiskStore(store.directory, machine_clock()).load()
     if stored:
         assert [(s.key, s.size) for s in stored] == [(KEY, SIZE)]
         assert store.path(KEY).read_bytes() == DATA

@@ -25,7 +25,7 @@ from omaha_mirror.cache.verifier import VerifyOutcome, verify
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
 from tests.cache.source import ScriptedSource
-from tests.support.clock import SetClock
+from tests.support.clock import SetClock, machine_clock
 
 SIZE = WINDOW + 3 * 1024 * 1024
 DAY = 86400.0
@@ -390,7 +390,7 @@ async def test_the_contents_are_told_the_last_used_first(
 
 
 def test_bytes_put_aside_count_as_new_whenever_the_blob_was_used(tmp_path: Path) -> None:
-    store = DiskStore(tmp_path)
+    store = DiskStore(tmp_path, machine_clock())
     store.load()
     path = store.path("ab" * 32)
     path.parent.mkdir()

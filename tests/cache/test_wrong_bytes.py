@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from contextlib import ExitStack
 
 import pytest
@@ -15,6 +14,7 @@ from omaha_mirror.cache.failures import RESUME_UNSAFE_SECONDS
 from tests.cache.conftest import MakeSite
 from tests.cache.site import HOLD_BACK, Hold, Site, rest, step
 from tests.cache.source import ScriptedSource, flipped
+from tests.support.clock import SetClock
 
 SIZE = 2 * 1024 * 1024
 
@@ -92,7 +92,7 @@ async def test_bytes_handed_out_count_as_left_though_nobody_said_that_they_were_
 
 
 async def test_the_tail_of_a_spoilt_blob_is_refused_on_a_hit_and_after_a_restart(
-    make_site: MakeSite, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+    make_site: MakeSite, source: ScriptedSource
 ) -> None:
     """For as long as a client may come back with the head of the wrong one."""
     site, good, expected = await make_site(), source.data, source.expected
@@ -107,14 +107,14 @@ async def test_the_tail_of_a_spoilt_blob_is_refused_on_a_hit_and_after_a_restart
     assert await site.read(source) == good
     await site.told(FillEnded, 2)
     await site.cache.close()
-    again = await make_site()
+    clock = SetClock(synchronised=True)
+    again = await make_site(clock=clock)
     for place in (site, again):
         assert place.cache.holds(expected.key)
         with pytest.raises(ResumeUnsafe), place.cache.read(expected, source, 1, SIZE):
             pass
         assert await place.read(source) == good
-    later = time.clock_gettime(time.CLOCK_BOOTTIME) + RESUME_UNSAFE_SECONDS + 1
-    monkeypatch.setattr(time, "clock_gettime", lambda _: later)
+    clock.later += RESUME_UNSAFE_SECONDS + 1
     assert await again.read(source, 1, SIZE) == good[1:]
 
 

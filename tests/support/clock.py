@@ -34,6 +34,11 @@ class SetClock(Clock):
         self.later += DAY + 1
 
 
+def machine_clock() -> Clock:
+    """Believes the clock of this machine."""
+    return Clock(synchronised=lambda: True)
+
+
 class StoppedClock(Clock):
     """A right clock on which time passes when it is told to: `now`, in seconds since the epoch and since the boot."""
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omaha_mirror.cache.cursor_plan import (
+from omaha_mirror.cache.cursor import CursorSpan
+from omaha_mirror.cache.cursors import (
     NEAR_AT_LEAST,
     NEAR_AT_MOST,
     Plan,
-    Span,
     comes_by,
     near,
     plan,
@@ -29,15 +29,15 @@ def units(
     return plan(
         size=SIZE * UNIT,
         filled=Intervals((a * UNIT, b * UNIT) for a, b in filled),
-        cursors=[Span(a * UNIT, b * UNIT) for a, b in cursors],
+        cursors=[CursorSpan(a * UNIT, b * UNIT) for a, b in cursors],
         wanted={offset * UNIT for offset in wanted},
         rate=0.0,
         limit=limit,
     )
 
 
-def spans(*pairs: tuple[int, int]) -> tuple[Span, ...]:
-    return tuple(Span(a * UNIT, b * UNIT) for a, b in pairs)
+def spans(*pairs: tuple[int, int]) -> tuple[CursorSpan, ...]:
+    return tuple(CursorSpan(a * UNIT, b * UNIT) for a, b in pairs)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_near_is_two_seconds_of_the_line_within_bounds(rate: float, expected: in
 def test_near_begins_where_bytes_have_arrived(
     ahead: int, stop: int, offset: int, expected: bool
 ) -> None:
-    cursor = Span(0, stop * UNIT, ahead * UNIT)
+    cursor = CursorSpan(0, stop * UNIT, ahead * UNIT)
     assert comes_by(cursor, offset * UNIT, 0.0) == expected
 
 
@@ -121,7 +121,7 @@ class World:
 
     limit: int
     filled: Intervals = field(default_factory=Intervals)
-    cursors: list[Span] = field(default_factory=list)
+    cursors: list[CursorSpan] = field(default_factory=list)
 
     def obey(self, wanted: set[int]) -> Plan:
         decided = plan(
@@ -136,7 +136,9 @@ class World:
         kept = [c for i, c in enumerate(self.cursors) if i not in decided.stop]
         for opened in decided.open:
             kept = [
-                Span(c.position, opened.position) if c.position < opened.position < c.stop else c
+                CursorSpan(c.position, opened.position)
+                if c.position < opened.position < c.stop
+                else c
                 for c in kept
             ]
         self.cursors = [*kept, *decided.open]
@@ -148,7 +150,7 @@ class World:
         position = min(cursor.position + count * UNIT, bound)
         self.filled = self.filled.add(cursor.position, position)
         if position < bound:
-            self.cursors.append(Span(position, cursor.stop))
+            self.cursors.append(CursorSpan(position, cursor.stop))
 
 
 turns = st.tuples(
