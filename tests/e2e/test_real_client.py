@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from omaha_mirror.config import Address
 from omaha_mirror.web import sending
 from tests.cache.payloads import operations, pieces, signed
 from tests.support.mirror import PAYLOAD_PATH, Mirror, MirrorProcess, mirror_in_process
-from tests.support.talk import dial, request
+from tests.support.talk import Talk, dial, request
 from tests.support.update_engine import Aborted, Failed, UpdateEngine
 from tests.support.upstream import Gate, Upstream
 
@@ -38,7 +39,7 @@ def release(upstream: Upstream) -> Upstream:
 
 
 def machine(address: Address, path: str = PAYLOAD_PATH) -> UpdateEngine:
-    return UpdateEngine(address, path, SIZE)
+    return UpdateEngine(partial(Talk.dial, address), path, SIZE)
 
 
 @asynccontextmanager

@@ -83,6 +83,10 @@ class Talk:
         except ConnectionResetError:
             return b""
 
+    async def receive(self, most: int) -> bytes:
+        """What comes next, so many bytes at most; nothing at the end. Raises ConnectionError."""
+        return await self._loop.sock_recv(self.sock, most)
+
     def unread(self, data: bytes) -> None:
         self._held = data + self._held
 

@@ -7,19 +7,33 @@ payload_processor.cc: on a resume the metadata are read again, and not hashed.
 """
 
 import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-
-from omaha_mirror.config import Address
-from tests.support.talk import Talk
+from typing import Protocol
 
 BUFFER = 16 * 1024
 """Bytes that libcurl hands on at a time (CURL_MAX_WRITE_SIZE)."""
 RETRIES = 20
 RETRY_SECONDS = 20.0
+LOW_SPEED = 10.0
 LOW_SPEED_SECONDS = 90.0
-"""Without 10 bytes a second for so long, a connection counts as dead."""
+"""With fewer than `LOW_SPEED` bytes a second for so long, a connection counts as dead."""
 LINGER = 0.2
 """Seconds in which a buffer beyond the asked ones may still come before the connection is closed."""
+
+
+class Line(Protocol):
+    """A connection to the mirror."""
+
+    async def send(self, text: str) -> None:
+        """Send all of it. Raises ConnectionError."""
+
+    async def receive(self, most: int) -> bytes:
+        """What comes next, nothing at the end. Raises ConnectionError."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 class Aborted(Exception):
@@ -71,18 +85,20 @@ class UpdateEngine:
     """A machine that downloads one package.
 
     Attributes:
-        address: of the mirror.
+        dial: connects to the mirror. Raises OSError.
         path: of the package.
         size: of the package, as Omaha told it.
         scale: of its patience: 1 is the real one.
         haste: of its pauses between two tries, likewise.
+        cut: told of each transfer that is to be tried again.
     """
 
-    address: Address
+    dial: Callable[[], Awaitable[Line]]
     path: str
     size: int
     scale: float = 0.5
     haste: float = 0.001
+    cut: Callable[[Transfer], None] = lambda _: None
 
     async def first(self) -> bytes:
         """Download all of it. Raises Failed, Aborted."""
@@ -110,6 +126,7 @@ class UpdateEngine:
         """One transfer, tried again where it is cut. Raises Failed, Aborted."""
         for attempt in range(1 + RETRIES):
             if attempt:
+                self.cut(transfer)
                 await asyncio.sleep(RETRY_SECONDS * self.haste)
             if await self._attempt(transfer, is_first=not attempt):
                 if transfer.length is not None and not transfer.is_whole:
@@ -121,22 +138,25 @@ class UpdateEngine:
         """Whether that was all."""
         transfer.ranges.append(transfer.range)
         try:
-            talk = await Talk.dial(self.address)
+            line = await self.dial()
         except OSError as error:
             if is_first:
                 raise Failed(9, "no connection") from error
             return False
         try:
-            return await self._talk(talk, transfer, is_first=is_first)
+            return await self._talk(line, transfer, is_first=is_first)
         finally:
-            talk.close()
+            line.close()
 
-    async def _talk(self, talk: Talk, transfer: Transfer, *, is_first: bool) -> bool:
+    async def _talk(self, line: Line, transfer: Transfer, *, is_first: bool) -> bool:
         fields = f"Range: {transfer.range}\r\n" if transfer.range else ""
-        await talk.send(f"GET {self.path} HTTP/1.1\r\nHost: mirror\r\nAccept: */*\r\n{fields}\r\n")
-        head = bytearray()
+        head, speed = bytearray(), Speed(self.scale)
+        with contextlib.suppress(ConnectionError):
+            await line.send(
+                f"GET {self.path} HTTP/1.1\r\nHost: mirror\r\nAccept: */*\r\n{fields}\r\n"
+            )
         while b"\r\n\r\n" not in head:
-            data = await self._buffer(talk, 1)
+            data = await speed.buffer(line, 1)
             if not data:
                 if is_first:
                     raise Failed(9, "no answer")
@@ -148,13 +168,13 @@ class UpdateEngine:
         lengths = [
             line.split(":")[1] for line in lines if line.lower().startswith("content-length:")
         ]
-        return await self._body(talk, transfer, int(lengths[0]) if lengths else None)
+        return await self._body(line, transfer, int(lengths[0]) if lengths else None)
 
-    async def _body(self, talk: Talk, transfer: Transfer, announced: int | None) -> bool:
-        received = 0
+    async def _body(self, line: Line, transfer: Transfer, announced: int | None) -> bool:
+        received, speed = 0, Speed(self.scale)
         while announced is None or received < announced:
             most = BUFFER if announced is None else min(BUFFER, announced - received)
-            data = await self._buffer(talk, most)
+            data = await speed.buffer(line, most)
             if not data:
                 # Without a byte, or a length, an answer that ends is taken for a complete one.
                 return announced is None or received == 0
@@ -162,26 +182,44 @@ class UpdateEngine:
             lacking = len(data) if transfer.length is None else transfer.length - len(transfer.got)
             transfer.got += data[:lacking]
             if transfer.is_whole:
-                await self._end(talk, is_all=received == announced)
+                await self._end(line, is_all=received == announced)
                 return True
         return True
 
-    async def _end(self, talk: Talk, *, is_all: bool) -> None:
+    async def _end(self, line: Line, *, is_all: bool) -> None:
         """Close the connection, unless one more buffer comes first."""
         if is_all:
             return
         try:
             async with asyncio.timeout(LINGER):
-                data = await asyncio.get_running_loop().sock_recv(talk.sock, BUFFER)
+                data = await line.receive(BUFFER)
         except (TimeoutError, ConnectionError):
             return
         if data:
             raise Aborted
 
-    async def _buffer(self, talk: Talk, most: int) -> bytes:
+
+class Speed:
+    """Ends a connection that is too slow for too long (CURLOPT_LOW_SPEED_LIMIT, CURLOPT_LOW_SPEED_TIME).
+
+    Args:
+        scale: of the patience.
+    """
+
+    def __init__(self, scale: float) -> None:
+        self._seconds = LOW_SPEED_SECONDS * scale
+        self._since = asyncio.get_running_loop().time()
+        self._count = 0
+
+    async def buffer(self, line: Line, most: int) -> bytes:
         """What comes next; nothing where the connection ended, or counts as dead."""
         try:
-            async with asyncio.timeout(LOW_SPEED_SECONDS * self.scale):
-                return await asyncio.get_running_loop().sock_recv(talk.sock, most)
+            async with asyncio.timeout_at(self._since + self._seconds):
+                data = await line.receive(most)
         except (TimeoutError, ConnectionError):
             return b""
+        self._count += len(data)
+        now = asyncio.get_running_loop().time()
+        if self._count >= LOW_SPEED * (now - self._since):
+            self._since, self._count = now, 0
+        return data
