@@ -48,7 +48,7 @@ from tests.support.faults import (
     WrongLength,
     WrongRange,
 )
-from tests.support.wire import PIECE, Connection, Cut, Line, Request
+from tests.support.wire import PIECE, Connection, Conversation, Cut, Line, Request
 
 __all__ = [
     "Change",
@@ -106,7 +106,7 @@ class Upstream:
         self._active = 0
         self._news = asyncio.Event()
         self._port = port
-        self._connections: set[Connection] = set()
+        self._connections: dict[Conversation, None] = {}
 
     async def __aenter__(self) -> Self:
         await self.listen()
@@ -187,7 +187,7 @@ class Upstream:
 
     def cut_all(self) -> None:
         """Reset every connection there is."""
-        for connection in self._connections:
+        for connection in list(self._connections):
             connection.reset()
 
     # The books
@@ -217,10 +217,12 @@ class Upstream:
             sock, _ = await loop.sock_accept(self._listener)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = Connection(sock, self._serve, self._connections.discard)
-            self._connections.add(connection)
+            self._connections[Connection(sock, self._serve, self._left)] = None
 
-    async def _serve(self, connection: Connection) -> None:
+    def _left(self, connection: Conversation) -> None:
+        self._connections.pop(connection, None)
+
+    async def _serve(self, connection: Conversation) -> None:
         request = await connection.request()
         self.log.append(request)
         self._active += 1
@@ -236,7 +238,7 @@ class Upstream:
         if not self.keep_alive or request.headers.get("connection") == "close":
             raise Cut(reset=False)
 
-    async def _answer(self, connection: Connection, request: Request) -> None:
+    async def _answer(self, connection: Conversation, request: Request) -> None:
         take = partial(self._script.take, request.path, request.method)
         await self._script.pass_gates(request.path, None)
         if take(Hangup):
@@ -262,7 +264,7 @@ class Upstream:
         await self._file(connection, request, file)
 
     async def _page(
-        self, connection: Connection, request: Request, code: int, headers: dict[str, str]
+        self, connection: Conversation, request: Request, code: int, headers: dict[str, str]
     ) -> None:
         page = f"<html><body>{code}</body></html>".encode()
         headers |= {"Content-Type": "text/html", "Content-Length": str(len(page))}
@@ -270,7 +272,7 @@ class Upstream:
         if request.method != "HEAD":
             await connection.send(page)
 
-    async def _file(self, connection: Connection, request: Request, file: File) -> None:
+    async def _file(self, connection: Conversation, request: Request, file: File) -> None:
         take = partial(self._script.take, request.path, request.method)
         size = len(file.body)
         headers = {"Content-Type": "application/octet-stream"}
@@ -313,7 +315,7 @@ class Upstream:
                 raise Cut(reset=False)
 
     async def _head(
-        self, connection: Connection, request: Request, status: int, headers: Mapping[str, str]
+        self, connection: Conversation, request: Request, status: int, headers: Mapping[str, str]
     ) -> None:
         request.status = status
         fields = {"Date": formatdate(usegmt=True)} | dict(headers)
@@ -324,7 +326,7 @@ class Upstream:
 
     async def _body(
         self,
-        connection: Connection,
+        connection: Conversation,
         request: Request,
         body: bytes,
         start: int,
@@ -349,7 +351,7 @@ class Upstream:
 
     async def _send(
         self,
-        connection: Connection,
+        connection: Conversation,
         request: Request,
         piece: bytes,
         lines: list[Line],
@@ -374,7 +376,7 @@ class Upstream:
         request.sent += count
         self.tell()
 
-    async def _reach(self, connection: Connection, request: Request, at: int) -> bool:
+    async def _reach(self, connection: Conversation, request: Request, at: int) -> bool:
         """Do what the script has for byte `at`; True if that byte is to be flipped."""
         take = partial(self._script.take, request.path, request.method)
         await self._script.pass_gates(request.path, at)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from fcntl import ioctl
 from termios import TIOCOUTQ
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 PIECE = 64 * 1024
 
@@ -49,6 +49,27 @@ class Line:
         now = asyncio.get_running_loop().time()
         self.free_at = max(self.free_at, now) + count / self.rate
         await asyncio.sleep(self.free_at - now)
+
+
+class Conversation(Protocol):
+    """What the upstream needs of a connection that it has accepted."""
+
+    async def request(self) -> Request:
+        """The next request, body included."""
+
+    async def send(
+        self, data: bytes | memoryview, count: Callable[[int], None] = lambda _: None
+    ) -> None:
+        """Send all; `count` learns of every part that was taken."""
+
+    async def drop(self) -> NoReturn:
+        """Reset it when what was sent has arrived."""
+
+    def reset(self) -> None:
+        """Reset it now."""
+
+    async def end(self) -> None:
+        """Close it and wait until it is gone."""
 
 
 class Connection:
