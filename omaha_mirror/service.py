@@ -47,9 +47,17 @@ from omaha_mirror.upstream.requests import HttpSettings
 
 
 class Service:
-    """Everything behind the listeners."""
+    """Everything behind the listeners.
 
-    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+    Args:
+        config: of the mirror.
+        clock: tells the time of day.
+        rng: decides how long is waited before another try, and the like.
+    """
+
+    def __init__(
+        self, config: Config, clock: Clock | None = None, rng: random.Random | None = None
+    ) -> None:
         self.config = config
         self.clock = clock or Clock()
         self._clock_file = ClockFile(self.clock, config.state_directory / "clock.json")
@@ -59,7 +67,7 @@ class Service:
         self.overrides = Overrides(config.state_directory / "overrides.json", self.clock)
         self.rules = TrackRules(config, self.overrides)
         up = config.upstream
-        rng = random.Random()
+        rng = rng or random.Random()
         allowed = AllowList(*up.allowed)
         self._fetcher = HttpFetcher(
             HttpSettings(
@@ -79,6 +87,7 @@ class Service:
             self.observer.on_follow_event,
             self.observer.on_upstream_failure,
             self.clock,
+            rng,
         )
         self.catalog = Catalog(
             self._learn,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -39,6 +40,7 @@ class OmahaUpstream:
         hook: told what happens while tracks are followed.
         failed: told of each relayed check that upstream did not answer, or not well.
         clock: tells the time.
+        rng: for jitter.
 
     Attributes:
         upstream: for the machines' own questions and reports; None before `open`, and where there is no server.
@@ -52,6 +54,7 @@ class OmahaUpstream:
         hook: Callable[[FollowEvent], None],
         failed: Callable[[Reason], None],
         clock: Clock,
+        rng: random.Random,
     ) -> None:
         url = config.upstream.omaha_url
         self.upstream: Upstream | None = None
@@ -60,6 +63,7 @@ class OmahaUpstream:
         self._hook = hook
         self._failed = failed
         self._clock = clock
+        self._rng = rng
         self._state = config.state_directory
         self._secret = b""
         self._one_at_a_time = asyncio.Lock()
@@ -76,7 +80,7 @@ class OmahaUpstream:
             failed=self._failed,
             clock=self._clock,
         )
-        outbox = Outbox(self._state / "outbox", self._server.deliver)
+        outbox = Outbox(self._state / "outbox", self._server.deliver, rng=self._rng)
         await relay.offers.start()
         await outbox.start()
         self.upstream = Upstream(relay, outbox, self._secret)

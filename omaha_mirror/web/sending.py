@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import os
 import socket
-import struct
-import termios
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -31,6 +28,7 @@ from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import is_unreadable
 from omaha_mirror.cache.page_cache import loaded
 from omaha_mirror.http_ranges import ByteRange
+from omaha_mirror.web import sendfile
 from omaha_mirror.web.connection import Connection
 
 LOG = structlog.get_logger(__name__)
@@ -88,7 +86,7 @@ def _send_at_once(transport: asyncio.Transport, window: Window) -> int:
         return 0
     connection: socket.socket = transport.get_extra_info("socket")
     try:
-        return os.sendfile(connection.fileno(), window.file.fileno(), window.offset, window.count)
+        return sendfile.send_now(connection, window.file, window.offset, window.count)
     except BlockingIOError:
         return 0
     except ConnectionError:
@@ -204,5 +202,4 @@ async def wait_for_close(transport: asyncio.Transport | None) -> None:
 
 def _on_its_way(transport: asyncio.Transport) -> bool:
     connection: socket.socket = transport.get_extra_info("socket")
-    unacknowledged = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4))
-    return transport.get_write_buffer_size() > 0 or struct.unpack("i", unacknowledged)[0] > 0
+    return transport.get_write_buffer_size() > 0 or sendfile.on_its_way(connection) > 0
