@@ -99,7 +99,7 @@ class Fill:
 
     def attach(self, reader: Reader) -> None:
         """Count a reader in."""
-        self.waiters.readers.add(reader)
+        self.waiters.add(reader)
         self._verification.attached(reader.start, reader.offset)
 
     def detach(self, reader: Reader) -> None:

@@ -36,7 +36,7 @@ class Waiters:
     def __init__(
         self, state: FillState, clearance: Clearance, want: Callable[[int], object]
     ) -> None:
-        self.readers: set[Reader] = set()
+        self.readers: dict[Reader, None] = {}
         self._late: set[Reader] = set()
         self._state = state
         self._clearance = clearance
@@ -44,9 +44,13 @@ class Waiters:
         self._waiting: dict[asyncio.Future[None], Reader] = {}
         self._moved = asyncio.Event()
 
+    def add(self, reader: Reader) -> None:
+        """Count a reader in."""
+        self.readers[reader] = None
+
     def remove(self, reader: Reader) -> None:
         """Forget a reader."""
-        self.readers.discard(reader)
+        self.readers.pop(reader, None)
         self._late.discard(reader)
         self.moved()
 
@@ -227,9 +231,9 @@ class Waiters:
         self._moved.set()
 
     @property
-    def entitled(self) -> set[Reader]:
+    def entitled(self) -> list[Reader]:
         """Those whose bytes must not be pushed out. The proof that some wait for comes only when all has passed."""
-        return {r for r in self.readers - self._late if not self.holds_up(r)}
+        return [r for r in self.readers if r not in self._late and not self.holds_up(r)]
 
     def _needed_from(self) -> int:
         """The first byte in passing that is still needed: to be hashed, or by a reader."""
@@ -254,8 +258,9 @@ class Waiters:
             await self._moved.wait()
 
     def _cut_laggards(self, offset: int) -> None:
-        for reader in self.entitled - set(self._waiting.values()):
-            if reader.offset < offset:
+        waiting = set(self._waiting.values())
+        for reader in self.entitled:
+            if reader not in waiting and reader.offset < offset:
                 self._late.add(reader)
                 reader.cut()
 

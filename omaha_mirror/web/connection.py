@@ -288,7 +288,7 @@ class PendingRequests:
     """
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Timeout] = set()
+        self._waiting: dict[asyncio.Timeout, None] = {}
         self._over = False
 
     @asynccontextmanager
@@ -299,18 +299,18 @@ class PendingRequests:
         wait = asyncio.timeout(None)
         try:
             async with wait:
-                self._waiting.add(wait)
+                self._waiting[wait] = None
                 yield
         except TimeoutError:
             if wait.expired():
                 raise Stopping(WORDS) from None
             raise
         finally:
-            self._waiting.discard(wait)
+            self._waiting.pop(wait, None)
 
     def let_go(self) -> None:
         """End all of them now, and each later one at once."""
         self._over = True
         now = asyncio.get_running_loop().time()
         while self._waiting:
-            self._waiting.pop().reschedule(now)
+            self._waiting.popitem()[0].reschedule(now)
