@@ -1,6 +1,6 @@
-"""A mirror that does not run: the same parts over its directories, so that it judges what is here as if it ran.
+"""A stopped mirror: the parts of a running one over its directories, so that commands judge releases and packages alike.
 
-It asks upstream nothing and answers no machine.
+It sends nothing to upstream, and answers no machine.
 """
 
 from __future__ import annotations
@@ -9,73 +9,35 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from typing import Self
 
-from omaha_mirror.aio.clock import Clock, ClockFile
-from omaha_mirror.bundle import Exporter, Importer
+from omaha_mirror.aio.clock import Clock
+from omaha_mirror.bundle import Exporter
 from omaha_mirror.bundle.files import read_file
-from omaha_mirror.cache import Cache, DiskStore, Ledger, Verifier
 from omaha_mirror.cache.lock import DirectoryLock
-from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult, PackageFile, Reason, at_hand
+from omaha_mirror.catalog import LookupRequest, LookupResult, PackageFile, Reason, at_hand
 from omaha_mirror.catalog.state import load
 from omaha_mirror.config import Config
-from omaha_mirror.packages.offered import Offered
-from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
 from omaha_mirror.packages.source import expected
-from omaha_mirror.policy.availability import Availability
+from omaha_mirror.parts import Parts
 from omaha_mirror.policy.omaha_upstream import plan_of
-from omaha_mirror.policy.track_rules import Overrides, TrackRules
-from omaha_mirror.policy.tracks import Tracks
 
 
-class Offline:
-    """The parts; what is on disk is read by `looking`, `cleaning` and `working`."""
+class Offline(Parts):
+    """The parts of a stopped mirror; `looking`, `cleaning` and `working` read its directories."""
 
     def __init__(self, config: Config) -> None:
-        up, state = config.upstream, config.state_directory
-        keys = keys_in(up.key_files)
-        self.config = config
-        self.clock = Clock()
-        self.overrides = Overrides(state / "overrides.json", self.clock)
-        self.rules = TrackRules(config, self.overrides)
-        self.catalog = Catalog(
-            self._learn,
-            state / "catalog.json",
-            up.payload_name,
-            plan_of(config),
-            clock=self.clock,
-            led=lambda: self.offered.led(),  # noqa: PLW0108 (made below)
-        )
-        self.offered = Offered(self.catalog, self.rules, up.app_ids, self.clock)
-        self._store = DiskStore(config.cache.directory, self.clock)
-        self._ledger = Ledger(config.cache.max_size, config.cache.min_free)
-        self.cache = Cache(
-            self._store,
-            self._ledger,
-            self.clock,
-            hold_back=config.cache.hold_back,
-            keep=self.offered,
-            provers=PayloadProvers(keys, self.offered.is_delta),
-        )
-        self.tracks = Tracks(
-            self.catalog,
-            self.rules,
-            Availability(self.cache, self.offered).step,
-            up.app_ids,
-            self.clock,
-        )
-        self.verifier = Verifier(self.cache, self._store)
+        super().__init__(config, Clock(), self._learn, plan_of(config))
         self.exporter = Exporter(
             self.catalog,
             self.tracks,
             self.rules,
-            up.app_ids,
+            config.upstream.app_ids,
             self._holds,
             lambda member, start: read_file(self._store.path(expected(member.file).key), start),
         )
-        self.importer = Importer(self.cache, self.catalog, up.app_ids)
 
     @asynccontextmanager
     async def looking(self) -> AsyncIterator[Self]:
-        """Read what is there; no file is changed: it may be another user who looks. Raises Damaged, OSError."""
+        """Read the directories and change no file, as another user may run this. Raises Damaged, OSError."""
         await self._read()
         for stored in self._store.stored():
             self._ledger.settle(stored.key, stored.size, stored.last_used)
@@ -83,7 +45,7 @@ class Offline:
 
     @asynccontextmanager
     async def cleaning(self) -> AsyncIterator[Self]:
-        """The same, to work on the cache alone. Raises Damaged, DirectoryInUse, OSError."""
+        """Lock and open the cache, and read the state. Raises Damaged, DirectoryInUse, OSError."""
         await self._read()
         with closing(DirectoryLock(self.config.cache.directory)):
             await self.cache.start()
@@ -91,10 +53,10 @@ class Offline:
 
     @asynccontextmanager
     async def working(self) -> AsyncIterator[Self]:
-        """Work on all of it; what is damaged is put aside, as at a start. Raises DirectoryInUse, OSError."""
+        """Lock and open cache and state; damaged files are put aside, as at a start. Raises DirectoryInUse, OSError."""
         config = self.config
         with closing(DirectoryLock(config.cache.directory, config.state_directory)):
-            await ClockFile(self.clock, config.state_directory / "clock.json").start()
+            await self._clock_file.start()
             await self.overrides.start()
             await self.cache.start()
             await self.catalog.start()
@@ -105,10 +67,9 @@ class Offline:
                 await self.catalog.close()
 
     async def _read(self) -> None:
-        state = self.config.state_directory
-        await ClockFile(self.clock, state / "clock.json").start()
+        await self._clock_file.start()
         await self.overrides.look()
-        self.catalog.restore(load(state / "catalog.json"))
+        self.catalog.restore(load(self.config.state_directory / "catalog.json"))
 
     def _holds(self, file: PackageFile) -> bool:
         return self.cache.holds(expected(file).key)

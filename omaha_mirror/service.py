@@ -1,4 +1,4 @@
-"""The composition root: from config to a running service. The only file that names concrete classes."""
+"""The running mirror: the parts of `parts`, its servers upstream, its machines and its metrics."""
 
 from __future__ import annotations
 
@@ -7,21 +7,13 @@ import random
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 
-from omaha_mirror.aio.clock import Clock, ClockFile
+from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import in_worker, keep_running, log_failure
-from omaha_mirror.bundle import Exporter, Importer
-from omaha_mirror.cache import (
-    Cache,
-    DiskStore,
-    FetchScheduler,
-    Ledger,
-    Limits,
-    Scrubber,
-    Verifier,
-)
+from omaha_mirror.bundle import Exporter
+from omaha_mirror.cache import Scrubber
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.lock import DirectoryLock
-from omaha_mirror.catalog import Catalog, LookupRequest, LookupResult, PackageFile
+from omaha_mirror.catalog import LookupRequest, LookupResult, PackageFile
 from omaha_mirror.config import Address, Config
 from omaha_mirror.config.changes import adopted
 from omaha_mirror.config.rules import Pin
@@ -30,95 +22,51 @@ from omaha_mirror.observability.fleet_feed import FleetFeed
 from omaha_mirror.observability.health import Finding
 from omaha_mirror.observability.observers import Observer
 from omaha_mirror.packages.library import PackageLibrary, PublicPackages
-from omaha_mirror.packages.offered import Offered
-from omaha_mirror.packages.payload_prover import PayloadProvers, keys_in
+from omaha_mirror.packages.payload_prover import keys_in
 from omaha_mirror.packages.prefetch import Prefetch
 from omaha_mirror.packages.source import expected
 from omaha_mirror.packages.warm_up import WarmUp
-from omaha_mirror.policy.availability import Availability
+from omaha_mirror.parts import Parts
 from omaha_mirror.policy.check_decision import CheckDecisions
 from omaha_mirror.policy.omaha_upstream import OmahaUpstream
-from omaha_mirror.policy.track_rules import Overrides, TrackRules
-from omaha_mirror.policy.tracks import Tracks
-from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.releases import ReleaseServer
-from omaha_mirror.upstream.requests import HttpSettings
+from omaha_mirror.upstream.requests import settings_of
 
 
-class Service:
+class Service(Parts):
     """Everything behind the listeners.
 
     Args:
         config: of the mirror.
-        clock: tells the time of day.
-        rng: decides how long is waited before another try, and the like.
+        clock: tells the time.
+        rng: for jitter.
     """
 
     def __init__(
         self, config: Config, clock: Clock | None = None, rng: random.Random | None = None
     ) -> None:
-        self.config = config
-        self.clock = clock or Clock()
-        self._clock_file = ClockFile(self.clock, config.state_directory / "clock.json")
-        self.fleet_feed = FleetFeed(config.fleet_database, config.fleet.retention, self.clock)
-        self.observer = Observer(self.fleet_feed.recorder.put, self.clock)
+        up, clock, rng = config.upstream, clock or Clock(), rng or random.Random()
+        self.fleet_feed = FleetFeed(config.fleet_database, config.fleet.retention, clock)
+        self.observer = Observer(self.fleet_feed.recorder.put, clock)
         self.metrics = self.observer.metrics
-        self.overrides = Overrides(config.state_directory / "overrides.json", self.clock)
-        self.rules = TrackRules(config, self.overrides)
-        up = config.upstream
-        rng = rng or random.Random()
-        allowed = AllowList(*up.allowed)
-        self._fetcher = HttpFetcher(
-            HttpSettings(
-                allowed=allowed,
-                connect_timeout=up.connect_timeout,
-                stall_timeout=up.stall_timeout,
-                ca_file=up.ca_file,
-                proxy=up.proxy,
-            ),
-            self.clock,
-        )
+        settings = settings_of(up)
+        self._fetcher = HttpFetcher(settings, clock)
         self._releases = ReleaseServer(self._fetcher, up.release_url)
         self.omaha_upstream = OmahaUpstream(
             config,
             self._fetcher,
-            allowed,
+            settings.allowed,
             self.observer.on_follow_event,
             self.observer.on_upstream_failure,
-            self.clock,
+            clock,
             rng,
         )
-        self.catalog = Catalog(
-            self._learn,
-            config.state_directory / "catalog.json",
-            up.payload_name,
-            self.omaha_upstream.following(config),
-            clock=self.clock,
-            rng=rng,
-            led=lambda: self.offered.led(),  # noqa: PLW0108 (made below)
+        plan = self.omaha_upstream.following(config)
+        super().__init__(
+            config, clock, self._learn, plan, hook=self.observer.on_cache_event, rng=rng
         )
-        self.offered = Offered(self.catalog, self.rules, up.app_ids, self.clock)
-        self._provers = PayloadProvers(keys_in(up.key_files), self.offered.is_delta)
-        self._store = DiskStore(config.cache.directory, self.clock)
-        self._ledger = Ledger(config.cache.max_size, config.cache.min_free)
-        self.cache = Cache(
-            self._store,
-            self._ledger,
-            self.clock,
-            limits=Limits(max_connections=up.max_connections),
-            scheduler=FetchScheduler(up.rate_limit, up.max_fills),
-            hold_back=config.cache.hold_back,
-            when_abandoned=config.cache.when_abandoned,
-            hook=self.observer.on_cache_event,
-            keep=self.offered,
-            provers=self._provers,
-        )
-        self.availability = Availability(self.cache, self.offered)
-        self.tracks = Tracks(
-            self.catalog, self.rules, self.availability.step, up.app_ids, self.clock
-        )
-        self._library = PackageLibrary(self.cache, self._fetcher, rng, self.clock)
+        self._library = PackageLibrary(self.cache, self._fetcher, rng, clock)
         self._prefetch = Prefetch(self.catalog, self.offered, self.cache, self._library.fetch)
         self.warm_up = WarmUp(self.catalog, self.tracks, self.rules, self._prefetch, up.app_ids)
         self.exporter = Exporter(
@@ -130,12 +78,21 @@ class Service:
             lambda member, start: self._library.chunks(member.file, start),
             self._prefetch.have,
         )
-        self.importer = Importer(self.cache, self.catalog, up.app_ids)
+        self._scrubber = Scrubber(self.verifier, self.cache, self.observer.on_scrubbed)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._proving: asyncio.Task[None] | None = None
+        self._lock: DirectoryLock | None = None
+        self._answer_machines()
+        self._observe()
+
+    def _answer_machines(self) -> None:
+        """Make what the public listener asks: decisions and packages."""
+        app_ids = self.config.upstream.app_ids
         self.decisions = CheckDecisions(
             self.catalog,
             self.rules,
             self.availability.step,
-            up.app_ids,
+            app_ids,
             lambda: self.config.upstream.forward_events,
             self.clock,
         )
@@ -143,12 +100,13 @@ class Service:
             self.catalog,
             self._library,
             self._prefetch,
-            up.app_ids,
+            app_ids,
             self._pins,
             lambda: self.config.release_layout != "off",
         )
-        self.verifier = Verifier(self.cache, self._store)
-        self._scrubber = Scrubber(self.verifier, self.cache, self.observer.on_scrubbed)
+
+    def _observe(self) -> None:
+        """Make what the admin listener shows: health and metrics."""
         self._listeners: dict[str, Callable[[], int]] = {}
         self._checks: list[Callable[[], Iterable[Finding]]] = [
             self.fleet_feed.findings,
@@ -156,7 +114,7 @@ class Service:
             lambda: findings.clock(self.clock),
         ]
         self.examine = wiring.wire(
-            config,
+            self.config,
             self.metrics,
             self.availability,
             self.tracks,
@@ -167,22 +125,19 @@ class Service:
             connections=lambda: {name: count() for name, count in self._listeners.items()},
             queues=lambda: {**self.omaha_upstream.queues(), "fleet": self.fleet_feed.recorder},
         )
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._proving: asyncio.Task[None] | None = None
-        self._lock: DirectoryLock | None = None
 
     def listens(self, name: str, connections: Callable[[], int]) -> None:
-        """Told of a listener, and how to ask for the number of its connections."""
+        """Add a listener to the metrics; `connections` gives the number of its connections."""
         self._listeners[name] = connections
 
     def examined_by(self, check: Callable[[], Iterable[Finding]]) -> None:
-        """Told of a check that does not wait, for /readyz."""
+        """Add a check to /readyz; it must not wait."""
         self._checks.append(check)
 
     async def start(self) -> None:
-        """Open what is on disk, and begin what goes on in the background. Raises what `open` raises."""
+        """Open what is on disk, and start the work in the background. Raises what `open` raises."""
         await self.open()
-        self._spawn(keep_running(self._clock_file.run, "looking at the clock"))
+        self._spawn(keep_running(self._clock_file.run, "checking the clock"))
         self._spawn(keep_running(self._scrubber.run, "reading packages again"))
         self._proving = self._spawn(self._prove_again())
         await self._prefetch.start()
@@ -191,7 +146,7 @@ class Service:
         self.fleet_feed.start()
 
     async def open(self) -> None:
-        """Take the directories, and open what is on disk.
+        """Lock the directories, and read what is on disk.
 
         Raises:
             DirectoryInUse: another process has one of them.
@@ -206,11 +161,11 @@ class Service:
             await self.cache.start()
             await self.catalog.start()
         except BaseException:
-            self._let_go()
+            self._unlock()
             raise
 
     async def close(self) -> None:
-        """Stop what goes on, fills where they are, and write down what must survive."""
+        """Stop all work, interrupt fills, and write what must survive."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -220,23 +175,23 @@ class Service:
             await self.catalog.close()
             await self.omaha_upstream.close()
             await self._clock_file.save()
-            self._let_go()
+            self._unlock()
         await self.fleet_feed.close()
         await self.examine.close()
         await self._fetcher.close()
 
     def reached_at(self, admin: Address) -> None:
-        """Write down for other processes where the admin listener is."""
+        """Write the admin listener's address to the lock file, for commands."""
         if self._lock is not None:
             self._lock.tell(str(admin))
 
-    def _let_go(self) -> None:
+    def _unlock(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def change(self, config: Config) -> None:
-        """Take over what can be taken over of another config while everything goes on."""
+        """Apply those keys of another config that need no restart."""
         self.config = config = adopted(self.config, config)
         self.rules.change(config)
         self._provers.keys = keys_in(config.upstream.key_files)
@@ -253,14 +208,14 @@ class Service:
     # Keys
 
     async def _prove_again(self) -> None:
-        """Hold what is here, and was proven by other keys, against those that count now: before a machine asks for it."""
+        """Verify offered packages that other keys proved with the keys of this config, before a machine asks for one."""
         for file in [file for release in self.offered.releases() for file in release.files]:
-            with suppress(CacheError, OSError):  # what came of it is an event of the cache
-                if not self._library.holds(file) and await self._is_all_here(file):
+            with suppress(CacheError, OSError):  # the cache reports the result as an event
+                if not self._library.holds(file) and await self._is_complete(file):
                     await self._library.fetch(file)
 
-    async def _is_all_here(self, file: PackageFile) -> bool:
-        """Whether the disk has a whole package, proven or not."""
+    async def _is_complete(self, file: PackageFile) -> bool:
+        """Whether the disk has all bytes of a package, proven or not."""
         key = expected(file).key
         return key in self._ledger.entries or await in_worker(self._store.begun, key) >= file.size
 

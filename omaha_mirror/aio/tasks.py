@@ -9,6 +9,7 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -88,13 +89,14 @@ async def keep_running(
             return
 
 
-def log_defect(ended: asyncio.Future[Any] | Future[Any]) -> None:
-    """Log the traceback of work that failed unexpectedly, where nothing else will raise it; a done callback too."""
-    if not ended.cancelled() and not isinstance(ended.exception(), Foreseen | OSError):
-        log_failure(ended)
-
-
-def log_failure(ended: asyncio.Future[Any] | Future[Any]) -> None:
-    """Log at once what work failed with, expected or not, that nobody waits for; a done callback."""
-    if not ended.cancelled() and (error := ended.exception()) is not None:
+def log_failure(
+    ended: asyncio.Future[Any] | Future[Any], *, expected: tuple[type[BaseException], ...] = ()
+) -> None:
+    """A done callback: log the exception of work whose result is not awaited, unless it is an expected one."""
+    error = None if ended.cancelled() else ended.exception()
+    if error is not None and not isinstance(error, expected):
         LOG.error("work in the background failed", exc_info=error)
+
+
+log_defect = partial(log_failure, expected=(Foreseen, OSError))
+"""The same for work of which a failure of a disk, or one that is raised on purpose, is no defect."""

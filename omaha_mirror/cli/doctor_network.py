@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 from collections.abc import Coroutine, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,13 +27,12 @@ from omaha_mirror.config.environment import proxy_of
 from omaha_mirror.config.urls import without_password
 from omaha_mirror.omaha import AppStatus
 from omaha_mirror.state_file import Damaged
-from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import Forbidden, Gone, UpstreamError
 from omaha_mirror.upstream.fetcher import seconds
 from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.omaha import OmahaServer, question
 from omaha_mirror.upstream.releases import ReleaseServer
-from omaha_mirror.upstream.requests import HttpSettings, untimely
+from omaha_mirror.upstream.requests import settings_of, untimely
 
 NEWEST = "9999.0.0"
 """Above every release, so that no question starts a rollout to this machine."""
@@ -50,12 +50,10 @@ unreachable = partial(fail, exit_=Exit.UPSTREAM_UNREACHABLE)
 async def examine_network(config: Config) -> list[Found]:
     """All checks of upstream, at the same time."""
     up = config.upstream
-    settings = HttpSettings(
-        allowed=AllowList(*up.allowed),
+    settings = replace(
+        settings_of(up),
         connect_timeout=min(DEADLINE, up.connect_timeout),
         head_timeout=DEADLINE,
-        ca_file=up.ca_file,
-        proxy=up.proxy,
     )
     try:
         here = Clock()

@@ -30,25 +30,17 @@ def wire(
     queues: Callable[[], Mapping[str, Queue]],
 ) -> health.Examiner:
     """Register all readings with the metrics; gives what examines the mirror, `also` included."""
-    cached, state = config.cache.directory, config.state_directory
-    disk_space = health.DiskSpace(cached, lambda: ledger.min_free)
-    examine = health.Examiner(
-        {
-            "cache": lambda: health.writable("cache", cached),
-            "state": lambda: health.writable("state", state),
-            "disk": disk_space,
-        },
-        (
-            lambda: findings.tracks(tracks.statuses(), cache.clock.time()),
-            lambda: findings.packages(availability.packages().get(Reason.PAYLOAD_WRONG, {})),
-            lambda: findings.signatures(availability.packages().get(Reason.UNTRUSTED, {})),
-            lambda: findings.redirects(redirects()),
-            lambda: findings.log(WRITER.trouble(), sum(WRITER.dropped.values())),
-            lambda: findings.reading(cached, BLOBS.hanging()),
-            also,
-        ),
-        where={"cache": cached, "state": state, "disk": cached},
+    disk_space = health.DiskSpace(config.cache.directory, lambda: ledger.min_free)
+    quick = (
+        lambda: findings.tracks(tracks.statuses(), cache.clock.time()),
+        lambda: findings.packages(availability.packages().get(Reason.PAYLOAD_WRONG, {})),
+        lambda: findings.signatures(availability.packages().get(Reason.UNTRUSTED, {})),
+        lambda: findings.redirects(redirects()),
+        lambda: findings.log(WRITER.trouble(), sum(WRITER.dropped.values())),
+        lambda: findings.reading(config.cache.directory, BLOBS.hanging()),
+        also,
     )
+    examine = _examiner(config, disk_space, quick)
     metrics.watch(
         readings(
             ledger=ledger,
@@ -62,3 +54,21 @@ def wire(
         )
     )
     return examine
+
+
+def _examiner(
+    config: Config,
+    disk_space: health.DiskSpace,
+    quick: Iterable[Callable[[], Iterable[health.Finding]]],
+) -> health.Examiner:
+    """Examines both directories and the disk of the cache, and makes the quick checks."""
+    cached, state = config.cache.directory, config.state_directory
+    return health.Examiner(
+        {
+            "cache": lambda: health.writable("cache", cached),
+            "state": lambda: health.writable("state", state),
+            "disk": disk_space,
+        },
+        quick,
+        where={"cache": cached, "state": state, "disk": cached},
+    )

@@ -108,10 +108,7 @@ def read(body: bytes, limits: Limits, *, strict: bool = False) -> Node:
         if len(outer) >= limits.depth:
             raise TooLarge(f"XML elements nested deeper than {limits.depth}")
         if attributes:
-            if len(attributes) > limits.attributes:
-                raise TooLarge(f"more than {limits.attributes} attributes on <{name[:40]}>")
-            if max(map(len, attributes.values())) > limits.value:
-                raise TooLarge(f"an attribute of <{name[:40]}> is over {limits.value} characters")
+            _check_attributes(name, attributes, limits)
             names.update(attributes)
         names.add(name)
         if len(names) > limits.names:
@@ -128,10 +125,7 @@ def read(body: bytes, limits: Limits, *, strict: bool = False) -> Node:
         nonlocal siblings
         siblings = outer.pop()
 
-    parser = expat.ParserCreate("UTF-8")
-    parser.buffer_text = True
-    parser.XmlDeclHandler = _refuse_encoding
-    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser = _new_parser()
     parser.StartElementHandler = start
     parser.CharacterDataHandler = characters
     parser.EndElementHandler = end
@@ -142,6 +136,22 @@ def read(body: bytes, limits: Limits, *, strict: bool = False) -> Node:
     if strict and any(name.partition(":")[0] == "xmlns" or ":" in name for name in names):
         raise UnexpectedXML("XML namespaces are not accepted: no client reads them")
     return document[0]
+
+
+def _check_attributes(name: str, attributes: dict[str, str], limits: Limits) -> None:
+    if len(attributes) > limits.attributes:
+        raise TooLarge(f"more than {limits.attributes} attributes on <{name[:40]}>")
+    if max(map(len, attributes.values())) > limits.value:
+        raise TooLarge(f"an attribute of <{name[:40]}> is over {limits.value} characters")
+
+
+def _new_parser() -> expat.XMLParserType:
+    """A parser that refuses every encoding but UTF-8, and every DOCTYPE."""
+    parser = expat.ParserCreate("UTF-8")
+    parser.buffer_text = True
+    parser.XmlDeclHandler = _refuse_encoding
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    return parser
 
 
 def read_trusted(body: bytes) -> Node:

@@ -15,6 +15,7 @@ from yarl import URL
 
 from omaha_mirror import __version__
 from omaha_mirror.aio.clock import SET_IT, Clock
+from omaha_mirror.config import UpstreamConfig
 from omaha_mirror.config.environment import proxy_of
 from omaha_mirror.upstream.allowed import AllowList, as_it_came
 from omaha_mirror.upstream.connector import LenientConnector
@@ -57,6 +58,17 @@ class HttpSettings:
     stall_timeout: float = 5.0
     ca_file: Path | None = None
     proxy: str | None = None
+
+
+def settings_of(up: UpstreamConfig) -> HttpSettings:
+    """The settings of a config. Raises ValueError: an origin of its allow-list cannot be read."""
+    return HttpSettings(
+        allowed=AllowList(*up.allowed),
+        connect_timeout=up.connect_timeout,
+        stall_timeout=up.stall_timeout,
+        ca_file=up.ca_file,
+        proxy=up.proxy,
+    )
 
 
 class Refusals:
