@@ -52,7 +52,6 @@ from omaha_mirror.omaha.codes import (
     describe_error,
     describe_event,
 )
-from omaha_mirror.omaha.element import Element
 from omaha_mirror.omaha.errors import (
     BadDigest,
     BadResponse,
@@ -66,6 +65,14 @@ from omaha_mirror.omaha.errors import (
     UnsupportedProtocol,
 )
 from omaha_mirror.omaha.localise import codebase_problem, localise
+from omaha_mirror.omaha.messages import (
+    AT_ONCE,
+    parse_request,
+    parse_response,
+    parse_stored_response,
+    serialise_request,
+    serialise_response,
+)
 from omaha_mirror.omaha.protocol import (
     Action,
     AppRequest,
@@ -86,15 +93,7 @@ from omaha_mirror.omaha.protocol import (
     normalise_app_id,
 )
 from omaha_mirror.omaha.values import Digest, Version
-from omaha_mirror.omaha.xml import (
-    AT_ONCE,
-    Limits,
-    parse_request,
-    parse_response,
-    parse_stored_response,
-    serialise_request,
-    serialise_response,
-)
+from omaha_mirror.omaha.xml import Element, Limits
 
 __all__ = [
     "AT_ONCE",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from omaha_mirror.omaha.answer import NoUpdate, Offer, check_for_sysexts, read_answer
 from omaha_mirror.omaha.codes import HTTP_BASE, ErrorCode, ErrorFlag, EventResult, EventType
 from omaha_mirror.omaha.errors import BadResponse, MalformedXML, OmahaError
+from omaha_mirror.omaha.messages import parse_response
 from omaha_mirror.omaha.protocol import (
     AppRequest,
     EventRequest,
@@ -20,7 +21,6 @@ from omaha_mirror.omaha.protocol import (
     Response,
     UpdateCheckRequest,
 )
-from omaha_mirror.omaha.xml import parse_response
 
 FLATCAR_APP_ID = "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
 _NEVER_UPDATED = "0.0.0.0"  # noqa: S104 - a version

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from omaha_mirror.omaha.element import Attributes
 from omaha_mirror.omaha.errors import BadValue
 from omaha_mirror.omaha.protocol import Action, AppResponse, Manifest, Response, Url
+from omaha_mirror.omaha.xml import Attributes
 
 CodebaseFor = Callable[[AppResponse, Manifest], str]
 

@@ -10,8 +10,8 @@ attribute that is invented tomorrow passes today.
 from dataclasses import dataclass
 from functools import lru_cache
 
-from omaha_mirror.omaha.element import Attributes, Element
 from omaha_mirror.omaha.values import Digest
+from omaha_mirror.omaha.xml import Attributes, Element
 
 PROTOCOL = "3.0"
 """The version of the protocol that is spoken here."""

@@ -7,9 +7,9 @@ from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from omaha_mirror.omaha import protocol
-from omaha_mirror.omaha.element import escape
 from omaha_mirror.omaha.errors import BadDigest
 from omaha_mirror.omaha.values import Algorithm, Digest
+from omaha_mirror.omaha.xml import escape
 
 T = TypeVar("T")
 

@@ -30,7 +30,7 @@ from omaha_mirror.omaha import (
     parse_request,
     serialise_response,
 )
-from omaha_mirror.omaha.element import escape
+from omaha_mirror.omaha.xml import escape
 from omaha_mirror.policy.decide import Decision
 from omaha_mirror.policy.response import answer
 from omaha_mirror.text import printable

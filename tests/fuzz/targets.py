@@ -15,7 +15,7 @@ from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.upstream_answer import read_told
 from omaha_mirror.omaha import Limits, OmahaError, parse_request, parse_response
 from omaha_mirror.omaha.answer import check_for_sysexts, read_answer
-from omaha_mirror.omaha.xml import serialise_request, serialise_response
+from omaha_mirror.omaha.messages import serialise_request, serialise_response
 from omaha_mirror.payload import (
     Manifest,
     OperationProver,
