@@ -85,7 +85,10 @@ class Talk:
 
     async def receive(self, most: int) -> bytes:
         """What comes next, so many bytes at most; nothing at the end. Raises ConnectionError."""
-        return await self._loop.sock_recv(self.sock, most)
+        if not self._held:
+            return await self._loop.sock_recv(self.sock, most)
+        data, self._held = self._held[:most], self._held[most:]
+        return data
 
     def unread(self, data: bytes) -> None:
         self._held = data + self._held

@@ -32,6 +32,9 @@ class Line(Protocol):
     async def receive(self, most: int) -> bytes:
         """What comes next, nothing at the end. Raises ConnectionError."""
 
+    def unread(self, data: bytes) -> None:
+        """Give back what belongs to what comes next."""
+
     def close(self) -> None:
         """End it."""
 
@@ -156,12 +159,15 @@ class UpdateEngine:
                 f"GET {self.path} HTTP/1.1\r\nHost: mirror\r\nAccept: */*\r\n{fields}\r\n"
             )
         while b"\r\n\r\n" not in head:
-            data = await speed.buffer(line, 1)
+            data = await speed.buffer(line, BUFFER)
             if not data:
                 if is_first:
                     raise Failed(9, "no answer")
                 return False
             head += data
+        stop = head.index(b"\r\n\r\n") + 4
+        line.unread(bytes(head[stop:]))
+        del head[stop:]
         lines = head.decode("latin-1").split("\r\n")
         if (status := int(lines[0].split()[1])) not in (200, 206):
             raise Failed(9, f"status {status}")
