@@ -93,7 +93,7 @@ class UpdateEngine:
         size: of the package, as Omaha told it.
         scale: of its patience: 1 is the real one.
         haste: of its pauses between two tries, likewise.
-        cut: told of each transfer that is to be tried again.
+        watch: told of a transfer before each try.
     """
 
     dial: Callable[[], Awaitable[Line]]
@@ -101,7 +101,7 @@ class UpdateEngine:
     size: int
     scale: float = 0.5
     haste: float = 0.001
-    cut: Callable[[Transfer], None] = lambda _: None
+    watch: Callable[[Transfer], None] = lambda _: None
 
     async def first(self) -> bytes:
         """Download all of it. Raises Failed, Aborted."""
@@ -129,7 +129,6 @@ class UpdateEngine:
         """One transfer, tried again where it is cut. Raises Failed, Aborted."""
         for attempt in range(1 + RETRIES):
             if attempt:
-                self.cut(transfer)
                 await asyncio.sleep(RETRY_SECONDS * self.haste)
             if await self._attempt(transfer, is_first=not attempt):
                 if transfer.length is not None and not transfer.is_whole:
@@ -140,6 +139,7 @@ class UpdateEngine:
     async def _attempt(self, transfer: Transfer, *, is_first: bool) -> bool:
         """Whether that was all."""
         transfer.ranges.append(transfer.range)
+        self.watch(transfer)
         try:
             line = await self.dial()
         except OSError as error:

@@ -1,0 +1,229 @@
+"""What must hold whatever happens, each as a function over the books; what it yields begins with its name.
+
+`no success with wrong bytes`, `no client aborts`, `no range ends with a byte that was not proven` and `a range is answered as it
+was asked` are seen by the clients themselves, byte by byte, and stand in the books as failures.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
+from itertools import pairwise
+
+from omaha_mirror.service import Service
+from tests.sim.books import NEVER, Books
+from tests.sim.policy import Policy
+from tests.sim.releases import Release
+from tests.sim.schedule import (
+    ELSEWHERE,
+    Act,
+    DiskTrouble,
+    End,
+    Rot,
+    Schedule,
+)
+from tests.sim.upstream import Site
+from tests.support.faults import (
+    Change,
+    Corrupt,
+    Fault,
+    LongRange,
+    NoRange,
+    RawHead,
+    WrongLength,
+    WrongRange,
+)
+
+BUFFERS = 96 * 1024
+"""Bytes that a connection may have on its way, and received and not written, when it ends."""
+SOON = 1.0
+"""Seconds in which what a machine reported gets to the disk: a kill within them may lose it."""
+_BLOB = re.compile(r"cache/blobs/../([0-9a-f]{64})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that is over, or over for now."""
+
+    schedule: Schedule
+    books: Books
+    policy: Policy
+    site: Site
+
+
+def at_end(run: Run, services: Iterable[Service], files: Mapping[str, bytes]) -> Iterator[str]:
+    """Everything, after the mirrors were stopped in order.
+
+    Args:
+        run: the run.
+        services: the last lives of the mirrors, closed.
+        files: what is on their disks, by path.
+    """
+    yield from run.books.failures
+    yield from transfers(run.books)
+    yield from policy(run)
+    yield from clients_end(run)
+    yield from bytes_fetched(run)
+    yield from events(run)
+    yield from kept(run, files)
+    for service in services:
+        yield from leaks(service)
+
+
+def at_crash(run: Run, files: Mapping[str, bytes]) -> Iterator[str]:
+    """What a kill or a power cut left on the disk."""
+    yield from kept(run, files)
+
+
+def transfers(books: Books) -> Iterator[str]:
+    """No answer ends with success and a wrong byte."""
+    for transfer in books.transfers:
+        if transfer.is_whole and transfer.wrong is not None:
+            name = (
+                "no range ends with a byte that was not proven"
+                if transfer.range
+                else "no success with wrong bytes"
+            )
+            yield (
+                f"{name}: {transfer.who} got {transfer.range or 'all'} of {transfer.path},"
+                f" and byte {transfer.wrong} is wrong"
+            )
+
+
+def policy(run: Run) -> Iterator[str]:
+    """No machine is offered what no rule in force allows."""
+    for check in run.books.checks:
+        if check.offered is None:
+            continue
+        allowed = run.policy.allows(
+            check.track, check.offered, check.version, check.asked, check.answered
+        )
+        if not allowed:
+            rules = " or ".join(run.policy.rules(check.track, check.asked, check.answered))
+            yield (
+                f"an answer never contradicts policy: {check.who} with {check.version} on {check.track}"
+                f" ({rules}) was offered {check.offered} at {check.answered:.3f}"
+            )
+
+
+def clients_end(run: Run) -> Iterator[str]:
+    """Every client that goes on trying ends within a bound after the last fault."""
+    ended = {ended.who for ended in run.books.ended}
+    broken = " ".join(run.books.failures)
+    for plan in run.schedule.machines:
+        who = f"machine {plan.number}"
+        if who not in ended and f"{who} " not in broken:
+            yield f"every client that goes on trying ends: {who} ({plan.kind}, {plan.track}) did not"
+
+
+def bytes_fetched(run: Run) -> Iterator[str]:
+    """Upstream sends each byte once, and again only what something destroyed."""
+    for release in run.schedule.releases:
+        for name, body in release.files.items():
+            path = release.path(name)
+            fetched = run.site.fetched(path)
+            most = _most(run, release, path, len(body))
+            if fetched > most:
+                yield (
+                    f"bytes fetched are bound: {fetched} of {path}, at most {most} for {len(body)},"
+                    f" with {len(run.site.requests(path))} requests"
+                )
+
+
+def _most(run: Run, release: Release, path: str, size: int) -> int:
+    struck = [fault for where, fault in run.site.server.struck if where in (path, ELSEWHERE + path)]
+    cut = sum(not request.whole for request in run.site.requests(path))
+    rounds = sum(_rounds(event, run.schedule) for event in run.schedule.events)
+    return (
+        size * (1 + rounds) + sum(_cost(fault, release, size) for fault in struck) + cut * BUFFERS
+    )
+
+
+def _rounds(event: object, schedule: Schedule) -> int:
+    """How often a whole package may be fetched again for something that is no fault of upstream's."""
+    match event:
+        case End(how="power") | Rot() | Act(what="remove" | "import" | "gc"):
+            return 1
+        case DiskTrouble():
+            return 2 + len(schedule.machines)
+        case _:
+            return 0
+
+
+def _cost(fault: Fault, release: Release, size: int) -> int:
+    """Bytes that a fault destroyed."""
+    match fault:
+        case Corrupt(at=at):
+            marks = release.marks
+            spans = pairwise(marks[1:-1])
+            operation = [stop - start for start, stop in spans if start <= at < stop]
+            return 2 * operation[0] if operation and size == marks[-1] else size
+        case NoRange() | WrongRange() | WrongLength() | RawHead() | LongRange():
+            return size
+        case Change():
+            return 5 * size
+        case _:
+            return 0
+
+
+def events(run: Run) -> Iterator[str]:
+    """No event is lost or counted twice, but for what the README says of kills and power cuts."""
+    schedule, books = run.schedule, run.books
+    if schedule.settings.forward_events != "all" or schedule.settings.second:
+        return
+    if any(isinstance(event, DiskTrouble) for event in schedule.events):
+        return
+    arrived, taken = Counter[object](), Counter[object]()
+    for machineid, event, whole in run.site.reported():
+        arrived[machineid, event] += 1
+        taken[machineid, event] += whole
+    told, sure = Counter[object](), Counter[object]()
+    ends = [life for life in books.lives if life.how in ("kill", "power")]
+    for one in books.told:
+        rules = run.policy.rules(one.track, one.asked, min(one.answered, one.asked + 120.0))
+        told[one.machineid, one.event] += 1
+        if {rule.partition(" ")[0] for rule in rules} <= {"follow", "pin"} and one.answered < NEVER:
+            sure[one.machineid, one.event] += not any(
+                life.ended >= one.asked
+                and (life.how == "power" or life.ended < one.answered + SOON)
+                for life in ends
+            )
+    for key, count in sorted(sure.items(), key=str):
+        if arrived[key] < count:
+            yield f"no event is lost: {key} was told {count} times, and arrived {arrived[key]} times"
+    for key, count in sorted(taken.items(), key=str):
+        if count > told[key] + len(ends):
+            yield f"no event is counted twice: {key} was told {told[key]} times, and upstream took {count}"
+
+
+def kept(run: Run, files: Mapping[str, bytes]) -> Iterator[str]:
+    """Nothing wrong has a name among the proven packages."""
+    if any(isinstance(event, Rot) for event in run.schedule.events):
+        return
+    proven = set()
+    for path, content in sorted(files.items()):
+        if found := _BLOB.search(path):
+            proven.add(found[1])
+            if hashlib.sha256(content).hexdigest() != found[1]:
+                yield f"nothing wrong is kept: {path} has {len(content)} wrong bytes"
+
+
+def leaks(service: Service) -> Iterator[str]:
+    """Nothing is left of what goes on in a mirror that was stopped."""
+    cache, scheduler = service.cache, service.cache.scheduler
+    left: dict[str, Sized] = {
+        "fills": cache._fills,
+        "tasks of fills": cache._tasks,
+        "reservations": service._ledger.reserved,
+        "readers": cache._uses.readers,
+        "fetchers": cache._uses._fetchers,
+        "blobs kept busy": cache._uses._busy,
+        "fills in the queue": scheduler._fills,
+        "takers of the line": scheduler._takers,
+        "drafts": cache._context.taken,
+        "tasks": service._tasks,
+    }
+    for name, some in left.items():
+        if some:
+            yield f"nothing is left: {len(some)} {name}"
