@@ -95,12 +95,12 @@ class Operator:
 
     async def _carry(self, act: Act, service: Service) -> str:
         """Export what a track leads to, remove its payload, and take the bundle in."""
-        exporter = service.bundles.exporter
+        exporter = service.exporter
         bundle = await exporter.bundle(ExportRequest(act.track, BOARD))
         carried = [chunk async for chunk in exporter.stream(bundle)]
         for member in bundle.members:
             await service.cache.remove(member.sha256.raw.hex())
-        taken = await service.bundles.importer.take_in(_again(carried))
+        taken = await service.importer.take_in(_again(carried))
         return f"{', '.join(taken.versions)} taken in again, {taken.added} bytes of it new"
 
     def _key(self, act: Act) -> str:

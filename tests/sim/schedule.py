@@ -22,6 +22,7 @@ RULES: dict[str, str] = {"stable": "follow", "beta": "pin", "prod": "hold", "edg
 """What the config says of the tracks; what is pinned is pinned to the first release."""
 
 MachineKind = Literal["update_engine", "ranges", "curl"]
+LineHow = Literal["stall", "reset", "fin", "refuse", "lost", "slow"]
 Doing = Literal["hold", "pin", "release", "reload", "remove", "gc", "verify", "import"]
 
 
@@ -148,7 +149,7 @@ class LinkTrouble(Event):
     """A line has trouble: `upstream`, or `machine N`."""
 
     who: str
-    how: Literal["stall", "reset", "fin", "refuse", "lost", "slow"]
+    how: LineHow
     rate: float = 2000.0
 
 
