@@ -104,7 +104,7 @@ def _read(shape: Shape[T], node: Node) -> T:
     known = shape.attributes
     for name, text in node.attributes.items():
         attribute = known.get(name)
-        if attribute is not None and (value := attribute.read(text)) is not None:
+        if attribute is not None and (value := attribute.read(text)) != attribute.absent:
             values[attribute.field] = value
         else:
             extra.append((name, text))

@@ -23,6 +23,21 @@ def normalise_app_id(appid: str) -> str:
     return appid.strip().strip("{}").lower()
 
 
+class _App:
+    """An application in a message.
+
+    Attributes:
+        app_id: `appid` in lower case and without braces.
+    """
+
+    __slots__ = ("app_id",)
+    appid: str
+    app_id: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "app_id", normalise_app_id(self.appid))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Os:
     """`request/os`; `sp` of update_engine is `<version>_<uname -m>`."""
@@ -76,7 +91,7 @@ class EventRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AppRequest:
+class AppRequest(_App):
     """`request/app`: one application of one machine.
 
     The attributes are those that update_engine sends (omaha_request_action.cc:164), those of
@@ -106,11 +121,6 @@ class AppRequest:
     events: tuple[EventRequest, ...] = ()
     extra: Attributes = ()
     extra_elements: tuple[Element, ...] = ()
-
-    @property
-    def app_id(self) -> str:
-        """`appid` in lower case and without braces."""
-        return normalise_app_id(self.appid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +271,7 @@ class UpdateCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AppResponse:
+class AppResponse(_App):
     """`response/app`; `status` is one of `codes.AppStatus`, and update_engine ignores it."""
 
     appid: str = ""
@@ -271,11 +281,6 @@ class AppResponse:
     events: tuple[EventResponse, ...] = ()
     extra: Attributes = ()
     extra_elements: tuple[Element, ...] = ()
-
-    @property
-    def app_id(self) -> str:
-        """`appid` in lower case and without braces."""
-        return normalise_app_id(self.appid)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
@@ -23,7 +24,8 @@ class Kind:
 
     Attributes:
         absent: The value of the field when there is no such attribute.
-        read: From text to value; `None` where the text is no such value.
+        read: From text to value; `None` where the text is no such value. A text that gives the value of an absent
+            attribute is not put into the field.
         write: From value to text, escaped.
     """
 
@@ -32,6 +34,7 @@ class Kind:
     write: Callable[[Any], str]
 
 
+@lru_cache(256)
 def _integer(text: str) -> int | None:
     return int(text) if _INTEGER.fullmatch(text) else None
 
@@ -55,8 +58,8 @@ def _digest(
     return Kind(None, read, write)
 
 
-_TEXT = Kind("", lambda text: text or None, escape)
-_TEXT_OR_NONE = Kind(None, lambda text: text, escape)
+_TEXT = Kind("", str, escape)
+_TEXT_OR_NONE = Kind(None, str, escape)
 _NUMBER = Kind(None, _integer, str)
 _FLAG = Kind(None, {"true": True, "false": False}.get, {True: "true", False: "false"}.__getitem__)
 _SHA1_BASE64 = _digest("sha1", Digest.from_base64, lambda digest: digest.base64)
