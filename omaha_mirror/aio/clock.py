@@ -74,6 +74,7 @@ class Clock:
         synchronised: whether the kernel says that its clock is right.
 
     Attributes:
+        boottime: see above: for what begins and ends in a process.
         apart: seconds by which the machine's clock is ahead of upstream's; None where upstream agrees, or was not heard.
     """
 
@@ -85,6 +86,7 @@ class Clock:
         synchronised: Callable[[], bool] = kernel_synchronised,
     ) -> None:
         self.apart: float | None = None
+        self.boottime = boottime
         self._wall = wall
         self._boottime = boottime
         self._synchronised = synchronised
@@ -97,12 +99,6 @@ class Clock:
         """The time of day when `boottime` was 0, as it is believed."""
         self._floor: float | None = None
         """The same, by the last time that was believed before the start: it was not earlier."""
-
-    # For windows
-
-    def boottime(self) -> float:
-        """Seconds since some moment, whatever is done to the machine's clock: for what begins and ends in a process."""
-        return self._boottime()
 
     async def sleep(self, seconds: float) -> None:
         """Come back after so long."""
@@ -190,8 +186,9 @@ class Clock:
         if jumped or boot >= self._kernel_until:
             self._kernel = self._synchronised()
             self._kernel_until = boot + KERNEL
-        agrees = self._believed is not None and abs(offset - self._believed) <= SKEW
-        if agrees or self._kernel or boot - self._steady_since >= DAY:
+        if self._believed is not None and abs(offset - self._believed) <= SKEW:
+            self._believed = offset
+        elif self._kernel or boot - self._steady_since >= DAY:
             self._believe(offset)
         return boot, wall
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -62,6 +62,9 @@ class Cache:
         when_abandoned: what becomes of a fill whose last reader left.
         hook: called with what happens.
         keep: whether a proven blob without readers must not be evicted.
+
+    Attributes:
+        suspects: see `Failures`.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Cache:
         self._index = Index(store, ledger, self._provers, self._note_corrupted, self.clock)
         self._space = Space(store, ledger, hook, self._must_stay, self._index.take, self.clock)
         self._failures = Failures(self.clock)
+        self.suspects: Collection[str] = self._failures.suspects
         self._heads = Heads(store, self._provers)
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
@@ -129,10 +133,6 @@ class Cache:
     def refused(self, key: str) -> str | None:
         """Why the blob is not to be served although its bytes are right, or None: unsigned, for one."""
         return self._failures.refused(key, self._provers)
-
-    def is_any_unavailable(self) -> bool:
-        """Whether there is a blob that is refused or in a cooldown."""
-        return self._failures.is_any_unavailable(self._provers)
 
     def fills(self) -> list[Progress]:
         """The fills under way and in the queue."""

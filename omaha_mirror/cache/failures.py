@@ -47,9 +47,13 @@ class Failures:
 
     Args:
         clock: windows go by the time since its start, whatever is done to the machine's clock.
+
+    Attributes:
+        suspects: the keys that may be refused or in a cooldown.
     """
 
     def __init__(self, clock: Clock) -> None:
+        self.suspects: set[str] = set()
         self._clock = clock
         self._records: dict[str, _Record] = {}
         self._refusals: dict[str, Refusal] = {}
@@ -58,6 +62,7 @@ class Failures:
     def load(self, marks: Mapping[str, float], refusals: Mapping[str, Refusal]) -> None:
         """Take over what was known before a restart: when wrong bytes of which blobs left, and which were refused."""
         self._refusals.update(refusals)
+        self.suspects.update(refusals)
         now = self._clock.boottime()
         for key, when in marks.items():
             if (left := RESUME_UNSAFE_SECONDS - self._clock.age(when)) > 0:
@@ -95,6 +100,7 @@ class Failures:
         if record.rounds >= ROUNDS:
             record.rounds = 0
             record.cooldown_until = self._clock.boottime() + COOLDOWN_SECONDS
+            self.suspects.add(key)
 
     def mixed(self, key: str) -> bool:
         """Whether the last round was wrong with bytes of several nodes together, and nothing said which."""
@@ -114,17 +120,12 @@ class Failures:
     def refuse(self, key: str, refusal: Refusal) -> None:
         """The bytes are as expected, and not to be served all the same."""
         self._refusals[key] = refusal
+        self.suspects.add(key)
 
     def refused(self, key: str, provers: Provers) -> str | None:
         """Why the blob is not to be served under the terms there are now, or None."""
         refusal = self._refusals.get(key)
         return refusal.reason if refusal is not None and refusal.terms == provers.terms else None
-
-    def is_any_unavailable(self, provers: Provers) -> bool:
-        """Whether there is a blob that is refused or in a cooldown."""
-        return any(self.refused(key, provers) for key in self._refusals) or any(
-            self.cooldown(key) for key in self._records
-        )
 
     def right(self, key: str) -> None:
         """The blob was proven; a client with the head of another generation must still not get its tail."""
@@ -135,6 +136,7 @@ class Failures:
         now = self._clock.boottime()
         for old in [k for k, r in self._records.items() if _forgotten(r, now)]:
             del self._records[old]
+        self.suspects &= self._refusals.keys() | self._records.keys()
 
     def corrupted(self, key: str) -> None:
         """A blob that was proven once is wrong, or cannot be read any more."""

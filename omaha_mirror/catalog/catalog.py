@@ -68,6 +68,7 @@ class Catalog:
         self._payload = payload
         self._clock = clock or Clock()
         self._known_releases = KnownReleases(self._clock, self._changed)
+        self.package = self._known_releases.package
         rng = rng or random.Random()
         self._follower = Follower(following, self._learnt, self._changed, self._clock, rng)
         self._imports = Imports()
@@ -253,17 +254,18 @@ class Catalog:
         use of the release. `client` is the address that a machine asks from: it may make its OEM up.
         """
         key = ReleaseKey(app_id, board, version)
-        if isinstance(rule, Pin) and not self._pinned.asked(key):
+        if isinstance(rule, Pin) and key not in self._pinned.asked:
             began = self._clock.boottime()
             await self._pinned.ask(key, "", wait)
             wait -= self._clock.boottime() - began
-        self.known(app_id, board, version)
+        question = self._lookups.question(key)
+        if question.known is not None and question.known.release is not None:
+            self._known_releases.use(question.known.release)
         needed = needed_packages(rule, oem)
         own = rule.packages if isinstance(rule, Pin) else ()
         told, now = self._told.get(key), self._clock.boottime()
-        question = self._lookups.question(key)
         if told is not None:
-            question.want(own, {name for name in needed if told.file(name) is not None})
+            question.want(own, needed & told.by_name.keys())
         else:
             sure = self._told.extensions(app_id, board) | (needed & OEM_PACKAGES)
             in_use = self._lookups.in_use(app_id, board)
@@ -313,10 +315,6 @@ class Catalog:
 
     def _staying(self) -> set[ReleaseKey]:
         return {*self._led(), *versions(self._imports.kept())}
-
-    def package(self, release_id: str, name: str) -> PackageFile | None:
-        """A package by the path that an offer named."""
-        return self._known_releases.package(release_id, name)
 
     def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:
         """A package by its path on the release server: of the newest release that has it."""

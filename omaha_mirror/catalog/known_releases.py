@@ -76,9 +76,10 @@ class KnownReleases:
     def use(self, release: Release) -> None:
         """Note that a release was used."""
         if (kept := self._kept.get(release.id)) is not None:
-            if kept.last_used < self._clock.at_least() - RETENTION:
+            before, kept.last_used = kept.last_used, self._clock.stamp()
+            # `at_least` is never later than a stamp.
+            if before < kept.last_used - RETENTION and before < self._clock.at_least() - RETENTION:
                 self._changed()
-            kept.last_used = self._clock.stamp()
 
     def imported(self, release_id: str) -> bool:
         """Whether a release came in a bundle."""
@@ -110,7 +111,7 @@ class KnownReleases:
         if kept is None:
             return None
         self.use(kept.release)
-        return kept.release.file(name)
+        return kept.release.by_name.get(name)
 
     def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:
         """A package by its path on the release server: of the newest release that has it."""
@@ -151,18 +152,19 @@ MAX_TOLD = 256
 
 
 class UpstreamReleases:
-    """The releases that upstream told of, by app, board and version."""
+    """The releases that upstream told of, by app, board and version.
+
+    Attributes:
+        get: gives a release; None where upstream has not told of it.
+    """
 
     def __init__(self) -> None:
         self._releases: dict[ReleaseKey, Release] = {}
+        self.get = self._releases.get
         self._extensions: dict[tuple[str, str], frozenset[str]] = {}
 
     def __contains__(self, key: object) -> bool:
         return key in self._releases
-
-    def get(self, key: ReleaseKey) -> Release | None:
-        """A release; None where upstream has not told of it."""
-        return self._releases.get(key)
 
     def all(self) -> tuple[Release, ...]:
         """All releases."""

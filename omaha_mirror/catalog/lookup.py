@@ -164,13 +164,14 @@ class Lookups:
         if key in self._asking:
             return self._asking[key]
         question = self.question(key)
-        if question.queues and key not in self._queue and self._turns.free():
+        queues = bool(question.pending) and key not in self._queue
+        if queues and question.queues and self._turns.free():
             question.turns += 1
         if question.due(self._clock.boottime()):
             task = self._asking[key] = asyncio.create_task(self._ask(key, question))
             task.add_done_callback(lambda _: self._asked(key))
             return task
-        if question.queues and key not in self._queue:
+        if queues and question.queues:
             client = question.pending[question.next]
             waiting = asyncio.create_task(self._wait_for_turn(key, question, client))
             self._queue[key] = waiting

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from omaha_mirror.config.rules import Pin, Rule
 from omaha_mirror.omaha import Digest, Manifest, Package, UpdateCheck
@@ -52,6 +53,7 @@ class Release:
             and the urls of its source.
         urls: where each package comes from, by name.
         learnt: when it became the one that is offered, in seconds since the epoch.
+        files: all packages, the payload first.
         id: `{version}-{8 hex}`, the hex from a digest over app, board, version and the whole package set.
     """
 
@@ -61,9 +63,14 @@ class Release:
     check: UpdateCheck
     urls: Mapping[str, str]
     learnt: float = field(default=0.0, compare=False)
+    files: tuple[PackageFile, ...] = field(init=False, repr=False, compare=False)
     id: str = field(init=False)
+    by_name: Mapping[str, PackageFile] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "files", tuple(map(self._file, self.manifest.packages)))
+        by_name = {file.name: file for file in reversed(self.files)}
+        object.__setattr__(self, "by_name", by_name)
         payload, *extras = [
             (f.name, f.size, f.sha256 and f.sha256.hex, f.sha1 and f.sha1.hex) for f in self.files
         ]
@@ -80,10 +87,7 @@ class Release:
 
     def file(self, name: str) -> PackageFile | None:
         """A package by name, or None."""
-        for package in self.manifest.packages:
-            if package.name == name:
-                return self._file(package)
-        return None
+        return self.by_name.get(name)
 
     @property
     def manifest(self) -> Manifest:
@@ -96,14 +100,9 @@ class Release:
         return any(action.is_delta_payload for action in self.manifest.actions)
 
     @property
-    def files(self) -> tuple[PackageFile, ...]:
-        """All packages, the payload first."""
-        return tuple(map(self._file, self.manifest.packages))
-
-    @property
     def payload(self) -> PackageFile:
         """The first package: the update itself."""
-        return self._file(self.manifest.packages[0])
+        return self.files[0]
 
     def _file(self, package: Package) -> PackageFile:
         sha256 = package.hash_sha256
@@ -147,9 +146,8 @@ class LookupResult:
             own: those of them that an operator adds to a manifest.
         """
         unasked = {*needed} - self.looked_up
-        if self.complete and self.release is not None:
-            of_it = {file.name for file in self.release.files}
-            unasked &= {*own, *of_it}
+        if unasked and self.complete and self.release is not None:
+            unasked &= {*own, *self.release.by_name}
         return frozenset(unasked)
 
 
@@ -175,8 +173,13 @@ def needed_packages(rule: Rule, oem: str) -> frozenset[str]:
 
     An OEM's own package is asked for after the payload (flatcar-postinst:150); where upstream has none, none is needed.
     """
-    own = {f"oem-{oem}.gz"} if OEM.fullmatch(oem) else set()
-    return frozenset({*(rule.packages if isinstance(rule, Pin) else ()), *own})
+    own = _package_of(oem)
+    return own.union(rule.packages) if isinstance(rule, Pin) else own
+
+
+@lru_cache(256)
+def _package_of(oem: str) -> frozenset[str]:
+    return frozenset({f"oem-{oem}.gz"} if OEM.fullmatch(oem) else ())
 
 
 def began(release: Release, now: float) -> Release:

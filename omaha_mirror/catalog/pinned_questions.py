@@ -27,25 +27,24 @@ class Pinned:
     Args:
         follower: walks tracks.
         told: the versions that upstream told of.
+
+    Attributes:
+        asked: the versions that upstream was asked about, each with the question under way.
     """
 
     def __init__(self, follower: Follower, told: Container[ReleaseKey]) -> None:
         self._follower = follower
         self._told = told
-        self._asked: dict[ReleaseKey, asyncio.Task[None] | None] = {}
+        self.asked: dict[ReleaseKey, asyncio.Task[None] | None] = {}
         self._closed = False
 
     async def close(self) -> None:
         """Ask no more."""
         self._closed = True
-        tasks = [task for task in self._asked.values() if task is not None]
+        tasks = [task for task in self.asked.values() if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    def asked(self, key: ReleaseKey) -> bool:
-        """Whether upstream was asked about a version."""
-        return key in self._asked
 
     async def ask(self, key: ReleaseKey, track: str, wait: float) -> None:
         """Ask about a version that upstream has not told of, if that was not done.
@@ -54,14 +53,14 @@ class Pinned:
         """
         if key in self._told or self._closed:
             return
-        if key not in self._asked:
+        if key not in self.asked:
             channels = list(self._channels(key, track))
             walks = asyncio.create_task(self._walk(key, channels)) if channels else None
-            self._asked[key] = walks
+            self.asked[key] = walks
             if walks is not None:
                 walks.add_done_callback(log_failure)
-                walks.add_done_callback(lambda _: self._asked.update({key: None}))
-        task = self._asked[key]
+                walks.add_done_callback(lambda _: self.asked.update({key: None}))
+        task = self.asked[key]
         if task is not None:
             await asyncio.wait([task], timeout=min(wait, ASK_FIRST))
 

@@ -96,13 +96,14 @@ class Lookup:
 
     def due(self, now: float) -> bool:
         """Whether to ask now: the last answer is old, or a name was not looked up, and has its turn."""
-        turn = bool(self.pending) and self.turns > 0
-        return now >= self.again or (self._has_release and (bool(self.new) or turn))
+        turn = self.pending and self.turns > 0
+        more = turn or not self.names <= self.asked
+        return now >= self.again or bool(more and self._has_release)
 
     @property
     def queues(self) -> bool:
         """Whether a name needs a turn."""
-        return self._has_release and bool(self.pending) and not self.turns
+        return bool(self.pending) and not self.turns and self._has_release
 
     @property
     def new(self) -> set[str]:

@@ -39,7 +39,7 @@ class Availability:
     def step(self, step: Step) -> Step:
         """A step, of which a release counts as known only as far as its packages can be had."""
         known, release = step.known, step.known.release
-        if release is None or not self._cache.is_any_unavailable():
+        if release is None or not self._cache.suspects:
             return step
         if (doubt := self.about(release.payload)) is not None:
             reason, why = doubt
@@ -56,7 +56,7 @@ class Availability:
     def packages(self) -> dict[Reason, dict[str, str]]:
         """The packages of offered releases that cannot be had, and why, by reason."""
         found: dict[Reason, dict[str, str]] = {}
-        if not self._cache.is_any_unavailable():
+        if not self._cache.suspects:
             return found
         for release in self._offered.releases():
             for name, key in self._offered.named(release):
