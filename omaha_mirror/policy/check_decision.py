@@ -93,9 +93,10 @@ class CheckDecisions:
 
         def decide() -> Decision:
             steps = self._steps(app, rule)
-            if steps:
+            decision = self._decide(app, rule, steps)
+            if steps and decision.version != steps[-1].version:  # the other one is looked up
                 self._catalog.known(app.app_id, app.board, steps[-1].version)  # a use of it
-            return self._decide(app, rule, steps)
+            return decision
 
         return await self._looked_up(app, client, rule, until, decide)
 
@@ -113,7 +114,10 @@ class CheckDecisions:
         return self._catalog.steps(app.app_id, app.board, app.track, rule)
 
     def _decide(self, app: AppRequest, rule: Rule, steps: tuple[Step, ...]) -> Decision:
-        nothing = self._catalog.nothing(app.app_id, app.board, track_upstream(app.track, rule))
+        nothing = Reason.WARMING, ""
+        if not steps:
+            track = track_upstream(app.track, rule)
+            nothing = self._catalog.nothing(app.app_id, app.board, track)
         return self._told(app, rule, steps, nothing)
 
     def _told(
@@ -194,18 +198,20 @@ class CheckDecisions:
 
     def forward_reports(self, request: Request, app: AppRequest) -> None:
         """Pass on what a machine reports, where it is to be passed on; waits for nothing."""
+        # Every check says that the machine runs what it runs: that is no news.
+        news = tuple([event for event in app.events if event.previousversion != ""])
+        if self.upstream is None or (app.update_check is not None and not news):
+            return
         rule = self._rule(app.track)
         app = as_upstream(app, rule)
         ours = app.app_id in self._app_ids and app.board in BOARDS
-        if self.upstream is None or not ours or isinstance(rule, Hold):
+        if not ours or isinstance(rule, Hold):
             return
         if isinstance(rule, Relay):
             # A check took its events along.
             if app.update_check is None:
                 self._send(replace(request, apps=(app,)))
             return
-        # Every check says that the machine runs what it runs: that is no news.
-        news = tuple(event for event in app.events if event.previousversion != "")
         mode = self._forward()
         if not news or mode == "none":
             return

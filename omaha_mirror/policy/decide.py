@@ -73,8 +73,7 @@ def availability(rule: Rule, oem: str, known: LookupResult) -> tuple[Reason, str
     own = rule.packages if isinstance(rule, Pin) else ()
     if unasked := known.unasked(needed, own):
         return Reason.WARMING, ", ".join(sorted(unasked))
-    lacking = _lacking(known.release, known, needed, own)
-    if lacking:
+    if (known.lacking or own) and (lacking := _lacking(known.release, known, needed, own)):
         return Reason.INCOMPLETE, "; ".join(
             f"{name}: {why}" for name, why in sorted(lacking.items())
         )
@@ -149,8 +148,9 @@ def decide(
     decision = _not_yet(app, rule, step, now)
     if decision is None:
         reason, detail = availability(rule, app.oem, step.known)
-        offered = reason is Reason.OFFERED
-        decision = Decision(reason, step.known.release) if offered else _no(reason, detail)
+        if reason is Reason.OFFERED:
+            return Decision(reason, step.known.release, version=step.version)
+        decision = _no(reason, detail)
     return replace(decision, version=step.version)
 
 

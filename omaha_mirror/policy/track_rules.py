@@ -74,6 +74,10 @@ class Overrides:
         """All that are in force for tracks that are known by name, by track."""
         return tuple(self._overrides[track] for track in sorted(self._overrides))
 
+    def named(self) -> set[str]:
+        """The tracks that are not like all others: those that have an override, or were given back one by one."""
+        return {*self._overrides, *self._released}
+
     async def put(self, track: str, rule: Hold | Pin) -> Override:
         """Give a track a rule.
 
@@ -158,9 +162,18 @@ class TrackRules:
         self._config = configured
         self._overrides = overrides
         self._changes = 0
+        self._rules: dict[str, Rule] = {}
+        self._at = -1
 
     def __call__(self, track: str) -> Rule:
         """What the machines of a track get."""
+        if self._at != self._overrides.changes:
+            self._at = self._overrides.changes
+            named = {"", *self._config.tracks, *self._overrides.named()}
+            self._rules = {track: self._rule(track) for track in named}
+        return self._rules.get(track, self._rules[""])
+
+    def _rule(self, track: str) -> Rule:
         override = self._overrides.get(track)
         if override is None:
             return self._config.track(track)
@@ -179,6 +192,7 @@ class TrackRules:
         """Go by another config from now on."""
         self._config = configured
         self._changes += 1
+        self._at = -1
 
     @property
     def changes(self) -> int:
