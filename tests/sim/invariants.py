@@ -37,6 +37,8 @@ from tests.support.faults import (
 
 BUFFERS = 96 * 1024
 """Bytes that a connection may have on its way, and received and not written, when it ends."""
+TAIL = 1024
+"""Bytes of signatures, which are fetched once more before a whole round."""
 SOON = 1.0
 """Seconds in which what a machine reported gets to the disk: a kill within them may lose it."""
 _BLOB = re.compile(r"cache/blobs/../([0-9a-f]{64})$")
@@ -133,7 +135,8 @@ def bytes_fetched(run: Run) -> Iterator[str]:
 
 def _most(run: Run, release: Release, path: str, size: int) -> int:
     struck = [fault for where, fault in run.site.server.struck if where in (path, ELSEWHERE + path)]
-    cut = sum(not request.whole for request in run.site.requests(path))
+    requests = run.site.requests(path)
+    cut = sum(not request.whole for request in requests)
     rounds = sum(_rounds(event, run.schedule) for event in run.schedule.events)
     return (
         size * (1 + rounds) + sum(_cost(fault, release, size) for fault in struck) + cut * BUFFERS
@@ -158,7 +161,9 @@ def _cost(fault: Fault, release: Release, size: int) -> int:
             marks = release.marks
             spans = pairwise(marks[1:-1])
             operation = [stop - start for start, stop in spans if start <= at < stop]
-            return 2 * operation[0] if operation and size == marks[-1] else size
+            if operation and size == marks[-1]:
+                return 2 * operation[0]
+            return size + TAIL
         case NoRange() | WrongRange() | WrongLength() | RawHead() | LongRange():
             return size
         case Change():

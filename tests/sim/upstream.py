@@ -81,8 +81,8 @@ class StreamConversation:
         except Cut as cut:
             if cut.reset:
                 self._writer.transport.abort()
-        except (asyncio.IncompleteReadError, OSError):
-            pass
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
+            pass  # asyncio's own server would complain of a cancelled task
         finally:
             self._writer.close()
 
