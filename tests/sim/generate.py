@@ -102,7 +102,11 @@ def _settings(rng: Random) -> Settings:
         max_size=_rarely(rng, 0.1, 200_000) or 1 << 30,
         when_abandoned=rng.choice(("finish", "finish", "stop")),
         forward_events=rng.choice(("all", "all", "all", "anonymous", "none")),
-        link=replace(_link(rng, 0.02), rate=rng.choice((8e3, 20e3, 20e3, 50e3, 200e3, 2e6))),
+        link=replace(
+            _link(rng, 0.02),
+            rate=rng.choice((8e3, 20e3, 20e3, 50e3, 200e3, 2e6)),
+            buffer=rng.choice((4096, 16384)),
+        ),
         second=rng.random() < 0.12,
         limits=MappingProxyType(limits),
     )
@@ -117,6 +121,7 @@ def _link(rng: Random, latency: float) -> Link:
         latency=latency * rng.choice((0.1, 1, 1, 5)),
         rate=rng.choice((20e3, 200e3, 2e6, 20e6)),
         segment=rng.choice((536, 1460, 4096, 16384, 65536)),
+        buffer=rng.choice((4096, 16384, 131072)),
     )
 
 

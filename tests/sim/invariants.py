@@ -37,6 +37,8 @@ from tests.support.faults import (
 
 BUFFERS = 96 * 1024
 """Bytes that a connection may have on its way, and received and not written, when it ends."""
+UNSEEN = 32 * 1024
+"""Bytes that upstream's kernel and the line have, where upstream has sent all and does not see the end."""
 TAIL = 1024
 """Bytes of signatures, which are fetched once more before a whole round."""
 SOON = 1.0

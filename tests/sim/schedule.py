@@ -28,11 +28,12 @@ Doing = Literal["hold", "pin", "release", "reload", "remove", "gc", "verify", "i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A line: seconds of latency, bytes a second, bytes at most that arrive together."""
+    """A line: seconds of latency, bytes a second, bytes at most that arrive together, bytes that each kernel keeps."""
 
     latency: float = 0.002
     rate: float = 20e6
     segment: int = 16 * 1024
+    buffer: int = 128 * 1024
 
     def __str__(self) -> str:
         return f"{1000 * self.latency:g} ms, {self.rate / 1e6:g} MB/s, pieces of {self.segment}"
@@ -196,7 +197,7 @@ class Settings:
     max_size: int = 1 << 30
     when_abandoned: Literal["finish", "stop"] = "finish"
     forward_events: Literal["none", "anonymous", "all"] = "all"
-    link: Link = Link(latency=0.02, rate=2e6)
+    link: Link = Link(latency=0.02, rate=2e6, buffer=16 * 1024)
     second: bool = False
     limits: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
