@@ -63,9 +63,8 @@ class Service(Parts):
             rng,
         )
         plan = self.omaha_upstream.following(config)
-        super().__init__(
-            config, clock, self._learn, plan, hook=self.observer.on_cache_event, rng=rng
-        )
+        on_event = self.observer.on_cache_event
+        super().__init__(config, clock, self._learn, plan, hook=on_event, rng=rng)
         self._library = PackageLibrary(self.cache, self._fetcher, rng, clock)
         self._prefetch = Prefetch(self.catalog, self.offered, self.cache, self._library.fetch)
         self.warm_up = WarmUp(self.catalog, self.tracks, self.rules, self._prefetch, up.app_ids)

@@ -1,6 +1,6 @@
-"""Files of the state: read within bounds, replaced as a whole, put aside where they are damaged.
+"""State files: read within a size limit, replaced atomically, renamed when they are damaged.
 
-A damaged one never stops a start. What was in it is kept beside it, said, and made anew. All of this waits for the disk.
+A damaged file never stops a start: it is renamed and logged, and a new one is written. All functions wait for the disk.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ import structlog
 T = TypeVar("T")
 LOG = structlog.get_logger(__name__)
 UNSUPPORTED = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
-"""What fsync says, mostly of folders, where the file system has no such thing: some of FUSE, some of the network."""
-_said: set[int] = set()
-"""The file systems, by device, of which the log says already that they do not sync."""
+"""Errors of fsync, mostly on folders, on file systems without it: some of FUSE, some of the network."""
+_logged: set[int] = set()
+"""The devices whose file systems were logged as not syncing."""
 
 
 class Damaged(Exception):
-    """A file cannot be used; the message names it and says why."""
+    """A file cannot be used; the message has its path and the reason."""
 
 
 def read_file(path: Path, limit: int) -> bytes:
-    """A whole file. A pipe or a device in its place is not waited for.
+    """The content of a file; a pipe or a device at its path is refused and never waited for.
 
     Raises:
         FileNotFoundError: there is none.
         OSError: it cannot be read.
-        Damaged: it is no file, or has more than `limit` bytes.
+        Damaged: it is no regular file, or has more than `limit` bytes.
     """
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     content = bytearray()
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise Damaged(f"{path} is no file")
+            raise Damaged(f"{path} is no regular file")
         while len(content) <= limit and (data := os.read(fd, limit + 1 - len(content))):
             content += data
     finally:
@@ -50,12 +50,12 @@ def read_file(path: Path, limit: int) -> bytes:
 
 
 def read_state(path: Path, limit: int, parse: Callable[[bytes], T]) -> T | None:
-    """What a file holds; None where there is none. Raises Damaged for everything else that is wrong with it.
+    """The parsed content of a file; None if it does not exist. Raises Damaged if it cannot be read or parsed.
 
     Args:
         path: of the file.
-        limit: bytes that it may have.
-        parse: makes of its bytes what they say; whatever it raises counts as damage.
+        limit: its greatest size in bytes.
+        parse: parses its bytes; any exception counts as damage.
     """
     try:
         return parse(read_file(path, limit))
@@ -65,12 +65,12 @@ def read_state(path: Path, limit: int, parse: Callable[[bytes], T]) -> T | None:
         raise
     except OSError as error:
         raise Damaged(f"{path} cannot be read: {error.strerror}") from error
-    except Exception as error:  # bytes that nobody wrote so can make a parser raise anything
+    except Exception as error:  # a damaged file can make a parser raise anything
         raise Damaged(f"{path} cannot be used: {_reason(error)}") from error
 
 
 def note(path: Path, limit: int, parse: Callable[[bytes], T]) -> T | None:
-    """What a file holds that matters little: None where there is none, and where it is damaged."""
+    """The same for a file of little importance: None also if it is damaged."""
     try:
         return read_state(path, limit, parse)
     except Damaged:
@@ -78,7 +78,7 @@ def note(path: Path, limit: int, parse: Callable[[bytes], T]) -> T | None:
 
 
 def restore(path: Path, limit: int, parse: Callable[[bytes], T], loss: str) -> T | None:
-    """The same for what the mirror can do without: a damaged file is put aside, and said with `loss`, what that costs."""
+    """The same for a file that can be made anew: a damaged one is renamed, and logged with `loss`, what is lost."""
     try:
         return read_state(path, limit, parse)
     except Damaged as error:
@@ -87,7 +87,7 @@ def restore(path: Path, limit: int, parse: Callable[[bytes], T], loss: str) -> T
 
 
 def restore_folder(path: Path, loss: str) -> None:
-    """The same for a folder of state: what is none, or cannot be looked into, is put aside."""
+    """Rename whatever is at the path of a folder and cannot be listed, and log it with `loss`, what is lost."""
     try:
         with os.scandir(path):
             pass
@@ -104,7 +104,7 @@ def restore_folder(path: Path, loss: str) -> None:
 
 
 def put_aside(path: Path) -> str:
-    """Keep what is at a path as `NAME.damaged` beside it, in place of the one before; gives a clause for people."""
+    """Call `set_aside`; gives the result as a clause for people."""
     try:
         return f"it is kept as {set_aside(path)}"
     except OSError as error:
@@ -112,7 +112,7 @@ def put_aside(path: Path) -> str:
 
 
 def set_aside(path: Path) -> Path:
-    """The same; gives the new name. Raises OSError."""
+    """Rename what is at a path to `NAME.damaged`, in place of an older one; gives the new path. Raises OSError."""
     aside = path.with_suffix(".damaged")
     if path.is_dir() or aside.is_dir():  # a folder neither replaces a file nor is replaced
         aside = path.with_suffix(f".{time.time_ns()}.damaged")
@@ -121,7 +121,7 @@ def set_aside(path: Path) -> Path:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file for the mirror's user alone; what is there stays whole whatever happens. Raises OSError."""
+    """Replace a file atomically and synced, readable for the mirror's user alone. Raises OSError."""
     draft = path.with_name(path.name + ".tmp")
     if draft.is_dir():
         set_aside(draft)
@@ -137,7 +137,7 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> bool:
-    """Make the names in a folder survive a power cut; see `sync`."""
+    """Sync the names in a folder; see `sync`."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         return sync(fd)
@@ -146,14 +146,14 @@ def sync_folder(folder: Path) -> bool:
 
 
 def sync(fd: int, *, data_only: bool = False) -> bool:
-    """Make what was written survive a power cut; where the file system has no such thing, that is said once.
+    """Sync a descriptor, so that a power cut loses nothing; a file system without sync is logged once.
 
     Args:
         fd: of a file or a folder.
-        data_only: leave out times and the like.
+        data_only: without times and other metadata.
 
     Returns:
-        Whether the file system can.
+        Whether the file system can sync.
 
     Raises:
         OSError: the disk failed.
@@ -164,19 +164,19 @@ def sync(fd: int, *, data_only: bool = False) -> bool:
         if error.errno not in UNSUPPORTED:
             raise
         device = os.fstat(fd).st_dev
-        if device not in _said:
-            _said.add(device)
+        if device not in _logged:
+            _logged.add(device)
             LOG.warning(NOT_SYNCED, path=str(Path(f"/proc/self/fd/{fd}").readlink()))
         return False
     return True
 
 
 NOT_SYNCED = (
-    "its file system does not sync it: all goes on, but a power cut may cost what was written last"
+    "the file system cannot sync: the mirror works, but a power cut may lose the last writes"
 )
 
 
 def _reason(error: Exception) -> str:
-    """What a parser says, in one line."""
-    told = str(error).partition("\n")[0]
-    return told if told and isinstance(error, ValueError) else "it does not hold what it should"
+    """The first line of a parser's message."""
+    line = str(error).partition("\n")[0]
+    return line if line and isinstance(error, ValueError) else "its content is not as expected"

@@ -102,7 +102,7 @@ def failing(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
         real(fd)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(state_file, "_said", set())
+    monkeypatch.setattr(state_file, "_logged", set())
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.ENOSYS])

@@ -1,14 +1,14 @@
-"""What time it is, and whether that is sure.
+"""The time of day, and whether it is sure.
 
-Machines start without a battery behind their clock, and clocks are put right while things run. So a window that begins
-and ends in one process goes by `boottime`, and the time of day is believed only when there is evidence for it:
+A machine's clock may be wrong at the start, and may be set while the mirror runs. So a period that begins and ends in one
+process is measured by `boottime`, and the time of day is sure only with evidence:
 
 - it is within five minutes of upstream's Date, or
-- the kernel says that it is synchronised, or
-- it and the time since the boot went on together for a day, and no upstream contradicted it.
+- the kernel reports that it is synchronised, or
+- it and the time since the boot advanced equally for a day, and no upstream contradicted it.
 
-What was believed once in a process stays known, whatever is done to the machine's clock after that. A time that is noted
-before is `LATER`. A time in the future counts as now, everywhere, and becomes it when the clock is sure.
+A sure time stays sure in this process, also when the machine's clock is set to another time. Before, `stamp` gives
+`LATER`. A stored time in the future counts as now, and is replaced by now when the clock becomes sure.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from omaha_mirror.state_file import replace_file, restore
 from omaha_mirror.text import minute
 
 SKEW = 300.0
-"""Seconds that two clocks may be apart and still say the same."""
+"""Seconds by which two clocks may differ and still agree."""
 DAY = 24 * 3600.0
 LATER = 4102444800.0
-"""The year 2100, in seconds since the epoch: what is noted while nobody knows the time."""
+"""The year 2100, in seconds since the epoch: the time stamp while the time of day is not sure."""
 BUILT = 1764201600.0
-"""November 2025: before that there was no such program, so a clock that says so is wrong."""
-SET_IT = "set the clock (timedatectl set-ntp true)"
-KERNEL = 1.0
-"""Seconds for which the kernel's word is remembered."""
+"""November 2025: this program did not exist before, so a clock with an earlier time is wrong."""
+SET_CLOCK = "set the clock (timedatectl set-ntp true)"
+KERNEL_FRESH = 1.0
+"""Seconds for which the kernel's answer is cached."""
 
 
 since_boot = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
-"""Seconds since the boot, in which the machine slept too."""
+"""Seconds since the boot, suspended time included."""
 
 
 class _Timex(ctypes.Structure):
-    """The beginning of `struct timex` (linux/timex.h), and more than the rest of it."""
+    """The first fields of `struct timex` (linux/timex.h), and room for all others."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),
@@ -59,23 +59,24 @@ TIME_ERROR, STA_UNSYNC = 5, 0x40
 
 
 def kernel_synchronised() -> bool:
-    """Whether the kernel says that something keeps its clock right (adjtimex, man page 2)."""
+    """Whether the kernel's clock is synchronised (adjtimex(2))."""
     timex = _Timex()
     state: int = ctypes.CDLL(None).adjtimex(ctypes.byref(timex))
     return 0 <= state < TIME_ERROR and not timex.status & STA_UNSYNC
 
 
 class Clock:
-    """Tells the time and lets it pass.
+    """The time of day with its evidence, the time since the boot, and sleep.
 
     Args:
         wall: the machine's clock, in seconds since the epoch.
-        boottime: seconds since some moment, whatever is done to the machine's clock.
-        synchronised: whether the kernel says that its clock is right.
+        boottime: seconds since a fixed moment; setting the machine's clock does not change it.
+        synchronised: whether the kernel's clock is synchronised.
 
     Attributes:
-        boottime: see above: for what begins and ends in a process.
-        apart: seconds by which the machine's clock is ahead of upstream's; None where upstream agrees, or was not heard.
+        boottime: the argument: for periods that begin and end in one process.
+        ahead_of_upstream: seconds by which the machine's clock is ahead of upstream's; None where they agree, or upstream
+            sent no Date.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Clock:
         boottime: Callable[[], float] = since_boot,
         synchronised: Callable[[], bool] = kernel_synchronised,
     ) -> None:
-        self.apart: float | None = None
+        self.ahead_of_upstream: float | None = None
         self.boottime = boottime
         self._wall = wall
         self._boottime = boottime
@@ -94,45 +95,45 @@ class Clock:
         self._steady_since = boottime()
         self._kernel = False
         self._kernel_until = float("-inf")
-        self._turns = 0
+        self._corrections = 0
         self._believed: float | None = None
-        """The time of day when `boottime` was 0, as it is believed."""
+        """The time of day when `boottime` was 0; None while it is not sure."""
         self._floor: float | None = None
-        """The same, by the last time that was believed before the start: it was not earlier."""
+        """The earliest possible value of the same, by the last sure time before the start."""
 
     async def sleep(self, seconds: float) -> None:
-        """Come back after so long."""
+        """Return after so many seconds; tests let them pass at once."""
         await asyncio.sleep(seconds)
 
-    # For what is kept and shown
+    # The time of day
 
     @property
     def sure(self) -> bool:
-        """Whether the time of day is known."""
-        self._look()
+        """Whether there is evidence for the time of day."""
+        self._update()
         return self._believed is not None
 
     @property
-    def turns(self) -> int:
-        """How often what is believed became another: times that lie in the future are to be looked at again."""
-        self._look()
-        return self._turns
+    def corrections(self) -> int:
+        """How often the sure time changed: after each change, stored times in the future must be replaced."""
+        self._update()
+        return self._corrections
 
     def time(self) -> float:
-        """Seconds since the epoch, as well as they are known: for what is shown, and for records."""
-        boot, wall = self._look()
+        """The best known time in seconds since the epoch: for pages, logs and records."""
+        boot, wall = self._update()
         if self._believed is not None:
             return self._believed + boot
         return wall if self._floor is None else max(wall, self._floor + boot)
 
     def stamp(self) -> float:
-        """Now, for what is kept and waited for: `LATER` while the time is not known."""
-        boot, _ = self._look()
+        """Now, for stored times that a delay or an age depends on: `LATER` while the time is not sure."""
+        boot, _ = self._update()
         return LATER if self._believed is None else self._believed + boot
 
     def at_least(self) -> float:
-        """A time that has surely come: nothing ends or is purged that would not be by then."""
-        boot, wall = self._look()
+        """A time that has surely passed: delays end and records are purged by it."""
+        boot, wall = self._update()
         if self._believed is not None:
             return self._believed + boot
         return 0.0 if self._floor is None else min(wall, self._floor + boot)
@@ -144,29 +145,31 @@ class Clock:
     # Evidence
 
     def restore(self, then: float) -> None:
-        """Take up a time that was believed before the start."""
+        """Use the last sure time of an earlier process as a lower bound."""
         self._floor = then - self._boottime()
 
-    def told(self, date: float) -> None:
-        """Note the time that upstream told just now."""
-        boot, wall = self._look()
+    def record_upstream_date(self, date: float) -> None:
+        """Compare with upstream's time of now, in seconds since the epoch."""
+        boot, wall = self._update()
         if abs(wall - date) <= SKEW:
-            self.apart = None
+            self.ahead_of_upstream = None
             self._believe(wall - boot)
         else:
-            self.apart = wall - date
+            self.ahead_of_upstream = wall - date
             self._steady_since = boot
 
     def trouble(self) -> str:
-        """What is wrong with the machine's clock, as a sentence without its end; empty where nothing is."""
-        self._look()
+        """The fault of the machine's clock, a clause for people; empty if it has none."""
+        self._update()
         wall = self._wall()
         says = f"this machine's clock says {minute(wall)}"
         if self._kernel:
             return ""
-        if self.apart is not None:
-            side = "ahead of" if self.apart > 0 else "behind"
-            return f"{says}, {timedelta(seconds=round(abs(self.apart)))} {side} upstream's"
+        if self.ahead_of_upstream is not None:
+            side = "ahead of" if self.ahead_of_upstream > 0 else "behind"
+            return (
+                f"{says}, {timedelta(seconds=round(abs(self.ahead_of_upstream)))} {side} upstream's"
+            )
         if wall < BUILT:
             return f"{says}, which is before this program was made"
         if self._believed is None:
@@ -175,8 +178,8 @@ class Clock:
             return f"{says}, and was set there from {minute(self._believed + self._boottime())}"
         return ""
 
-    def _look(self) -> tuple[float, float]:
-        """Weigh what is known without asking anybody. The time since the boot, and the machine's clock."""
+    def _update(self) -> tuple[float, float]:
+        """Evaluate the evidence on this machine; gives the time since the boot, and the machine's clock."""
         boot, wall = self._boottime(), self._wall()
         offset = wall - boot
         jumped = abs(offset - self._offset) > SKEW
@@ -185,7 +188,7 @@ class Clock:
             self._steady_since = boot
         if jumped or boot >= self._kernel_until:
             self._kernel = self._synchronised()
-            self._kernel_until = boot + KERNEL
+            self._kernel_until = boot + KERNEL_FRESH
         if self._believed is not None and abs(offset - self._believed) <= SKEW:
             self._believed = offset
         elif self._kernel or boot - self._steady_since >= DAY:
@@ -194,62 +197,60 @@ class Clock:
 
     def _believe(self, offset: float) -> None:
         if self._believed is None or abs(offset - self._believed) > SKEW:
-            self._turns += 1
+            self._corrections += 1
         self._believed = offset
 
 
-LOOK = 60.0
-"""Seconds between looks at the clock while nothing else asks."""
-EVERY = 3600.0
-"""Seconds between writes."""
+CHECK_EVERY = 60.0
+WRITE_EVERY = 3600.0
 LIMIT = 4096
 LOG = structlog.get_logger(__name__)
 
 
 class ClockFile:
-    """Keeps a clock's word across restarts.
+    """Stores the sure time, as a lower bound for the next start.
 
     Args:
-        clock: whose.
-        path: of the file.
+        clock: that has it.
+        path: of `clock.json`.
     """
 
     def __init__(self, clock: Clock, path: Path) -> None:
         self._clock = clock
         self._path = path
-        self._turns = 0
+        self._corrections = 0
         self._due = 0.0
 
     async def start(self) -> None:
-        """Take up what was known. A file that cannot be used says nothing."""
+        """Read the file; without a usable one there is no lower bound."""
         loss = "when the mirror last ran is not known"
         found = await STATE.call(restore, self._path, LIMIT, _read, loss)
         if found is not None:
             self._clock.restore(found)
 
     async def run(self) -> None:
-        """Look at the clock until cancelled, and write down what it says while it is sure."""
+        """Write the time each hour, and after each correction, while it is sure; until cancelled."""
         while True:
             if self._clock.sure and (
-                self._clock.turns != self._turns or self._clock.boottime() >= self._due
+                self._clock.corrections != self._corrections or self._clock.boottime() >= self._due
             ):
                 await self.save()
-            await self._clock.sleep(LOOK)
+            await self._clock.sleep(CHECK_EVERY)
 
     async def save(self) -> None:
-        """Write down the time, if it is known. It matters little: a full disk is no trouble here."""
+        """Write the time if it is sure. A failure is only logged: the file is of little importance."""
         if not self._clock.sure:
             return
-        self._turns, self._due = self._clock.turns, self._clock.boottime() + EVERY
+        self._corrections, self._due = self._clock.corrections, self._clock.boottime() + WRITE_EVERY
         text = json.dumps({"time": self._clock.time()})
         try:
             await STATE.call(replace_file, self._path, text.encode())
         except OSError as error:
-            LOG.info("the time cannot be written down", why=str(error))
+            LOG.info("the clock's file cannot be written", why=str(error))
 
 
 def _read(text: bytes) -> float:
     then = float(json.loads(text)["time"])
     if not 0 <= then < LATER:
-        raise ValueError("it tells a time that nobody can have known")
+        raise ValueError("its time is out of range")
     return then

@@ -1,6 +1,6 @@
-"""Tasks that end as they should: work that runs to its end although its caller is cancelled, and work in the background.
+"""Tasks: work that a cancellation of its caller does not interrupt, work in threads, and work in the background.
 
-A thread cannot be cancelled. Whoever goes on before it has ended closes or renames files that it still uses.
+A thread cannot be cancelled: a caller that went on before its end would close or rename files that it still uses.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Foreseen(Exception):
-    """A failure that somebody raises on purpose, and that is no defect."""
+    """Base of the errors that are raised on purpose: they are no defects."""
 
 
 async def finish(work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
@@ -41,12 +41,12 @@ async def finish(work: Coroutine[Any, Any, T] | asyncio.Task[T]) -> T:
 
 
 async def in_worker(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call `function` in a thread of those for packages' files; see `finish`."""
+    """Call `function` in a thread for packages' files, and wait for its end; see `finish`."""
     return await BLOBS.call(function, *args, **kwargs)
 
 
 def submit(function: Callable[[], object]) -> None:
-    """Call `function` in such a thread; nobody waits for it."""
+    """Call `function` in such a thread without waiting for it; a defect is logged."""
     BLOBS.submit(function).add_done_callback(log_defect)
 
 
@@ -62,27 +62,27 @@ async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 DEFECT = "something went wrong in the mirror; its log says what"
-"""What people are told of an error that nobody foresaw, in place of its own words."""
+"""The text for clients and pages in place of an unexpected exception's own."""
 PAUSE = 60.0
-"""Seconds until what failed is begun again."""
+"""Seconds until failed work is started again."""
 
 
 async def keep_running(
     work: Callable[[], Awaitable[None]], what: str, pause: float = PAUSE
 ) -> None:
-    """Do something until it ends or is cancelled; where it fails it is begun again.
+    """Run work until it ends or is cancelled; after an exception, start it again.
 
     Args:
-        work: begins it.
-        what: it is, for people.
-        pause: seconds until it is begun again.
+        work: starts it.
+        what: its name in the log.
+        pause: seconds from an exception to the next start.
     """
     while True:
         try:
             await work()
         except Exception:
             LOG.exception(
-                "work in the background failed, and is begun again", work=what, pause=pause
+                "work in the background failed, and is started again", work=what, pause=pause
             )
             await asyncio.sleep(pause)
         else:

@@ -76,7 +76,7 @@ class Catalog:
         self._told = UpstreamReleases()
         self._lookups = Lookups(learn, self._wanted, self._settle, self._leads, self._clock)
         self._pinned = Pinned(self._follower, self._told)
-        self._turns = 0
+        self._corrections = 0
         self._closed = False
         self._writer = StateWriter(path, self._state)
 
@@ -166,9 +166,9 @@ class Catalog:
 
     def _rebase(self) -> None:
         """When the clock became sure, or another one: what was noted before and lies in the future begins now."""
-        if self._clock.turns == self._turns:
+        if self._clock.corrections == self._corrections:
             return
-        self._turns, now = self._clock.turns, self._clock.time()
+        self._corrections, now = self._clock.corrections, self._clock.time()
         self._changed()
         if latest(self._state()) > now:
             parts = self._known_releases, self._follower, self._imports, self._lookups, self._told

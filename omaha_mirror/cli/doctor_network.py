@@ -16,7 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 import aiohttp
 from rich.filesize import decimal
 
-from omaha_mirror.aio.clock import SET_IT, SKEW, Clock
+from omaha_mirror.aio.clock import SET_CLOCK, SKEW, Clock
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.catalog.model import extensions
 from omaha_mirror.catalog.state import load
@@ -264,18 +264,18 @@ async def clock(config: Config, here: Clock) -> list[Found]:
     except (aiohttp.ClientError, OSError, ValueError) as error:
         words = f"{url} does not answer: {why(error)}"
         if untimely(error) and (trouble := here.trouble()):
-            words += f"; {trouble}: {SET_IT}"
+            words += f"; {trouble}: {SET_CLOCK}"
         return [unreachable("upstream", f"{words}; see upstream's addresses, ca_file and proxy")]
     reached = ok("upstream", f"{url} answers")
     if date is None:
         if not (trouble := here.trouble()):
             return [reached, ok("clock", "the kernel says that it is synchronised")]
         return [reached, warn("clock", f"{url} sends no Date to compare with; {trouble}")]
-    here.told(date)
-    if here.apart is not None:
-        side = "ahead of" if here.apart > 0 else "behind"
-        words = f"this host is {abs(here.apart):.0f} s {side} {url}"
-        return [reached, fail("clock", f"{words}: certificates and delays go wrong; {SET_IT}")]
+    here.record_upstream_date(date)
+    if here.ahead_of_upstream is not None:
+        side = "ahead of" if here.ahead_of_upstream > 0 else "behind"
+        words = f"this host is {abs(here.ahead_of_upstream):.0f} s {side} {url}"
+        return [reached, fail("clock", f"{words}: certificates and delays go wrong; {SET_CLOCK}")]
     return [reached, ok("clock", f"within {SKEW:.0f} s of {url}")]
 
 

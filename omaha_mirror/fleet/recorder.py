@@ -148,7 +148,7 @@ class FleetRecorder:
         self._retry = retry
         self._backlog = BoundedQueue() if backlog is None else backlog
         self._clock = clock or Clock()
-        self._turns = 0
+        self._corrections = 0
         self._migrated = False
         self._kept_up = float("-inf")
         self._arrival = asyncio.Event()
@@ -223,10 +223,10 @@ class FleetRecorder:
 
     async def _keep_up(self) -> None:
         """Delete old history when it is time, and when the clock became sure."""
-        sure, turns = self._clock.sure, self._clock.turns
-        if sure and turns != self._turns:
+        sure, corrections = self._clock.sure, self._clock.corrections
+        if sure and corrections != self._corrections:
             await redate(self._database, self._clock.time())
-            self._turns = turns
+            self._corrections = corrections
         elif self._clock.boottime() < self._kept_up + UPKEEP:
             return
         if sure:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from omaha_mirror.aio.clock import SET_IT, Clock
+from omaha_mirror.aio.clock import SET_CLOCK, Clock
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.observability.health import Finding, State
 from omaha_mirror.policy.override_files import HOW
@@ -48,11 +48,11 @@ def clock(clock: Clock) -> Iterator[Finding]:
         yield Finding("clock", State.OK, "this machine's clock is right")
         return
     words = f"{trouble}: {WAITS}"
-    wrong = clock.apart is not None or clock.sure
+    wrong = clock.ahead_of_upstream is not None or clock.sure
     yield Finding("clock", State.DEGRADED if wrong else State.OK, words)
 
 
-WAITS = f"until the time is known no delay ends and nothing is purged; {SET_IT}"
+WAITS = f"until the time is known no delay ends and nothing is purged; {SET_CLOCK}"
 
 
 def packages(condemned: Mapping[str, str]) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import aiohttp
 from yarl import URL
 
 from omaha_mirror import __version__
-from omaha_mirror.aio.clock import SET_IT, Clock
+from omaha_mirror.aio.clock import SET_CLOCK, Clock
 from omaha_mirror.config import UpstreamConfig
 from omaha_mirror.config.environment import proxy_of
 from omaha_mirror.upstream.allowed import AllowList, as_it_came
@@ -163,7 +163,7 @@ class Requests:
         """Tell the clock what an answer says of the time; one out of a cache has aged there (RFC 9111, section 5.1)."""
         date, age = seconds(headers.get("Date")), headers.get("Age", "0")
         if date is not None and age.isascii() and age.isdecimal() and len(age) <= MAX_AGE:
-            self._clock.told(date + int(age))
+            self._clock.record_upstream_date(date + int(age))
 
     def translated(self, url: str, silence: str) -> AbstractContextManager[None]:
         """See `translated`."""
@@ -234,7 +234,7 @@ def translated(url: str, silence: str, trouble: Callable[[], str]) -> Iterator[N
         raise Unreachable("no connection within the connect time-out", url) from error
     except (aiohttp.ClientConnectorError, aiohttp.ClientSSLError) as error:
         why = trouble() if untimely(error) else ""
-        words = f"{why}: {SET_IT}; " if why else ""
+        words = f"{why}: {SET_CLOCK}; " if why else ""
         raise Unreachable(f"{words}no connection: {error}", url) from error
     except TimeoutError as error:
         raise Stalled(silence, url) from error

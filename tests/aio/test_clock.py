@@ -29,9 +29,9 @@ def test_nothing_is_believed_without_evidence(ahead: float) -> None:
 @pytest.mark.parametrize(("apart", "sure"), [(0, True), (290, True), (-290, True), (310, False)])
 def test_upstreams_date_confirms_a_clock_that_agrees(apart: float, sure: bool) -> None:
     clock = SetClock()
-    clock.told(clock.right() + apart)
+    clock.record_upstream_date(clock.right() + apart)
     assert clock.sure is sure
-    assert (clock.apart is None) is sure
+    assert (clock.ahead_of_upstream is None) is sure
     assert bool(clock.trouble()) is not sure
 
 
@@ -64,7 +64,7 @@ def test_a_day_that_upstream_contradicts_confirms_nothing() -> None:
     clock = SetClock(9 * YEARS)
     for _ in range(50):
         clock.later += DAY / 24
-        clock.told(clock.right())
+        clock.record_upstream_date(clock.right())
     assert not clock.sure
     assert "ahead of upstream's" in clock.trouble()
 
@@ -72,14 +72,14 @@ def test_a_day_that_upstream_contradicts_confirms_nothing() -> None:
 @pytest.mark.parametrize("jump", [9 * YEARS, -30 * YEARS, 2 * SKEW])
 def test_what_was_believed_stays_known_when_the_clock_is_set_wrong(jump: float) -> None:
     clock = SetClock()
-    clock.told(clock.right())
-    turns = clock.turns
+    clock.record_upstream_date(clock.right())
+    corrections = clock.corrections
     clock.ahead = jump
     clock.later += 1000
     assert clock.time() == pytest.approx(clock.right(), abs=60)
     assert clock.stamp() == pytest.approx(clock.right(), abs=60)
     assert clock.age(clock.right() - 500) == pytest.approx(500, abs=60)
-    assert clock.turns == turns
+    assert clock.corrections == corrections
     assert "this machine's clock says" in clock.trouble()
 
 
@@ -87,21 +87,21 @@ def test_a_clock_that_was_believed_and_wrong_is_put_right_by_upstream() -> None:
     clock = SetClock(9 * YEARS)
     clock.a_day()
     assert clock.sure
-    turns, noted = clock.turns, clock.stamp()
+    corrections, noted = clock.corrections, clock.stamp()
     clock.ahead = 0.0
-    clock.told(clock.right())
-    assert clock.turns == turns + 1
+    clock.record_upstream_date(clock.right())
+    assert clock.corrections == corrections + 1
     assert clock.time() == pytest.approx(clock.right(), abs=60)
     assert clock.age(noted) == 0.0
 
 
 def test_a_clock_that_drifts_is_followed() -> None:
     clock = SetClock()
-    clock.told(clock.right())
+    clock.record_upstream_date(clock.right())
     for _ in range(40):
         clock.ahead += 20
         assert clock.time() == pytest.approx(clock.right() + clock.ahead, abs=60)
-    assert clock.turns == 1
+    assert clock.corrections == 1
 
 
 def test_a_clock_that_begins_long_ago_is_not_earlier_than_it_was() -> None:

@@ -516,7 +516,7 @@ async def test_nothing_is_swept_by_a_clock_that_is_not_sure(
         os.utime(path, (clock.right() - ages[name],) * 2)
     assert (await site.cache.gc(dry_run=False)).removed == ()
     clock.ahead = 0.0
-    clock.told(clock.right())
+    clock.record_upstream_date(clock.right())
     swept = await site.cache.gc(dry_run=False)
     assert [removed.key for removed in swept.removed] == ["aa11aa"]
     clock.later += 8 * DAY
@@ -539,7 +539,7 @@ async def test_a_blob_is_due_again_in_spite_of_a_wrong_clock(
     [blob] = (await site.cache.contents()).blobs
     assert scrubber._due_in(blob) > 0
     clock.ahead = 0.0
-    clock.told(clock.right())
+    clock.record_upstream_date(clock.right())
     assert scrubber._due_in(blob) <= 0
     await verifier.verify(key)
     [blob] = (await site.cache.contents()).blobs

@@ -316,8 +316,8 @@ def test_a_clock_that_is_not_sure_is_a_note(told: SetClock, state: State, words:
 
 
 def test_a_clock_that_upstream_contradicts_degrades() -> None:
-    told = SetClock(9 * 365 * DAY)
-    told.told(told.right())
-    [found] = clock(told)
+    contradicted = SetClock(9 * 365 * DAY)
+    contradicted.record_upstream_date(contradicted.right())
+    [found] = clock(contradicted)
     assert found.state is State.DEGRADED
     assert "3285 days, 0:00:00 ahead of upstream's" in found.words

@@ -426,7 +426,7 @@ async def test_an_answer_out_of_a_cache_tells_the_time_by_its_age(upstream: Upst
     upstream.put(PATH, b"x")
     upstream.fault(PATH, RawHead(head=head))
     await fetcher.small(upstream.url(PATH), limit=1, deadline=10.0)
-    assert (clock.sure, clock.apart) == (True, None)
+    assert (clock.sure, clock.ahead_of_upstream) == (True, None)
     await fetcher.close()
 
 
