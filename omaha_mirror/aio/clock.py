@@ -89,7 +89,6 @@ class Clock:
         self.ahead_of_upstream: float | None = None
         self.boottime = boottime
         self._wall = wall
-        self._boottime = boottime
         self._synchronised = synchronised
         self._offset = wall() - boottime()
         self._steady_since = boottime()
@@ -146,7 +145,7 @@ class Clock:
 
     def restore(self, then: float) -> None:
         """Use the last sure time of an earlier process as a lower bound."""
-        self._floor = then - self._boottime()
+        self._floor = then - self.boottime()
 
     def record_upstream_date(self, date: float) -> None:
         """Compare with upstream's time of now, in seconds since the epoch."""
@@ -174,13 +173,13 @@ class Clock:
             return f"{says}, which is before this program was made"
         if self._believed is None:
             return f"{says}, and nothing has confirmed it yet"
-        if abs(self._believed + self._boottime() - wall) > SKEW:
-            return f"{says}, and was set there from {minute(self._believed + self._boottime())}"
+        if abs(self._believed + self.boottime() - wall) > SKEW:
+            return f"{says}, and was set there from {minute(self._believed + self.boottime())}"
         return ""
 
     def _update(self) -> tuple[float, float]:
         """Evaluate the evidence on this machine; gives the time since the boot, and the machine's clock."""
-        boot, wall = self._boottime(), self._wall()
+        boot, wall = self.boottime(), self._wall()
         offset = wall - boot
         jumped = abs(offset - self._offset) > SKEW
         self._offset = offset
