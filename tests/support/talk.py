@@ -79,16 +79,21 @@ class Talk:
             return held
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._loop.sock_recv(self.sock, 256 * 1024)
+                return await self._receive(256 * 1024)
         except ConnectionResetError:
             return b""
 
     async def receive(self, most: int) -> bytes:
         """What comes next, so many bytes at most; nothing at the end. Raises ConnectionError."""
         if not self._held:
-            return await self._loop.sock_recv(self.sock, most)
+            return await self._receive(most)
         data, self._held = self._held[:most], self._held[most:]
         return data
+
+    async def _receive(self, most: int) -> bytes:
+        # While there is data, sock_recv lets nothing else run, the upstream of the same loop included.
+        await asyncio.sleep(0)
+        return await self._loop.sock_recv(self.sock, most)
 
     def unread(self, data: bytes) -> None:
         self._held = data + self._held
