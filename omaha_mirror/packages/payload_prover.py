@@ -35,7 +35,7 @@ from omaha_mirror.payload import (
     Key,
     Manifest,
     MetadataDigest,
-    OperationProver,
+    OperationDigests,
     PayloadError,
     Signed,
     SignedPrefix,
@@ -131,7 +131,7 @@ class PayloadProver:
         self._metadata = MetadataDigest(size)
         self._plain = HoldBack(size, hold_back)
         self._keys = keys
-        self._operations = OperationProver(size)
+        self._operations = OperationDigests(size)
         self._is_plain = False
         self._layout: _Layout | None = None
         self._good = Intervals()
@@ -226,7 +226,7 @@ class PayloadProver:
     def dropped(self, start: int, stop: int) -> None:
         """See `Prover`."""
         if start == 0:
-            self._operations = OperationProver(self._size)
+            self._operations = OperationDigests(self._size)
             self._is_known_right = False
         elif self._layout is not None and start < self._layout.tail:
             self._operations.again((start, stop))

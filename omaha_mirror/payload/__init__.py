@@ -20,7 +20,7 @@ from omaha_mirror.payload.manifest import (
     read_metadata,
     read_metadata_if_ready,
 )
-from omaha_mirror.payload.operation_prover import OperationProver, Verdicts
+from omaha_mirror.payload.operation_digests import OperationDigests, Verdicts
 from omaha_mirror.payload.signature import Signature, Signed, SignedPrefix
 from omaha_mirror.payload.verify import Report, verify
 
@@ -32,7 +32,7 @@ __all__ = [
     "MetadataDigest",
     "NotAPayload",
     "Operation",
-    "OperationProver",
+    "OperationDigests",
     "OperationType",
     "PayloadError",
     "Report",

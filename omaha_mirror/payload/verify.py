@@ -11,7 +11,7 @@ from typing import BinaryIO
 from omaha_mirror.payload.header import Span, exactly
 from omaha_mirror.payload.keys import Key
 from omaha_mirror.payload.manifest import Manifest, read_metadata
-from omaha_mirror.payload.operation_prover import OperationProver
+from omaha_mirror.payload.operation_digests import OperationDigests
 from omaha_mirror.payload.signature import Signed, SignedPrefix
 
 CHUNK = 1024 * 1024
@@ -49,7 +49,7 @@ def verify(file: BinaryIO, keys: Sequence[Key] = ()) -> Report:
         OSError: reading failed, or the file shrank meanwhile.
     """
     size = os.fstat(file.fileno()).st_size
-    prover, prefix = OperationProver(size), SignedPrefix(size)
+    operations, prefix = OperationDigests(size), SignedPrefix(size)
     sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
     wrong: list[Span] = []
 
@@ -62,5 +62,5 @@ def verify(file: BinaryIO, keys: Sequence[Key] = ()) -> Report:
         data = exactly(read, start, stop - start)
         for taker in (sha256, sha1, prefix):
             taker.update(data)
-        wrong += prover.examine([(0, stop)], read, budget=size).wrong
+        wrong += operations.examine([(0, stop)], read, budget=size).wrong
     return Report(manifest, sha256.digest(), sha1.digest(), prefix.judge(keys), tuple(wrong))

@@ -18,7 +18,7 @@ from omaha_mirror.omaha.answer import check_for_sysexts, read_answer
 from omaha_mirror.omaha.messages import serialise_request, serialise_response
 from omaha_mirror.payload import (
     Manifest,
-    OperationProver,
+    OperationDigests,
     PayloadError,
     SignedPrefix,
     load_keys,
@@ -55,7 +55,7 @@ def payload(data: bytes) -> None:
     """A whole file, read as one, as a stream, and as one that is proven."""
     size = len(data)
     manifest = attempt(lambda: read_metadata(reading(data), size), PayloadError)
-    prefix, prover = SignedPrefix(size), OperationProver(size)
+    prefix, operations = SignedPrefix(size), OperationDigests(size)
 
     def judge() -> object:
         prefix.update(memoryview(data)[: size // 2])
@@ -65,8 +65,8 @@ def payload(data: bytes) -> None:
 
     attempt(judge, PayloadError)
     assert prefix.manifest == manifest
-    verdicts = prover.examine([(0, size)] if size else [], reading(data), budget=size)
-    assert prover.manifest == manifest
+    verdicts = operations.examine([(0, size)] if size else [], reading(data), budget=size)
+    assert operations.manifest == manifest
     if manifest is not None:
         check_order(manifest)
         judged = sum(stop - start for start, stop in verdicts.good + verdicts.wrong)

@@ -8,7 +8,7 @@ import pytest
 
 from omaha_mirror.payload import (
     NotAPayload,
-    OperationProver,
+    OperationDigests,
     PayloadError,
     Report,
     Verdicts,
@@ -73,10 +73,10 @@ def test_another_file_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_every_flipped_byte_of_a_real_package_is_in_a_region_that_is_held_against_a_digest() -> (
     None
 ):
-    """The data by the prover, and all before the signatures by the signature: each byte once, in order."""
+    """The data by the operations, and all before the signatures by the signature: each byte once, in order."""
     manifest = read_metadata(reading(OEM), len(OEM))
-    prover = OperationProver(len(OEM))
-    assert prover.examine([(0, len(OEM))], reading(OEM)).wrong == ()
+    operations = OperationDigests(len(OEM))
+    assert operations.examine([(0, len(OEM))], reading(OEM)).wrong == ()
     assert [(o.start, o.stop) for o in manifest.operations] == [(147, 703344)]
     assert manifest.metadata_size == 147
 
@@ -94,8 +94,8 @@ def test_every_flipped_bit_of_header_manifest_and_signatures_of_a_real_package_i
 def test_a_flipped_byte_anywhere_in_the_data_of_a_real_package_is_detected_twice() -> None:
     for at in range(147, len(OEM) - 264, 4099):
         bad = flipped(OEM, at, 0x80)
-        prover = OperationProver(len(bad))
-        assert prover.examine([(0, len(bad))], reading(bad)) == Verdicts(wrong=((147, 703344),))
+        operations = OperationDigests(len(bad))
+        assert operations.examine([(0, len(bad))], reading(bad)) == Verdicts(wrong=((147, 703344),))
         assert is_detected(bad)
 
 

@@ -46,7 +46,7 @@ class _Hashing:
     digest: _Hash = field(default_factory=hashlib.sha256)
 
 
-class OperationProver:
+class OperationDigests:
     """Verifies one payload while it grows. One call at a time.
 
     Attributes:
