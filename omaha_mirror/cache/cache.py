@@ -38,7 +38,7 @@ from omaha_mirror.cache.fill import Fill, event_of
 from omaha_mirror.cache.fill_context import FillContext
 from omaha_mirror.cache.fill_state import FillState, Limits
 from omaha_mirror.cache.heads import Heads
-from omaha_mirror.cache.index import Index, Unsure
+from omaha_mirror.cache.index import Index, Unverified
 from omaha_mirror.cache.ingest import Ingest
 from omaha_mirror.cache.open_blob import Opening, ProvenBlob
 from omaha_mirror.cache.prover import HoldBacks, Provers
@@ -92,7 +92,7 @@ class Cache:
         self._keep = keep
         self.clock = clock
         self._index = Index(store, ledger, self._provers, self._note_corrupted, self.clock)
-        self._space = Space(store, ledger, hook, self._must_stay, self._index.take, self.clock)
+        self._space = Space(store, ledger, hook, self._must_stay, self._index.forget, self.clock)
         self._failures = Failures(self.clock)
         self.suspects: Collection[str] = self._failures.suspects
         self._heads = Heads(store, self._provers)
@@ -213,7 +213,7 @@ class Cache:
                 return blob, "hit"
             case _ if fill is not None:
                 return fill, "filling"
-            case Unsure(size):
+            case Unverified(size):
                 here, was_held = replace(expected, size=size), self.holds(key)
                 return self._start(here, source, checks=True), "hit" if was_held else "miss"
         return self._start(expected, source), "miss"
@@ -257,7 +257,7 @@ class Cache:
         """
         if key in self._fills and self._fills[key].state.checks:
             return  # it is being read again already: that finds it too
-        blob = self._index.take(key)
+        blob = self._index.forget(key)
         self._failures.wrong(key, reason, leaked=blob is not None)
         if blob is not None:
             blob.cut(reason)
@@ -332,7 +332,7 @@ class Cache:
             if isinstance(error, Lost):
                 self._note_corrupted(key, str(error))
             if is_lost and not self._index.is_verified(key):
-                self._index.take(key)
+                self._index.forget(key)
             if isinstance(error, Untrusted):
                 await in_worker(self._store.refuse, key, Refusal(str(error), error.terms))
             raise

@@ -141,7 +141,7 @@ class Fill:
             raise CacheError(reason)
         elif state.failure is None:
             state.failure = self._verification.lose(reason)
-            self._context.index.give_up(state.expected.key, reason, state.identity)
+            self._context.index.file_unreadable(state.expected.key, reason, state.identity)
 
     # What the cache uses
 

@@ -50,7 +50,7 @@ class FillContext:
     async def open_draft(self, state: FillState) -> Draft:
         """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
         expected, reason = state.expected, "another fill of the same blob is under way"
-        if self.index.is_away(expected.key):
+        if self.index.is_unavailable(expected.key):
             reason = "the cache directory does not answer"
         elif expected.key not in self.taken:
             self.taken[expected.key] = state
@@ -73,9 +73,9 @@ class FillContext:
         try:
             return await self.space.recheck(state.expected)
         except FileNotFoundError:
-            self.index.take(key)
+            self.index.forget(key)
         except Damaged as error:
-            self.index.take(key)
+            self.index.forget(key)
             self.corrupted(key, str(error))
         state.checks = False
         return None
@@ -84,7 +84,7 @@ class FillContext:
         """A blob that is being proven again lacks bytes: it is a growing one from now on."""
         key = state.expected.key
         if not self.index.is_verified(key):
-            self.index.take(key)
+            self.index.forget(key)
         if self.taken.get(key) is state:
             self.ledger.reserve(key, state.size, state.size)
 
@@ -93,7 +93,7 @@ class FillContext:
         if not self.index.holds(key):
             if self.index.lists(key):
                 self.corrupted(key, "it is no file of the size that was written down")
-            self.index.take(key)
+            self.index.forget(key)
             await self.space.quarantine(key, leaked=False)
 
     def release(self, state: FillState) -> None:

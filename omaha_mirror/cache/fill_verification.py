@@ -34,7 +34,7 @@ STEP = 2 * 1024 * 1024
 WAKE_SECONDS = 0.0001
 """Time between two wake-ups for each reader: many are woken less often, with more for each."""
 WAKE_AT_MOST = 0.02
-HOPE = 5.0
+RECHECK_HOLD = 5.0
 """Seconds for which bytes that only the whole digest covers are held back, where all is here and only verified again."""
 TRIES = 3
 """How often the same bytes may turn out wrong: what they are held against may be wrong itself."""
@@ -72,7 +72,7 @@ class Verification:
         self._left = Intervals()
         self._leak_noted = False
         self._noting = asyncio.Lock()
-        self._hopes_until = 0.0
+        self._hold_until = 0.0
         self._wrong: Counter[Span] = Counter()
 
     def begin(self, draft: Draft) -> None:
@@ -80,7 +80,7 @@ class Verification:
         self._leak_noted = draft.leaked
         self._left = draft.filled if draft.leaked else Intervals()
         if self._state.checks:
-            self._hopes_until = time.monotonic() + HOPE
+            self._hold_until = time.monotonic() + RECHECK_HOLD
 
     def attached(self, start: int, offset: int) -> None:
         """A reader that comes has [start, offset) already: of this blob, if it was here before."""
@@ -135,7 +135,7 @@ class Verification:
 
     async def _something_new(self) -> None:
         """Bytes came, or there is no hope left that all is right soon."""
-        hopes = self._hopes_until - time.monotonic()
+        hopes = self._hold_until - time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(hopes if hopes > 0 else None):
                 await self.grown.wait()
@@ -170,7 +170,7 @@ class Verification:
         clearance.hashed = self._digests.hashed
         if self._state.checks:
             self._state.heard = time.monotonic()
-        hopes = time.monotonic() < self._hopes_until
+        hopes = time.monotonic() < self._hold_until
         clearance.released = ruling.judged if hopes else ruling.released
 
     def _take_back(self, start: int, stop: int) -> bool:

@@ -98,7 +98,7 @@ async def test_a_defect_while_a_blob_is_opened_costs_a_fill(
 ) -> None:
     await site.read(source)
     await site.told(FillEnded)
-    site.cache._index.let_go(source.expected.key)
+    site.cache._index.close_idle(source.expected.key)
 
     def broken(_key: str) -> None:
         raise BUG

@@ -156,7 +156,7 @@ async def test_a_file_of_which_nothing_but_the_whole_tells_is_proven_before_it_l
 @pytest.fixture
 def hopeless(monkeypatch: pytest.MonkeyPatch) -> None:
     """As where the disk is slow."""
-    monkeypatch.setattr(fill_verification, "HOPE", -1.0)
+    monkeypatch.setattr(fill_verification, "RECHECK_HOLD", -1.0)
 
 
 async def rotten(make_site: MakeSite) -> tuple[Site, ScriptedSource]:
@@ -223,7 +223,7 @@ async def test_a_crash_does_not_make_it_forgotten_that_unsure_bytes_left(
             stops.hold.open()
             await closing
     assert site.files("partial") == []
-    monkeypatch.setattr(fill_verification, "HOPE", 60.0)
+    monkeypatch.setattr(fill_verification, "RECHECK_HOLD", 60.0)
     site = await make_site(provers=HoldBacks())
     assert site.cache.holds(plain.expected.key)
     assert await site.read(plain) == plain.data
