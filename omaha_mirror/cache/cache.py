@@ -26,7 +26,6 @@ from omaha_mirror.cache.errors import (
     Defect,
     Distrusted,
     GenerationEnded,
-    InUse,
     Lost,
     ResumeUnsafe,
     Stopping,
@@ -270,11 +269,7 @@ class Cache:
 
     async def remove(self, key: str) -> Removed | None:
         """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
-        if self._is_in_use(key):
-            raise InUse(f"{key} is in use")
-        entry = self._ledger.entries.get(key)
-        self._ledger.remove(key)
-        return await self._space.remove(key, entry.size if entry is not None else None)
+        return await self._space.remove(key, self._is_in_use)
 
     async def gc(self, *, dry_run: bool) -> Swept:
         """Evict down to the bounds, and sweep what lies about for a week. Raises OSError."""

@@ -301,7 +301,7 @@ class IncomingFile:
         """See `store.Incoming`."""
         give_name(self._data, self._target, proof, self._source, {})
 
-    def discard(self) -> None:
+    def close(self) -> None:
         """See `store.Incoming`."""
         self._file.close()
         with contextlib.suppress(OSError):

@@ -220,8 +220,10 @@ class Fill:
                 self._cursors.reap()
             return await verifying
         finally:
-            await self._cursors.stop()
-            await stop((verifying, recording))
+            try:
+                await self._cursors.stop()
+            finally:  # a second cancellation must not leave them behind
+                await stop((verifying, recording))
 
     def _record(self) -> None:
         self.state.draft.record()  # the draft that there is now: a disk that refuses bytes gets it another one

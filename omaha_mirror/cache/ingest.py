@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Self
 
-from omaha_mirror.aio.tasks import in_worker
+from omaha_mirror.aio.tasks import finish, in_worker
 from omaha_mirror.cache.blob import Expected, Hasher, Proof
 from omaha_mirror.cache.errors import DigestMismatch, InUse
 from omaha_mirror.cache.failures import Failures
@@ -67,8 +67,9 @@ class Ingest:
 
     async def __aexit__(self, *_: object) -> None:
         try:
-            for _expected, incoming, _proof, _found in self._proven:
-                await in_worker(incoming.discard)
+            await in_worker(
+                _close, [incoming for _expected, incoming, _proof, _found in self._proven]
+            )
         finally:
             self._ledger.release(BOOKED)
 
@@ -98,22 +99,30 @@ class Ingest:
             signed_by = await in_worker(prover.conclude, None)
             proof = replace(judged, signed_by=signed_by, head=prover.head())
         except BaseException:
-            await in_worker(incoming.discard)
+            await in_worker(incoming.close)
             raise
         self._proven.append((expected, incoming, proof, found))
 
     async def commit(self) -> None:
-        """Give all of them their names.
+        """Give all of them their names, cancelled or not.
 
         Raises:
             OSError: the disk failed; those that have their names keep them.
         """
+        await finish(self._commit())
+
+    async def _commit(self) -> None:
         for expected, incoming, proof, found in self._proven:
             await in_worker(incoming.commit, proof)
             self._index.put(expected.key, expected.size, proof.signed_by, found)
             self._failures.right(expected.key)
             self._heads.proven(expected, proof)
             await self._heads.write()
+
+
+def _close(blobs: list[Incoming]) -> None:
+    for incoming in blobs:
+        incoming.close()
 
 
 def _write(incoming: Incoming, hasher: Hasher, prover: Prover, chunk: bytes) -> None:

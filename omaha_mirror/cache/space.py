@@ -13,11 +13,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.aio.tasks import in_worker
+from omaha_mirror.aio.tasks import finish, in_worker
 from omaha_mirror.aio.workers import BLOBS, SLOW
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected
-from omaha_mirror.cache.errors import NeverFits, NoSpace, NoSpaceNow
+from omaha_mirror.cache.errors import InUse, NeverFits, NoSpace, NoSpaceNow
 from omaha_mirror.cache.store import Draft, Leftover, Removed, Store, Swept
 
 FILES = 4
@@ -162,7 +162,7 @@ class Space:
         ledger: the space accounts of the same directory.
         hook: called with what is evicted.
         must_stay: whether a proven blob must not be evicted.
-        goes: called with the key of a blob that is about to be removed.
+        forget: called with the key of a blob whose file was removed; takes it out of the ledger, too.
         clock: tells the time.
     """
 
@@ -172,14 +172,14 @@ class Space:
         ledger: Ledger,
         hook: events.Hook,
         must_stay: Callable[[str], bool],
-        goes: Callable[[str], object],
+        forget: Callable[[str], object],
         clock: Clock,
     ) -> None:
         self._store = store
         self._ledger = ledger
         self._hook = hook
         self._must_stay = must_stay
-        self._goes = goes
+        self._forget = forget
         self._clock = clock
         self._busy = asyncio.Lock()
 
@@ -269,16 +269,21 @@ class Space:
         except NoSpace as error:
             return [], str(error)
 
-    async def remove(self, key: str, size: int | None) -> Removed | None:
-        """Remove a blob of `size` bytes that is out of the ledger, and what there is of a growing one. Raises OSError."""
+    async def remove(self, key: str, is_in_use: Callable[[str], bool]) -> Removed | None:
+        """Remove a blob, and what there is of a growing one; to its end, cancelled or not. Raises InUse, OSError."""
+        return await finish(self._remove(key, is_in_use))
+
+    async def _remove(self, key: str, is_in_use: Callable[[str], bool]) -> Removed | None:
         async with self._busy:
             found = await in_worker(self._store.leftovers)
             growing = [x for x in found if x.kind == "partial" and x.key == key]
+            if is_in_use(key):
+                raise InUse(f"{key} is in use")
             await in_worker(self._discard, growing)
-            if size is not None:
-                self._goes(key)
+            if (entry := self._ledger.entries.get(key)) is not None:
                 await in_worker(self._store.remove, key)
-                return Removed("blob", key, size)
+                self._forget(key)
+                return Removed("blob", key, entry.size)
             return Removed("partial", key, growing[0].size) if growing else None
 
     async def quarantine(self, key: str, *, leaked: bool) -> None:
@@ -295,12 +300,15 @@ class Space:
             self._store.redate(leftover, now)
 
     async def _evict(self, keys: list[str]) -> None:
+        """Remove blobs; a file that the disk does not remove stays in the ledger."""
         for key in keys:
-            self._hook(events.Evicted(key, self._ledger.entries[key].size))
-            self._ledger.remove(key)
-            self._goes(key)
-        for key in keys:
-            await BLOBS.patiently(SLOW, self._store.remove, key)
+            await finish(self._evict_one(key))
+
+    async def _evict_one(self, key: str) -> None:
+        await BLOBS.patiently(SLOW, self._store.remove, key)
+        if (entry := self._ledger.entries.get(key)) is not None:
+            self._hook(events.Evicted(key, entry.size))
+            self._forget(key)
 
 
 class Uses:

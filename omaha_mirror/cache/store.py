@@ -206,8 +206,8 @@ class Incoming(Protocol):
     def commit(self, proof: Proof) -> None:
         """Make it a proven blob that survives a crash, in place of one that is there. Raises OSError."""
 
-    def discard(self) -> None:
-        """Remove it, unless it was committed; what cannot be removed goes at the next start."""
+    def close(self) -> None:
+        """Close it, and remove it unless it was committed; a file that cannot be removed goes at the next start."""
 
 
 class Store(Protocol):

@@ -20,9 +20,10 @@ from omaha_mirror.cache import (
     Reader,
     Validator,
 )
-from omaha_mirror.cache.draft import DiskDraft
+from omaha_mirror.cache.draft import DiskDraft, IncomingFile
 from omaha_mirror.cache.events import Event
 from omaha_mirror.cache.prover import HoldBacks, Provers
+from omaha_mirror.cache.store import Leftover
 from tests.cache.source import ScriptedSource
 from tests.support.clock import machine_clock
 
@@ -79,6 +80,15 @@ class ScriptedStore(DiskStore):
         self.step("remove")
         super().remove(key)
 
+    def leftovers(self) -> list[Leftover]:
+        self.step("leftovers")
+        return super().leftovers()
+
+    def incoming(self, expected: Expected) -> IncomingFile:
+        found = ScriptedIncoming(self, expected)
+        self.step("incoming")
+        return found
+
     def free(self) -> int:
         self.step("free")
         return super().free() if self.free_bytes is None else self.free_bytes
@@ -126,6 +136,18 @@ class ScriptedDraft(DiskDraft):
     def discard(self) -> None:
         self._step("discard")
         super().discard()
+
+
+class ScriptedIncoming(IncomingFile):
+    """Says to its store when it gets its name."""
+
+    def __init__(self, store: ScriptedStore, expected: Expected) -> None:
+        super().__init__(store.arriving / expected.key, store.path(expected.key), expected.source)
+        self._step = store.step
+
+    def commit(self, proof: Proof) -> None:
+        self._step("name")
+        super().commit(proof)
 
 
 @dataclass
