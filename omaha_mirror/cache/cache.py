@@ -16,7 +16,7 @@ from functools import partial
 from typing import Literal
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.aio.tasks import in_worker, log_defect
+from omaha_mirror.aio.tasks import finish, in_worker, log_defect
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.contents import Contents, Progress, look
@@ -269,7 +269,7 @@ class Cache:
 
     async def remove(self, key: str) -> Removed | None:
         """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
-        return await self._space.remove(key, self._is_in_use)
+        return await finish(self._space.remove(key, self._is_in_use))
 
     async def gc(self, *, dry_run: bool) -> Swept:
         """Evict down to the bounds, and sweep what lies about for a week. Raises OSError."""

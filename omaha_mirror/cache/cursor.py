@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import ParamSpec
 
 from omaha_mirror.aio.tasks import in_worker
-from omaha_mirror.cache.errors import SourceChanged, SourceFailed, SourceStalled
+from omaha_mirror.cache.errors import SourceChanged, SourceFailed, SourceStalled, is_full
 from omaha_mirror.cache.events import Connected, Trouble, Uncached
 from omaha_mirror.cache.fill_context import FillContext
 from omaha_mirror.cache.fill_state import TRIES, FillState
@@ -70,10 +70,7 @@ class Download:
             state.forgotten = max(state.forgotten, before)
 
     async def overflow(self, draft: Draft, error: OSError) -> None:
-        """The disk refused bytes of `draft`: make room, else go on without keeping them.
-
-        Whatever the error is: blobs are evicted only where the accounts say that room is lacking, and a disk that fails
-        otherwise (EIO) must not stop an update either.
+        """The disk refused bytes of `draft`: make room where it is full, else go on in memory.
 
         Raises:
             Overflowed: the bytes go to memory from now on.
@@ -84,7 +81,7 @@ class Download:
             if draft is state.current_draft:
                 if state.in_order:
                     raise error
-                if await self.context.make_room():
+                if is_full(error) and await self.context.make_room():
                     return
                 key, source = state.expected.key, state.source.name
                 self.context.hook(Uncached(key, source, str(error)))

@@ -117,6 +117,11 @@ class Defect(CacheError):
         super().__init__(DEFECT)
 
 
+def is_full(error: OSError) -> bool:
+    """Whether a file system has no more room, for anybody or for this user."""
+    return error.errno in {errno.ENOSPC, errno.EDQUOT}
+
+
 def is_unreadable(error: OSError) -> bool:
     """Whether the bytes of a file are lost, as far as the disk can tell."""
     return error.errno in UNREADABLE

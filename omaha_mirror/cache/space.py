@@ -258,9 +258,7 @@ class Space:
             ]
             if not dry_run:
                 await self._evict(victims)
-                await in_worker(self._discard, stale)
-                await in_worker(self._store.marks)
-                await in_worker(self._redate, [x for x in found if x.changed > now], now)
+                await in_worker(self._clean, stale, [x for x in found if x.changed > now], now)
             return Swept(tuple(removed), short)
 
     def _surplus(self, free: int) -> tuple[list[str], str]:
@@ -270,33 +268,30 @@ class Space:
             return [], str(error)
 
     async def remove(self, key: str, is_in_use: Callable[[str], bool]) -> Removed | None:
-        """Remove a blob, and what there is of a growing one; to its end, cancelled or not. Raises InUse, OSError."""
-        return await finish(self._remove(key, is_in_use))
-
-    async def _remove(self, key: str, is_in_use: Callable[[str], bool]) -> Removed | None:
+        """Remove a blob, and what there is of a growing one. Raises InUse, OSError."""
         async with self._busy:
             found = await in_worker(self._store.leftovers)
-            growing = [x for x in found if x.kind == "partial" and x.key == key]
+            growing = next((x for x in found if x.kind == "partial" and x.key == key), None)
             if is_in_use(key):
                 raise InUse(f"{key} is in use")
-            await in_worker(self._discard, growing)
+            if growing is not None:
+                await in_worker(self._store.discard, growing)
             if (entry := self._ledger.entries.get(key)) is not None:
                 await in_worker(self._store.remove, key)
                 self._forget(key)
                 return Removed("blob", key, entry.size)
-            return Removed("partial", key, growing[0].size) if growing else None
+            return Removed("partial", key, growing.size) if growing is not None else None
 
     async def quarantine(self, key: str, *, leaked: bool) -> None:
         """Put a blob aside that is out of the ledger. Raises OSError."""
         async with self._busy:
             await BLOBS.patiently(None, self._store.quarantine_blob, key, leaked=leaked)
 
-    def _discard(self, leftovers: list[Leftover]) -> None:
-        for leftover in leftovers:
+    def _clean(self, stale: list[Leftover], future: list[Leftover], now: float) -> None:
+        for leftover in stale:
             self._store.discard(leftover)
-
-    def _redate(self, leftovers: list[Leftover], now: float) -> None:
-        for leftover in leftovers:
+        self._store.marks()
+        for leftover in future:
             self._store.redate(leftover, now)
 
     async def _evict(self, keys: list[str]) -> None:

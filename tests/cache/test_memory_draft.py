@@ -210,6 +210,23 @@ async def test_a_disk_that_fills_up_is_emptied_and_the_blob_is_kept(
     assert (site.all(Uncached), source.sent) == ([], SIZE)
 
 
+async def test_for_a_disk_that_fails_otherwise_no_blob_is_evicted(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    site = await make_site(limits=LIMITS)
+    old = ScriptedSource(os.urandom(SIZE))
+    await site.cache.fetch(old.expected, old)
+    gate = source.gate(HALF)
+    reading = asyncio.create_task(site.read(source))
+    await gate.reached.wait()
+    site.store.failures["write"], site.store.free_bytes = OSError(errno.EIO, "Input/output"), 0
+    gate.open()
+    assert await reading == source.data
+    assert "Input/output" in (await site.told(Uncached)).reason
+    assert site.all(Evicted) == []
+    assert site.cache.holds(old.expected.key)
+
+
 async def test_a_disk_that_fills_up_stops_no_reader_wherever_it_is(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
