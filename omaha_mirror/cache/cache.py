@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -141,11 +141,10 @@ class Cache:
 
     # Reading
 
-    @contextmanager
     def read(
         self, expected: Expected, source: Source, start: int, stop: int, client: str = ""
-    ) -> Iterator[Reader]:
-        """Read [start, stop) of a blob; fetches it where it is not here. Clients take turns on the line.
+    ) -> Reader:
+        """Read [start, stop) of a blob, until the reader is closed; fetches it where it is not here. Clients take turns on the line.
 
         Raises:
             CoolingDown: it turned out wrong too often, or is not to be served.
@@ -153,12 +152,10 @@ class Cache:
             Stopping: the mirror is being stopped.
         """
         find = partial(self._find, expected, source, start)
-        reader = Reader(find, start, stop, partial(self._heads.size, expected), client)
-        try:
-            with self._uses.reading(expected.key), closing(reader):
-                yield reader
-        finally:
-            self._left(expected.key)
+        measure, left = partial(self._heads.size, expected), partial(self._left, expected.key)
+        reader = Reader(find, start, stop, measure, client, left)
+        self._uses.readers[expected.key] += 1
+        return reader
 
     async def fetch(self, expected: Expected, source: Source) -> Proof | None:
         """Have a blob here, proven; None when it was here already.
@@ -219,6 +216,10 @@ class Cache:
 
     def _left(self, key: str) -> None:
         """A reader left."""
+        readers = self._uses.readers
+        readers[key] -= 1
+        if not readers[key]:
+            del readers[key]
         self._index.touch(key)
         fill = self._fills.get(key)
         if fill is None:

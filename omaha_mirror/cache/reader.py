@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, Self
 
 from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache.errors import GenerationEnded, Lost, Stopping, is_unreadable
@@ -83,6 +83,7 @@ class Reader:
         stop: offset after the last.
         measure: gives the size of the blob's head, and reads it where it must.
         client: the name under which it takes its share of the line; "" for none.
+        on_close: called once, when it has left.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Reader:
         stop: int,
         measure: Measure,
         client: str = "",
+        on_close: Callable[[], object] = lambda: None,
     ) -> None:
         self.client = client
         self.offset, self.stop = start, stop
@@ -101,14 +103,22 @@ class Reader:
         self._find = find
         self._moves = 0
         self._measure = measure
+        self._on_close = on_close
         self.is_cut = False
         self._blob, self.status = find(start)
         self._blob.attach(self)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Leave; the blob stays as it is."""
+        """Leave, once; the blob stays as it is."""
         self.on_cut = None
         self._blob.detach(self)
+        self._on_close()
 
     def cut(self) -> None:
         """Called by the blob: these bytes belong to an ended generation."""

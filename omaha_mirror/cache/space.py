@@ -326,10 +326,6 @@ class Uses:
         """Whether a caller waits for a blob to be here, and reads none of it."""
         return key in self._fetchers
 
-    def reading(self, key: str) -> AbstractContextManager[None]:
-        """Read a blob while this is open."""
-        return _counted(self.readers, key)
-
     def fetching(self, key: str) -> AbstractContextManager[None]:
         """Wait for a blob to be here while this is open."""
         return _counted(self._fetchers, key)

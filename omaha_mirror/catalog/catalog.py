@@ -74,7 +74,9 @@ class Catalog:
         self._imports = Imports()
         self._channels = Channels(self._follower, self._imports)
         self._told = UpstreamReleases()
-        self._lookups = Lookups(learn, self._wanted, self._settle, self._leads, self._clock)
+        self._lookups = Lookups(
+            learn, self._wanted, self._settle, self._leads, self._changed, self._clock
+        )
         self._pinned = Pinned(self._follower, self._told)
         self._corrections = 0
         self._closed = False
@@ -215,7 +217,8 @@ class Catalog:
             if self._told.put(release):
                 self._lookups.outdate(key)
             in_use = self._lookups.in_use(release.app_id, release.board)
-            self._lookups.question(key).want((), in_use)
+            if self._lookups.question(key).want((), in_use):
+                self._changed()
             self._lookups.begin(key)
         self._told.thin_out(self._channels.versions())
 
@@ -265,11 +268,13 @@ class Catalog:
         own = rule.packages if isinstance(rule, Pin) else ()
         told, now = self._told.get(key), self._clock.boottime()
         if told is not None:
-            question.want(own, needed & told.by_name.keys())
+            is_new = question.want(own, needed & told.by_name.keys())
         else:
             sure = self._told.extensions(app_id, board) | (needed & OEM_PACKAGES)
             in_use = self._lookups.in_use(app_id, board)
-            question.want(own, sure | in_use, needed, client=client, now=now)
+            is_new = question.want(own, sure | in_use, needed, client=client, now=now)
+        if is_new:
+            self._changed()
         await self._lookups.wait(key, needed, own, wait, client)
 
     def _learnt(self, releases: tuple[Release, ...]) -> None:

@@ -36,6 +36,7 @@ class Lookups:
         wanted: what is to be learnt of a version, but for what `Lookup` knows.
         settle: told before another release of a version is known, so that it is on disk before its first offer.
         leads: whether a track leads to a version: it is in use then although no machine asks.
+        changed: told when machines may need other packages of a version.
         clock: tells the time.
     """
 
@@ -45,12 +46,14 @@ class Lookups:
         wanted: Callable[[ReleaseKey], LookupRequest],
         settle: Settle,
         leads: Callable[[ReleaseKey], bool],
+        changed: Callable[[], None],
         clock: Clock,
     ) -> None:
         self._learn = learn
         self._wanted = wanted
         self._settle = settle
         self._leads = leads
+        self._changed = changed
         self._clock = clock
         self._turns = Turns(clock)
         self._questions: dict[ReleaseKey, Lookup] = {}
@@ -238,6 +241,7 @@ class Lookups:
         now = self._clock.boottime()
         question.record(known, found, names, now, anew=anew)
         self._in_use.clear()
+        self._changed()
         if self._wanted(key).told is not wanted.told:
             question.again, question.replaced = 0.0, True
         if question.again < now + FRESH / 2 and key not in self._pauses:

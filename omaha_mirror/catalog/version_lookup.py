@@ -72,8 +72,8 @@ class Lookup:
         *,
         client: str = "",
         now: float = 0.0,
-    ) -> None:
-        """Add names.
+    ) -> bool:
+        """Add names; gives whether one is new of those that are looked up with the version.
 
         Args:
             own: the operator's.
@@ -82,6 +82,7 @@ class Lookup:
             client: the address it was sent from.
             now: what time it is.
         """
+        before = len(self.names)
         self.own.update(own)
         self.names.update(self.own, sure)
         for name in sorted({*machine} - self.names):
@@ -93,6 +94,7 @@ class Lookup:
                 self.pending[name] = client
                 if len(self.pending) > MAX_NAMES:
                     del self.pending[surplus(self.pending)]
+        return len(self.names) > before
 
     def due(self, now: float) -> bool:
         """Whether to ask now: the last answer is old, or a name was not looked up, and has its turn."""

@@ -160,7 +160,10 @@ class Observer:
 
     def on_cache_event(self, event: events.Event) -> None:
         """Something happened in the cache; never raises, as the cache has no use for an error of its observer."""
-        tell(self._on_cache_event, event)
+        if not isinstance(
+            event, events.Opened
+        ):  # each request has one, and is counted when it ends
+            tell(self._on_cache_event, event)
 
     def _on_cache_event(self, event: events.Event) -> None:
         log_lines.log_event(event)

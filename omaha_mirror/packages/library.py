@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
 
 from omaha_mirror.aio.clock import Clock
@@ -33,6 +34,8 @@ from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
 
 STEP = 1024 * 1024
+MANY = 4096
+"""Packages of which it is remembered what the cache holds them against."""
 
 
 class PackageLibrary:
@@ -50,16 +53,17 @@ class PackageLibrary:
         self._fetcher = fetcher
         self._rng = rng
         self._clock = clock
+        self._blob_of = lru_cache(MANY)(self._blob)
 
     def read(
         self, file: PackageFile, start: int, stop: int, client: str = ""
     ) -> AbstractContextManager[Reader]:
         """Read [start, stop) of a package; see `Cache.read`."""
-        return self._cache.read(expected(file), self._source(file), start, stop, client)
+        return self._cache.read(*self._blob_of(file), start, stop, client)
 
     async def fetch(self, file: PackageFile) -> Proof | None:
         """Have a package here, proven. Raises CacheError, OSError."""
-        return await self._cache.fetch(expected(file), self._source(file))
+        return await self._cache.fetch(*self._blob_of(file))
 
     def holds(self, file: PackageFile) -> bool:
         """Whether a package is here, proven."""
@@ -134,9 +138,11 @@ class PackageLibrary:
         lacking = {name: brought.lacking.get(name, why) for name, why in found.lacking.items()}
         return replace(found, lacking=lacking, doubt="")
 
-    def _source(self, file: PackageFile) -> UpstreamSource:
+    def _blob(self, file: PackageFile) -> tuple[Expected, UpstreamSource]:
+        """What the bytes of a package must turn out to be, and where they come from."""
         known = (file.sha256 or file.sha1) is not None
-        return UpstreamSource(self._fetcher, file.url, file.size, self._rng, known=known)
+        source = UpstreamSource(self._fetcher, file.url, file.size, self._rng, known=known)
+        return expected(file), source
 
 
 class PublicPackages:

@@ -65,7 +65,7 @@ class Offered:
 
     def __call__(self, key: str) -> bool:
         """Whether a blob is a package of one of the releases."""
-        return key in self._current().keys
+        return key in self.current().keys
 
     def is_delta(self, key: str) -> bool:
         """Whether a blob is the payload of a delta that upstream gave to a machine."""
@@ -73,15 +73,15 @@ class Offered:
 
     def with_payload(self, key: str) -> tuple[Release, ...]:
         """The releases that have a blob as their payload."""
-        return self._current().payloads.get(key, ())
+        return self.current().payloads.get(key, ())
 
     def releases(self) -> tuple[Release, ...]:
         """All of them."""
-        return self._current().releases
+        return self.current().releases
 
     def named(self, release: Release) -> Named:
         """The packages of one of them."""
-        return self._current().named[release.id]
+        return self.current().named[release.id]
 
     def led(self) -> frozenset[ReleaseKey]:
         """The versions that tracks lead through; see `led_to`."""
@@ -94,7 +94,8 @@ class Offered:
     def _changes(self) -> tuple[int, int]:
         return self._catalog.changes, self._rules.changes
 
-    def _current(self) -> _Now:
+    def current(self) -> _Now:
+        """The same object while nothing has changed."""
         now, changes = self._now, self._changes
         if now is None or now.changes != changes or self._clock.at_least() > now.until:
             now = self._now = self._work_out(changes, now.named if now is not None else {})

@@ -68,6 +68,8 @@ class Prefetch:
         self._cache = cache
         self._fetch = fetch
         self._tried: set[str] = set()
+        self._as_of: object = None
+        self._seen: set[PackageFile] = set()
         self._extensions: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -83,10 +85,16 @@ class Prefetch:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def on_request(self, file: PackageFile) -> None:
-        """Told of each package that a machine gets."""
+        """Begin to fetch what machines ask for after a package that one asks for; once while nothing changes."""
+        as_of = self._offered.current()
+        if as_of is not self._as_of or len(self._seen) >= MANY:
+            self._as_of, self._seen = as_of, set()
+        if file in self._seen:
+            return
         self._note(file.name)
         for release in self._offered.with_payload(expected(file).key):
             self._begin(self._chosen(release))
+        self._seen.add(file)
 
     async def warm(self, release: Release) -> AsyncGenerator[FetchProgress]:
         """Fetch a release, one package after the other, and tell how far each is."""
@@ -133,8 +141,13 @@ class Prefetch:
         return FetchProgress(file.name, file.size, 0)
 
     def _note(self, name: str) -> None:
-        if EXTENSION.fullmatch(name) and len(self._extensions) < MANY:
+        if (
+            name not in self._extensions
+            and len(self._extensions) < MANY
+            and EXTENSION.fullmatch(name)
+        ):
             self._extensions.add(name)
+            self._seen.clear()
 
     async def _have(self, files: Iterable[PackageFile]) -> None:
         for file in files:

@@ -61,7 +61,7 @@ async def send_package(
         file: what is asked for.
         immutable: whether the path can never get other bytes.
     """
-    etag = f'"{file.sha256.hex}"' if file.sha256 is not None else None
+    etag = f'"{file.sha256.raw.hex()}"' if file.sha256 is not None else None
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": IMMUTABLE if immutable else REVALIDATE,

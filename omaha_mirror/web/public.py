@@ -90,9 +90,8 @@ class PublicApp:
         try:
             if not request.raw_path.startswith("/"):
                 raise BadRequest("this is no proxy: ask for a path")
-            told = unproxied(request, self._edge.trusted)
-            if told is not request:
-                request = told
+            if trusted := self._edge.trusted:
+                request = unproxied(request, trusted)
                 counts_for_client(request)
             return await self._route(request)
         except BadRequest as error:
