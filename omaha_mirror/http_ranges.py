@@ -136,16 +136,20 @@ def evaluate(
     if if_match is not None:
         if not _any_matches(if_match, etag, weakly=False):
             return Precondition.PRECONDITION_FAILED
-    elif _modified_since(headers.get("If-Unmodified-Since"), last_modified) is True:
-        return Precondition.PRECONDITION_FAILED
+    elif last_modified is not None:
+        unmodified_since = headers.get("If-Unmodified-Since")
+        if unmodified_since is not None and _modified_since(unmodified_since, last_modified):
+            return Precondition.PRECONDITION_FAILED
 
     reading = method in ("GET", "HEAD")
     if_none_match = headers.get("If-None-Match")
     if if_none_match is not None:
         if _any_matches(if_none_match, etag, weakly=True):
             return Precondition.NOT_MODIFIED if reading else Precondition.PRECONDITION_FAILED
-    elif reading and _modified_since(headers.get("If-Modified-Since"), last_modified) is False:
-        return Precondition.NOT_MODIFIED
+    elif reading and last_modified is not None:
+        since = headers.get("If-Modified-Since")
+        if since is not None and _modified_since(since, last_modified) is False:
+            return Precondition.NOT_MODIFIED
     return Precondition.PROCEED
 
 
@@ -192,12 +196,10 @@ def http_date(text: str) -> int | None:
     return int(when.replace(tzinfo=UTC).timestamp())
 
 
-def _modified_since(date_field: str | None, last_modified: float | None) -> bool | None:
+def _modified_since(date_field: str, last_modified: float) -> bool | None:
     """Whether the file is newer than a date; None if the condition is to be ignored."""
-    date = None if date_field is None else http_date(date_field)
-    if date is None or last_modified is None:
-        return None
-    return int(last_modified) > date
+    date = http_date(date_field)
+    return None if date is None else int(last_modified) > date
 
 
 def _any_matches(field: str, etag: str | None, *, weakly: bool) -> bool:

@@ -198,7 +198,7 @@ def facts_of(
         "app_id": app.app_id,
         "version": app.version,
     }
-    events = tuple(_report(machine, event) for event in app.events if not _says_nothing(event))
+    events = tuple([_report(machine, event) for event in app.events if not _says_nothing(event)])
     if app.update_check is None and app.ping is None:
         return events
     checkin = CheckIn(
@@ -245,7 +245,7 @@ def tidy(item: Item) -> Item:
     """The item with short, printable texts, numbers that can be stored, and an id for a machine without one."""
     changes = {
         name: printable(value, MAX_TEXT) if isinstance(value, str) else None
-        for name, value in zip(_FIELDS[type(item)], _values(item), strict=True)
+        for name, value in zip(_FIELDS[type(item)], _GETTERS[type(item)](item), strict=True)
         if not (
             (len(value) <= MAX_TEXT and value.isprintable())
             if isinstance(value, str)
@@ -259,12 +259,7 @@ def tidy(item: Item) -> Item:
 
 def weight(item: Item) -> int:
     """The approximate memory of an item in bytes."""
-    return _OBJECT + sum(map(sys.getsizeof, _values(item)))
-
-
-def _values(item: Item) -> tuple[object, ...]:
-    values: tuple[object, ...] = _GETTERS[type(item)](item)
-    return values
+    return _OBJECT + sum(map(sys.getsizeof, _GETTERS[type(item)](item)))
 
 
 _OBJECT = 200

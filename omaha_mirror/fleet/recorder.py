@@ -74,7 +74,8 @@ class BoundedQueue:
         waiting = Waiting(self._arrived, item, weight(item))
         self._queue(item).append(waiting)
         self.bytes += waiting.weight
-        self._keep_bounds()
+        if self.bytes > self._max_bytes or len(self) > self._max_items:
+            self._keep_bounds()
 
     def take(self, count: int) -> list[Waiting]:
         """Up to `count` items, the oldest first."""

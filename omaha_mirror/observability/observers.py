@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import VerifyResult, events
@@ -118,8 +119,7 @@ class Observer:
             self._count_event(event)
 
     def _count_event(self, event: EventRequest) -> None:
-        kind, result = EventType.find(event.eventtype), EventResult.find(event.eventresult)
-        self.metrics.events.add(_name(kind), _name(result))
+        self.metrics.events.add(*_names(event.eventtype, event.eventresult))
         if event.errorcode:
             self.metrics.errors.add(_error(event.errorcode))
 
@@ -211,6 +211,11 @@ class Observer:
     def on_upstream_failure(self, reason: Reason) -> None:
         """Upstream cannot say (UNREACHABLE), or says what cannot be used (REFUSED)."""
         self.metrics.upstream.add("refused" if reason is Reason.REFUSED else "omaha")
+
+
+@lru_cache(256)
+def _names(eventtype: int | None, eventresult: int | None) -> tuple[str, str]:
+    return _name(EventType.find(eventtype)), _name(EventResult.find(eventresult))
 
 
 def _name(code: Code | None) -> str:

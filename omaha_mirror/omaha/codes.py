@@ -7,6 +7,7 @@ The numbers of errors are those of update_engine action_processor.h:24-110.
 
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag, StrEnum
+from functools import lru_cache
 from typing import Self, cast
 
 HTTP_BASE = 2000
@@ -237,6 +238,7 @@ class EventResult(Code):
     HANDOFF_ERROR = 10, "hand-off failed"
 
 
+@lru_cache(256)
 def describe_event(
     eventtype: int | None,
     eventresult: int | None,

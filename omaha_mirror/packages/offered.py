@@ -6,6 +6,7 @@ last use: a machine goes on with the address it was given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -97,9 +98,12 @@ class Offered:
     def current(self) -> _Now:
         """The same object while nothing has changed."""
         now, changes = self._now, self._changes
-        if now is None or now.changes != changes or self._clock.at_least() > now.until:
+        if now is None or now.changes != changes or self._has_ended(now):
             now = self._now = self._work_out(changes, now.named if now is not None else {})
         return now
+
+    def _has_ended(self, now: _Now) -> bool:
+        return now.until < math.inf and self._clock.at_least() > now.until
 
     def _work_out(self, changes: tuple[int, int], before: Mapping[str, Named]) -> _Now:
         releases = tuple(self._catalog.current())

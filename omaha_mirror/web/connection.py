@@ -67,6 +67,7 @@ class Connection(web.RequestHandler):
         more: for aiohttp.
 
     Attributes:
+        was_heard: whether a request has come.
         raw: the connection below TLS.
         sample: what was delivered when that was looked at last.
     """
@@ -82,6 +83,7 @@ class Connection(web.RequestHandler):
         "pending",
         "raw",
         "sample",
+        "was_heard",
     )
 
     def __init__(
@@ -99,6 +101,7 @@ class Connection(web.RequestHandler):
         self.pending = pending
         self.raw: asyncio.Transport | None = None
         self.sample: Sample | None = None
+        self.was_heard = False
         self._answering = False
         self._stays = True
         self._answered = 0
@@ -143,9 +146,12 @@ class Connection(web.RequestHandler):
 
     def on_request(self, request: web.BaseRequest) -> None:
         """The head of a request has arrived."""
-        self._answering = self._stays = True
-        self._table.set_idle(self)
-        request.content.on_eof(self._is_asked)
+        self._answering = self._stays = self.was_heard = True
+        if request.content.is_eof():
+            self._table.set_busy(self)
+        else:
+            self._table.set_idle(self)
+            request.content.on_eof(self._is_asked)
 
     def _is_asked(self) -> None:
         if self._answering:

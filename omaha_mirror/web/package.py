@@ -173,8 +173,10 @@ async def _copy(
     else:
         async with pending(request):
             window = await reader.window()
-    metadata_size = await reader.head_size() if may_be_metadata(part) else 0
-    pause = pause_at(part, metadata_size)
+    metadata_size, pause = 0, None
+    if part.asked is not None:
+        metadata_size = await reader.head_size() if may_be_metadata(part) else 0
+        pause = pause_at(part, metadata_size)
     response.content_length = reader.stop - reader.start
     response.headers["Cache-Status"] = CACHE_STATUS[reader.status]
     if window is not None and part.start < metadata_size:

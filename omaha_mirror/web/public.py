@@ -15,7 +15,7 @@ from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.text import printable
 from omaha_mirror.web.connection import counts_for_client, pending, sends_package, wait_late
 from omaha_mirror.web.connection_table import client_key
-from omaha_mirror.web.edge import Edge
+from omaha_mirror.web.edge import BasicAuth, Edge
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
 from omaha_mirror.web.interfaces import Decisions, Observer, Packages
 from omaha_mirror.web.package import send_package
@@ -120,11 +120,8 @@ class PublicApp:
             return await handler(request, **match.groupdict())
         raise BadRequest("no such path", 404)
 
-    def _admit(self, request: web.BaseRequest) -> None:
+    def _admit(self, request: web.BaseRequest, auth: BasicAuth) -> None:
         """Raises BadRequest where packages are not for this client."""
-        auth = self._edge.auth
-        if auth is None:
-            return
         if request.scheme != "https":
             raise BadRequest("packages are given out over https only, with a password", 403)
         if not auth.admits(request.headers.get("Authorization", "")):
@@ -137,7 +134,8 @@ class PublicApp:
     async def _package(
         self, request: web.BaseRequest, release: str, name: str
     ) -> web.StreamResponse:
-        self._admit(request)
+        if (auth := self._edge.auth) is not None:
+            self._admit(request, auth)
         file = self._packages.package(release, name)
         if file is None:
             raise BadRequest(
@@ -149,7 +147,8 @@ class PublicApp:
     async def _layout(
         self, request: web.BaseRequest, board: str, version: str, name: str
     ) -> web.StreamResponse:
-        self._admit(request)
+        if (auth := self._edge.auth) is not None:
+            self._admit(request, auth)
         client = client_key(request.remote or "")
         try:
             async with pending(request):

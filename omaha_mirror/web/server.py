@@ -81,7 +81,8 @@ class _Server(web.Server):
 
     async def _first_come(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)
-        self._unheard.cancel(connection)
+        if not connection.was_heard:
+            self._unheard.cancel(connection)
         connection.on_request(request)
         if not connection.exempt:
             await self._requests.turn(client_key(request.remote or ""))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 
 import structlog
@@ -47,6 +47,8 @@ Decided = Sequence[tuple[AppRequest, Decision | None]]
 """The apps of a request with the decisions about them; None: that one asks for none."""
 LIMIT = 16 * 1024 * 1024
 """Bytes of all answers that are kept."""
+LONGEST = 200
+"""Characters of a value in the log."""
 LARGE = LIMIT // 8
 """Bytes of one that is not kept, as it would push out too many others."""
 ENTRY = 1000
@@ -144,34 +146,36 @@ def _shape(app: AppRequest, decision: Decision | None) -> tuple[object, ...]:
 def _log(report: AppReport, seconds: float) -> None:
     """The one line of this request: what the machine said, what it was told, and why."""
     app, decision = report.app, report.decision
-    line: dict[str, object] = {
+    line = {
         "remote": report.remote,
-        "machine": printable(app.machineid),
-        "track": printable(app.track),
-        "board": printable(app.board),
-        "version": printable(app.version),
+        "machine": app.machineid,
+        "track": app.track,
+        "board": app.board,
+        "version": app.version,
     }
-    if news := "; ".join(_news(app)):
-        line["events"] = printable(news)
-    if decision is None:
-        LOG.info("event" if app.events else "ping", **line)
-        return
-    line["decision"] = "offered" if decision.release is not None else "noupdate"
-    line["reason"] = decision.reason.value
-    if decision.release is not None:
-        line["offered"] = decision.release.version
+    if app.events and (reported := _reported(app)):
+        line["events"] = reported
+    if decision is not None:
+        line["decision"] = "offered" if decision.release is not None else "noupdate"
+        line["reason"] = decision.reason.value
+        if decision.release is not None:
+            line["offered"] = decision.release.version
+        else:
+            line["why"] = decision.words
+    if not "".join(line.values()).isprintable() or max(map(len, line.values())) > LONGEST:
+        line = {name: printable(value, LONGEST) for name, value in line.items()}
+    if decision is not None:
+        LOG.info("check", **line, seconds=round(seconds, 3))
     else:
-        line["why"] = printable(decision.words)
-    LOG.info("check", **line, seconds=round(seconds, 3))
+        LOG.info("event" if app.events else "ping", **line)
 
 
-def _news(app: AppRequest) -> Iterator[str]:
-    """What a machine reports, in words; that it runs what it runs, which every check says, is no news."""
-    for event in app.events:
-        if event.previousversion != "":
-            yield describe_event(
-                event.eventtype, event.eventresult, event.errorcode, event.previousversion
-            )
+def _reported(app: AppRequest) -> str:
+    """What a machine reports, in words; that it runs what it runs, which every check says, is left out."""
+    events = [event for event in app.events if event.previousversion != ""]
+    return "; ".join(
+        [describe_event(e.eventtype, e.eventresult, e.errorcode, e.previousversion) for e in events]
+    )
 
 
 class Answers:
