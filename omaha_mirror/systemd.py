@@ -65,9 +65,9 @@ def _listening(descriptor: int, name: str) -> socket.socket:
 
 def watchdog(environ: Mapping[str, str]) -> float | None:
     """Seconds without a sign of life after which systemd ends this process, or None (sd_watchdog_enabled(3))."""
-    microseconds = environ.get("WATCHDOG_USEC")
+    microseconds = environ.get("WATCHDOG_USEC", "")
     ours = environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-    return int(microseconds) / 1e6 if microseconds and ours else None
+    return int(microseconds) / 1e6 or None if ours and microseconds.isdecimal() else None
 
 
 class Notifier:

@@ -49,7 +49,7 @@ def _read(value: object, info: ValidationInfo) -> KeyFile:
         raise PydanticKnownError("string_type")
     from omaha_mirror.payload import BadKey, read_pem  # noqa: PLC0415 (100 ms)
 
-    path = located(Path(value), info)
+    path = readable(located(Path(value), info))
     try:
         return KeyFile(path, read_pem(path))
     except BadKey as error:
@@ -71,21 +71,30 @@ def check_certificate(path: Path) -> None:
     Its end date is checked only on a synchronised clock: a wrong clock must not stop the start.
 
     Raises:
-        OSError: the file cannot be read.
-        ValueError: it holds no certificate, or an expired one; the message says which.
+        ValueError: it cannot be read, holds no certificate, or an expired one; the message says which.
     """
     from cryptography import x509  # noqa: PLC0415 (100 ms)
 
     from omaha_mirror.aio.clock import kernel_synchronised  # noqa: PLC0415 (100 ms)
 
+    pem = readable(path).read_bytes()
     try:
-        mine = x509.load_pem_x509_certificates(path.read_bytes())[0]
+        mine = x509.load_pem_x509_certificates(pem)[0]
     except ValueError:
         raise ValueError(f"{path} holds no PEM certificate") from None
     if mine.not_valid_after_utc < datetime.now(UTC) and kernel_synchronised():
         raise ValueError(
             f"the certificate in {path} ended on {mine.not_valid_after_utc:%Y-%m-%d}: put a new one there"
         )
+
+
+def check_authorities(path: Path) -> Path:
+    """The path as it is. Raises ValueError if the file holds no PEM certificate that can be used."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(readable(path))
+    except ssl.SSLError:
+        raise ValueError(f"{path} holds no PEM certificate") from None
+    return path
 
 
 def server_context(certificate: Path, key: Path | None) -> ssl.SSLContext:
@@ -121,7 +130,7 @@ SECURE = Address("0.0.0.0", 8443)  # noqa: S104 (machines come from outside)
 
 
 def _certificate(path: Path) -> Path:
-    check_certificate(readable(path))
+    check_certificate(path)
     return path
 
 

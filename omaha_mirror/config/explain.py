@@ -36,6 +36,7 @@ _WORDS = {
     "greater_than": "must be more than {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
+    "finite_number": "must be a finite number",
     "value_error": "{error}",
 }
 """The words for each pydantic error type; other types keep pydantic's."""

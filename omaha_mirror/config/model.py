@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from omaha_mirror.config import urls
-from omaha_mirror.config.credentials import PackagesAuth, PublicKey, TlsConfig
+from omaha_mirror.config.credentials import PackagesAuth, PublicKey, TlsConfig, check_authorities
 from omaha_mirror.config.rules import Follow, Rule, Track, Tracks
 from omaha_mirror.config.section import (
     Duration,
@@ -28,7 +28,6 @@ from omaha_mirror.config.section import (
     Network,
     Section,
     Size,
-    readable,
     unique,
 )
 from omaha_mirror.config.units import GIB, MIB, Address
@@ -179,7 +178,7 @@ class UpstreamConfig(Section):
     """Further origins to download from; `allowed` has the whole list."""
     public_keys: Annotated[tuple[PublicKey, ...], AfterValidator(unique)] = ()
     """PEM; with any, packages without a signature by one of these keys are refused."""
-    ca_file: Annotated[Location, AfterValidator(readable)] | None = None
+    ca_file: Annotated[Location, AfterValidator(check_authorities)] | None = None
     """PEM certificates to trust besides the system's."""
     proxy: Annotated[
         Annotated[str, AfterValidator(urls.proxy)] | None,

@@ -25,10 +25,13 @@ from omaha_mirror.config import units
 from omaha_mirror.config.units import Address
 from omaha_mirror.omaha.errors import BadVersion
 from omaha_mirror.omaha.values import Version
+from omaha_mirror.state_file import Damaged, read_file
 
 T = TypeVar("T")
 USUAL = {"delay": "h", "ramp": "h", "retention": "d", "poll_interval": "m"}
 """The unit that people usually mean in a duration without one; seconds for all other keys."""
+FILE_LIMIT = 4 * units.MIB
+"""Bytes of a file that the config names: certificates, a key, a password."""
 
 
 def _address(value: object) -> Address:
@@ -41,7 +44,7 @@ def _address(value: object) -> Address:
 
 def _listed(value: object) -> object:
     """A list of one address, if it is written without a list."""
-    return (value,) if isinstance(value, str | Address) else value
+    return value if isinstance(value, list | tuple | dict) else (value,)
 
 
 def _network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
@@ -57,6 +60,8 @@ def _network(value: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 def located(path: Path, info: ValidationInfo) -> Path:
     """The path, relative to the folder of the config file. Raises ValueError."""
+    if "\0" in str(path):
+        raise ValueError("a path has no NUL character")
     if str(path).startswith("~"):
         raise ValueError(f"~ is not expanded here: write the whole path instead of {path}")
     folder: Path = info.context if isinstance(info.context, Path) else Path.cwd()
@@ -64,9 +69,14 @@ def located(path: Path, info: ValidationInfo) -> Path:
 
 
 def readable(path: Path, *ignored: type[OSError]) -> Path:
-    """The path as it is. Raises ValueError if the file cannot be read, for another reason than those ignored."""
+    """The path as it is. Raises ValueError if the file cannot be read, for another reason than those ignored.
+
+    A pipe or a device in its place would never end, so it is none.
+    """
     try:
-        path.open("rb").close()
+        read_file(path, FILE_LIMIT)
+    except Damaged as error:
+        raise ValueError(str(error)) from None
     except OSError as error:
         if not isinstance(error, ignored):
             raise ValueError(f"cannot read {path}: {error.strerror}") from None

@@ -1,5 +1,6 @@
 """The URLs of the config: each kind is checked and normalised."""
 
+import os
 import re
 import sys
 from importlib.util import find_spec
@@ -85,6 +86,9 @@ def database(text: str) -> str:
     if scheme == "sqlite":
         if not rest.startswith("/") or rest.partition("?")[0] in ("/", "/:memory:"):
             raise ValueError(f"an SQLite database is a file: {expected}")
+        path = rest[1:].partition("?")[0]
+        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 (these raise nothing)
+            raise ValueError(f"{path} is no file, and an SQLite database is one: {expected}")
         return text
     if ":***@" in text or re.search(r"[?&]password=\*\*\*(&|$)", text):
         raise ValueError("*** stands for a password that is not shown: write the password itself")

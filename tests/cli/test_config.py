@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from click.testing import CliRunner, Result
 from omaha_mirror.cli import options
 from omaha_mirror.cli.main import cli
 from omaha_mirror.config import load
+from tests.support.mirror import DATA
 
 FULL = """\
 listen: [":8000", "[::1]:8001"]
@@ -39,7 +41,7 @@ def no_config_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 @pytest.fixture
 def full(tmp_path: Path) -> Path:
-    (tmp_path / "ca.pem").write_text("")
+    shutil.copy(DATA / "tls" / "authority.pem", tmp_path / "ca.pem")
     path = tmp_path / "config.yaml"
     path.write_text(FULL)
     return path

@@ -564,10 +564,12 @@ async def test_a_public_url_that_leads_nowhere_is_a_warning(
     assert (found.state, "cannot be reached" in found.words) == ("warn", True)
 
 
-async def test_a_ca_file_without_a_certificate_is_found(tmp_path: Path, upstream: Upstream) -> None:
-    empty = tmp_path / "ca.pem"
-    empty.touch()
-    [found] = await examine_network(config(tmp_path, upstream, upstream={"ca_file": str(empty)}))
+async def test_a_ca_file_that_was_emptied_is_found(tmp_path: Path, upstream: Upstream) -> None:
+    emptied = tmp_path / "ca.pem"
+    emptied.write_bytes(CA.read_bytes())
+    settings = config(tmp_path, upstream, upstream={"ca_file": str(emptied)})
+    emptied.write_text("")
+    [found] = await examine_network(settings)
     assert (found.state, "ca_file" in found.words) == ("fail", True)
 
 

@@ -1,5 +1,6 @@
 """TLS, passwords and proxies in the config: what goes together, and files that cannot be used."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -118,6 +119,30 @@ def test_what_cannot_work_is_told_with_its_place(
     said = problem(folder, text)
     assert said.startswith(f"{at}: "), said
     assert words in said
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "pipe", "large"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tls: {certificate: %s}",
+        "tls: {certificate: mine.pem, key: %s}",
+        "packages_auth: {user: a, password_file: %s}",
+        "upstream: {ca_file: %s}",
+        "upstream: {public_keys: [%s]}",
+    ],
+)
+def test_what_never_ends_is_no_file(folder: Path, text: str, place: str) -> None:
+    os.mkfifo(folder / "pipe")
+    with (folder / "large").open("wb") as file:
+        file.truncate(1 << 40)
+    said = problem(folder, text % place)
+    assert "is no regular file" in said or "has more than" in said
+
+
+def test_authorities_are_in_pem(folder: Path) -> None:
+    assert "text holds no PEM certificate" in problem(folder, "upstream: {ca_file: text}")
+    assert config(folder, "upstream: {ca_file: mine.pem}").upstream.ca_file == folder / "mine.pem"
 
 
 def test_a_clock_that_may_be_wrong_stops_no_start(

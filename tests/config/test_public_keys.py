@@ -45,8 +45,8 @@ def test_keys_are_read_from_the_folder_of_the_config(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("keys", "column", "words"),
     [
-        ("[none.pem]", 26, "none.pem cannot be read: No such file"),
-        ("[vendor.pem, .]", 38, "cannot be read: Is a directory"),
+        ("[none.pem]", 26, "none.pem: No such file"),
+        ("[vendor.pem, .]", 38, "is no regular file"),
         ("[vendor.pem, private.pem]", 38, "private.pem is a private key: give its public one"),
         ("[two.pem]", 26, "more than one PEM block: put each key in a file of its own"),
         ("[text]", 26, "text is no PEM public key"),

@@ -103,6 +103,8 @@ def test_without_a_manager_nobody_is_told() -> None:
         ({"WATCHDOG_USEC": "30000000"}, 30.0),
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 30.0),
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
     ],
 )
 def test_the_watchdog_is_ours_only_if_it_is_meant_for_this_process(
