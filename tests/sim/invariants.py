@@ -140,9 +140,9 @@ def _most(run: Run, release: Release, path: str, size: int) -> int:
     requests = run.site.requests(path)
     cut = sum(not request.whole for request in requests)
     rounds = sum(_rounds(event, run.schedule) for event in run.schedule.events)
-    return (
-        size * (1 + rounds) + sum(_cost(fault, release, size) for fault in struck) + cut * BUFFERS
-    )
+    destroyed = sum(_cost(fault, release, size) for fault in struck)
+    unseen = (len(requests) - cut) * UNSEEN
+    return size * (1 + rounds) + destroyed + cut * BUFFERS + unseen
 
 
 def _rounds(event: object, schedule: Schedule) -> int:

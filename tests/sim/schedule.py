@@ -4,14 +4,14 @@ Whatever machines and events are left out of a schedule, the rest is one too: so
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 from omaha_mirror.config import Config
 from tests.sim.releases import OLD, Release
-from tests.support.faults import Fault
+from tests.support.faults import Change, Fault
 from tests.support.mirror import PAYLOAD
 
 RELEASE_PORT, OMAHA_PORT = 80, 81
@@ -105,6 +105,10 @@ class Armed(Event):
 
     path: str
     fault: Fault
+
+    def __str__(self) -> str:
+        shown = replace(self.fault, body=b"...") if isinstance(self.fault, Change) else self.fault
+        return f"[{self.at:9.3f}] {shown} at {self.path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -190,13 +190,17 @@ class Site:
         self.omaha_url = f"http://{host}:{OMAHA_PORT}{OMAHA}"
         self._books, self._say = books, say
         self._nebraska = Nebraska(self.server)
-        for release in releases:
-            self._nebraska.publish(release.version, release.files)
-            for name, body in release.files.items():
-                self.server.put(ELSEWHERE + release.path(name), body)
+        self._releases = releases
+        self._put()
         for track in RULES:
             self._nebraska.group(track, releases[0].version)
             books.published.append(Published(track, releases[0].version, 0.0))
+
+    def _put(self) -> None:
+        for release in self._releases:
+            self._nebraska.publish(release.version, release.files)
+            for name, body in release.files.items():
+                self.server.put(ELSEWHERE + release.path(name), body)
 
     async def run(self) -> None:
         """Answer until cancelled."""
@@ -224,8 +228,9 @@ class Site:
                 self._say(f"listens at port {event.port} again")
 
     def heal_all(self) -> None:
-        """Nothing goes wrong from now on."""
+        """Nothing goes wrong from now on, and all files are right."""
         self.server.heal_all()
+        self._put()
 
     # The books
 
