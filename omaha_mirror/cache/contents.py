@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache.space import Entry, Ledger
 from omaha_mirror.cache.store import Facts, Leftover, Store
+
+AT_A_TIME = 500
+"""Blobs of which it is found out at once whether they stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +99,11 @@ async def look(
     leftovers = await in_worker(store.leftovers)
     free = await in_worker(store.free)
     entries = list(ledger.entries.items())
-    offered, used_now = {key for key, _ in entries if keep(key)}, dict(readers)
+    shown = (await in_worker(sorted, entries, key=_last_used, reverse=True))[:most]
+    offered, used_now = await _kept([key for key, _ in shown], keep), dict(readers)
 
     def describe() -> tuple[Blob, ...]:
-        """All of this takes seconds where there are many."""
-        entries.sort(key=lambda item: item[1].last_used, reverse=True)
-        shown = entries if most is None else entries[:most]
+        """This takes seconds where there are many."""
         return tuple(
             _blob(key, entry, store.describe(key), used_now.get(key, 0), key in offered)
             for key, entry in shown
@@ -108,6 +111,20 @@ async def look(
 
     blobs, used = await in_worker(describe), (ledger.used, ledger.max_size)
     return Contents(blobs, tuple(leftovers), *used, free, ledger.min_free, len(entries))
+
+
+def _last_used(item: tuple[str, Entry]) -> float:
+    return item[1].last_used
+
+
+async def _kept(keys: Sequence[str], keep: Callable[[str], bool]) -> set[str]:
+    """Which of the blobs stay: some at a time, as it is the event loop that knows."""
+    kept = set[str]()
+    for at in range(0, len(keys), AT_A_TIME):
+        if at:
+            await asyncio.sleep(0)
+        kept.update(filter(keep, keys[at : at + AT_A_TIME]))
+    return kept
 
 
 def _blob(key: str, entry: Entry, facts: Facts, readers: int, offered: bool) -> Blob:

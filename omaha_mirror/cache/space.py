@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from heapq import heapify, heappop
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import finish, in_worker
@@ -98,13 +99,15 @@ class Ledger:
         gone: list[str] = []
         if over <= 0 and short <= 0 and few <= 0:
             return gone
-        may_go = [item for item in self.entries.items() if not keep(item[0])]
-        for key, entry in sorted(may_go, key=lambda item: item[1].last_used):
-            if over <= 0 and short <= 0 and few <= 0:
-                break
+        oldest_first = [(entry.last_used, key) for key, entry in self.entries.items()]
+        heapify(oldest_first)
+        while oldest_first and (over > 0 or short > 0 or few > 0):
+            _, key = heappop(oldest_first)
+            if keep(key):
+                continue
             gone.append(key)
-            over -= entry.size
-            short -= entry.size
+            over -= self.entries[key].size
+            short -= self.entries[key].size
             few -= FREED
         _require(over, short, few, files)
         return gone

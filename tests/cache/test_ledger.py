@@ -42,6 +42,12 @@ def test_what_must_stay_stays() -> None:
     assert books.victims(30, free=PLENTY, keep=lambda key: key == "a") == ["b"]
 
 
+def test_no_more_are_asked_about_than_must_go() -> None:
+    books, asked = ledger(a=40, b=30, c=30), list[str]()
+    assert books.victims(30, free=PLENTY, keep=lambda key: bool(asked.append(key))) == ["a"]  # type: ignore[func-returns-value]
+    assert asked == ["a"]
+
+
 def test_larger_than_the_cache_never_fits() -> None:
     with pytest.raises(NeverFits, match="101 bytes do not fit into a cache of at most 100"):
         ledger().victims(101, free=PLENTY, keep=nothing)

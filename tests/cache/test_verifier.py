@@ -565,3 +565,23 @@ async def test_of_a_large_cache_only_as_much_is_described_as_is_shown(
     assert [blob.key for blob in contents.blobs] == [keys[4], keys[3]]
     assert (contents.count, len(described)) == (5, 2)
     assert threading.get_ident() not in described
+
+
+async def test_the_event_loop_goes_on_while_a_large_cache_is_looked_at(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omaha_mirror.cache.contents.AT_A_TIME", 2)
+    loop, asked = asyncio.get_running_loop(), [0]
+
+    def keep(_key: str) -> bool:
+        if not asked[-1]:
+            loop.call_soon(asked.append, 0)
+        asked[-1] += 1
+        return True
+
+    site = await make_site(keep=keep)
+    for _ in range(5):
+        await have(site, ScriptedSource(os.urandom(10)))
+    asked[:] = [0]
+    assert all(blob.offered for blob in (await site.cache.contents()).blobs)
+    assert [count for count in asked if count] == [2, 2, 1]
