@@ -12,6 +12,7 @@ import gc
 import heapq
 import random
 import sys
+import warnings
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,12 +43,14 @@ class Process:
 
     Attributes:
         alive: False from its end on: nothing of it runs any more.
+        ahead: seconds by which the clock of its machine is ahead.
     """
 
     def __init__(self, name: str, address: str) -> None:
         self.name = name
         self.address = address
         self.alive = True
+        self.ahead = 0.0
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
@@ -56,7 +59,11 @@ PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 class SimTask(asyncio.Task[Any]):
     """A task that sets order by its number, not by its address."""
 
-    number = 0
+    def __init__(self, number: int, *args: Any, **more: Any) -> None:
+        self.number = number
+        context: Context | None = more.get("context")
+        self.process = PROCESS.get() if context is None else context.get(PROCESS)
+        super().__init__(*args, **more)
 
     def __hash__(self) -> int:
         return self.number
@@ -83,6 +90,8 @@ class SimLoop(asyncio.BaseEventLoop):
     """
 
     net: Net
+    after_step: Callable[[], None] | None = None
+    """Called after each step: something may have ended in it."""
 
     def __init__(self, rng: random.Random, tell: Callable[[str], None]) -> None:
         super().__init__()
@@ -91,7 +100,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self._chance = rng.random
         self._numbers = 0
         self._timers: list[tuple[float, float, int, asyncio.TimerHandle]] = []
-        self._begun: list[asyncio.Task[Any]] = []
+        self._begun: list[SimTask] = []
         self._buried: list[object] = []
         """What a process that ended was about to do: when its memory is freed, its `finally` clauses run."""
         self._tell = tell
@@ -106,6 +115,10 @@ class SimLoop(asyncio.BaseEventLoop):
         context.run(PROCESS.set, process)
         return self.create_task(work, context=context)
 
+    def tasks(self, process: Process) -> list[SimTask]:
+        """What a process has begun and not ended."""
+        return [task for task in self._begun if task.process is process and not task.done()]
+
     def kill(self, process: Process) -> None:
         """End a process between two of its steps: its kernel closes its sockets, and no code of it runs any more."""
         process.alive = False
@@ -117,7 +130,8 @@ class SimLoop(asyncio.BaseEventLoop):
         self._timers.clear()
         for task in self._begun:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
-        with patch.object(sys, "unraisablehook", lambda _: None):
+        with warnings.catch_warnings(), patch.object(sys, "unraisablehook", lambda _: None):
+            warnings.simplefilter("ignore")
             self._begun.clear()
             self._buried.clear()
             self.net.close()
@@ -125,8 +139,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
     def _new_task(self, _: object, work: Coroutine[Any, Any, T], **more: Any) -> asyncio.Task[T]:
         self._numbers += 1
-        task = SimTask(work, loop=self, name=f"task {self._numbers}", **more)
-        task.number = self._numbers
+        task = SimTask(self._numbers, work, loop=self, name=f"task {self._numbers}", **more)
         self._begun.append(task)
         return task
 
@@ -177,6 +190,8 @@ class SimLoop(asyncio.BaseEventLoop):
             self._now += STEP * self._chance()
             self.steps += 1
             handle._run()
+            if self.after_step is not None:
+                self.after_step()
             if self._stopping:  # type: ignore[attr-defined]
                 return
         if self.steps > MOST_STEPS:
@@ -247,5 +262,9 @@ class SimLoop(asyncio.BaseEventLoop):
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")
+    if type(error).__name__ == "Dead":  # the disk's own, of a process that ends after this step
+        return
+    if isinstance(error, asyncio.CancelledError):  # StreamReaderProtocol, of an upstream that drops
+        return
     words = f"{context.get('message')}: {type(error).__name__} {error}"
     loop._tell(words)  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ class Net:
     Args:
         loop: runs it.
         rng: decides about segments.
-        new_link: makes a line between two addresses.
+        new_link: makes a line between two addresses; an attribute, too.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Net:
         self.loop = loop
         loop.net = self
         self._rng = rng
-        self._new_link = new_link
+        self.new_link = new_link
         self._links: dict[tuple[str, str], Link] = {}
         self._listening: dict[Address, SimSocket] = {}
         self._open: dict[int, SimSocket] = {}
@@ -49,7 +49,7 @@ class Net:
         """The line between two machines."""
         names = min(one, other), max(one, other)
         if names not in self._links:
-            self._links[names] = self._new_link(*names)
+            self._links[names] = self.new_link(*names)
         return self._links[names]
 
     def cut(self, one: str, other: str, how: Literal["reset", "fin"] = "reset") -> int:
@@ -68,6 +68,11 @@ class Net:
     def open_sockets(self, process: Process) -> int:
         """How many sockets a process has open."""
         return sum(sock.process is process for sock in self._open.values())
+
+    def heal(self) -> None:
+        """Every line is well from now on; one that is slow stays so."""
+        for link in list(self._links.values()):
+            link.refuses = link.lost = link.stalled = False
 
     def close(self) -> None:
         """Forget all."""
@@ -121,7 +126,7 @@ class Net:
         local = process.address if process is not None else "10.0.9.9"
         link = self.link(local, host)
         await asyncio.sleep(link.latency)
-        while link.stalled:  # noqa: ASYNC110 - the first packet is sent again and again
+        while link.stalled or link.lost:  # noqa: ASYNC110 - the first packet is sent again and again
             await asyncio.sleep(1.0)
         listener = self._listening.get((host, port))
         await asyncio.sleep(link.latency)

@@ -29,7 +29,8 @@ class Link:
         rate: bytes a second in one direction of one connection.
         segment: most bytes that arrive together.
         buffer: bytes that a kernel holds on each side of a connection.
-        refuses: nothing listens there, for now.
+        refuses: no new connection is accepted, for now.
+        lost: what asks for a new connection gets no answer, for now.
     """
 
     latency: float = 0.001
@@ -37,6 +38,7 @@ class Link:
     segment: int = 64 * 1024
     buffer: int = 128 * 1024
     refuses: bool = False
+    lost: bool = False
     _stalled: bool = False
     ends: dict[int, End] = field(default_factory=dict)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any
@@ -13,12 +14,18 @@ from tests.sim.loop import NOBODY, PROCESS, SimLoop
 
 
 @contextmanager
-def as_events(loop: SimLoop, delay: Callable[[], float]) -> Iterator[None]:
+def as_events(
+    loop: SimLoop,
+    delay: Callable[[], float],
+    begin: Callable[[], None] = lambda: None,
+    end: Callable[[], float] = lambda: 0.0,
+) -> Iterator[None]:
     """Within it no worker has a thread.
 
     Args:
         loop: runs the calls.
         delay: gives the seconds that a call takes; what it does, it does at their end.
+        begin, end: called around a call; the second gives seconds that its result is late besides.
     """
     used: dict[int, Workers] = {}
 
@@ -26,28 +33,57 @@ def as_events(loop: SimLoop, delay: Callable[[], float]) -> Iterator[None]:
         used[id(workers)] = workers
         job.process, job.context = PROCESS.get(), copy_context()
         workers._jobs.append(job)
-        begin(workers)
+        look(workers)
 
-    def begin(workers: Workers) -> None:
+    def look(workers: Workers) -> None:
         while workers._jobs and _has_room(workers):
             job = workers._jobs.popleft()
             workers._running.add(job)
             job.since = loop.time()
-            loop.call_later(delay(), end, workers, job, context=NOBODY.copy())
+            loop.call_later(delay(), work, workers, job, context=NOBODY.copy())
 
-    def end(workers: Workers, job: Any) -> None:
+    def work(workers: Workers, job: Any) -> None:
+        late, result = 0.0, None
+        if _is_wanted(job):
+            begin()
+            result = job.context.run(_called, job)
+            late = end()
+        if late > 0:
+            loop.call_later(late, done, workers, job, result, context=NOBODY.copy())
+        else:
+            done(workers, job, result)
+
+    def done(workers: Workers, job: Any, result: Future[Any] | None) -> None:
         workers._running.discard(job)
-        if job.process is None or job.process.alive:
-            job.context.run(job.run)
-        begin(workers)
+        if result is not None and (job.process is None or job.process.alive):
+            if (error := result.exception()) is not None:
+                job.set_exception(error)
+            else:
+                job.set_result(result.result())
+        look(workers)
 
-    with patch.object(Workers, "_put", put), patch.object(Workers, "_grow", begin):
+    with patch.object(Workers, "_put", put), patch.object(Workers, "_grow", look):
         try:
             yield
         finally:
             for workers in used.values():
                 workers._jobs.clear()
                 workers._running.clear()
+
+
+def _is_wanted(job: Any) -> bool:
+    alive = job.process is None or job.process.alive
+    return alive and bool(job.set_running_or_notify_cancel())
+
+
+def _called(job: Any) -> Future[Any]:
+    """What a call came to."""
+    found = Future[Any]()
+    try:
+        found.set_result(job._call())
+    except BaseException as error:
+        found.set_exception(error)
+    return found
 
 
 def _has_room(workers: Workers) -> bool:

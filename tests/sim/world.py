@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -17,11 +18,12 @@ import aiohttp.connector
 import structlog
 
 import omaha_mirror.web.server
+from omaha_mirror import state_file
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import page_cache
 from omaha_mirror.upstream import requests
-from omaha_mirror.web import sendfile
-from tests.sim.loop import PROCESS, SimLoop
+from omaha_mirror.web import sendfile, sending
+from tests.sim.loop import PROCESS, Process, SimLoop
 from tests.sim.net import Net
 from tests.sim.threads import as_events
 
@@ -38,14 +40,12 @@ class World:
     Attributes:
         story: what happened, line by line.
         problems: what must not have happened.
-        ahead: seconds by which the machines' clocks are ahead.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.story: list[str] = []
         self.problems: list[str] = []
-        self.ahead = 0.0
         self.loop = SimLoop(self.rng("loop"), self.fail)
         self.net = Net(self.loop, self.rng("net"))
 
@@ -54,25 +54,36 @@ class World:
         return random.Random(f"{self.seed} {name}")
 
     def say(self, who: str, words: str) -> None:
-        """Tell a line of the story."""
+        """Tell a line of the story, which ends with the run."""
+        if self.loop.is_closed():
+            return
         self.story.append(f"[{self.loop.time():12.6f}] {who}: {words}")
 
     def fail(self, words: str) -> None:
         """Tell of what must not happen."""
+        if self.loop.is_closed():
+            return
         process = PROCESS.get()
         self.say(process.name if process else "world", f"PROBLEM {words}")
         self.problems.append(words)
 
     def wall(self) -> float:
-        """The time of day by the machines' clocks."""
-        return EPOCH + self.loop.time() + self.ahead
+        """The time of day by the clock of the machine that asks."""
+        process = PROCESS.get()
+        return EPOCH + self.loop.time() + (process.ahead if process is not None else 0.0)
 
-    def clock(self) -> Clock:
-        """The mirror's."""
-        return Clock(wall=self.wall, boottime=self.loop.time, synchronised=lambda: True)
+    def clock(self, process: Process) -> Clock:
+        """What a mirror goes by."""
+        return Clock(
+            wall=self.wall, boottime=self.loop.time, synchronised=lambda: not process.ahead
+        )
 
     @contextmanager
-    def running(self, delay: Callable[[], float] | None = None) -> Iterator[None]:
+    def running(
+        self,
+        begin: Callable[[], None] = lambda: None,
+        end: Callable[[], float] = lambda: 0.0,
+    ) -> Iterator[None]:
         """Within it there is no time, network, thread or chance but those of this world."""
         chance, wait = self.rng("chance"), self.rng("threads")
         before = random.getstate()
@@ -93,13 +104,14 @@ class World:
                 (sendfile, "on_its_way", lambda sock: sock.end.waiting),
                 (page_cache, "resident", lambda *_: cold.random() < 0.9),
                 (requests, "_tls", lambda _: False),
+                (state_file, "_logged", set()),
+                (sending, "WITHOUT_SENDFILE", set()),
             ):
                 stack.enter_context(patch.object(where, name, double))
             stack.enter_context(self._log())
-            stack.enter_context(as_events(self.loop, delay or (lambda: wait.uniform(1e-4, 5e-3))))
+            stack.enter_context(as_events(self.loop, lambda: wait.uniform(1e-4, 5e-3), begin, end))
             stack.callback(random.setstate, before)
-            if not gc.get_freeze_count():
-                gc.freeze()  # the modules: not looked through at the end of each run
+            _freeze()
             gc.disable()
             try:
                 yield
@@ -112,7 +124,9 @@ class World:
         return await self.net.connect(host, port)
 
     async def _listen(self, place: Any) -> Any:
-        return [self.net.bind(place.host, place.port)]
+        process = PROCESS.get()
+        assert process is not None
+        return [self.net.bind(process.address, place.port)]
 
     @contextmanager
     def _log(self) -> Iterator[None]:
@@ -144,6 +158,13 @@ class World:
         else:
             self.say(process.name if process else "world", words)
         return ""
+
+
+@cache
+def _freeze() -> None:
+    """Do not look through all modules at the end of each run."""
+    gc.collect()
+    gc.freeze()
 
 
 def _named(error: Any) -> str:
