@@ -136,7 +136,7 @@ class Cache:
     def fills(self) -> list[Progress]:
         """The fills under way and in the queue."""
         places = self.scheduler.positions()
-        shown = [fill for fill in self._tasks if fill.state.repairs or not fill.state.checks]
+        shown = [fill for fill in self._tasks if fill.state.repairs or not fill.state.is_recheck]
         return [fill.progress(places.get(fill.state, 0)) for fill in shown]
 
     # Reading
@@ -152,7 +152,10 @@ class Cache:
             Stopping: the mirror is being stopped.
         """
         find = partial(self._find, expected, source, start)
-        measure, left = partial(self._heads.size, expected), partial(self._left, expected.key)
+        measure, left = (
+            partial(self._heads.size, expected),
+            partial(self._reader_left, expected.key),
+        )
         reader = Reader(find, start, stop, measure, client, left)
         self._uses.readers[expected.key] += 1
         return reader
@@ -189,12 +192,12 @@ class Cache:
         key = expected.key
         if offset == start > 0 and self._failures.is_resume_unsafe(key):
             raise ResumeUnsafe("bytes of it turned out wrong lately: begin again without a Range")
-        readable, status = self._met(expected, source, offset)
+        readable, status = self._look_up(expected, source, offset)
         if not isinstance(readable, Opening):  # it is looked for again
             self._hook(events.Opened(key, status))
         return readable, status
 
-    def _met(
+    def _look_up(
         self, expected: Expected, source: Source, offset: int
     ) -> tuple[Readable, events.Status]:
         """A fill that reads the blob again is a hit as well: nothing is fetched."""
@@ -202,7 +205,7 @@ class Cache:
         fill = self._fills.get(key)
         if fill is not None and not fill.joinable(offset):
             fill = None
-        if fill is not None and fill.state.checks:
+        if fill is not None and fill.state.is_recheck:
             return fill, "hit" if self.holds(key) else "filling"
         match self._index.find(expected):
             case ProvenBlob() | Opening() as blob:
@@ -211,10 +214,10 @@ class Cache:
                 return fill, "filling"
             case Unverified(size):
                 here, was_held = replace(expected, size=size), self.holds(key)
-                return self._start(here, source, checks=True), "hit" if was_held else "miss"
+                return self._start(here, source, is_recheck=True), "hit" if was_held else "miss"
         return self._start(expected, source), "miss"
 
-    def _left(self, key: str) -> None:
+    def _reader_left(self, key: str) -> None:
         """A reader left."""
         readers = self._uses.readers
         readers[key] -= 1
@@ -227,7 +230,7 @@ class Cache:
         self.scheduler.look_again()
         if self._when_abandoned == "finish" or self._uses.is_fetched(key):
             return
-        if not (fill.waiters.readers or fill.owed or fill.state.proof):
+        if not (fill.waiters.readers or fill.must_finish or fill.state.proof):
             self._tasks[fill].cancel()
 
     # Maintenance
@@ -255,7 +258,7 @@ class Cache:
         Raises:
             OSError: the disk failed; the blob is forgotten all the same.
         """
-        if key in self._fills and self._fills[key].state.checks:
+        if key in self._fills and self._fills[key].state.is_recheck:
             return  # it is being read again already: that finds it too
         blob = self._index.forget(key)
         self._failures.wrong(key, reason, leaked=blob is not None)
@@ -274,12 +277,12 @@ class Cache:
 
     async def gc(self, *, dry_run: bool) -> Swept:
         """Evict down to the bounds, and sweep what lies about for a week. Raises OSError."""
-        self._context.update_books()
-        return await self._space.sweep(self._context.taken, dry_run=dry_run)
+        self._context.update_ledger()
+        return await self._space.sweep(self._context.growing, dry_run=dry_run)
 
     # Filling
 
-    def _start(self, expected: Expected, source: Source, *, checks: bool = False) -> Fill:
+    def _start(self, expected: Expected, source: Source, *, is_recheck: bool = False) -> Fill:
         if self._stopping:
             raise Stopping("the mirror is stopping")
         key = expected.key
@@ -291,8 +294,8 @@ class Cache:
             expected,
             source,
             self.limits,
-            checks=checks,
-            was_here=checks or self._failures.is_corrupted(key),
+            is_recheck=is_recheck,
+            was_here=is_recheck or self._failures.is_corrupted(key),
             one_generation=self._failures.mixed(key),
         )
         prover = self._provers(expected, self._hold_back, self._heads.get(key))
@@ -304,7 +307,7 @@ class Cache:
         return fill
 
     def _is_in_use(self, key: str) -> bool:
-        return self._uses.is_used(key) or key in self._context.taken
+        return self._uses.is_used(key) or key in self._context.growing
 
     def _must_stay(self, key: str) -> bool:
         return self._is_in_use(key) or self._keep(key)
@@ -324,7 +327,7 @@ class Cache:
             return proof
         except BaseException as error:
             ended_with = error
-            is_lost = state.checks and isinstance(error, GenerationEnded | Lost)
+            is_lost = state.is_recheck and isinstance(error, GenerationEnded | Lost)
             if isinstance(error, Lost):
                 self._note_corrupted(key, str(error))
             if is_lost and not self._index.is_verified(key):

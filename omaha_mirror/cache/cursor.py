@@ -52,7 +52,7 @@ class Download:
         self.waiters = waiters
         self.context = context
         self.written = written
-        self.agreeing = asyncio.Lock()
+        self.connecting_first = asyncio.Lock()
         self._stop_others = stop_others
         self._overflowing = asyncio.Lock()
 
@@ -61,13 +61,13 @@ class Download:
         key, source = self.state.expected.key, self.state.source.name
         self.context.hook(Trouble(key, source, position, reason, pause))
 
-    async def make_way(self, stop: int) -> None:
+    async def wait_until_unneeded(self, stop: int) -> None:
         """Return when bytes up to `stop` will push out none that is still needed."""
         state = self.state
         if (capacity := state.draft.capacity) is not None:
             before = stop - capacity
-            await self.waiters.make_way(before)
-            state.forgotten = max(state.forgotten, before)
+            await self.waiters.wait_until_unneeded(before)
+            state.discarded_to = max(state.discarded_to, before)
 
     async def overflow(self, draft: Draft, error: OSError) -> None:
         """The disk refused bytes of `draft`: make room where it is full, else go on in memory.
@@ -112,8 +112,8 @@ class Cursor:
         self._state = download.state
         self._draft = download.state.draft
         self._behind = WriteBehind(self._write, download.state.limits.pending)
-        self._from: Validator = {}
-        self._strangers = 0
+        self._validator: Validator = {}
+        self._changes = 0
 
     @property
     def span(self) -> CursorSpan:
@@ -141,24 +141,24 @@ class Cursor:
                 failures = 1 if self.position > before else failures + 1
                 await self._pause(failures, failure)
             except SourceChanged as change:
-                await self._pause(self._another(change), SourceFailed(str(change)))
+                await self._pause(self._count_change(change), SourceFailed(str(change)))
 
-    def _another(self, change: SourceChanged) -> int:
+    def _count_change(self, change: SourceChanged) -> int:
         """How often in a row upstream had another file: another size, or another generation than the bytes are of.
 
         Another node may have the right one. Raises `change` after too many of them, and where there is no digest to judge its bytes.
         """
-        self._strangers += 1
-        if not self._state.expected.has_digest or self._strangers > TRIES:
+        self._changes += 1
+        if not self._state.expected.has_digest or self._changes > TRIES:
             raise change
-        return self._strangers
+        return self._changes
 
     def _bound(self) -> int:
         return self._state.bound(self.position, self.stop)
 
     async def _pause(self, failures: int, failure: SourceFailed) -> None:
-        self._state.trouble = failure
-        if not self._download.waiters.worth_trying():
+        self._state.last_failure = failure
+        if not self._download.waiters.is_worth_trying():
             raise failure
         pause = self._state.source.pause(failures, failure)
         self._download.report(self.position, str(failure), pause)
@@ -170,8 +170,8 @@ class Cursor:
         response = Response(self._open)
         throughput = Throughput(limits.slow_seconds, limits.slow_rate)
         try:
-            while self._lacks() > 0:
-                await self._turn()
+            while self._missing() > 0:
+                await self._wait_for_turn()
                 asked = time.monotonic()
                 chunk: bytes | None
                 try:
@@ -185,11 +185,11 @@ class Cursor:
                 throughput.add(len(chunk or b""), time.monotonic() - asked)
                 if chunk is None:
                     raise SourceFailed(f"{state.source.name} ended early")
-                self._from, self._strangers = response.validator, 0
-                state.nodes.require(state.source.name, self._from)
-                if not (chunk := chunk[: max(0, self._lacks())]):
+                self._validator, self._changes = response.validator, 0
+                state.nodes.require(state.source.name, self._validator)
+                if not (chunk := chunk[: max(0, self._missing())]):
                     break
-                await download.make_way(self.position + behind.pending + len(chunk))
+                await download.wait_until_unneeded(self.position + behind.pending + len(chunk))
                 await scheduler.take(len(chunk), waiters.priority())
                 await behind.put(chunk)
         finally:
@@ -198,14 +198,14 @@ class Cursor:
             finally:
                 await behind.close()
 
-    async def _turn(self) -> None:
+    async def _wait_for_turn(self) -> None:
         """Return when it is the fill's turn on the line; the time until then counts as no silence."""
         scheduler = self._download.context.scheduler
         if not scheduler.has_turn(self._state):
             await scheduler.turn(self._state)
-            self._state.heard = time.monotonic()
+            self._state.last_byte_at = time.monotonic()
 
-    def _lacks(self) -> int:
+    def _missing(self) -> int:
         """Bytes that are still to come, as the plan stands now."""
         return self._bound() - self.position - self._behind.pending
 
@@ -214,9 +214,9 @@ class Cursor:
     ) -> tuple[Response, bytes | None]:
         """Bytes stopped coming: ask again at the same offset beside it."""
         await self._behind.close()
-        self._state.trouble = stall
+        self._state.last_failure = stall
         self._download.report(self.position, str(stall))
-        pause, worth_it = self._state.source.pause, self._download.waiters.worth_trying
+        pause, worth_it = self._state.source.pause, self._download.waiters.is_worth_trying
         return await hedge(stalled, self._open, pause=pause, worth_it=worth_it)
 
     async def _hedge_slow(self, slow: Response) -> tuple[Response, bytes]:
@@ -225,7 +225,7 @@ class Cursor:
         await self._behind.close()
         words = f"{state.source.name}: fewer than {limits.slow_rate:g} bytes a second for {limits.slow_seconds:g} s"
         self._download.report(self.position, words)
-        worth_it = self._download.waiters.worth_trying
+        worth_it = self._download.waiters.is_worth_trying
         return await hedge_slow(slow, self._open, seconds=limits.contest_seconds, worth_it=worth_it)
 
     async def _open(self, stack: AsyncExitStack) -> Body:
@@ -233,7 +233,7 @@ class Cursor:
         state = self._state
         if state.generation is not None:
             return await self._connect(stack)
-        async with self._download.agreeing:
+        async with self._download.connecting_first:
             body = await self._connect(stack)
             if state.generation is None:
                 await self._on_draft(self._draft.begin, body.validator)
@@ -254,7 +254,7 @@ class Cursor:
     async def _write(self, batch: list[bytes]) -> None:
         await self._on_draft(self._draft.write, self.position, batch)
         start, self.position = self.position, self.position + sum(map(len, batch))
-        self._state.nodes.received(self._from, start, self.position)
+        self._state.nodes.received(self._validator, start, self.position)
         self._download.written(start, self.position)
 
     async def _on_draft(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:

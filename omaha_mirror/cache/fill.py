@@ -55,14 +55,14 @@ class Fill:
     Attributes:
         state: the same.
         waiters: its readers.
-        owed: whether it goes on to the proof without readers: one that left will come again for it.
+        must_finish: whether it goes on to the proof without readers: one that left will come again for it.
     """
 
     def __init__(
         self, state: FillState, prover: Prover, context: FillContext, pause: float = 0.0
     ) -> None:
         self.state = state
-        self.owed = state.checks
+        self.must_finish = state.is_recheck
         self._context = context
         self._pause = pause
         self._has_place = False
@@ -107,7 +107,7 @@ class Fill:
 
         One that got nothing because the proof is not there comes again for it: the fill goes on to the proof.
         """
-        self.owed = self.owed or self.waiters.holds_up(reader)
+        self.must_finish = self.must_finish or self.waiters.waits_for_proof(reader)
         self.waiters.remove(reader)
         self._cursors.look_again()
         self._let_go()
@@ -125,8 +125,8 @@ class Fill:
     def sent(self) -> None:
         """Note that a reader sends bytes on, or did."""
         state = self.state
-        state.leaked = state.leaked or (state.proof is None and not state.checks)
-        self.waiters.moved()
+        state.leaked = state.leaked or (state.proof is None and not state.is_recheck)
+        self.waiters.progressed()
 
     def hangs(self, _error: Hangs, reader: Reader) -> bool:
         """See `Readable.hangs`."""
@@ -135,7 +135,7 @@ class Fill:
     def unreadable(self, reason: str) -> None:
         """See `Readable.unreadable`. Raises CacheError where that ends the fill, and not only a blob that it proved."""
         state = self.state
-        if not state.ended and (state.checks or state.proof is not None):
+        if not state.ended and (state.is_recheck or state.proof is not None):
             self._verification.lose(reason)
         elif state.identity is None or not state.ended:
             raise CacheError(reason)
@@ -148,7 +148,7 @@ class Fill:
     def joinable(self, offset: int) -> bool:
         """Whether a reader that begins at `offset` can still have its first bytes."""
         state = self.state
-        return not state.ended and not state.passed(offset) and not state.is_stuck
+        return not state.ended and not state.was_discarded(offset) and not state.is_stuck
 
     def progress(self, queued: int) -> Progress:
         """How far it is, for people; `queued` is its place in the queue."""
@@ -166,7 +166,7 @@ class Fill:
         state = self.state
         try:
             async with AsyncExitStack() as stack:
-                if not state.checks:
+                if not state.is_recheck:
                     await self._take_place(stack)
                 await finish(self._begin())
                 proof = state.proof = await self._fetch_and_prove(stack)
@@ -188,7 +188,7 @@ class Fill:
         """One of those in the line; what lacks no byte needs none."""
         if self._pause:
             await asyncio.sleep(self._pause)
-            self.state.heard = time.monotonic()
+            self.state.last_byte_at = time.monotonic()
         waiters, scheduler = self.waiters, self._context.scheduler
         await stack.enter_async_context(scheduler.fill(self.state, waiters.priority, waiters.claim))
         self._has_place = True
@@ -197,9 +197,9 @@ class Fill:
         state = self.state
         draft = state.current_draft = await self._context.open_draft(state)
         state.filled, state.generation = draft.filled, draft.validator
-        state.leaked = draft.leaked if state.checks else bool(draft.filled)
+        state.leaked = draft.leaked if state.is_recheck else bool(draft.filled)
         self._verification.begin(draft)
-        if not state.checks:
+        if not state.is_recheck:
             for start, stop_at in draft.filled:
                 state.nodes.received(draft.validator or {}, start, stop_at)
             self._verification.announce()
@@ -239,7 +239,7 @@ class Fill:
                 state.failure,
                 leaked=state.leaked,
                 mixed=state.nodes.mixed,
-                checked=state.checks,
+                checked=state.is_recheck,
             )
             self._verification.end(state.failure)
         try:
@@ -247,7 +247,7 @@ class Fill:
                 how = {"leaked": state.leaked, "is_empty": not state.filled}
                 await in_worker(put_away, state.current_draft, state.failure, **how)
         finally:
-            if state.checks and isinstance(state.failure, GenerationEnded):
+            if state.is_recheck and isinstance(state.failure, GenerationEnded):
                 state.failure = Lost(str(state.failure))
             state.failure = state.failure or self._clearance.lost
             state.ended = True
@@ -306,7 +306,7 @@ def event_of(state: FillState, error: BaseException | None, seconds: float) -> e
     key, reason = state.expected.key, str(error or "")
     if isinstance(error, Lost):
         return None
-    if state.checks and not state.repairs and not isinstance(error, GenerationEnded):
+    if state.is_recheck and not state.repairs and not isinstance(error, GenerationEnded):
         return events.Verified(key, state.size, seconds) if error is None else None
     outcome = _outcome(error)
     if outcome is events.Outcome.FAILED:

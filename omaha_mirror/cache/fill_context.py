@@ -1,6 +1,6 @@
 """What fills use of the cache that they belong to: drafts for their bytes, turns on the line, memories of blobs.
 
-One for all fills of a cache. It owns `taken` and the reservations of growing blobs; a fill opens a draft once, may then
+One for all fills of a cache. It owns `growing` and the reservations of growing blobs; a fill opens a draft once, may then
 ask for room, says when it repairs a blob, and is released by the cache at its end.
 """
 
@@ -34,7 +34,7 @@ class FillContext:
         ledger: the space accounts.
         space: makes room.
         corrupted: called with the key of a proven blob that is none any more, and why.
-        taken: the fills whose bytes go to the disk, by the keys of their blobs.
+        growing: the fills whose bytes go to the disk, by the keys of their blobs.
     """
 
     scheduler: FetchScheduler
@@ -45,25 +45,25 @@ class FillContext:
     ledger: Ledger
     space: Space
     corrupted: Callable[[str, str], None]
-    taken: dict[str, FillState] = field(default_factory=dict)
+    growing: dict[str, FillState] = field(default_factory=dict)
 
     async def open_draft(self, state: FillState) -> Draft:
         """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
         expected, reason = state.expected, "another fill of the same blob is under way"
         if self.index.is_unavailable(expected.key):
             reason = "the cache directory does not answer"
-        elif expected.key not in self.taken:
-            self.taken[expected.key] = state
-            self.update_books()
+        elif expected.key not in self.growing:
+            self.growing[expected.key] = state
+            self.update_ledger()
             try:
-                if state.checks and (found := await self._found(state)) is not None:
+                if state.is_recheck and (found := await self._found(state)) is not None:
                     return found
-                await self._make_way(expected.key)
+                await self._clear_place(expected.key)
                 return await self.space.draft(expected)
             except (NoSpace, OSError) as error:
                 reason = str(error)
-                del self.taken[expected.key]
-        state.checks = False
+                del self.growing[expected.key]
+        state.is_recheck = False
         self.hook(events.Uncached(expected.key, state.source.name, reason))
         return MemoryDraft(expected, state.limits.spool)
 
@@ -77,7 +77,7 @@ class FillContext:
         except Damaged as error:
             self.index.forget(key)
             self.corrupted(key, str(error))
-        state.checks = False
+        state.is_recheck = False
         return None
 
     def repair(self, state: FillState) -> None:
@@ -85,10 +85,10 @@ class FillContext:
         key = state.expected.key
         if not self.index.is_verified(key):
             self.index.forget(key)
-        if self.taken.get(key) is state:
+        if self.growing.get(key) is state:
             self.ledger.reserve(key, state.size, state.size)
 
-    async def _make_way(self, key: str) -> None:
+    async def _clear_place(self, key: str) -> None:
         """What lies where a blob is to be, and is none, is put aside."""
         if not self.index.holds(key):
             if self.index.lists(key):
@@ -99,16 +99,16 @@ class FillContext:
     def release(self, state: FillState) -> None:
         """A fill has ended."""
         key = state.expected.key
-        if self.taken.get(key) is state:
-            del self.taken[key]
+        if self.growing.get(key) is state:
+            del self.growing[key]
             self.ledger.release(key)
 
     async def make_room(self) -> bool:
         """The disk is fuller than it was; whether anything could be freed."""
-        self.update_books()
-        return await self.space.make()
+        self.update_ledger()
+        return await self.space.make_room()
 
-    def update_books(self) -> None:
+    def update_ledger(self) -> None:
         """Note what the fills have written."""
-        for key, state in self.taken.items():
+        for key, state in self.growing.items():
             self.ledger.wrote(key, state.filled.total)

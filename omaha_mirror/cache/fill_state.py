@@ -161,7 +161,7 @@ class FillState:
         expected: what it must become.
         source: where the bytes come from.
         limits: bounds of the fill.
-        checks: whether the blob is here already, and only to be verified again.
+        is_recheck: whether the blob is here already, and only to be verified again.
         was_here: whether it was here before.
         one_generation: whether all bytes must be of one generation although a digest is known: those of several were
             wrong together, and nothing said which.
@@ -169,13 +169,13 @@ class FillState:
     Attributes:
         filled: the bytes that are there.
         fetched: how many came over the line.
-        heard: when the last byte came, in monotonic seconds.
-        trouble: the last failure of a connection.
+        last_byte_at: when the last byte came, in monotonic seconds.
+        last_failure: the last failure of a connection.
         generation: the validator of the bytes; None before the first connection.
         nodes: which servers they came from.
         repairs: whether a blob that is verified again has wrong bytes.
         leaked: whether bytes left that may be wrong.
-        forgotten: before this offset, bytes in passing are gone.
+        discarded_to: before this offset, bytes in passing are gone.
         proof: of the whole blob; None until it is there.
         identity: of the committed file; None before.
         failure: why the fill ended without a proof, or its bytes cannot be read any more.
@@ -188,7 +188,7 @@ class FillState:
         source: Source,
         limits: Limits,
         *,
-        checks: bool = False,
+        is_recheck: bool = False,
         was_here: bool = False,
         one_generation: bool = False,
     ) -> None:
@@ -196,20 +196,20 @@ class FillState:
         self.size = expected.size
         self.source = source
         self.limits = limits
-        self.checks = checks
+        self.is_recheck = is_recheck
         self.was_here = was_here
         self.one_generation = one_generation or not expected.has_digest
         self.current_draft: Draft | None = None
         self.filled = Intervals()
         self.fetched = 0
         self.rate = Rate()
-        self.heard = time.monotonic()
-        self.trouble: SourceFailed | None = None
+        self.last_byte_at = time.monotonic()
+        self.last_failure: SourceFailed | None = None
         self.generation: Validator | None = None
         self.nodes = Nodes()
         self.repairs = False
         self.leaked = False
-        self.forgotten = 0
+        self.discarded_to = 0
         self.proof: Proof | None = None
         self.identity: Identity | None = None
         self.failure: CacheError | None = None
@@ -245,15 +245,17 @@ class FillState:
         self.filled = self.filled.add(start, stop)
         self.fetched += stop - start
         self.rate.add(stop - start)
-        self.heard = time.monotonic()
+        self.last_byte_at = time.monotonic()
 
     def not_on_disk(self, offset: int) -> int:
         """The first byte from `offset` on that does not lie on the disk."""
         return self.draft.filled.run_end(offset)
 
-    def passed(self, offset: int) -> bool:
+    def was_discarded(self, offset: int) -> bool:
         """Whether the byte at `offset` came and was forgotten."""
-        return self.forgotten > 0 and self.in_order and self.not_on_disk(offset) < self.forgotten
+        return (
+            self.discarded_to > 0 and self.in_order and self.not_on_disk(offset) < self.discarded_to
+        )
 
 
 class Clearance:

@@ -69,23 +69,23 @@ class Verification:
         self._context = context
         self._changed = changed
         self._digests = DigestRun(state.expected, prover, state.source.name)
-        self._left = Intervals()
+        self._sent = Intervals()
         self._leak_noted = False
         self._noting = asyncio.Lock()
         self._hold_until = 0.0
-        self._wrong: Counter[Span] = Counter()
+        self._times_wrong: Counter[Span] = Counter()
 
     def begin(self, draft: Draft) -> None:
         """Go on with what was found on disk."""
         self._leak_noted = draft.leaked
-        self._left = draft.filled if draft.leaked else Intervals()
-        if self._state.checks:
+        self._sent = draft.filled if draft.leaked else Intervals()
+        if self._state.is_recheck:
             self._hold_until = time.monotonic() + RECHECK_HOLD
 
     def attached(self, start: int, offset: int) -> None:
         """A reader that comes has [start, offset) already: of this blob, if it was here before."""
-        if self._state.checks and start < offset:
-            self._left = self._left.add(start, offset)
+        if self._state.is_recheck and start < offset:
+            self._sent = self._sent.add(start, offset)
 
     def lose(self, reason: str) -> Lost:
         """The bytes cannot be read any more: none leaves."""
@@ -97,14 +97,14 @@ class Verification:
         self._clearance.released = Intervals()
         for reader in list(self._waiters.readers):
             is_right = self._clearance.is_right(reader.start, reader.reach)
-            if not is_right or isinstance(failure, Untrusted) or not self._state.checks:
+            if not is_right or isinstance(failure, Untrusted) or not self._state.is_recheck:
                 reader.cut()
 
     async def before_send(self, start: int, stop: int) -> None:
         """Note that [start, stop) leaves; where that may turn out wrong, a crash must not make it forgotten."""
         state, clearance = self._state, self._clearance
-        self._left = self._left.add(start, stop)
-        if state.checks:
+        self._sent = self._sent.add(start, stop)
+        if state.is_recheck:
             is_sure = clearance.is_right(start, stop)
             state.leaked = state.leaked or not is_sure
         else:
@@ -125,7 +125,7 @@ class Verification:
             OSError: the store failed.
         """
         while True:
-            await self._something_new()
+            await self._wait_for_bytes()
             more = True
             while more:
                 more = await self._step()
@@ -133,23 +133,23 @@ class Verification:
                     return self._digests.proof
             await asyncio.sleep(min(WAKE_AT_MOST, WAKE_SECONDS * len(self._waiters.readers)))
 
-    async def _something_new(self) -> None:
+    async def _wait_for_bytes(self) -> None:
         """Bytes came, or there is no hope left that all is right soon."""
-        hopes = self._hold_until - time.monotonic()
+        hold = self._hold_until - time.monotonic()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(hopes if hopes > 0 else None):
+            async with asyncio.timeout(hold if hold > 0 else None):
                 await self.grown.wait()
         self.grown.clear()
 
     async def _step(self) -> bool:
         """Judge a little more; whether there is more to judge already."""
         state, clearance = self._state, self._clearance
-        awaited = self._waiters.waited_for() if state.checks else []
+        awaited = self._waiters.waited_for() if state.is_recheck else []
         ruling = await in_worker(self._digests.step, state.draft, state.filled, awaited)
         if clearance.lost is not None:
             raise clearance.lost
         had_begun = bool(clearance.completable)
-        self._rule(ruling)
+        self._apply(ruling)
         leaked = [self._take_back(start, stop) for start, stop in ruling.wrong]
         for (start, stop), left in zip(ruling.wrong, leaked, strict=True):
             with contextlib.suppress(OSError):  # after a restart they are found wrong once more
@@ -160,35 +160,35 @@ class Verification:
         if leaked or bool(clearance.completable) != had_begun:
             self._changed()
         self._waiters.notify()
-        self._waiters.moved()
+        self._waiters.progressed()
         return ruling.more
 
-    def _rule(self, ruling: Ruling) -> None:
+    def _apply(self, ruling: Ruling) -> None:
         clearance = self._clearance
         clearance.judged, clearance.completable = ruling.judged, ruling.completable
         clearance.covered, clearance.proven = ruling.covered, ruling.proven
         clearance.hashed = self._digests.hashed
-        if self._state.checks:
-            self._state.heard = time.monotonic()
-        hopes = time.monotonic() < self._hold_until
-        clearance.released = ruling.judged if hopes else ruling.released
+        if self._state.is_recheck:
+            self._state.last_byte_at = time.monotonic()
+        hold = time.monotonic() < self._hold_until
+        clearance.released = ruling.judged if hold else ruling.released
 
     def _take_back(self, start: int, stop: int) -> bool:
         """No reader gets [start, stop) any more, as it is wrong; whether some of it had left."""
         state, key = self._state, self._state.expected.key
-        if state.checks and not state.repairs:
+        if state.is_recheck and not state.repairs:
             state.repairs = True
             self._context.repair(state)
             self.announce()
-        self._wrong[start, stop] += 1
-        if self._wrong[start, stop] > 1:
+        self._times_wrong[start, stop] += 1
+        if self._times_wrong[start, stop] > 1:
             state.nodes.exclude(start, stop)
-        if self._wrong[start, stop] >= TRIES:
+        if self._times_wrong[start, stop] >= TRIES:
             raise DigestMismatch(
                 f"{state.source.name}: bytes {start} to {stop} were wrong {TRIES} times"
             )
-        leaked = bool(self._left.clip(start, stop))
-        self._left = self._left.remove(start, stop)
+        leaked = bool(self._sent.clip(start, stop))
+        self._sent = self._sent.remove(start, stop)
         self._clearance.remove(start, stop)
         state.filled = state.filled.remove(start, stop)
         if leaked:

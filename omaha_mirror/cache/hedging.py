@@ -155,7 +155,7 @@ async def patiently(response: Response, worth_it: Callable[[], bool]) -> bytes |
                 raise SourceFailed(str(stall)) from stall
 
 
-ENOUGH = 64 * 1024
+MOST_OF_SLOW = 64 * 1024
 """Bytes that no slow connection delivers while it is held against another."""
 
 
@@ -228,7 +228,11 @@ async def hedge_slow(
                 if not isinstance(chunk, bytes):
                     continue
                 got[response] += chunk
-                over = fresh not in reading or time.monotonic() > until or len(got[slow]) > ENOUGH
+                over = (
+                    fresh not in reading
+                    or time.monotonic() > until
+                    or len(got[slow]) > MOST_OF_SLOW
+                )
                 if over if response is slow else len(got[fresh]) > len(got[slow]):
                     winner = response
                     break

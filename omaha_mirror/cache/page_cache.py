@@ -40,7 +40,7 @@ AT_ONCE = 2
 """Threads that wait for bytes of one file."""
 
 
-class _Turn:
+class _Queue:
     """How many threads may wait for the disk for one file, and whether it hangs."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class _Turn:
         self.hangs: Hangs | None = None
 
 
-_turns: WeakKeyDictionary[BinaryIO, _Turn] = WeakKeyDictionary()
+_queues: WeakKeyDictionary[BinaryIO, _Queue] = WeakKeyDictionary()
 
 
 async def loaded(file: BinaryIO, offset: int, count: int, *, on_disk: bool) -> None:
@@ -69,10 +69,10 @@ async def loaded(file: BinaryIO, offset: int, count: int, *, on_disk: bool) -> N
     if not on_disk:
         await BLOBS.call(load, file.fileno(), offset, count)
         return
-    turn = _turns.setdefault(file, _Turn())
-    async with turn.places:
-        if turn.hangs is not None and turn.hangs.lasts:
-            raise turn.hangs
+    queue = _queues.setdefault(file, _Queue())
+    async with queue.places:
+        if queue.hangs is not None and queue.hangs.lasts:
+            raise queue.hangs
         # Its own descriptor: the file may be closed while a thread still waits for it.
         fd = os.dup(file.fileno())
         try:
@@ -80,7 +80,7 @@ async def loaded(file: BinaryIO, offset: int, count: int, *, on_disk: bool) -> N
         except Hangs as error:
             if error.work is None or error.work.cancelled():
                 os.close(fd)
-            turn.hangs = error
+            queue.hangs = error
             raise
 
 

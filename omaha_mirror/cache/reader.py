@@ -98,7 +98,7 @@ class Reader:
         self.client = client
         self.offset, self.stop = start, stop
         self.start = self.reach = start
-        self.since = self.fed = time.monotonic()
+        self.since = self.last_sent_at = time.monotonic()
         self.on_cut: Callable[[], None] | None = None
         self._find = find
         self._moves = 0
@@ -136,7 +136,7 @@ class Reader:
     def advance(self, count: int) -> None:
         """Note that `count` bytes were sent."""
         self.offset += count
-        self.fed = time.monotonic()
+        self.last_sent_at = time.monotonic()
         self._blob.sent()
 
     def unreadable(self, reason: str) -> None:

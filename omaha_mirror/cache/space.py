@@ -25,7 +25,7 @@ FILES = 4
 """Files that a fill makes at most: its data, its journal, a sidecar, a folder."""
 SLOWEST = 2 * 1024 * 1024
 """Bytes a second that a slow disk reads at least."""
-FREED = 2
+FILES_OF_BLOB = 2
 """Files that go with a blob: its data and its sidecar."""
 
 
@@ -108,7 +108,7 @@ class Ledger:
             gone.append(key)
             over -= self.entries[key].size
             short -= self.entries[key].size
-            few -= FREED
+            few -= FILES_OF_BLOB
         _require(over, short, few, files)
         return gone
 
@@ -227,7 +227,7 @@ class Space:
         async with self._busy:
             return await BLOBS.patiently(SLOW, self._store.recheck, expected)
 
-    async def make(self) -> bool:
+    async def make_room(self) -> bool:
         """The disk is fuller than it was: free what is booked and not written; whether anything was freed."""
         async with self._busy:
             try:

@@ -1,6 +1,6 @@
 """The readers of one growing blob: what each may have now, and how long it can be kept waiting.
 
-A reader is added, asks for its edge and waits as often as it likes, and is removed. `notify` and `moved` wake the readers that can
+A reader is added, asks for its edge and waits as often as it likes, and is removed. `notify` and `progressed` wake the readers that can
 go on; none polls. Only this module changes the set of readers; it changes nothing of the fill.
 """
 
@@ -42,7 +42,7 @@ class Waiters:
         self._clearance = clearance
         self._want = want
         self._waiting: dict[asyncio.Future[None], Reader] = {}
-        self._moved = asyncio.Event()
+        self._progress = asyncio.Event()
 
     def add(self, reader: Reader) -> None:
         """Count a reader in."""
@@ -52,7 +52,7 @@ class Waiters:
         """Forget a reader."""
         self.readers.pop(reader, None)
         self._late.discard(reader)
-        self.moved()
+        self.progressed()
 
     # Where fills take turns
 
@@ -68,7 +68,7 @@ class Waiters:
         clients = frozenset(reader.client for reader in some) - {""}
         return Claim(clients, state.source.name.rpartition("/")[0], state.size - state.filled.total)
 
-    def worth_trying(self) -> bool:
+    def is_worth_trying(self) -> bool:
         """Whether a byte came lately, or a reader has not waited long yet."""
         newest = max((reader.since for reader in self.readers), default=0.0)
         return self._patience_left(newest) > 0
@@ -80,7 +80,7 @@ class Waiters:
         state, offset = self._state, reader.offset
         if state.identity is not None:
             self._check_file()
-        if state.passed(offset) or self.holds_up(reader):
+        if state.was_discarded(offset) or self.waits_for_proof(reader):
             return offset
         return max(offset, min(self._clearance.released.run_end(offset), self._last(reader)))
 
@@ -90,7 +90,7 @@ class Waiters:
         if state.failure is None and identity(state.place(0).file) != state.identity:
             state.failure = self._clearance.lose("the file was written since it was proven")
 
-    def holds_up(self, reader: Reader) -> bool:
+    def waits_for_proof(self, reader: Reader) -> bool:
         """Whether a range gets nothing before the whole is proven.
 
         It ends before the blob does, so that its client takes it for complete, and only the whole digest covers some
@@ -140,23 +140,23 @@ class Waiters:
         """
         limits = self._state.limits
         while (edge := self.edge(reader)) <= reader.offset:
-            self._require(reader)
+            self._raise_if_over(reader)
             patience = self._patience_of(reader)
             if patience <= 0:
-                raise NotInTime(self._silence(reader)) from self._state.trouble
-            hunger = reader.fed + limits.trickle_seconds - time.monotonic()
-            if hunger <= 0 and (crumb := self._trickle(reader)) > reader.offset:
-                return crumb
-            pause = hunger if hunger > 0 else limits.trickle_seconds
+                raise NotInTime(self._silence(reader)) from self._state.last_failure
+            until_trickle = reader.last_sent_at + limits.trickle_seconds - time.monotonic()
+            if until_trickle <= 0 and (trickle := self._trickle(reader)) > reader.offset:
+                return trickle
+            pause = until_trickle if until_trickle > 0 else limits.trickle_seconds
             if self._can_wait(reader):
                 pause = min(pause, reader.since + limits.proof_seconds - time.monotonic())
-            await self._woken(reader, min(patience, pause, workers.PATIENCE))
+            await self._woken_in(reader, min(patience, pause, workers.PATIENCE))
         return edge
 
-    def _require(self, reader: Reader) -> None:
+    def _raise_if_over(self, reader: Reader) -> None:
         """Raise why a reader will never get its next byte, if it will not."""
         state = self._state
-        if state.proof is not None and state.passed(reader.offset):
+        if state.proof is not None and state.was_discarded(reader.offset):
             raise _passed(state)
         if state.ended:
             failure = state.failure or CacheError(f"no byte {reader.offset} of {state.size}")
@@ -169,15 +169,15 @@ class Waiters:
     def _patience_left(self, since: float) -> float:
         """Seconds until a reader that waits since `since` has waited in vain for too long."""
         state = self._state
-        return max(since, state.heard) + state.limits.patience - time.monotonic()
+        return max(since, state.last_byte_at) + state.limits.patience - time.monotonic()
 
     def _patience_of(self, reader: Reader) -> float:
         """The same of one reader; that others get bytes does not help one that is held up."""
-        if self.holds_up(reader):
+        if self.waits_for_proof(reader):
             return reader.since + self._state.limits.patience - time.monotonic()
         return self._patience_left(reader.since)
 
-    async def _woken(self, reader: Reader, seconds: float) -> None:
+    async def _woken_in(self, reader: Reader, seconds: float) -> None:
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[woken] = reader
         try:
@@ -190,7 +190,7 @@ class Waiters:
 
     def _trickle(self, reader: Reader) -> int:
         state = self._state
-        if self.holds_up(reader):
+        if self.waits_for_proof(reader):
             return reader.offset
         return min(
             state.filled.run_end(reader.offset),
@@ -201,8 +201,8 @@ class Waiters:
 
     def _silence(self, reader: Reader) -> str:
         state = self._state
-        why = f": {state.trouble}" if state.trouble is not None else ""
-        if self.holds_up(reader):
+        why = f": {state.last_failure}" if state.last_failure is not None else ""
+        if self.waits_for_proof(reader):
             waited = f"{state.limits.patience:.0f} s"
             return f"{state.source.name} was not proven in {waited}, and this part of it waits for that{why}"
         return f"nothing from {state.source.name} for {state.limits.patience:.0f} s{why}"
@@ -226,23 +226,23 @@ class Waiters:
 
     # Passing through a spool
 
-    def moved(self) -> None:
+    def progressed(self) -> None:
         """A reader went on, or left."""
-        self._moved.set()
+        self._progress.set()
 
     @property
-    def entitled(self) -> list[Reader]:
+    def _needing(self) -> list[Reader]:
         """Those whose bytes must not be pushed out. The proof that some wait for comes only when all has passed."""
-        return [r for r in self.readers if r not in self._late and not self.holds_up(r)]
+        return [r for r in self.readers if r not in self._late and not self.waits_for_proof(r)]
 
     def _needed_from(self) -> int:
         """The first byte in passing that is still needed: to be hashed, or by a reader."""
         state, hashed = self._state, self._clearance.hashed
         top = state.filled.run_end(hashed)
-        readers = (r.offset for r in self.entitled if r.offset < top)
+        readers = (r.offset for r in self._needing if r.offset < top)
         return min(map(state.not_on_disk, [hashed, *readers]))
 
-    async def make_way(self, offset: int) -> None:
+    async def wait_until_unneeded(self, offset: int) -> None:
         """Return when bytes before `offset` are needed no more; a reader that holds up others for too long is cut."""
         while self._needed_from() < offset:
             with contextlib.suppress(TimeoutError):
@@ -254,12 +254,12 @@ class Waiters:
 
     async def _passed(self, offset: int) -> None:
         while self._needed_from() < offset:
-            self._moved.clear()
-            await self._moved.wait()
+            self._progress.clear()
+            await self._progress.wait()
 
     def _cut_laggards(self, offset: int) -> None:
         waiting = set(self._waiting.values())
-        for reader in self.entitled:
+        for reader in self._needing:
             if reader not in waiting and reader.offset < offset:
                 self._late.add(reader)
                 reader.cut()

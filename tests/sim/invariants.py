@@ -228,7 +228,7 @@ def leaks(service: Service) -> Iterator[str]:
         "blobs kept busy": cache._uses._busy,
         "fills in the queue": scheduler._fills,
         "takers of the line": scheduler._takers,
-        "drafts": cache._context.taken,
+        "drafts": cache._context.growing,
         "tasks": service._tasks,
     }
     for name, some in left.items():
