@@ -75,6 +75,6 @@ class Offline(Parts):
         return self.cache.holds(expected(file).key)
 
     async def _learn(self, wanted: LookupRequest) -> LookupResult:
-        if wanted.imported and wanted.told is not None:
-            return at_hand(wanted, wanted.told, self._holds)
+        if wanted.imported and wanted.upstream is not None:
+            return at_hand(wanted, wanted.upstream, self._holds)
         return LookupResult(reason=Reason.UNREACHABLE, detail="the mirror does not run")

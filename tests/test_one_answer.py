@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omaha_mirror.bundle import ExportRequest
 from omaha_mirror.catalog import BOARDS, Reason, Release, Step, UpstreamPolicy
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
-from omaha_mirror.catalog.state import Kept, State, save
+from omaha_mirror.catalog.state import State, StoredRelease, save
 from omaha_mirror.config import Config, Hold, Pin
 from omaha_mirror.observability import findings
 from omaha_mirror.offline import Offline
@@ -81,7 +81,7 @@ def channels(draw: st.DrawFn) -> tuple[KeptChannel, ...]:
 @st.composite
 def states(draw: st.DrawFn) -> State:
     releases = tuple(
-        Kept(
+        StoredRelease(
             made(board, version),
             NOW - draw(st.sampled_from((HOUR, MONTH))),
             looked_up=frozenset(draw(st.sets(st.just("oem-azure.gz")))),
@@ -244,7 +244,7 @@ class Counted:
 @pytest.fixture
 async def many(tmp_path: Path) -> AsyncIterator[Service]:
     """A mirror with one release and a thousand overrides: half of them pins to it, half of them holds."""
-    held = Kept(made(BOARDS[0], "1.0.0"), NOW - HOUR)
+    held = StoredRelease(made(BOARDS[0], "1.0.0"), NOW - HOUR)
     scene = Scene(tmp_path, State((held,), (), (), ()), {})
     rules = (Hold(), Pin(version="1.0.0"))
     scene.override({f"t{n}": rules[n % 2] for n in range(1000)})

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from omaha_mirror.catalog.model import BOARDS, PackageFile, Release
 from omaha_mirror.catalog.state import dump_release, read_release
-from omaha_mirror.catalog.upstream_answer import Unusable, read_told
+from omaha_mirror.catalog.upstream_answer import Unusable, read_upstream
 from omaha_mirror.omaha import (
     AppResponse,
     AppStatus,
@@ -170,14 +170,14 @@ def _check(bundle: Bundle) -> None:
 
 
 def _check_release(release: Release) -> None:
-    """Refuse what an Omaha server's answer may not contain (see `read_told`), and what is not plain text."""
+    """Refuse what an Omaha server's answer may not contain (see `read_upstream`), and what is not plain text."""
     if release.board not in BOARDS:
         raise ValueError(f"the board {release.board!r:.40} is not known")
     app = AppResponse(appid=release.app_id, status=AppStatus.OK, update_check=release.check)
     if app.app_id != release.app_id:
         raise ValueError(f"the application {release.app_id!r:.60} is not in lower case")
     try:
-        told = read_told(
+        told = read_upstream(
             Response(apps=(app,)), release.app_id, release.board, allowed=_anywhere, now=0.0
         )
     except Unusable as error:

@@ -9,7 +9,7 @@ from omaha_mirror.catalog.upstream_answer import (
     Unusable,
     UpstreamPolicy,
     UpstreamReading,
-    read_told,
+    read_upstream,
 )
 from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.reasons import Reason
@@ -36,5 +36,5 @@ __all__ = [
     "UpstreamReading",
     "at_hand",
     "learn",
-    "read_told",
+    "read_upstream",
 ]

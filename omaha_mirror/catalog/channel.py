@@ -1,8 +1,8 @@
-"""What is known of a channel: where upstream leads the machines of one application, board and track.
+"""A channel: where upstream leads the machines of one application, board and track.
 
-Upstream's policy counts at once; its trouble takes nothing away. A walk from the beginning that came to its end says
-what the steps are; anything less only adds to them. When a version was first seen upstream is remembered also
-while nothing is offered, so that a night's pause upstream does not start a delay anew.
+Upstream's policy takes effect at once; an outage changes nothing. A complete walk from the beginning replaces the steps;
+any other walk only adds to them. The time at which a version was first seen is stored also while upstream offers
+nothing, so that a pause upstream does not restart a delay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from omaha_mirror.reasons import Reason
 
 
 class ChannelKey(NamedTuple):
-    """What upstream is asked about: the application's id in lower case, the board and the track."""
+    """The application's id in lower case, the board, and the track by its name upstream."""
 
     app_id: str
     board: str
@@ -29,14 +29,14 @@ class ChannelKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """What upstream said of a channel. Times are seconds since the epoch, 0 for never.
+    """Upstream's answers about a channel. Times are seconds since the epoch, 0 for never.
 
     Attributes:
-        steps: where it last led, oldest first, the target last; nothing is known of a version here.
-        policy: whether it leads there now; None before the first answer.
-        detail: upstream's own words, or what is strange about its answer.
-        answered: when it last answered.
-        walked: when it was last walked from the beginning to the end.
+        steps: the last offered ones, oldest first, the target last; `known` of each is empty.
+        policy: of the last answer; None before the first.
+        detail: upstream's own words, or what is unusual about its answer.
+        answered: time of the last answer.
+        walked: time of the last complete walk from the beginning.
     """
 
     steps: tuple[Step, ...] = ()
@@ -65,7 +65,7 @@ class Channel:
 
     @property
     def _detail(self) -> str:
-        """What upstream said; where it never led anywhere, with what may be the matter."""
+        """Upstream's words; with a likely cause if it never offered a release here."""
         if self.steps or NO_SUCH_TRACK in self.detail:
             return self.detail
         return f"{self.detail}; {NO_SUCH_TRACK}" if self.detail else NO_SUCH_TRACK
@@ -73,7 +73,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class KeptChannel:
-    """A channel as it is remembered; `asked` is when a machine last asked, in seconds since the epoch."""
+    """A channel as it is stored; `asked` is the time of the last machine's check, in seconds since the epoch."""
 
     key: ChannelKey
     channel: Channel
@@ -101,10 +101,10 @@ class ChannelStatus:
         steps: that machines are led through now, oldest first.
         reason: why there are none; `offered` if there are.
         detail: the same in upstream's own words.
-        trouble: why upstream's last answer could not be had or used; empty if it could.
-        answered: when upstream last answered.
-        walked: when it was last asked about everything.
-        asked: when a machine last asked.
+        trouble: why there is no valid answer to the last question; empty if there is.
+        answered: time of upstream's last answer.
+        walked: time of the last complete walk from the beginning.
+        asked: time of the last machine's check.
     """
 
     app_id: str
@@ -120,7 +120,7 @@ class ChannelStatus:
 
     @property
     def stuck(self) -> StepStatus | None:
-        """The first step that machines cannot have, and that time alone does not bring."""
+        """The first step that machines cannot get, and that they will not get merely by waiting."""
         going = (Reason.OFFERED, Reason.WARMING, Reason.DELAYED)
         return next((step for step in self.steps if step.state not in going), None)
 
@@ -136,10 +136,10 @@ def status(
 
     Args:
         kept: the channel.
-        known: what is known of a step.
-        nothing: why it has none, as a reason and its detail.
-        trouble: why upstream's last answer could not be had or used.
-        now: no time is shown that lies after it.
+        known: gives the look-up result of a step.
+        nothing: why there are no steps, as a reason and its detail.
+        trouble: see `ChannelStatus`.
+        now: later times are shown as this one.
     """
     channel, steps = rebased(kept.channel, now), []
     for step in channel.offered:
@@ -160,7 +160,7 @@ def status(
 
 
 def merged(old: Channel, walk: Walk, now: float) -> Channel:
-    """What is known after a walk, ended or not, that upstream last answered at `now`."""
+    """The channel after a walk, complete or not, whose last answer came at `now`."""
     whole = walk.known is None and walk.ended
     new = replace(old, detail=walk.detail, answered=now, walked=now if whole else old.walked)
     if walk.policy is UpstreamPolicy.WITHDRAWN:
@@ -177,7 +177,7 @@ def merged(old: Channel, walk: Walk, now: float) -> Channel:
 
 
 def _added(old: Channel, walk: Walk, now: float) -> tuple[Step, ...]:
-    """Where it leads with what the walk adds. What a machine was led on from is a floor until a whole walk denies it."""
+    """The offered steps and those of the walk. The version that the walk started from is a floor until a complete walk."""
     floors = {step.version: step.floor or step.version == walk.known for step in old.offered}
     for version, floor in walk.steps.items():
         floors[version] = floor or floors.get(version, False)
@@ -193,7 +193,7 @@ def _steps(old: Channel, floors: Mapping[str, bool], now: float) -> tuple[Step, 
 
 
 def rebased(channel: Channel, now: float) -> Channel:
-    """The same, of which nothing lies in the future any more: what does began just now."""
+    """The channel with times in the future replaced by now."""
     return replace(
         channel,
         steps=tuple(replace(step, seen=min(step.seen, now)) for step in channel.steps),
@@ -203,7 +203,7 @@ def rebased(channel: Channel, now: float) -> Channel:
 
 
 def floors(kept: Iterable[KeptChannel], app_id: str, board: str) -> tuple[Step, ...]:
-    """All floors, oldest first, of whatever track, also where nothing is offered at the moment."""
+    """The floors of all tracks, oldest first, those of tracks without a current offer included."""
     found = {
         step.version: step
         for item in kept
@@ -215,7 +215,7 @@ def floors(kept: Iterable[KeptChannel], app_id: str, board: str) -> tuple[Step, 
 
 
 def below(floors: Sequence[Step], version: str) -> tuple[Step, ...]:
-    """Those of sorted floors that are older than a version."""
+    """The floors below a version; takes sorted ones."""
     return tuple(floors[: bisect_left(floors, Version.parse(version), key=_age)])
 
 

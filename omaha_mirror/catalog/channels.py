@@ -23,9 +23,9 @@ class ImportedRelease:
     """A release that a bundle brings.
 
     Attributes:
-        release: as it was told where the bundle was made.
-        floor: whether no machine below may pass it by.
-        extras: the names of its extra packages that came along.
+        release: as upstream sent it to the exporting mirror.
+        floor: whether each machine below must install it.
+        extras: the names of its extra packages in the bundle.
     """
 
     release: Release
@@ -34,28 +34,28 @@ class ImportedRelease:
 
 
 class Imports:
-    """The tracks of bundles, by key."""
+    """The channels of imported bundles."""
 
     def __init__(self) -> None:
         self._kept: dict[ChannelKey, KeptChannel] = {}
 
     def restore(self, kept: Iterable[KeptChannel]) -> None:
-        """Take up what was kept."""
+        """Use the channels of an earlier process."""
         self._kept = {item.key: item for item in kept}
 
     def rebase(self, now: float) -> None:
-        """Take what lies in the future for now, in seconds since the epoch."""
+        """Replace times in the future by now, in seconds since the epoch."""
         self._kept = {
             key: KeptChannel(key, rebased(kept.channel, now), min(kept.asked, now))
             for key, kept in self._kept.items()
         }
 
     def kept(self) -> list[KeptChannel]:
-        """All that bundles brought."""
+        """All imported channels."""
         return list(self._kept.values())
 
     def put(self, key: ChannelKey, brought: Sequence[ImportedRelease], now: float) -> bool:
-        """Lead a track through the releases of a bundle, oldest first; whether it leads there now.
+        """Replace the steps of a track by the releases of a bundle, unless older imported ones lead farther; whether it did.
 
         Args:
             key: of the track.
@@ -77,12 +77,12 @@ class Imports:
         return True
 
     def channel(self, key: ChannelKey, followed: Channel) -> Channel:
-        """Where a track leads: as upstream says, or where it never answered, as a bundle does."""
+        """The followed channel; the imported one if upstream never answered."""
         kept = self._kept.get(key)
         return kept.channel if kept is not None and followed.policy is None else followed
 
     def added(self, followed: Iterable[KeptChannel]) -> list[KeptChannel]:
-        """All tracks, the followed ones and those of bundles; see `channel`."""
+        """The followed channels with the imported ones; see `channel`."""
         kept = {**self._kept}
         for item in followed:
             kept[item.key] = replace(item, channel=self.channel(item.key, item.channel))
@@ -90,14 +90,14 @@ class Imports:
 
 
 class Channels:
-    """Tells where they lead; `changed` must be called when one leads elsewhere.
+    """The steps of channels; `changed` must be called after each change of one.
 
     Args:
-        follower: of tracks.
-        imports: of bundles.
+        follower: has the followed ones.
+        imports: has the imported ones.
 
     Attributes:
-        changes: how often `changed` was called.
+        changes: number of calls of `changed`.
     """
 
     def __init__(self, follower: Follower, imports: Imports) -> None:
@@ -107,26 +107,26 @@ class Channels:
         self._floors: dict[tuple[str, str], tuple[Step, ...]] = {}
 
     def changed(self) -> None:
-        """What was worked out before is old."""
+        """Drop the cached floors."""
         self.changes += 1
         self._floors.clear()
 
     def kept(self) -> list[KeptChannel]:
-        """All of them."""
+        """All channels."""
         return self._imports.added(self._follower.kept())
 
     def versions(self) -> set[ReleaseKey]:
-        """The versions that they lead to or through, whether they are offered at the moment or not."""
+        """The versions of all steps, currently offered or not."""
         return versions(self.kept())
 
     def shown(self) -> list[KeptChannel]:
-        """Those that operators see, in order."""
+        """The channels that operators see, sorted."""
         return sorted(self._imports.added(self._follower.shown()), key=lambda kept: kept.key)
 
     def steps(self, app_id: str, board: str, track: str, rule: Rule) -> tuple[Step, ...]:
-        """Where a track leads that has this rule; nothing is known of the versions here.
+        """The steps of a track with this rule; `known` of each is empty.
 
-        A pin's steps are the known floors below it, of whatever track, and the pin.
+        A pin's steps are the floors of all tracks below it, and the pin.
         """
         match rule:
             case Pin(version=version):
@@ -134,7 +134,7 @@ class Channels:
             case Follow():
                 key = ChannelKey(app_id, board, track_upstream(track, rule))
                 channel = self._imports.channel(key, self._follower.channel(key))
-                # A bundle names a track as the machines do.
+                # A bundle has the machines' name of the track.
                 return self._imports.channel(ChannelKey(app_id, board, track), channel).offered
             case _:
                 return ()

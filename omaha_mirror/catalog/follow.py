@@ -1,12 +1,12 @@
-"""Following tracks: upstream is asked about those that machines ask about, and only as often as it must be.
+"""Following tracks: upstream is polled about the channels that machines ask about.
 
-- Nothing is asked before a machine asks. The first walk of a channel is from the beginning, and so is one a day and
-  one after each poll that found something: what is a floor can change. Polls in between ask as the newest version.
-- A channel that no machine asked about since upstream last answered is not polled, unless upstream waits for us to
-  reach something; the next machine starts that again, and is answered from what is known.
-- One question at a time for a channel, few at once over all, about few channels: machines can name any track. Of those
-  that upstream is not known to have few are asked about, and none keeps another waiting for long.
-- An outage is asked into again soon and then ever less often. What was cut short goes on where it was.
+- The first check of a machine starts the first walk of its channel, from the beginning. So are one walk a day and the
+  walk after each poll that found a version, as floors can change. Other polls ask as the newest version.
+- A channel without a check since upstream's last answer is not polled, unless upstream waits for a granted step to be
+  reached; the next check resumes the polls, and is answered from the stored steps.
+- One question at a time for a channel, and few in all. Machines can name any track, so the number of channels is limited,
+  and those that upstream is not known to have take turns.
+- After a failure the question is repeated with growing pauses. An interrupted walk goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from omaha_mirror.catalog.follow_events import (
     log,
 )
 from omaha_mirror.catalog.followed import (
+    ASK_NOTHING,
     MAX_LEARNT,
     NO_UPSTREAM,
-    NOBODY,
     FollowedChannel,
     FollowedChannels,
     FollowPlan,
@@ -41,17 +41,22 @@ from omaha_mirror.catalog.followed import (
 )
 from omaha_mirror.catalog.model import Release
 from omaha_mirror.catalog.question_turns import Turns
-from omaha_mirror.catalog.upstream_answer import Unusable, UpstreamReading, read_soon, read_told
+from omaha_mirror.catalog.upstream_answer import (
+    Unusable,
+    UpstreamReading,
+    read_off_loop,
+    read_upstream,
+)
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.reasons import Reason
 from omaha_mirror.upstream.errors import BadAnswer, Forbidden, TooLarge, UpstreamError
 
 AT_ONCE = 4
-"""Questions under way over all channels."""
+"""Simultaneous questions, of all channels."""
 DAY = 24 * 3600.0
 FIRST_RETRY = 30.0
 SHOWN = 16
-"""Channels that operators see although upstream never led anywhere on them and the config does not name them."""
+"""Channels shown to operators that the config does not name and upstream never offered a release on."""
 _NOT_TRUSTED = (Unusable, BadAnswer, TooLarge, Forbidden)
 
 
@@ -59,9 +64,9 @@ class Follower:
     """Follows the channels that machines ask about.
 
     Args:
-        plan: how.
-        learnt: told, when a channel changed or was walked, which releases upstream told; must not raise.
-        forgot: told when a channel is followed no more; must not raise.
+        plan: what to ask, and how.
+        learnt: called with the releases of a walk when it is over or changed the channel; must not raise.
+        forgot: called when a channel is no longer followed; must not raise.
         clock: tells the time.
         rng: for jitter.
     """
@@ -78,28 +83,28 @@ class Follower:
         self._learnt = learnt
         self._clock = clock
         self._rng = rng
-        self._line = asyncio.Semaphore(AT_ONCE)
+        self._asking = asyncio.Semaphore(AT_ONCE)
         self._turns = Turns(clock)
         self._syncing: set[asyncio.Task[float]] = set()
         self._closed = False
 
     def restore(self, kept: Iterable[KeptChannel]) -> None:
-        """Take up what was known, before anything is asked; the channels used last if there are too many."""
+        """Use the channels of an earlier process; the last used ones if there are too many. Before any question."""
         now, age = self._clock.boottime(), self._clock.age
         self._followed.restore(kept, lambda then: now - age(then))
 
     def change(self, plan: FollowPlan) -> None:
-        """Follow by another plan from now on; intervals that have begun end as they were meant to."""
+        """Use another plan from now on; pauses that have begun keep their length."""
         self._followed.plan = plan
 
     def rebase(self, now: float) -> None:
-        """Take what lies in the future for now, in seconds since the epoch."""
+        """Replace times in the future by now, in seconds since the epoch."""
         for followed in self._followed:
             followed.channel = rebased(followed.channel, now)
             followed.asked = min(followed.asked, now)
 
     async def close(self) -> None:
-        """Stop asking; what a walk has learnt so far counts."""
+        """Stop asking; the answers of interrupted walks count."""
         self._closed = True
         tasks = [f.task for f in self._followed if f.task is not None]
         for task in (*tasks, *self._syncing):
@@ -108,9 +113,9 @@ class Follower:
         await self._turns.close()
 
     async def follow(self, key: ChannelKey, wait: float, client: str = "") -> None:
-        """Note that a machine asks, from an address.
+        """Record a check of a machine at the address `client`.
 
-        Waits, `wait` seconds at most, only while upstream has never answered, and not for one of many made-up tracks.
+        Waits at most `wait` seconds, only while upstream has never answered, and not for one of many made-up tracks.
         """
         followed = self._demand(key, client)
         if followed is None or (self._turns.scarce and self._followed.crowded(followed)):
@@ -121,11 +126,11 @@ class Follower:
                     await followed.rested.wait()
 
     async def sync(self, track: str | None = None) -> None:
-        """Walk all of what is known now, or of one track."""
+        """Walk all channels now, or those of one track, from the beginning."""
         tasks = set()
         for followed in self._followed:
             if track in (None, followed.key.track) and not self._closed:
-                tasks.add(asyncio.create_task(self._sit(followed, whole=True)))
+                tasks.add(asyncio.create_task(self._update(followed, whole=True)))
         self._syncing |= tasks
         for task in tasks:
             task.add_done_callback(self._syncing.discard)
@@ -134,13 +139,13 @@ class Follower:
             await asyncio.wait(tasks)
 
     def channel(self, key: ChannelKey) -> Channel:
-        """What is known of one."""
+        """A channel; an empty one if it is not followed."""
         followed = self._followed.get(key)
         return Channel() if followed is None else followed.channel
 
     def nothing(self, key: ChannelKey) -> tuple[Reason, str]:
         """Why a channel offers nothing, as a reason and its detail."""
-        if self._followed.plan is NOBODY:
+        if self._followed.plan is ASK_NOTHING:
             return Reason.NO_UPDATE_UPSTREAM, NO_UPSTREAM
         followed = self._followed.get(key)
         if followed is None:
@@ -152,29 +157,29 @@ class Follower:
         return followed.channel.nothing
 
     def trouble(self, key: ChannelKey) -> str:
-        """Why the last answer about a channel could not be had or used; empty if it could."""
+        """Why there is no valid answer to the last question about a channel; empty if there is."""
         followed = self._followed.get(key)
         return "" if followed is None or followed.trouble is None else followed.trouble[1]
 
     def kept(self) -> list[KeptChannel]:
-        """All that were asked about."""
+        """All followed channels."""
         return [KeptChannel(f.key, f.channel, f.asked) for f in self._followed]
 
     def configured(self, key: ChannelKey) -> bool:
-        """Whether its track is named in the config."""
+        """Whether the config names the track of a channel."""
         return self._followed.configured(key)
 
     def shown(self) -> list[KeptChannel]:
-        """Those that operators see: all while those that machines may have made up are few, else without these."""
+        """The channels that operators see: all, but those with possibly made-up tracks only while they are few."""
         lasting, kept = self.lasting(), self.kept()
         return kept if len(kept) - len(lasting) <= SHOWN else lasting
 
     def lasting(self) -> list[KeptChannel]:
-        """Those of them that are worth remembering: not what machines may have made up."""
+        """The channels to store: those without possibly made-up tracks."""
         lasts = self._followed.lasts
         return [KeptChannel(f.key, f.channel, f.asked) for f in self._followed if lasts(f)]
 
-    # Asking
+    # Questions to upstream
 
     def _demand(self, key: ChannelKey, client: str) -> FollowedChannel | None:
         if self._closed or not self._followed.plan.asks:
@@ -182,7 +187,11 @@ class Follower:
         now = self._clock.boottime()
         followed = self._followed.get(key) or self._followed.add(key, now, client)
         if followed is not None:
-            followed.asked, followed.heard, followed.wanted = self._clock.stamp(), now, True
+            followed.asked, followed.asked_boottime, followed.wanted = (
+                self._clock.stamp(),
+                now,
+                True,
+            )
             if not followed.active:
                 followed.rested.clear()
                 followed.task = asyncio.create_task(self._run(followed))
@@ -194,12 +203,12 @@ class Follower:
             followed.wanted = False
             if not self._followed.lasts(followed):
                 await self._turns.take(followed.client)
-            pause = await self._sit(followed)
+            pause = await self._update(followed)
             followed.wanted |= followed.unreachable
             await self._clock.sleep(pause)
 
-    async def _sit(self, followed: FollowedChannel, *, whole: bool = False) -> float:
-        """Walk on, or anew, and take in what was learnt; `whole` to ask about everything. Seconds until the next time."""
+    async def _update(self, followed: FollowedChannel, *, whole: bool = False) -> float:
+        """Continue or start a walk, from the beginning if `whole`, and store its result; gives the seconds until the next."""
         walks: list[Walk] = []
         trouble: tuple[Reason, str] | None = None
         async with followed.turn:
@@ -214,26 +223,26 @@ class Follower:
             except UpstreamError as error:
                 trouble = Reason.UNREACHABLE, str(error)
             except Exception:
-                LOG.exception("following a track failed; it is tried again", key=followed.key)
+                LOG.exception("a defect ended a walk; it is tried again", key=followed.key)
                 trouble = Reason.UNREACHABLE, DEFECT
             finally:
                 if walks:
                     self._take_in(followed, walks)
                 if walks or trouble:
-                    self._note(followed, trouble)
+                    self._note_trouble(followed, trouble)
                 followed.rested.set()
             return self._pause(followed)
 
     async def _walk(self, followed: FollowedChannel, walks: list[Walk]) -> None:
-        """Ask until upstream has no more to say; adds to `walks` those that had an answer."""
+        """Ask until upstream has nothing newer; adds each walk with an answer to `walks`."""
         while True:
             walk = self._next(followed)
             going = True
             while going:
-                told = await self._question(followed.key, walk.asks)
+                answer = await self._question(followed.key, walk.asks)
                 if not walks or walks[-1] is not walk:
                     walks.append(walk)
-                going = walk.tell(told)
+                going = walk.take(answer)
             if walk.known is None or not (walk.ended and walk.given):
                 break
             followed.whole_due = 0.0
@@ -241,7 +250,7 @@ class Follower:
             followed.whole_due = self._clock.boottime() + DAY
 
     def _next(self, followed: FollowedChannel) -> Walk:
-        """The walk that was cut short, unless that is long ago, or a new one."""
+        """The interrupted walk if it is less than a day old, else a new one."""
         now = self._clock.boottime()
         if followed.walk is None or followed.walk.ended or now >= followed.stale:
             offered = followed.channel.offered
@@ -251,15 +260,15 @@ class Follower:
         return followed.walk
 
     async def _question(self, key: ChannelKey, version: str) -> UpstreamReading:
-        async with self._line:
+        async with self._asking:
             response = await self._followed.plan.ask(Inquiry(*key, version))
         allowed, now = self._followed.plan.allowed, self._clock.stamp()
-        return await read_soon(
+        return await read_off_loop(
             response,
-            partial(read_told, app_id=key.app_id, board=key.board, allowed=allowed, now=now),
+            partial(read_upstream, app_id=key.app_id, board=key.board, allowed=allowed, now=now),
         )
 
-    # What came of it
+    # Results
 
     def _take_in(self, followed: FollowedChannel, walks: Iterable[Walk]) -> None:
         now = self._clock.stamp()
@@ -274,24 +283,24 @@ class Follower:
         if after and before != after:
             added = tuple(version for version in after if version not in before)
             gone = tuple(version for version in before if version not in after)
-            self._tell(Learnt(followed.key, tuple(after), added, gone))
+            self._report(Learnt(followed.key, tuple(after), added, gone))
         elif not after and new.policy is not old.policy:
-            self._tell(NothingOffered(followed.key, *new.nothing))
+            self._report(NothingOffered(followed.key, *new.nothing))
 
-    def _note(self, followed: FollowedChannel, trouble: tuple[Reason, str] | None) -> None:
+    def _note_trouble(self, followed: FollowedChannel, trouble: tuple[Reason, str] | None) -> None:
         before, was_down = followed.trouble, self._down()
         followed.trouble = trouble
         followed.failures = 0 if trouble is None else followed.failures + 1
         if trouble is not None:
             first = not was_down if followed.unreachable else trouble != before
-            self._tell(Failed(followed.key, *trouble, first))
+            self._report(Failed(followed.key, *trouble, first))
         if was_down and not self._down():
-            self._tell(Recovered(followed.key))
+            self._report(Recovered(followed.key))
 
     def _down(self) -> bool:
         return any(followed.unreachable for followed in self._followed)
 
-    def _tell(self, event: FollowEvent) -> None:
+    def _report(self, event: FollowEvent) -> None:
         log(event)
         self._followed.plan.hook(event)
 

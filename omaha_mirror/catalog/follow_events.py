@@ -1,4 +1,4 @@
-"""What happens while tracks are followed: each change is one line in the log, and everything can be counted."""
+"""The events of following tracks: each change is one log line, and metrics count every event."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LOG = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """Upstream leads a track's machines elsewhere than before.
+    """Upstream offers other steps on a track than before.
 
     Attributes:
-        channel: of which it was learnt.
-        steps: the versions that it leads through now, the target last.
-        new: those that were not there before.
-        gone: those that were.
+        channel: of the track.
+        steps: the versions of the steps, the target last.
+        new: the added ones.
+        gone: the removed ones.
     """
 
     channel: ChannelKey
@@ -31,7 +31,7 @@ class Learnt:
 
 @dataclass(frozen=True, slots=True)
 class NothingOffered:
-    """Upstream offers nothing on a track, and did, or was not asked before; `detail` has its own words."""
+    """Upstream offers nothing on a track, for the first time or again; `detail` has its own words."""
 
     channel: ChannelKey
     reason: Reason
@@ -40,13 +40,13 @@ class NothingOffered:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A question had no answer, or none that can be used.
+    """A question got no valid answer.
 
     Attributes:
-        channel: that was asked about.
-        reason: `REFUSED` for an answer that is not to be trusted, `UNREACHABLE` for an outage.
+        channel: of the question.
+        reason: `REFUSED` for an invalid answer, `UNREACHABLE` for an outage.
         detail: what happened, for people.
-        first: whether this is news.
+        first: whether the question before had another result; only then it is logged.
     """
 
     channel: ChannelKey
@@ -57,7 +57,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """Upstream answers again, on every track that it did not."""
+    """Upstream answers again about every channel."""
 
     channel: ChannelKey
 
@@ -66,17 +66,19 @@ FollowEvent = Learnt | NothingOffered | Failed | Recovered
 
 
 def log(event: FollowEvent) -> None:
-    """Say what is news."""
+    """Log an event, unless it repeats the one before."""
     line = LOG.bind(app=event.channel.app_id, board=event.channel.board, track=event.channel.track)
     match event:
         case Learnt(steps=steps, new=new, gone=gone):
-            line.info("a track leads elsewhere", steps=steps, new=new, gone=gone)
+            line.info("upstream offers other versions on a track", steps=steps, new=new, gone=gone)
         case NothingOffered(reason=reason, detail=detail):
             line.warning("upstream offers nothing", reason=reason.value, detail=detail)
         case Failed(reason=Reason.REFUSED, detail=detail, first=True):
-            line.warning("upstream's answer is refused; what was known stands", why=detail)
+            line.warning(
+                "upstream's answer is refused; the earlier answer stays in force", why=detail
+            )
         case Failed(detail=detail, first=True):
-            line.warning("upstream cannot be asked; what was known stands", why=detail)
+            line.warning("upstream does not answer; the earlier answer stays in force", why=detail)
         case Recovered():
             line.info("upstream answers again")
         case _:

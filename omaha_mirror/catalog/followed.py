@@ -1,8 +1,8 @@
-"""Which channels are followed, and how: machines can name any track, so those that are not configured are bounded.
+"""The followed channels. Machines can name any track, so the number of channels that the config does not name is limited.
 
-A channel counts as known when upstream led somewhere on it once. Those of which it never did are held apart from those,
-and take nobody's place: one more puts the oldest aside, of the client that named most. A known one makes room when no
-machine asked about it for an hour, or when it is one of many that one client brought.
+A channel is known once upstream offered a release on it. Unknown channels have a limit of their own: a further one
+replaces the oldest of the client that named most. A known channel is replaced if no machine asked about it for an hour,
+or if its client named more channels than others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from omaha_mirror.upstream.errors import Forbidden, Unreachable
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """What upstream is asked: which update a machine of this track gets that runs `version`."""
+    """A question to upstream: which update does a machine of this track with this version get?"""
 
     app_id: str
     board: str
@@ -36,15 +36,15 @@ Ask = Callable[[Inquiry], Awaitable[Response]]
 """Asks an Omaha server, within a deadline and a limit. Raises UpstreamError."""
 
 
-async def _nobody(_: Inquiry) -> Response:
+async def _no_server(_: Inquiry) -> Response:
     raise Unreachable("there is no Omaha server to ask", "upstream.omaha_url")
 
 
-def _nowhere(url: str) -> None:
+def _no_address(url: str) -> None:
     raise Forbidden("nothing is fetched from anywhere", url)
 
 
-def _silence(_: FollowEvent) -> None:
+def _ignore(_: FollowEvent) -> None:
     pass
 
 
@@ -53,25 +53,25 @@ class FollowPlan:
     """How tracks are followed.
 
     Attributes:
-        app_ids: that are asked about.
+        app_ids: the applications to ask about.
         ask: the port to upstream.
-        allowed: raises `Forbidden` for an address that nothing is fetched from.
-        tracks: those that are configured: they are always followed, however many others are.
-        poll_interval: seconds from one question about a channel to the next.
-        hook: told of everything that happens; must not raise.
+        allowed: raises `Forbidden` for a URL that packages may not come from.
+        tracks: the configured ones: the limit on channels does not apply to them.
+        poll_interval: seconds from one poll of a channel to the next.
+        hook: called with each event; must not raise.
     """
 
     app_ids: Collection[str] = ()
-    ask: Ask = _nobody
-    allowed: Callable[[str], object] = _nowhere
+    ask: Ask = _no_server
+    allowed: Callable[[str], object] = _no_address
     tracks: Collection[str] = ()
     poll_interval: float = 900.0
-    hook: Callable[[FollowEvent], None] = _silence
+    hook: Callable[[FollowEvent], None] = _ignore
 
     @property
     def asks(self) -> bool:
-        """Whether there is anybody to ask."""
-        return self.ask is not _nobody
+        """Whether there is a server to ask."""
+        return self.ask is not _no_server
 
 
 CHANNELS = ("alpha", "beta", "stable", "lts")
@@ -79,24 +79,24 @@ CHANNELS = ("alpha", "beta", "stable", "lts")
 
 
 def channel_of(version: str) -> str:
-    """The channel that has a version of this number; empty where none has."""
+    """The Flatcar channel of a version; empty for a version of no channel."""
     _, _, rest = version.partition(".")
     minor = rest.partition(".")[0]
     return CHANNELS[int(minor)] if minor in ("0", "1", "2", "3") else ""
 
 
-NOBODY = FollowPlan()
-"""Nothing is asked about."""
+ASK_NOTHING = FollowPlan()
+"""The plan without a server."""
 NO_UPSTREAM = "upstream.omaha_url is null: pin the track, or import a release"
-"""Why a track leads nowhere then."""
+"""Why a followed track has no steps under this plan."""
 
 
 MAX_LEARNT = 64
-"""Channels that are followed although their track is not configured: so many known ones, and as many others."""
+"""Followed channels whose track the config does not name: so many known ones, and as many unknown."""
 MAX_TRACK = 128
 """Characters in the name of a track."""
 UNUSED = 3600.0
-"""Seconds after which a channel that no machine asked about may make room."""
+"""Seconds without a check after which a channel may be replaced."""
 
 
 @dataclass(slots=True, eq=False)
@@ -104,27 +104,27 @@ class FollowedChannel:
     """A channel that is followed.
 
     Attributes:
-        key: which one.
+        key: of the channel.
         client: the address that named it first.
-        channel: what is known of it.
-        asked: when a machine last asked, in seconds since the epoch.
-        heard: the same by the clock's `boottime`.
-        wanted: whether one did since upstream last answered.
-        trouble: why upstream's last answer could not be had or used, as a reason and its detail.
-        failures: how many in a row there were of those.
-        walk: the last one; it goes on if it was cut short.
-        whole_due: when to walk from the beginning again, by `boottime`.
-        stale: when not to go on with the walk any more, likewise.
-        task: asks, and sleeps in between.
+        channel: upstream's answers about it.
+        asked: time of the last machine's check, in seconds since the epoch.
+        asked_boottime: the same by the clock's `boottime`.
+        wanted: whether a machine checked since upstream's last answer.
+        trouble: why there is no valid answer to the last question, as a reason and its detail.
+        failures: number of such questions in a row.
+        walk: the last one; an interrupted one is continued.
+        whole_due: time of the next walk from the beginning, by `boottime`.
+        stale: time after which the walk is not continued, by `boottime`.
+        task: polls, and sleeps between polls.
         turn: held while upstream is asked.
-        rested: set while it is not.
+        rested: set while upstream is not asked.
     """
 
     key: ChannelKey
     client: str = ""
     channel: Channel = field(default_factory=Channel)
     asked: float = 0.0
-    heard: float = 0.0
+    asked_boottime: float = 0.0
     wanted: bool = False
     trouble: tuple[Reason, str] | None = None
     failures: int = 0
@@ -140,27 +140,27 @@ class FollowedChannel:
 
     @property
     def active(self) -> bool:
-        """Whether it is asked about again without a machine."""
+        """Whether it is polled without a further check."""
         return self.task is not None and not self.task.done()
 
     @property
     def known(self) -> bool:
-        """Whether upstream leads somewhere on it, or did."""
+        """Whether upstream ever offered a release on it."""
         return bool(self.channel.steps) or (self.walk is not None and bool(self.walk.given))
 
     @property
     def pending(self) -> bool:
-        """Whether upstream waits for the version it gave to be reached."""
+        """Whether upstream waits for a granted version to be reached."""
         return self.walk is not None and self.walk.pending
 
     @property
     def unreachable(self) -> bool:
-        """Whether the trouble is an outage."""
+        """Whether the last question failed by an outage."""
         return self.trouble is not None and self.trouble[0] is Reason.UNREACHABLE
 
 
 class FollowedChannels:
-    """The channels that are followed, by key. `plan` says which are asked about, and may change; `forgot` is told of each that goes."""
+    """The followed channels, by key. `plan` may change; `forgot` is called when one is removed."""
 
     def __init__(self, plan: FollowPlan, forgot: Callable[[], None]) -> None:
         self.plan = plan
@@ -171,20 +171,20 @@ class FollowedChannels:
         return iter(self._followed.values())
 
     def get(self, key: ChannelKey) -> FollowedChannel | None:
-        """One that is followed already."""
+        """A followed channel; None if it is not followed."""
         return self._followed.get(key)
 
     def restore(self, kept: Iterable[KeptChannel], heard: Callable[[float], float]) -> None:
-        """Take up what is worth it of what was known: configured channels, and the known ones used last.
+        """Follow stored channels: the configured ones, and the last used of the known ones, up to the limit.
 
         Args:
-            kept: what was known.
-            heard: gives a time since the epoch by `boottime`.
+            kept: the stored channels.
+            heard: converts a time since the epoch to `boottime`.
         """
         free = MAX_LEARNT
         for item in sorted(kept, key=lambda item: item.asked, reverse=True):
             followed = FollowedChannel(item.key, channel=item.channel, asked=item.asked)
-            followed.heard = heard(item.asked)
+            followed.asked_boottime = heard(item.asked)
             if not self._possible(item.key):
                 continue
             if not self.configured(item.key):
@@ -194,7 +194,7 @@ class FollowedChannels:
             self._followed[item.key] = followed
 
     def add(self, key: ChannelKey, now: float, client: str = "") -> FollowedChannel | None:
-        """One more, or None if there is no room at `now`, by `boottime`."""
+        """Follow a further channel; None if the limit does not allow it at `now`, by `boottime`."""
         if not self.may_add(key, now, client):
             return None
         if not self.configured(key):
@@ -205,13 +205,13 @@ class FollowedChannels:
         return followed
 
     def may_add(self, key: ChannelKey, now: float, client: str = "") -> bool:
-        """Whether one more can be followed."""
+        """Whether a further channel can be followed."""
         if not self._possible(key):
             return False
         return self.configured(key) or self._may_go(now, client) is not None or self._free() > 0
 
     def grown(self, followed: FollowedChannel, now: float) -> None:
-        """Told when one may have become known: where those are too many, another makes room."""
+        """Apply the limit on known channels after a walk of this one."""
         if not self.configured(followed.key) and followed.known and self._free() < 0:
             self._forget(self._may_go(now, followed.client, but=followed))
 
@@ -220,11 +220,11 @@ class FollowedChannels:
         return key.track in self.plan.tracks
 
     def lasts(self, followed: FollowedChannel) -> bool:
-        """Whether it is worth remembering, and showing where names are bounded."""
+        """Whether to store the channel, and show it where the number of names is limited."""
         return followed.known or self.configured(followed.key)
 
     def crowded(self, followed: FollowedChannel) -> bool:
-        """Whether it is one of many of which upstream knows nothing, and that one client named."""
+        """Whether it is one of many unknown channels of one client."""
         alike = (f for f in self if f.client == followed.client and not self.lasts(f))
         return not self.lasts(followed) and sum(1 for _ in alike) > FEW
 
@@ -241,10 +241,10 @@ class FollowedChannels:
     def _may_go(
         self, now: float, client: str, but: FollowedChannel | None = None
     ) -> FollowedChannel | None:
-        """Which known one makes room for one more of a client, or for `but`."""
+        """The known channel to replace by a further one of a client, or by `but`; None if there is none."""
         known = [followed for followed in self._learnt() if followed.known and followed is not but]
-        known.sort(key=lambda followed: followed.heard)
-        if known and known[0].heard < now - UNUSED:
+        known.sort(key=lambda followed: followed.asked_boottime)
+        if known and known[0].asked_boottime < now - UNUSED:
             return known[0]
         held = Counter(followed.client for followed in known)
         most = _surplus(known) if known else None

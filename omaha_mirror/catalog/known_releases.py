@@ -1,7 +1,7 @@
-"""The releases that can be had here, by the paths that machines were told.
+"""The releases that this mirror serves, by the paths in its offers.
 
-A release stays servable for a week after its last use, whatever became of it upstream: a machine goes on with the
-address it was given.
+A release stays servable for a week after its last use, also when upstream has withdrawn it: a machine retries with the
+URL of its offer.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import pairwise
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.catalog.model import LookupResult, PackageFile, Release, began, extensions
-from omaha_mirror.catalog.state import Kept, ReleaseKey, key_of
+from omaha_mirror.catalog.model import LookupResult, PackageFile, Release, extensions, not_later
+from omaha_mirror.catalog.state import ReleaseKey, StoredRelease, key_of
 
 RETENTION = 7 * 24 * 3600.0
 """Seconds that a release stays servable after its last use."""
@@ -20,19 +20,19 @@ CHANGED_RECENTLY = 24 * 3600.0
 
 
 class KnownReleases:
-    """Releases by their id, with the time of their last use; `changed` is told of one that is used again after long."""
+    """Releases by id, with the time of last use; `changed` is called when an expired one is used again."""
 
     def __init__(self, clock: Clock, changed: Callable[[], None]) -> None:
         self._clock = clock
         self._changed = changed
-        self._kept: dict[str, Kept] = {}
+        self._kept: dict[str, StoredRelease] = {}
 
-    def restore(self, kept: Iterable[Kept]) -> None:
-        """Take up what was kept."""
+    def restore(self, kept: Iterable[StoredRelease]) -> None:
+        """Use the releases of an earlier process."""
         self._kept = {item.release.id: item for item in kept}
 
-    def kept(self) -> list[Kept]:
-        """All that is remembered."""
+    def kept(self) -> list[StoredRelease]:
+        """All stored releases."""
         return list(self._kept.values())
 
     def put(
@@ -43,16 +43,16 @@ class KnownReleases:
         *,
         imported: bool = False,
     ) -> list[ReleaseKey]:
-        """Remember what is offered from now on of a version, and let go what was not used for long.
+        """Store the result of a look-up as the current release of its version, and remove expired releases.
 
         Args:
             key: app, board and version.
-            known: what is known of it now.
-            leading: versions that are remembered even if no machine asks.
-            imported: whether it comes from a bundle; it stays so.
+            known: the result.
+            leading: versions that tracks lead to: their releases do not expire.
+            imported: whether it comes from a bundle; a later look-up does not change that.
 
         Returns:
-            The versions of which nothing is offered any more.
+            The versions whose current release was removed.
         """
         now, oldest = self._clock.stamp(), self._clock.at_least() - RETENTION
         for item in self._kept.values():
@@ -62,7 +62,7 @@ class KnownReleases:
             last_used = self._kept[release.id].last_used if release.id in self._kept else now
             answered = known.looked_up - known.lacking.keys()
             brought = imported or self.imported(release.id)
-            self._kept[release.id] = Kept(release, last_used, answered, imported=brought)
+            self._kept[release.id] = StoredRelease(release, last_used, answered, imported=brought)
         let_go = [
             item
             for item in self._kept.values()
@@ -74,7 +74,7 @@ class KnownReleases:
         return [item.key for item in let_go if item.current]
 
     def use(self, release: Release) -> None:
-        """Note that a release was used."""
+        """Record a use of a release."""
         if (kept := self._kept.get(release.id)) is not None:
             before, kept.last_used = kept.last_used, self._clock.stamp()
             # `at_least` is never later than a stamp.
@@ -82,12 +82,12 @@ class KnownReleases:
                 self._changed()
 
     def imported(self, release_id: str) -> bool:
-        """Whether a release came in a bundle."""
+        """Whether a release was imported from a bundle."""
         kept = self._kept.get(release_id)
         return kept is not None and kept.imported
 
     def current(self, staying: Collection[ReleaseKey]) -> list[Release]:
-        """The releases that machines are offered now: those used within `RETENTION`, and those of `staying`, used or not."""
+        """The current releases that were used within `RETENTION`, and those of the versions `staying`, used or not."""
         oldest = self._clock.at_least() - RETENTION
         return [
             item.release
@@ -96,7 +96,7 @@ class KnownReleases:
         ]
 
     def current_until(self, staying: Collection[ReleaseKey]) -> float:
-        """When the first of `current` drops out if it is not used, in seconds since the epoch."""
+        """When the first of `current` would expire, in seconds since the epoch."""
         oldest = self._clock.at_least() - RETENTION
         leaving = (
             item.last_used + RETENTION
@@ -114,7 +114,7 @@ class KnownReleases:
         return kept.release.by_name.get(name)
 
     def layout_file(self, board: str, version: str, name: str) -> PackageFile | None:
-        """A package by its path on the release server: of the newest release that has it."""
+        """A package by its path on the release server, from the newest release that has it."""
         for release in self._releases(board, version):
             found = release.file(name)
             if found is not None:
@@ -123,7 +123,7 @@ class KnownReleases:
         return None
 
     def changed_recently(self, board: str, version: str, name: str) -> bool:
-        """Whether a release server's path got another digest within a day."""
+        """Whether a path of the release server got another digest within the last day."""
         found = [(r, f) for r in self._releases(board, version) if (f := r.file(name)) is not None]
         return any(
             new.sha256 != old.sha256 and self._clock.age(release.learnt) < CHANGED_RECENTLY
@@ -131,10 +131,10 @@ class KnownReleases:
         )
 
     def rebase(self, now: float) -> None:
-        """Take what lies in the future for now, in seconds since the epoch."""
+        """Replace times in the future by now, in seconds since the epoch."""
         for item in self._kept.values():
             item.last_used = min(item.last_used, now)
-            item.release = began(item.release, now)
+            item.release = not_later(item.release, now)
 
     def _releases(self, board: str, version: str) -> list[Release]:
         """Newest first."""
@@ -147,15 +147,15 @@ class KnownReleases:
         return sorted(found, key=lambda release: release.learnt, reverse=True)
 
 
-MAX_TOLD = 256
-"""Releases that upstream told of and no track leads to any more: a pin may name one."""
+MAX_UNUSED = 256
+"""Stored releases that no track leads to any more: a pin may name one."""
 
 
 class UpstreamReleases:
-    """The releases that upstream told of, by app, board and version.
+    """The releases whose manifest upstream's Omaha server sent, by app, board and version.
 
     Attributes:
-        get: gives a release; None where upstream has not told of it.
+        get: gives a release; None if upstream sent no manifest of it.
     """
 
     def __init__(self) -> None:
@@ -171,11 +171,11 @@ class UpstreamReleases:
         return tuple(self._releases.values())
 
     def restore(self, releases: Iterable[Release]) -> None:
-        """Take up what was told before a restart."""
+        """Use the releases of an earlier process."""
         self._releases.update((key_of(release), release) for release in releases)
 
     def put(self, release: Release) -> bool:
-        """Remember one; whether it is news."""
+        """Store a release; whether it is new, or differs from the stored one."""
         key = key_of(release)
         if self._releases.get(key) == release:
             return False
@@ -184,19 +184,19 @@ class UpstreamReleases:
         return True
 
     def thin_out(self, leading: Collection[ReleaseKey]) -> None:
-        """Forget the oldest that no track leads to, where those are too many."""
+        """Remove the oldest of those that no track leads to, beyond `MAX_UNUSED`."""
         spare = sorted((r.learnt, key) for key, r in self._releases.items() if key not in leading)
-        for _, key in spare[:-MAX_TOLD]:
+        for _, key in spare[:-MAX_UNUSED]:
             del self._releases[key]
             self._extensions.clear()
 
     def extensions(self, app_id: str, board: str) -> frozenset[str]:
-        """The names of all system extensions that any of them has for an application and board."""
+        """The names of the system extensions of all releases for an application and board."""
         if (found := self._extensions.get((app_id, board))) is None:
             found = extensions(self._releases.values(), app_id, board)
             self._extensions[app_id, board] = found
         return found
 
     def rebase(self, now: float) -> None:
-        """Take what lies in the future for now, in seconds since the epoch."""
-        self._releases.update({key: began(r, now) for key, r in self._releases.items()})
+        """Replace times in the future by now, in seconds since the epoch."""
+        self._releases.update({key: not_later(r, now) for key, r in self._releases.items()})

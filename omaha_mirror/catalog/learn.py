@@ -1,6 +1,6 @@
-"""Learning a release, without a download: a told one is checked, a pinned one is made of what the release server says.
+"""Looks a release up without a download: one from a manifest is confirmed, any other is made from the release server.
 
-Sizes are from HEAD, digests from the manifest, or from sidecars.
+Sizes are from HEAD, digests from the manifest or from sidecars.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from omaha_mirror.upstream.errors import Changed, Gone, UpstreamError
 from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
 
 Prove = Callable[[RemotePackage], Awaitable[Digest]]
-"""Fetches a package of which no digest is known, and gives its SHA-256. Raises `CannotProve`."""
+"""Downloads a package without a known digest; gives its SHA-256. Raises `CannotProve`."""
 Measure = Callable[[RemotePackage], Awaitable[int]]
-"""Fetches a package of which its server tells no size, and gives it in bytes. Raises `CannotProve`, `UpstreamError`."""
+"""Downloads a package whose server sends no size; gives its size in bytes. Raises `CannotProve`, `UpstreamError`."""
 Holds = Callable[[PackageFile], bool]
-"""Whether a package is here, proven."""
+"""Whether the cache has a package, proven."""
 
 
 def _nothing(_: PackageFile) -> bool:
@@ -27,31 +27,29 @@ def _nothing(_: PackageFile) -> bool:
 
 
 class CannotProve(Exception):
-    """A package without a sidecar, or of no known size, could not be fetched; the message is for people."""
+    """A package without a sidecar or a size could not be downloaded; the message is for people."""
 
 
 async def cannot_measure(package: RemotePackage) -> int:
-    """A `Measure` for where nothing can be fetched."""
+    """The `Measure` of a mirror that downloads nothing."""
     raise CannotProve(f"{package.url}: the server does not say how large it is")
 
 
 @dataclass(frozen=True, slots=True)
 class LookupRequest:
-    """What is to be learnt.
+    """The question of a look-up.
 
     Attributes:
         app_id: the application; lower case, without braces.
         board: one of `BOARDS`.
         version: of the release.
-        payload: file name of the update itself, where upstream told no release.
-        extras: names of packages to look up: those that the manifest names, or, where upstream told none, those that
-            the release server has.
-        before: the release as it was learnt last time.
-        told: the release as an Omaha server told it.
-        own: those of the extras that the operator adds to what upstream told.
-        imported: whether the told release came in a bundle.
-        known: what is known of the version already, so that nothing but the extras is asked about; None to ask about
-            all of it.
+        payload: file name of the payload on the release server.
+        extras: names of extra packages to look up, in the manifest, or without one on the release server.
+        before: the release of the last look-up.
+        upstream: the release as an Omaha server sent it; None if it sent none.
+        own: those of the extras that the operator adds to the manifest.
+        imported: whether `upstream` was imported from a bundle.
+        known: the last result, to look up the extras alone; None to look up everything.
     """
 
     app_id: str
@@ -60,31 +58,31 @@ class LookupRequest:
     payload: str
     extras: tuple[str, ...] = ()
     before: Release | None = None
-    told: Release | None = None
+    upstream: Release | None = None
     own: frozenset[str] = frozenset()
     imported: bool = False
     known: LookupResult | None = None
 
 
-def at_hand(wanted: LookupRequest, told: Release, holds: Holds) -> LookupResult:
-    """What can be offered of a release that came in a bundle, without asking anyone: what is here, and was proven.
+def at_hand(wanted: LookupRequest, release: Release, holds: Holds) -> LookupResult:
+    """Look an imported release up in the cache alone: the proven packages can be offered.
 
     Args:
-        wanted: what is to be learnt.
-        told: the release.
-        holds: whether a package is here.
+        wanted: the question.
+        release: the imported one.
+        holds: whether the cache has a package.
     """
-    if not holds(told.payload):
-        why = f"{told.payload.name} is not here any more: import the release again"
+    if not holds(release.payload):
+        why = f"{release.payload.name} is no longer in the cache: import the release again"
         return LookupResult(reason=Reason.INCOMPLETE, detail=why)
     before = wanted.known.looked_up if wanted.known is not None else frozenset()
     names = before.union(wanted.extras)
-    files = [file for name in names if (file := told.file(name)) is not None]
+    files = [file for name in names if (file := release.file(name)) is not None]
     return LookupResult(
-        told,
+        release,
         looked_up=names,
         complete=True,
-        lacking={file.name: "it did not come in the bundle" for file in files if not holds(file)},
+        lacking={file.name: "it was not in the bundle" for file in files if not holds(file)},
     )
 
 
@@ -96,25 +94,25 @@ async def learn(
     measure: Measure = cannot_measure,
     holds: Holds = _nothing,
 ) -> LookupResult:
-    """Ask the servers of the packages for everything that an offer needs. Never raises for what upstream does.
+    """Ask the servers of the packages for all that an offer needs. Errors of upstream become part of the result.
 
-    An extra package that a manifest does not name is not looked for: a machine gets it as it would without a mirror
-    (flatcar-postinst:150). What is here and proven is not taken back by what a server says of it, or does not.
+    An extra package that the manifest does not name is not looked up: a machine gets it as without a mirror
+    (flatcar-postinst:150). A proven package in the cache stays offered, whatever its server answers.
 
     Args:
-        wanted: what to learn.
-        server: that has the packages.
-        prove: see there.
+        wanted: the question.
+        server: the release server.
+        prove: see `Prove`.
         now: in seconds since the epoch.
-        measure: see there.
-        holds: whether a package is here, proven.
+        measure: see `Measure`.
+        holds: see `Holds`.
     """
     return await _Learning(wanted, server, now, _Cache(prove, measure, holds)).run()
 
 
 @dataclass(frozen=True, slots=True)
 class _Cache:
-    """What is here, and what is told by nobody and has to be fetched for."""
+    """The ports to the cache."""
 
     prove: Prove
     measure: Measure
@@ -144,7 +142,7 @@ class _Learning:
         except (UpstreamError, CannotProve) as error:
             return LookupResult(reason=Reason.UNREACHABLE, detail=str(error))
         if release is None:
-            raise ValueError("names are looked up of a release that is known, and of no other")
+            raise ValueError("extras are looked up only of a release that is known")
         return await self._with_extras(known or LookupResult(), release)
 
     async def _with_extras(self, known: LookupResult, release: Release) -> LookupResult:
@@ -157,7 +155,7 @@ class _Learning:
             try:
                 if named is not None:
                     await self._confirm(named)
-                elif wanted.told is None or name in wanted.own:
+                elif wanted.upstream is None or name in wanted.own:
                     extras.append(await self._describe(name))
             except (Gone, Changed) as error:
                 if named is not None:
@@ -171,15 +169,15 @@ class _Learning:
             looked_up=known.looked_up | asked,
             lacking={**_without(known.lacking, asked), **lacking},
             wrong=known.wrong - asked | wrong,
-            complete=wanted.told is not None,
+            complete=wanted.upstream is not None,
             doubt="; ".join(self._doubts) or known.doubt,
         )
 
     def _with(self, release: Release, extras: Sequence[RemotePackage]) -> Release:
-        """The release with more packages: behind those that it was told with, else all of them by name."""
+        """The release with more packages: after those of its manifest, or without one sorted by name."""
         packages = [_package(extra, required=False) for extra in extras]
         more = release.with_packages(packages, {extra.name: extra.url for extra in extras})
-        if self._wanted.told is not None or not extras:
+        if self._wanted.upstream is not None or not extras:
             return more
         payload, *rest = more.manifest.packages
         ordered = (payload, *sorted(rest, key=lambda package: package.name))
@@ -187,15 +185,15 @@ class _Learning:
         return replace(more, check=replace(more.check, manifests=(manifest,)))
 
     async def _base(self) -> Release:
-        """The release as told, or of the payload alone."""
-        told = self._wanted.told
-        if told is None:
+        """The release from the manifest, or one with the payload alone."""
+        upstream = self._wanted.upstream
+        if upstream is None:
             return _made(self._wanted, await self._describe(self._wanted.payload), self._now)
-        await self._confirm(told.payload)
-        return told
+        await self._confirm(upstream.payload)
+        return upstream
 
     async def _confirm(self, file: PackageFile) -> None:
-        """Ask for a file that a manifest names; of one that is here it is only noted that it could not be confirmed."""
+        """Confirm a file of a manifest with its server; for one in the cache a failure is only recorded."""
         try:
             await self._server.confirm(file.url, file.size, file.sha256)
         except UpstreamError as error:
@@ -204,7 +202,7 @@ class _Learning:
             self._doubts.append(str(error))
 
     async def _describe(self, name: str) -> RemotePackage:
-        """A file as the release server describes it; one that is here stays what it is unless a sidecar names another."""
+        """A file as the release server describes it; for one in the cache only a sidecar can change the digest."""
         wanted = self._wanted
         old = wanted.before.file(name) if wanted.before is not None else None
         held = old if old is not None and old.sha256 and self._cache.holds(old) else None
@@ -222,7 +220,7 @@ class _Learning:
             found = replace(found, size=size)
         if found.sha256 is None:
             same = old is not None and (old.url, old.size) == (found.url, found.size)
-            # Nothing but address and size could tell that a file is another one than was fetched before.
+            # Without a sidecar, only the URL and the size show whether the file was replaced.
             digest = old.sha256 if old is not None and same else None
             found = replace(found, sha256=digest or await self._cache.prove(found))
         return found

@@ -1,4 +1,4 @@
-"""What the catalog knows: releases, their packages, and where each comes from."""
+"""Releases, their packages, and the results of look-ups."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ OEM_PACKAGES = frozenset(
         *("proxmoxve", "qemu", "scaleway", "stackit", "vagrant", "virtualbox", "vmware"),
     )
 )
-"""Packages of Flatcar's own OEM ids: a machine that names one of them has not made it up."""
+"""Packages of Flatcar's own OEM ids: these names are not made up."""
 
 
 @dataclass(frozen=True, slots=True)
 class PackageFile:
-    """One package as bytes: what they must be, and the absolute address they come from."""
+    """One package: its size, digests and absolute URL upstream."""
 
     name: str
     size: int
@@ -49,10 +49,10 @@ class Release:
         app_id: lower case, without braces.
         board: one of `BOARDS`.
         version: as upstream writes it.
-        check: the answer that offers it, as upstream told it, or made from what the release server says: one manifest,
-            and the urls of its source.
-        urls: where each package comes from, by name.
-        learnt: when it became the one that is offered, in seconds since the epoch.
+        check: the updatecheck that offers it, from upstream or made from the release server's answers: one manifest,
+            and upstream's urls.
+        urls: of the packages, by name.
+        learnt: when it became the current release of its version, in seconds since the epoch.
         files: all packages, the payload first.
         id: `{version}-{8 hex}`, the hex from a digest over app, board, version and the whole package set.
     """
@@ -80,7 +80,7 @@ class Release:
         object.__setattr__(self, "id", f"{self.version}-{hex_}")
 
     def with_packages(self, packages: Iterable[Package], urls: Mapping[str, str]) -> Release:
-        """The release with more packages behind its own, and where they come from by name."""
+        """The release with more packages after its own; `urls` has theirs, by name."""
         manifest = replace(self.manifest, packages=(*self.manifest.packages, *packages))
         check = replace(self.check, manifests=(manifest,))
         return replace(self, check=check, urls={**self.urls, **urls})
@@ -91,7 +91,7 @@ class Release:
 
     @property
     def manifest(self) -> Manifest:
-        """What the release consists of."""
+        """Its only manifest."""
         return self.check.manifests[0]
 
     @property
@@ -101,7 +101,7 @@ class Release:
 
     @property
     def payload(self) -> PackageFile:
-        """The first package: the update itself."""
+        """The first package, which contains the update."""
         return self.files[0]
 
     def _file(self, package: Package) -> PackageFile:
@@ -116,17 +116,17 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class LookupResult:
-    """What is known of one version for one app and board.
+    """The result of a look-up of one version, for one app and board.
 
     Attributes:
         release: the newest settled package set, or None while there is none.
         reason: why there is none.
         detail: the same for people: what happened, where.
-        looked_up: names of extra packages that upstream was asked about, whether it has them or not.
-        lacking: those of them that cannot be had though they belong to it, or of which upstream could not say, and why.
-        wrong: those of the lacking that upstream says are gone, or other than the manifest has them.
-        complete: whether the manifest is upstream's own, which names all that there is.
-        doubt: why upstream could not confirm what is here and proven, and stays offered; empty if it could.
+        looked_up: names of extra packages that were looked up, whether they exist or not.
+        lacking: those of them that are not available although they belong to the release, or are unconfirmed; and why.
+        wrong: those of the lacking that are gone upstream, or differ from the manifest.
+        complete: whether the manifest is upstream's own, which names all packages.
+        doubt: why upstream did not confirm proven packages of the cache, which stay offered; empty if it did.
     """
 
     release: Release | None = None
@@ -139,11 +139,11 @@ class LookupResult:
     doubt: str = ""
 
     def unasked(self, needed: Iterable[str], own: Iterable[str] = ()) -> frozenset[str]:
-        """Those of the packages of which it is not known whether there are any.
+        """The needed packages that were not looked up yet.
 
         Args:
-            needed: names.
-            own: those of them that an operator adds to a manifest.
+            needed: their names.
+            own: those of them that an operator adds to the manifest.
         """
         unasked = {*needed} - self.looked_up
         if unasked and self.complete and self.release is not None:
@@ -153,13 +153,13 @@ class LookupResult:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A version that a track leads its machines to, or through.
+    """A version that a track leads its machines to or through.
 
     Attributes:
         version: as upstream writes it.
-        known: of this version.
-        floor: whether no machine below may pass it by.
-        seen: when the track first offered it upstream, in seconds since the epoch.
+        known: the result of its look-up.
+        floor: whether each machine below must install it.
+        seen: when upstream first offered it on the track, in seconds since the epoch.
     """
 
     version: str
@@ -169,9 +169,9 @@ class Step:
 
 
 def needed_packages(rule: Rule, oem: str) -> frozenset[str]:
-    """What must be looked up before a machine with this OEM id is made an offer.
+    """The extra packages to look up before an offer to a machine with this OEM id.
 
-    An OEM's own package is asked for after the payload (flatcar-postinst:150); where upstream has none, none is needed.
+    A machine downloads its OEM's package after the payload (flatcar-postinst:150); if upstream has none, it needs none.
     """
     own = _package_of(oem)
     return own.union(rule.packages) if isinstance(rule, Pin) else own
@@ -182,13 +182,13 @@ def _package_of(oem: str) -> frozenset[str]:
     return frozenset({f"oem-{oem}.gz"} if OEM.fullmatch(oem) else ())
 
 
-def began(release: Release, now: float) -> Release:
-    """The same, learnt now where that lies in the future."""
+def not_later(release: Release, now: float) -> Release:
+    """The release, with a `learnt` in the future replaced by now."""
     return release if release.learnt <= now else replace(release, learnt=now)
 
 
 def extensions(releases: Iterable[Release], app_id: str, board: str) -> frozenset[str]:
-    """The names of all system extensions that any of these releases has for an application and board."""
+    """The names of the system extensions of these releases for an application and board."""
     return frozenset(
         file.name
         for release in releases

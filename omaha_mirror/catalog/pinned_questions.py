@@ -1,7 +1,7 @@
-"""Asking upstream's Omaha about pinned versions: it alone names all packages of a release.
+"""Asks upstream's Omaha server for the manifests of pinned versions: only a manifest names all packages of a release.
 
-It tells of a version where a track leads through it: the machines' own, or the channel that has such versions. So these
-are walked once, and not followed.
+The server sends the manifest of a version only on a track that leads through it. So the machines' own track and the
+version's Flatcar channel are walked once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from omaha_mirror.catalog.followed import channel_of
 from omaha_mirror.catalog.state import ReleaseKey
 
 PATIENCE = 60.0
-"""Seconds that upstream has to tell of a pinned version."""
+"""Seconds that the walks may take."""
 ASK_FIRST = 2.5
-"""And those of them that a machine waits for it."""
+"""Seconds of them that a machine waits."""
 
 
 class Pinned:
@@ -26,7 +26,7 @@ class Pinned:
 
     Args:
         follower: walks tracks.
-        told: the versions that upstream told of.
+        told: the versions whose manifest upstream sent.
 
     Attributes:
         asked: the versions that upstream was asked about, each with the question under way.
@@ -39,7 +39,7 @@ class Pinned:
         self._closed = False
 
     async def close(self) -> None:
-        """Ask no more."""
+        """Stop the walks."""
         self._closed = True
         tasks = [task for task in self.asked.values() if task is not None]
         for task in tasks:
@@ -47,9 +47,9 @@ class Pinned:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def ask(self, key: ReleaseKey, track: str, wait: float) -> None:
-        """Ask about a version that upstream has not told of, if that was not done.
+        """Ask about a version once, unless upstream sent its manifest already.
 
-        Whoever comes meanwhile waits for the answer too, `wait` seconds at most, and never for long.
+        Waits for the running walks, at most `wait` seconds and at most `ASK_FIRST`.
         """
         if key in self._told or self._closed:
             return

@@ -1,7 +1,7 @@
-"""Turns for questions about names that clients make us ask: of tracks and of files, which may be made up.
+"""Turns for questions about possibly made-up names of tracks and files: a token bucket with a fair queue.
 
-So many are asked at once, and after that one each so often, however many names there are. Nobody's question waits behind a
-flood: next comes who waits for least, and of its own questions the newest.
+`AT_ONCE` questions go up at once, and then one each `EVERY` seconds. The next turn goes to the client with the fewest
+waiting questions, and to its newest one, so that a flood of one client delays no other.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import log_failure
 
 AT_ONCE = 64
-"""Turns that are there when nobody asked for long."""
+"""Turns in the full bucket."""
 EVERY = 10.0
-"""Seconds from one turn to the next after those."""
+"""Seconds until one more turn is free."""
 FEW = 8
-"""Unknown names that one client may have named and still wait for the answer, while turns are scarce."""
+"""Unknown names of one client, up to which it waits for answers while turns are scarce."""
 
 
 Key = TypeVar("Key", bound=Hashable)
 
 
 def surplus(holders: Mapping[Key, str]) -> Key:
-    """What makes room where there is none: the oldest of whoever holds most.
+    """The key to remove where the limit is exceeded: the oldest one of the client with the most.
 
     Args:
-        holders: who holds what, by what it is, oldest first; not empty.
+        holders: the client of each key, oldest first; not empty.
     """
     counts = Counter(holders.values())
     return max(holders, key=lambda key: counts[holders[key]])
 
 
 class Turns:
-    """Gives turns.
+    """The bucket and its queue.
 
     Args:
         clock: tells the time.
-        at_once: turns that are there when nobody asked for long.
-        every: seconds from one turn to the next after those.
+        at_once: see `AT_ONCE`.
+        every: see `EVERY`.
     """
 
     def __init__(self, clock: Clock, at_once: int = AT_ONCE, every: float = EVERY) -> None:
@@ -55,19 +55,19 @@ class Turns:
 
     @property
     def scarce(self) -> bool:
-        """Whether a question would have to wait for its turn."""
+        """Whether a question would wait for its turn."""
         self._refill()
         return bool(self._waiting) or self._left < 1
 
     def free(self) -> bool:
-        """Take a turn, if there is one that nobody waits for."""
+        """Take a turn if one is free; whether it was."""
         return not self._waiting and self._taken()
 
     async def take(self, client: str) -> None:
         """Wait for a turn.
 
         Args:
-            client: who asked: an address, or nothing for the mirror itself.
+            client: the address of the asking machine; empty for the mirror itself.
         """
         if self.free():
             return
@@ -82,7 +82,7 @@ class Turns:
             self._waiting.pop(turn, None)
 
     async def close(self) -> None:
-        """Give no more turns; who waits is the owner's to cancel."""
+        """Give no more turns; the owner cancels the waiting tasks."""
         if self._giving is not None:
             self._giving.cancel()
             await asyncio.wait([self._giving])

@@ -37,9 +37,9 @@ LIMIT = 64 * 1024 * 1024
 
 
 class ReleaseKey(NamedTuple):
-    """A version: the application's id in lower case, the board and the version as upstream writes it.
+    """The application's id in lower case, the board, and the version as upstream writes it.
 
-    A delta is no release for everybody: it goes by its id, in place of the version.
+    A delta fits machines of one version only, so its key has the release's id in place of the version.
     """
 
     app_id: str
@@ -48,13 +48,13 @@ class ReleaseKey(NamedTuple):
 
 
 def key_of(release: Release) -> ReleaseKey:
-    """Which version a release is of."""
+    """The key of a release."""
     name = release.id if release.is_delta else release.version
     return ReleaseKey(release.app_id, release.board, name)
 
 
 def versions(kept: Iterable[KeptChannel]) -> set[ReleaseKey]:
-    """The versions that tracks lead to or through, whether they are offered at the moment or not."""
+    """The versions of all steps, currently offered or not."""
     return {
         ReleaseKey(item.key.app_id, item.key.board, step.version)
         for item in kept
@@ -63,12 +63,12 @@ def versions(kept: Iterable[KeptChannel]) -> set[ReleaseKey]:
 
 
 def latest(state: State) -> float:
-    """The latest time in it, in seconds since the epoch."""
+    """The latest time in a state, in seconds since the epoch."""
     channels = (*state.channels, *state.imported)
     return max(
         (
             *(time for kept in state.releases for time in (kept.last_used, kept.release.learnt)),
-            *(release.learnt for release in state.told),
+            *(release.learnt for release in state.upstream),
             *(time for k in channels for time in (k.asked, k.channel.answered, k.channel.walked)),
             *(step.seen for kept in channels for step in kept.channel.steps),
         ),
@@ -77,15 +77,15 @@ def latest(state: State) -> float:
 
 
 @dataclass(slots=True)
-class Kept:
-    """A release as it is remembered.
+class StoredRelease:
+    """A release as it is stored.
 
     Attributes:
-        release: as it was settled.
-        last_used: when a machine last asked about it or fetched from it, in seconds since the epoch.
+        release: with its packages.
+        last_used: time of the last check or download, in seconds since the epoch.
         looked_up: the names of extra packages that upstream answered about.
-        current: whether it is offered; False for one that was replaced or withdrawn.
-        imported: whether it came in a bundle, so that nobody upstream need confirm it.
+        current: whether it is the one of its version to offer; False if it was replaced or withdrawn.
+        imported: whether it was imported from a bundle, so that upstream need not confirm it.
     """
 
     release: Release
@@ -102,27 +102,27 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All that the catalog remembers.
+    """The content of the file.
 
     Attributes:
-        releases: those that were settled.
-        told: releases as an Omaha server told them.
-        channels: what upstream was asked about.
-        imported: where tracks lead according to bundles.
+        releases: that were looked up.
+        upstream: releases as an Omaha server sent them.
+        channels: the followed ones.
+        imported: the channels of bundles.
     """
 
-    releases: tuple[Kept, ...] = ()
-    told: tuple[Release, ...] = ()
+    releases: tuple[StoredRelease, ...] = ()
+    upstream: tuple[Release, ...] = ()
     channels: tuple[KeptChannel, ...] = ()
     imported: tuple[KeptChannel, ...] = ()
 
 
 def save(path: Path, state: State) -> None:
-    """Replace the file; what is there stays whole whatever happens. Raises OSError."""
+    """Replace the file atomically. Raises OSError."""
     data = {
         "format": FORMAT,
         "releases": [_dump_kept(kept) for kept in state.releases],
-        "told": [dump_release(release) for release in state.told],
+        "told": [dump_release(release) for release in state.upstream],
         "channels": [_dump_channel(kept) for kept in state.channels],
         "imported": [_dump_channel(kept) for kept in state.imported],
     }
@@ -130,7 +130,7 @@ def save(path: Path, state: State) -> None:
 
 
 def load(path: Path) -> State:
-    """What was saved, by this version or the one before; nothing if there is no file.
+    """The content of the file, in this format or the one before; an empty state without a file.
 
     Raises:
         Damaged: the file cannot be read, is damaged, or from a newer version.
@@ -139,7 +139,7 @@ def load(path: Path) -> State:
 
 
 def recover(path: Path) -> State:
-    """The same; a file that cannot be used is put aside, and said."""
+    """The same; a damaged file is renamed and logged."""
     return restore(path, LIMIT, _read, "releases are learnt anew") or State()
 
 
@@ -158,7 +158,7 @@ def _read(text: bytes) -> State:
     )
 
 
-def _dump_kept(kept: Kept) -> dict[str, Any]:
+def _dump_kept(kept: StoredRelease) -> dict[str, Any]:
     return {
         **dump_release(kept.release),
         "last_used": kept.last_used,
@@ -168,9 +168,9 @@ def _dump_kept(kept: Kept) -> dict[str, Any]:
     }
 
 
-def _read_kept(item: dict[str, Any]) -> Kept:
+def _read_kept(item: dict[str, Any]) -> StoredRelease:
     looked_up = frozenset(map(str, item["looked_up"]))
-    return Kept(
+    return StoredRelease(
         read_release(item, parse_stored_response),
         float(item["last_used"]),
         looked_up,
@@ -212,7 +212,7 @@ def read_release(item: dict[str, Any], parse: Callable[[bytes], Response]) -> Re
 def _read_check(
     item: dict[str, Any], urls: dict[str, str], parse: Callable[[bytes], Response]
 ) -> UpdateCheck:
-    """The answer; format 1 has only its manifest, under that name."""
+    """The updatecheck; format 1 has only a manifest, under the key `manifest`."""
     text = item["answer"] if "answer" in item else item["manifest"]
     check = parse(text.encode()).apps[0].update_check
     if check is None or len(check.manifests) != 1:
@@ -256,11 +256,11 @@ def _read_step(item: dict[str, Any]) -> Step:
 
 
 class StateWriter:
-    """One thread: what is saved later is written later, also when whoever waited was cancelled.
+    """Writes the file in one thread, so that writes keep their order also when a caller is cancelled.
 
     Args:
         path: of the file.
-        state: gives what it is to hold.
+        state: gives its content.
     """
 
     def __init__(self, path: Path, state: Callable[[], State]) -> None:
@@ -270,7 +270,7 @@ class StateWriter:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def read(self) -> State:
-        """What the file holds. A damaged one is put aside, and said."""
+        """The content of the file; a damaged one is renamed and logged."""
         return await asyncio.get_running_loop().run_in_executor(self._disk, recover, self._path)
 
     async def write(self) -> None:
@@ -279,21 +279,24 @@ class StateWriter:
         await loop.run_in_executor(self._disk, save, self._path, self._state())
 
     async def save(self) -> None:
-        """Write the file. A full disk stops no update: it is said, and tried again with the next answer."""
+        """Write the file; a failure is only logged, and the next write repeats it."""
         try:
             await self.write()
         except OSError as error:
-            LOG.error("what is offered will not survive a restart", why=str(error))
+            LOG.error(
+                "the catalog cannot be written: a restart would lose the newest releases",
+                why=str(error),
+            )
 
     def save_behind(self) -> None:
-        """Begin to write the file; nobody waits."""
+        """Start to write the file, without waiting for it."""
         task = asyncio.create_task(self.save())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(log_failure)
 
     async def close(self) -> None:
-        """Write it a last time."""
+        """Write the file a last time."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.save()
         self._disk.shutdown()

@@ -1,7 +1,6 @@
-"""Reading what an upstream server told: policy, or releases that every client can use, or nothing at all.
+"""Reads the answer of an upstream Omaha server: its policy, and releases that every client can use.
 
-An answer in which one thing is wrong is refused as a whole: half of it would lead machines past a version that they
-must step through.
+An answer with any fault is refused as a whole: a part of it could lead machines past a floor.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ MAX_MANIFESTS = 32
 MAX_PACKAGES = 128
 """In one manifest."""
 MAX_TEXT = 96 * 1024
-"""Bytes of all that is told of one version, about: it is written for machines on the event loop, and kept on disk."""
+"""Approximate bytes of one version's answer: it is serialised on the event loop, and stored on disk."""
 TAG = 8
-"""Bytes that an element takes besides what it says, at least."""
+"""Least bytes of an element besides its text."""
 MAX_SIZE = 16 * 1024**3
 """Bytes of one package."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,199}", re.ASCII)
-"""Of a package: the same file for everybody who makes a path of it, with no need to escape anything."""
+"""Of a package: it needs no escape in any path or URL."""
 
 NO_SUCH_TRACK = (
     "upstream may know no such track: if it has another name there, give that as upstream_track"
@@ -56,11 +55,11 @@ _BUSY = {
     AppStatus.COULD_NOT_CHECK_UPDATES_STATS,
     AppStatus.INSTANCE_REGISTRATION_FAILED,
 }
-"""What passes by itself, and says nothing about releases (nebraska backend/pkg/api/updates.go:67-341)."""
+"""Limits that pass by themselves, and say nothing about releases (nebraska backend/pkg/api/updates.go:67-341)."""
 
 
 class Unusable(Exception):
-    """An answer that a client would choke on, or that is not allowed; the message is for people."""
+    """An answer that a client would refuse, or that is not allowed; the message is for people."""
 
 
 class UpstreamPolicy(StrEnum):
@@ -70,7 +69,7 @@ class UpstreamPolicy(StrEnum):
     NO_UPDATE = "no-update"
     WITHDRAWN = "withdrawn"
     BUSY = "busy"
-    """For now: what is known stays."""
+    """A limit: the earlier answer stays in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +77,8 @@ class OfferedRelease:
     """A release of an answer.
 
     Attributes:
-        release: as told, not yet looked up.
-        floor: whether no machine below may pass it by.
+        release: from its manifest, not yet looked up.
+        floor: whether each machine below must install it.
     """
 
     release: Release
@@ -88,12 +87,12 @@ class OfferedRelease:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamReading:
-    """What an upstream server told.
+    """The answer of an upstream server about one application.
 
     Attributes:
-        policy: whether it offers anything.
-        releases: that it offers, oldest first; the last is the target.
-        detail: upstream's own words, where it offers nothing.
+        policy: whether it offers releases.
+        releases: the offered ones, oldest first; the last is the target.
+        detail: upstream's own words if it offers nothing.
     """
 
     policy: UpstreamPolicy
@@ -101,7 +100,7 @@ class UpstreamReading:
     detail: str = ""
 
 
-def read_told(
+def read_upstream(
     response: Response,
     app_id: str,
     board: str,
@@ -116,20 +115,20 @@ def read_told(
         response: the answer to an update check.
         app_id: the application that was asked about; lower case, without braces.
         board: the board that was asked about.
-        allowed: raises `Forbidden` for an address that may not be asked.
+        allowed: raises `Forbidden` for a URL that packages may not come from.
         now: in seconds since the epoch.
-        deltas: whether one is taken: it fits machines of the version that was asked as, and no others.
+        deltas: whether a delta is accepted: it fits only machines of the version in the question.
 
     Raises:
-        Unusable: with the first thing that is wrong with it.
+        Unusable: with the first fault.
     """
     app = next((app for app in response.apps if app.app_id == app_id), None)
     if app is None:
-        raise Unusable(f"the answer does not speak of the application {app_id}")
+        raise Unusable(f"the answer has no application {app_id}")
     check, policy = app.update_check, _policy(app)
     if check is None or policy is not UpstreamPolicy.OFFERS:
         words = f"{app.status} {check.status if check is not None else ''}"
-        # Nebraska says so of a track that it has not (backend/pkg/omaha/omaha.go:133).
+        # Nebraska's answer for an unknown track (backend/pkg/omaha/omaha.go:133).
         unknown = app.status == AppStatus.FAILED_TO_RETRIEVE_UPDATE_PACKAGE_INFO
         more = f"; {NO_SUCH_TRACK}" if unknown else ""
         return UpstreamReading(policy, detail=f"upstream answered {words.strip()[:160]}{more}")
@@ -140,19 +139,19 @@ def read_told(
     for offered in found.releases:
         if offered.release.is_delta and not deltas:
             name = offered.release.payload.name
-            raise Unusable(f"{name} is a delta, which fits some machines only")
+            raise Unusable(f"{name} is a delta, which fits machines of one version only")
     return found
 
 
-async def read_soon(
+async def read_off_loop(
     response: Response, read: Callable[[Response], UpstreamReading]
 ) -> UpstreamReading:
-    """Read an answer, in a worker where that might take more than 10 ms. Raises Unusable."""
+    """Read an answer; in a worker if it might take more than 10 ms. Raises Unusable."""
     return await WORK.call(read, response) if _is_longer(response, AT_ONCE) else read(response)
 
 
 def _policy(app: AppResponse) -> UpstreamPolicy:
-    """The app's status is the reason, where it is an error; the status of the check alone does not tell limits."""
+    """The policy from the app's status if it is an error, else from the updatecheck's, which does not name limits."""
     if app.status in _BUSY:
         return UpstreamPolicy.BUSY
     if app.status.startswith("error-") or app.status == AppStatus.RESTRICTED:
@@ -166,7 +165,7 @@ def _policy(app: AppResponse) -> UpstreamPolicy:
         return UpstreamPolicy.NO_UPDATE
     if status.startswith("error-"):
         return UpstreamPolicy.WITHDRAWN
-    raise Unusable(f"the update check was answered {status[:80]!r}, which means nothing")
+    raise Unusable(f"the updatecheck has the unknown status {status[:80]!r}")
 
 
 def _releases(
@@ -209,7 +208,7 @@ def _releases(
 
 
 def _target(manifests: Sequence[Manifest]) -> Manifest:
-    """The one that is said to be; else the last that is no floor; else the newest. All must lead to it."""
+    """The manifest marked as the target, else the last that is no floor, else the newest. None may be newer."""
     for older, newer in pairwise(manifests):
         if Version.parse(older.version) == Version.parse(newer.version):
             raise Unusable(f"two manifests of version {newer.version}")
@@ -226,7 +225,7 @@ def _corrected(manifest: Manifest) -> Manifest:
 
 
 def _corrected_package(package: Package) -> Package:
-    """Read the SHA-256 in base64 that go-omaha's serve-package sends, and ue-rs refuses, as the digest it is."""
+    """Accept the base64 SHA-256 of go-omaha's serve-package, which ue-rs refuses."""
     try:
         digest = Digest.from_base64(dict(package.extra)["hash_sha256"])
     except (KeyError, BadDigest):
@@ -238,11 +237,11 @@ def _corrected_package(package: Package) -> Package:
 def _check_text(check: UpdateCheck) -> None:
     if _is_longer(check, MAX_TEXT):
         version = check.manifests[0].version
-        raise Unusable(f"what is told of {version} takes more than {MAX_TEXT} bytes")
+        raise Unusable(f"the answer about {version} takes more than {MAX_TEXT} bytes")
 
 
 def _is_longer(message: object, limit: int) -> bool:
-    """Whether a message, or a part of one, takes about so many bytes more; looks at no more of it than it must."""
+    """Whether a message, or a part of one, has more than about `limit` bytes; it is read only that far."""
     parts, left = [message], limit
     while parts and left >= 0:
         part = parts.pop()
@@ -257,7 +256,7 @@ def _is_longer(message: object, limit: int) -> bool:
 
 
 def _check_manifest(manifest: Manifest) -> None:
-    """Refuse what clients would take, and should not; what they refuse themselves is refused before."""
+    """Refuse what clients would accept but should not; `read_answer` refuses the rest."""
     names = Counter(package.name for package in manifest.packages)
     if len(manifest.packages) > MAX_PACKAGES:
         raise Unusable(f"{len(manifest.packages)} packages, where {MAX_PACKAGES} are taken")

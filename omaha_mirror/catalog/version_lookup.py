@@ -1,7 +1,7 @@
-"""What to ask upstream about one version, when, and what an answer changes. No I/O and no clock.
+"""The state of one version's look-ups: what to ask upstream, when, and what an answer changes. No I/O and no clock.
 
-Names of packages that upstream is known to have, and the operator's, are looked up with the version, each time. Those
-that only a machine sent may be made up: each is looked up once, alone, and few are remembered.
+Extra packages that upstream is known to have, and the operator's, are looked up with the version each time. Names that
+only a machine sent may be made up: each is looked up once, alone, and few are stored.
 """
 
 from __future__ import annotations
@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from omaha_mirror.catalog.model import LookupResult, Release, began
+from omaha_mirror.catalog.model import LookupResult, Release, not_later
 from omaha_mirror.catalog.question_turns import FEW, surplus
 from omaha_mirror.reasons import Reason
 
 FRESH = 3600.0
-"""Seconds that a good answer of upstream is believed."""
+"""Seconds for which a complete result stays fresh."""
 RETRY = 30.0
-"""Seconds to the first try after one that upstream did not answer, or not with a release."""
+"""Seconds from a failed look-up to the next."""
 LONGEST_RETRY = 600.0
-"""Seconds to which that grows, and that upstream is believed to have no such file."""
+"""Upper limit of that pause as it grows, and seconds for which an absent file is not looked up again."""
 MAX_NAMES = 64
-"""Names that machines make us look up for one version, and those of which we remember that there are none."""
+"""Pending names of one version, and its absent names."""
 
 
 @dataclass(slots=True)
 class Absent:
-    """A name of which upstream has no file, or could not say: who sent it, and when it may be asked about again."""
+    """A name without a file upstream, or unconfirmed: the client that sent it, and when it may be looked up again."""
 
     client: str
     again: float
@@ -33,22 +33,22 @@ class Absent:
 
 @dataclass(slots=True)
 class Lookup:
-    """What is known of one version, and what is still to be asked. Times are by the clock's `boottime`.
+    """The last result of one version, and the names to look up. Times are by the clock's `boottime`.
 
     Attributes:
-        known: the last answer that counts; None before the first.
+        known: the last result in force; None before the first.
         names: extra packages to look up with it.
         asked: those of them that were looked up last time.
-        pending: names that machines sent and nobody looked up yet, oldest first, and who sent them.
-        absent: names that upstream has not, the one that was wanted longest ago first.
-        again: when to ask anew although no name is new.
-        failures: how many answers in a row were none.
-        turns: those that were given for the pending names.
-        used: when it was last asked for.
-        said: the trouble that was last said.
-        own: those of the names that the operator wants.
-        replaced: whether upstream told of another release since it was last looked up, or may have it at another address
-            since the last start: who can wait does so.
+        pending: names from machines that were not looked up yet, oldest first, and the client of each.
+        absent: names without a file upstream, the least recently wanted first.
+        again: time of the next look-up of the version.
+        failures: number of failed look-ups in a row.
+        turns: free turns for pending names.
+        used: time of the last check for it.
+        logged: the fault that was last logged.
+        own: those of the names that the operator adds.
+        replaced: whether upstream sent another release since the last look-up, or the result is from an earlier process:
+            machines wait for a new one.
     """
 
     known: LookupResult | None = None
@@ -60,7 +60,7 @@ class Lookup:
     failures: int = 0
     turns: int = 0
     used: float = 0.0
-    said: str = ""
+    logged: str = ""
     own: set[str] = field(default_factory=set)
     replaced: bool = False
 
@@ -78,9 +78,9 @@ class Lookup:
         Args:
             own: the operator's.
             sure: those that upstream is known to have, of some version.
-            machine: those that a machine sent. Where there is no room, who sent most gives up the oldest.
-            client: the address it was sent from.
-            now: what time it is.
+            machine: those that a machine sent. Beyond the limit, the oldest of the client with the most is removed.
+            client: its address.
+            now: by `boottime`.
         """
         before = len(self.names)
         self.own.update(own)
@@ -97,52 +97,52 @@ class Lookup:
         return len(self.names) > before
 
     def due(self, now: float) -> bool:
-        """Whether to ask now: the last answer is old, or a name was not looked up, and has its turn."""
+        """Whether to look up now: the last result is not fresh, or a name was not looked up and has its turn."""
         turn = self.pending and self.turns > 0
         more = turn or not self.names <= self.asked
         return now >= self.again or bool(more and self._has_release)
 
     @property
-    def queues(self) -> bool:
-        """Whether a name needs a turn."""
+    def needs_turn(self) -> bool:
+        """Whether a pending name needs a turn."""
         return bool(self.pending) and not self.turns and self._has_release
 
     @property
     def new(self) -> set[str]:
-        """Names that are to be looked up with the version, and were not yet."""
+        """Names to look up with the version that were not looked up yet."""
         return self.names - self.asked
 
     @property
-    def had(self) -> set[str]:
-        """Those of the names that the release has."""
+    def existing(self) -> set[str]:
+        """The names that the release has."""
         release = self.known.release if self.known is not None else None
         return set() if release is None else self.names & {file.name for file in release.files}
 
     @property
     def next(self) -> str:
-        """Of the names that machines sent: the newest of who sent fewest. Raises ValueError: there is none."""
+        """The next pending name: the newest of the client with the fewest. Raises ValueError: there is none."""
         clients = list(self.pending.values())
         newest_first = reversed(self.pending)
         return min(newest_first, key=lambda name: clients.count(self.pending[name]))
 
-    def waits(self, needed: frozenset[str]) -> bool:
-        """Whether one of these names waits for its turn."""
+    def is_pending(self, needed: frozenset[str]) -> bool:
+        """Whether one of these names is pending."""
         return not needed.isdisjoint(self.pending)
 
     def crowded(self, client: str) -> bool:
-        """Whether one client sent many names of which upstream is not known to have any."""
+        """Whether a client sent many pending and absent names."""
         senders = [*self.pending.values(), *(absent.client for absent in self.absent.values())]
         return senders.count(client) > FEW
 
     def undecided(self, needed: frozenset[str], own: Iterable[str] = ()) -> bool:
-        """Whether a machine that needs these packages, `own` of them by its rule, must wait for an answer."""
+        """Whether there is no result yet for a machine that needs these packages, `own` of them by its rule."""
         known = self.known
         if known is None or self.replaced:
             return True
         return known.release is not None and bool(known.unasked(needed, own))
 
     def after(self, found: LookupResult) -> LookupResult:
-        """What is known once upstream said this; of names that it was not asked about that stays known which was."""
+        """The result in force after this one, which keeps the earlier one for names that were not looked up."""
         rest = self.absent.keys() - found.looked_up
         lacking = self.known.lacking if self.known is not None else {}
         kept = {name: lacking[name] for name in rest if name in lacking}
@@ -158,16 +158,14 @@ class Lookup:
         *,
         anew: bool,
     ) -> None:
-        """Take in what upstream said.
-
-        An answer without trouble is believed for an hour; after any other it is asked soon, and then less often.
+        """Store a result, and plan the next look-up: after `FRESH` seconds, or sooner after a failure, with growing pauses.
 
         Args:
-            known: what is known by it; see `after`.
-            found: what it said.
-            names: those that it was asked about.
-            now: what time it is.
-            anew: whether it was asked about the version too.
+            known: the result in force; see `after`.
+            found: the result.
+            names: the looked-up names.
+            now: by `boottime`.
+            anew: whether the version was looked up too.
         """
         self.known = known
         self.replaced = self.replaced and not anew
@@ -191,23 +189,23 @@ class Lookup:
 
     @property
     def pause(self) -> float:
-        """Seconds to the next try after answers that were none."""
+        """Seconds to the next look-up after a failed one."""
         return min(RETRY * 2.0 ** min(max(self.failures - 1, 0), 16), LONGEST_RETRY)
 
     def _trouble(self, found: LookupResult) -> bool:
-        """Whether something that is wanted could not be had, so that upstream may say more before long."""
+        """Whether the version or a wanted package is not available, so that it is worth to ask again soon."""
         release = found.release
         if release is None or found.doubt or self.names & found.lacking.keys():
             return True
         return any(release.file(name) is None for name in self.own)
 
     def rebase(self, now: float) -> None:
-        """Take what lies in the future for now, in seconds since the epoch."""
+        """Replace times in the future by now, in seconds since the epoch."""
         if self.known is not None and self.known.release is not None:
-            self.known = replace(self.known, release=began(self.known.release, now))
+            self.known = replace(self.known, release=not_later(self.known.release, now))
 
     def restored(self, known: LookupResult | None, looked_up: Iterable[str]) -> None:
-        """Take up what was known before a restart, and which names were looked up; all of it is asked anew."""
+        """Use the result and the names of an earlier process; all of it is looked up again."""
         self.known, self.replaced = known, known is not None
         for name in sorted(looked_up):
             if known is None or known.release is None or known.release.file(name) is not None:
@@ -230,7 +228,7 @@ class Lookup:
 
 
 def settled(old: LookupResult | None, found: LookupResult) -> LookupResult:
-    """What is known after an answer: what upstream says counts at once, its trouble takes nothing away."""
+    """The result in force after a look-up: upstream's answers count at once, failures remove nothing."""
     before = old.release if old is not None else None
     if old is None or before is None:
         return found
@@ -249,12 +247,12 @@ def settled(old: LookupResult | None, found: LookupResult) -> LookupResult:
 
 
 def _trouble(found: LookupResult) -> frozenset[str]:
-    """Names of packages of which upstream could not say."""
+    """Names of packages whose look-up failed."""
     return frozenset(found.lacking) - found.wrong
 
 
 def _completed(release: Release, before: Release, name: str) -> Release:
-    """The release, with a package of the one before if it has none of that name."""
+    """The release, with the earlier release's package if it has none of that name."""
     if release.file(name) is not None:
         return release
     packages = [package for package in before.manifest.packages if package.name == name]

@@ -1,13 +1,13 @@
-"""A walk: learning where a track leads by asking upstream as a machine that takes every update at once.
+"""A walk: finds the steps of a track by asking upstream as a machine that installs each update at once.
 
-It starts as 0.0.0 to learn all steps, or as a known version to learn what is new, and goes on as each version that it
-is given. A Nebraska grants one step at a time and counts those that are open:
+It starts as 0.0.0 for all steps, or as a known version for newer ones, and goes on as each offered version. Nebraska
+grants one step at a time and counts the open grants:
 
-- It answers `noupdate` once when the granted step is reached (nebraska/backend/pkg/api/updates.go:98-140). So such an
-  answer is questioned once, and two in a row are the end.
-- Nothing that was given is left open: the last question of a walk is always asked as the last version given.
+- It answers `noupdate` once when a granted step is reached (nebraska/backend/pkg/api/updates.go:98-140). So the question
+  is repeated after such an answer, and two in a row end the walk.
+- No grant is left open: the last question of a walk is always asked as the last offered version.
 
-No I/O and no clock. What cuts a walk short leaves it as it is: it goes on with the same question later.
+No I/O and no clock. An interrupted walk goes on with the same question later.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from omaha_mirror.catalog.upstream_answer import OfferedRelease, UpstreamPolicy,
 from omaha_mirror.omaha import Version
 
 NOTHING = "0.0.0"
-"""The version below all others."""
+"""The lowest version."""
 MAX_STEPS = 32
 
 
 @dataclass(slots=True)
 class Walk:
-    """One walk. Ask as `asks`, `tell` the answer, and go on for as long as that says so.
+    """One walk. Ask as the version `asks` and `take` the answer, as long as that gives True.
 
     Attributes:
-        known: the version it starts from; None walks from the beginning.
+        known: the version it starts from; None: from the beginning.
         asks: the version to ask as next.
-        given: the steps it was led through so far, oldest first.
+        given: the offered steps so far, oldest first.
         policy: of the last answer; None before the first.
-        detail: what upstream or the walk says about it, for people.
-        ended: whether all is learnt. A walk that stopped without it can go on later.
-        pending: whether something was given and upstream does not know yet that it was reached.
+        detail: what is unusual about it, or upstream's words, for people.
+        ended: whether the walk is complete. One that stopped before can go on later.
+        pending: whether upstream does not know yet that an offered version was reached.
     """
 
     known: str | None = None
@@ -50,21 +50,21 @@ class Walk:
 
     @property
     def steps(self) -> dict[str, bool]:
-        """The versions given, and whether each is a floor: the server led through all but the last."""
+        """The offered versions, and whether each is a floor: all but the last are."""
         last = len(self.given) - 1
         return {o.release.version: o.floor or i < last for i, o in enumerate(self.given)}
 
-    def tell(self, told: UpstreamReading) -> bool:
-        """Take in an answer to the question as `asks`. Whether to ask on now."""
+    def take(self, answer: UpstreamReading) -> bool:
+        """Evaluate the answer to the question as `asks`; gives whether to ask again now."""
         full = len(self.given) >= MAX_STEPS
         at = Version.parse(self.asks)
         newer = [
-            offered for offered in told.releases if Version.parse(offered.release.version) > at
+            offered for offered in answer.releases if Version.parse(offered.release.version) > at
         ]
-        self.policy, self.detail = told.policy, told.detail
+        self.policy, self.detail = answer.policy, answer.detail
         self.pending = bool(newer) and not full
-        self._noupdates = self._noupdates + 1 if told.policy is UpstreamPolicy.NO_UPDATE else 0
-        match told.policy:
+        self._noupdates = self._noupdates + 1 if answer.policy is UpstreamPolicy.NO_UPDATE else 0
+        match answer.policy:
             case UpstreamPolicy.BUSY:
                 return False
             case UpstreamPolicy.WITHDRAWN:
@@ -80,7 +80,7 @@ class Walk:
                 )
             case UpstreamPolicy.OFFERS if not newer:
                 self.ended = True
-                names = ", ".join(offered.release.version for offered in told.releases)
+                names = ", ".join(offered.release.version for offered in answer.releases)
                 self.detail = f"{names} was offered to a machine with {self.asks}, and is ignored"
             case UpstreamPolicy.OFFERS:
                 self.given += newer

@@ -175,7 +175,7 @@ async def released(config: Config, fetcher: HttpFetcher) -> list[Found]:
 async def _extensions(config: Config, server: ReleaseServer, version: str) -> list[Found]:
     """Whether a pinned version whose manifest is not known has all system extensions that this mirror knows of."""
     try:
-        releases = (await in_thread(lambda: load(config.state_directory / CATALOG))).told
+        releases = (await in_thread(lambda: load(config.state_directory / CATALOG))).upstream
     except (Damaged, OSError, TimeoutError):
         return []
     found = []

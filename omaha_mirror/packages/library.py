@@ -124,8 +124,8 @@ class PackageLibrary:
     async def learn(self, wanted: LookupRequest, releases: ReleaseServer) -> LookupResult:
         """Settle a version: what came in a bundle and is here needs nobody's word; all else upstream is asked about."""
         brought = None
-        if wanted.imported and wanted.told is not None:
-            brought = at_hand(wanted, wanted.told, self.holds)
+        if wanted.imported and wanted.upstream is not None:
+            brought = at_hand(wanted, wanted.upstream, self.holds)
             if brought.release is not None and not brought.lacking:
                 return brought
         found = await learn(

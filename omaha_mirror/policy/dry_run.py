@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from omaha_mirror.catalog import Reason
-from omaha_mirror.catalog.upstream_answer import Unusable, UpstreamPolicy, read_soon, read_told
+from omaha_mirror.catalog.upstream_answer import (
+    Unusable,
+    UpstreamPolicy,
+    read_off_loop,
+    read_upstream,
+)
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.omaha import AppRequest, Response
@@ -54,13 +59,13 @@ async def ask_upstream(
         allowed: raises Forbidden for an address that packages may not come from.
     """
     walk = Walk(known=app.version)
-    read = partial(read_told, app_id=app.app_id, board=app.board, allowed=allowed, now=0.0)
+    read = partial(read_upstream, app_id=app.app_id, board=app.board, allowed=allowed, now=0.0)
     try:
         async with asyncio.timeout(WAIT):
             go_on = True
             while go_on:
                 response = await ask(walk.asks)
-                go_on = walk.tell(await read_soon(response, read))
+                go_on = walk.take(await read_off_loop(response, read))
     except TimeoutError:
         return UpstreamAnswer(trouble=f"upstream did not answer within {WAIT:g} s")
     except (UpstreamError, Unusable) as error:

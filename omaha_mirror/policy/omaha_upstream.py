@@ -12,7 +12,7 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.workers import STATE
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.follow_events import FollowEvent
-from omaha_mirror.catalog.followed import CHANNELS, NOBODY, FollowPlan, Inquiry
+from omaha_mirror.catalog.followed import ASK_NOTHING, CHANNELS, FollowPlan, Inquiry
 from omaha_mirror.config import Config
 from omaha_mirror.config.rules import Rule, track_upstream
 from omaha_mirror.omaha import AppRequest, Response
@@ -94,7 +94,7 @@ class OmahaUpstream:
     def following(self, config: Config) -> FollowPlan:
         """How tracks are followed by a config."""
         if self._server is None:
-            return NOBODY
+            return ASK_NOTHING
         return replace(
             plan_of(config),
             ask=partial(self._ask, self._server),
@@ -134,7 +134,7 @@ class OmahaUpstream:
 def plan_of(config: Config) -> FollowPlan:
     """How tracks are followed by a config, while nobody is asked."""
     if config.upstream.omaha_url is None:
-        return NOBODY
+        return ASK_NOTHING
     return FollowPlan(
         app_ids=config.upstream.app_ids,
         tracks=(*_named(config), *TRACKS),

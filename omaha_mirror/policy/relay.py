@@ -23,8 +23,8 @@ from omaha_mirror.catalog.upstream_answer import (
     Unusable,
     UpstreamPolicy,
     UpstreamReading,
-    read_soon,
-    read_told,
+    read_off_loop,
+    read_upstream,
 )
 from omaha_mirror.omaha import AppRequest, Request, Response
 from omaha_mirror.policy.breaker import Breaker, Resting
@@ -136,14 +136,14 @@ class CheckRelay:
             return self._remembered(app, Reason.UNREACHABLE, DEFECT)
         try:
             read = partial(
-                read_told,
+                read_upstream,
                 app_id=app.app_id,
                 board=app.board,
                 allowed=self._allowed,
                 now=self._clock.stamp(),
                 deltas=True,
             )
-            told = await read_soon(response, read)
+            told = await read_off_loop(response, read)
         except Unusable as error:
             return self._remembered(app, Reason.REFUSED, str(error), delivered=True)
         self._refusal = ""

@@ -79,7 +79,7 @@ async def test_a_machine_whose_oem_package_did_not_come_waits_where_it_is_needed
         await box.nothing()
         decision = mirror.service.catalog.known(box.client.machine.appid, BOARD, TARGET)
         assert decision is not None
-        assert "did not come in the bundle" in decision.lacking["oem-gce.gz"]
+        assert "was not in the bundle" in decision.lacking["oem-gce.gz"]
         assert await update_whole(Box(mirror, number=2, oem="unheard-of")) == [*STEPS]
 
 

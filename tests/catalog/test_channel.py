@@ -21,7 +21,7 @@ def after(*answers: UpstreamReading, known: str | None = None, old: Channel = OL
     """What is known after a walk with these answers."""
     walk = Walk(known)
     for told in answers:
-        walk.tell(told)
+        walk.take(told)
     return merged(old, walk, NOW)
 
 
@@ -65,12 +65,12 @@ def test_a_walk_that_was_cut_short_takes_nothing_away(cut: tuple[UpstreamReading
 
 def test_a_walk_that_was_cut_short_counts_whole_once_it_ends() -> None:
     walk = Walk()
-    walk.tell(offer("1.0"))
-    walk.tell(BUSY)
+    walk.take(offer("1.0"))
+    walk.take(BUSY)
     part = merged(Channel(), walk, NOW)
     assert shape(part) == [("1.0", False, NOW)]
     for told in (offer("3.0"), NO, NO):
-        walk.tell(told)
+        walk.take(told)
     assert shape(merged(part, walk, NOW + 5)) == [("1.0", True, NOW), ("3.0", False, NOW + 5)]
 
 

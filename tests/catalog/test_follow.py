@@ -21,10 +21,10 @@ from omaha_mirror.catalog.follow_events import (
     Recovered,
 )
 from omaha_mirror.catalog.followed import (
+    ASK_NOTHING,
     MAX_LEARNT,
     MAX_TRACK,
     NO_UPSTREAM,
-    NOBODY,
     FollowPlan,
     Inquiry,
 )
@@ -234,7 +234,7 @@ async def test_there_is_one_walk_however_many_ask(scene: Scene) -> None:
 
 async def test_without_an_omaha_server_the_reason_is_said() -> None:
     scene = Scene()
-    scene.plan = NOBODY
+    scene.plan = ASK_NOTHING
     scene.follower = scene.another()
     assert await scene.ask() == ()
     assert scene.follower.nothing(STABLE) == (Reason.NO_UPDATE_UPSTREAM, NO_UPSTREAM)
@@ -387,7 +387,7 @@ async def test_a_quiet_poll_says_nothing(scene: Scene) -> None:
         await scene.ask()
         for _ in range(5):
             await scene.later_asked(2 * POLL)
-    assert [line["event"] for line in lines] == ["a track leads elsewhere"]
+    assert [line["event"] for line in lines] == ["upstream offers other versions on a track"]
 
 
 @pytest.mark.parametrize("trouble", ["an answer of another", "a body that is none"])

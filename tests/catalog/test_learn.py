@@ -184,7 +184,7 @@ def told(upstream: Upstream) -> Release:
 
 def wanted(told: Release, *extras: str, own: tuple[str, ...] = ()) -> LookupRequest:
     return LookupRequest(
-        APP, BOARD, VERSION, PAYLOAD, (*extras, *own), told=told, own=frozenset(own)
+        APP, BOARD, VERSION, PAYLOAD, (*extras, *own), upstream=told, own=frozenset(own)
     )
 
 

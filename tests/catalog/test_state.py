@@ -13,7 +13,7 @@ import pytest
 
 from omaha_mirror.catalog import Step, UpstreamPolicy
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
-from omaha_mirror.catalog.state import LIMIT, Kept, State, load, save
+from omaha_mirror.catalog.state import LIMIT, State, StoredRelease, load, save
 from omaha_mirror.omaha import (
     AppResponse,
     Digest,
@@ -51,13 +51,13 @@ NEVER_SEEN = replace(
     ),
 )
 KEPT = (
-    Kept(NEVER_SEEN, 99.25, frozenset({"oem-azure.gz", "oem-ami.gz"})),
-    Kept(release(version="3815.2.5-dev-main+x"), 1.0, frozenset(), current=False),
+    StoredRelease(NEVER_SEEN, 99.25, frozenset({"oem-azure.gz", "oem-ami.gz"})),
+    StoredRelease(release(version="3815.2.5-dev-main+x"), 1.0, frozenset(), current=False),
 )
 STEPS = (Step("3510.2.0", floor=True, seen=1.5), Step("3815.2.1", seen=2.5))
 STATE = State(
     KEPT,
-    told=(NEVER_SEEN, release(version="3510.2.0", learnt=7.0)),
+    upstream=(NEVER_SEEN, release(version="3510.2.0", learnt=7.0)),
     channels=(
         KeptChannel(
             ChannelKey(APP, BOARD, "stable"),
@@ -87,7 +87,7 @@ def test_what_is_saved_comes_back_whole(path: Path) -> None:
     found = load(path)
     assert found == STATE
     assert found.releases[0].release.learnt == 12.5
-    assert found.told[1].learnt == 7.0
+    assert found.upstream[1].learnt == 7.0
 
 
 def test_no_file_is_nothing_known(path: Path) -> None:
@@ -153,7 +153,7 @@ def test_the_format_before_is_read_and_its_manifests_get_their_source(path: Path
         item["manifest"] = serialise_response(Response(apps=(app,))).decode()
     path.write_text(json.dumps({"format": 1, "releases": data["releases"]}))
     found = load(path)
-    assert (found.told, found.channels) == ((), ())
+    assert (found.upstream, found.channels) == ((), ())
     for old, new in zip(KEPT, found.releases, strict=True):
         assert (new.last_used, new.looked_up, new.current) == (
             old.last_used,

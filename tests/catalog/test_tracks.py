@@ -21,7 +21,7 @@ from omaha_mirror.catalog import (
     Rule,
 )
 from omaha_mirror.catalog.followed import FollowPlan, Inquiry
-from omaha_mirror.catalog.known_releases import MAX_TOLD
+from omaha_mirror.catalog.known_releases import MAX_UNUSED
 from omaha_mirror.catalog.state import load
 from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.policy.decide import Decision, decide
@@ -215,7 +215,7 @@ async def test_what_is_learnt_is_on_disk_without_a_close(mirror: Mirror) -> None
     assert (await mirror.tell(MIDDLE)).reason is Reason.OFFERED
     await mirror.settled()
     state = load(mirror.site.path)
-    assert {r.version for r in state.told} == {FLOOR, MIDDLE, TARGET}
+    assert {r.version for r in state.upstream} == {FLOOR, MIDDLE, TARGET}
     assert {k.release.version for k in state.releases} == {FLOOR, MIDDLE, TARGET}
     [kept] = state.channels
     assert [(s.version, s.floor) for s in kept.channel.offered] == [
@@ -306,11 +306,11 @@ async def test_releases_that_no_track_leads_to_any_more_are_bounded(tmp_path: Pa
 
     catalog = Catalog(unknown, tmp_path / "catalog.json", PAYLOAD)
     await catalog.start()
-    for i in range(MAX_TOLD + 10):
+    for i in range(MAX_UNUSED + 10):
         catalog.record_upstream(release(version=f"{i}.0", learnt=float(i)))
     await catalog.close()
-    told = load(tmp_path / "catalog.json").told
-    assert {r.learnt for r in told} == set(range(10, MAX_TOLD + 10))
+    told = load(tmp_path / "catalog.json").upstream
+    assert {r.learnt for r in told} == set(range(10, MAX_UNUSED + 10))
 
 
 # Operators

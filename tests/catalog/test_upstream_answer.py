@@ -11,7 +11,7 @@ from omaha_mirror.catalog import (
     Unusable,
     UpstreamPolicy,
     UpstreamReading,
-    read_told,
+    read_upstream,
 )
 from omaha_mirror.catalog.upstream_answer import MAX_MANIFESTS, MAX_PACKAGES, MAX_SIZE, MAX_TEXT
 from omaha_mirror.omaha import (
@@ -42,7 +42,7 @@ def read(response: Response) -> UpstreamReading:
     """Read an answer as it arrives."""
     arrived = parse_response(serialise_response(response))
     allowed = AllowList("https://update.example").check
-    return read_told(arrived, APP, BOARD, allowed=allowed, now=5.0)
+    return read_upstream(arrived, APP, BOARD, allowed=allowed, now=5.0)
 
 
 def answer(status: str, check: UpdateCheck | None) -> Response:

@@ -58,7 +58,7 @@ def test_a_name_that_upstream_has_not_is_asked_about_again_after_minutes() -> No
     question.want([], [], [AZURE], now=LONGEST_RETRY - 1)
     assert not question.pending
     question.want([], [], [AZURE], now=LONGEST_RETRY)
-    assert question.queues
+    assert question.needs_turn
     question.turns += 1
     assert question.due(LONGEST_RETRY)
     assert not question.undecided(frozenset({AZURE}))

@@ -31,7 +31,7 @@ def walked(walk: Walk, *answers: UpstreamReading) -> list[str]:
     asked = []
     for i, told in enumerate(answers, 1):
         asked.append(walk.asks)
-        assert walk.tell(told) == (i < len(answers))
+        assert walk.take(told) == (i < len(answers))
     return asked
 
 
@@ -125,9 +125,9 @@ def test_a_walk_has_an_end_and_asks_as_the_last_version_before(last: UpstreamRea
 def test_a_step_is_pending_until_it_is_asked_as() -> None:
     walk = Walk()
     assert not walk.pending
-    walk.tell(offer("1.0"))
+    walk.take(offer("1.0"))
     assert walk.pending
-    walk.tell(NO)
+    walk.take(NO)
     assert not walk.pending
 
 
@@ -179,7 +179,7 @@ def test_every_walk_ends_and_leaves_nothing_granted(
     upstream = server(steps)
     walk = Walk()
     for _ in range(4 * MAX_STEPS):
-        if not walk.tell(upstream.answer(walk.asks)):
+        if not walk.take(upstream.answer(walk.asks)):
             break
     assert walk.ended
     assert upstream.granted is None

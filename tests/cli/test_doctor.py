@@ -608,7 +608,7 @@ async def test_extensions_that_a_pinned_version_lacks_are_named(
     told = release("flatcar-podman.gz", version=VERSION)
     settings = config(tmp_path, upstream, tracks={"stable": "3000.0.0"})
     settings.state_directory.mkdir()
-    state.save(settings.state_directory / "catalog.json", state.State(told=(told,)))
+    state.save(settings.state_directory / "catalog.json", state.State(upstream=(told,)))
     found = of(await examine_network(settings), "extensions")
     assert found.state == "warn"
     assert "3000.0.0" in found.words

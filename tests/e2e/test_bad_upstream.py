@@ -91,7 +91,7 @@ async def test_a_bad_answer_is_refused_once_and_nothing_comes_of_it(
             for number in range(3):
                 await Box(mirror, number=number, oem="azure").nothing()
         [line] = [entry for entry in logs if entry["log_level"] not in ("info", "debug")]
-        assert line["event"] == "upstream's answer is refused; what was known stands"
+        assert line["event"] == "upstream's answer is refused; the earlier answer stays in force"
         assert line["why"].isprintable()
         assert len(line["why"]) < 1000
         assert count(mirror, "upstream_errors_total", kind="refused") == 1

@@ -52,7 +52,7 @@ async def test_a_mirror_killed_while_it_learns_loses_no_more_than_what_it_learnt
         with suppress(AssertionError):
             await asking
     state = load(tmp_path / "state" / "catalog.json")
-    for release in (*(kept.release for kept in state.releases), *state.told):
+    for release in (*(kept.release for kept in state.releases), *state.upstream):
         assert release.payload.size == len(body(release.version))
     async with MirrorProcess(tmp_path, upstream.origin, **config) as process:
         offer = await Box(process).offer()

@@ -12,7 +12,7 @@ from omaha_mirror.bundle import BadBundle, Bundle, Entry, Member
 from omaha_mirror.bundle.layout import BundleReader, opening, size_of
 from omaha_mirror.bundle.model import read_bundle
 from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.upstream_answer import read_told
+from omaha_mirror.catalog.upstream_answer import read_upstream
 from omaha_mirror.omaha import Limits, OmahaError, parse_request, parse_response
 from omaha_mirror.omaha.answer import check_for_sysexts, read_answer
 from omaha_mirror.omaha.messages import serialise_request, serialise_response
@@ -177,7 +177,7 @@ def manifest_seeds() -> list[bytes]:
 def bundle_seeds() -> list[bytes]:
     told = parse_response(recorded("response_upstream"))
     app_id, board = told.apps[0].app_id, "amd64-usr"
-    offered = read_told(told, app_id, board, allowed=lambda _: None, now=0.0).releases
+    offered = read_upstream(told, app_id, board, allowed=lambda _: None, now=0.0).releases
     entries = []
     for release, floor in ((each.release, each.floor) for each in offered):
         files = [(file, file.sha256) for file in release.files]
