@@ -69,6 +69,7 @@ class Catalog:
         self._clock = clock or Clock()
         self._known_releases = KnownReleases(self._clock, self._changed)
         self.package = self._known_releases.package
+        self.changed_recently = self._known_releases.changed_recently
         rng = rng or random.Random()
         self._follower = Follower(following, self._learnt, self._changed, self._clock, rng)
         self._imports = Imports()
@@ -195,11 +196,7 @@ class Catalog:
     async def follow(
         self, app_id: str, board: str, track: str, wait: float, client: str = ""
     ) -> None:
-        """Record a check on a followed track; must be called at each.
-
-        Waits at most `wait` seconds, and only while upstream has never answered; the walk goes on after that. `client` is
-        the machine's address.
-        """
+        """Record a check of a machine at the address `client`; waits at most `wait` seconds, until upstream's first answer."""
         await self._follower.follow(ChannelKey(app_id, board, track), wait, client)
 
     async def ask_about(self, app_id: str, board: str, version: str, track: str) -> None:
@@ -349,7 +346,3 @@ class Catalog:
             for pin in pins:
                 await self.look_up(app_id, board, version, pin, oem, FIRST_FILE, client)
         return self.layout_file(board, version, name)
-
-    def changed_recently(self, board: str, version: str, name: str) -> bool:
-        """Whether a path of the release server got another digest within the last day."""
-        return self._known_releases.changed_recently(board, version, name)
