@@ -240,8 +240,9 @@ def give_name(data: Path, target: Path, proof: Proof, source: str, validator: Va
     target.parent.mkdir(exist_ok=True)
     write_sidecar(target, proof, source, validator)
     data.rename(target)
-    for folder in (target.parent, target.parent.parent, data.parent):
-        sync_folder(folder)
+    with contextlib.suppress(OSError):  # the blob is whole; a power cut may take its name, no more
+        for folder in (target.parent, target.parent.parent, data.parent):
+            sync_folder(folder)
 
 
 def write_sidecar(target: Path, proof: Proof, source: str, validator: Validator) -> None:

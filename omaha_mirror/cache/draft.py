@@ -28,6 +28,7 @@ from typing import BinaryIO
 
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.blob_directory import BlobDirectory, give_name
+from omaha_mirror.cache.errors import is_unreadable
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.page_cache import READ
 from omaha_mirror.cache.prover import Span
@@ -61,11 +62,14 @@ class DiskDraft:
             self._bare = Intervals(found.bare)
             os.ftruncate(fd, expected.size)
             self._log = self._journal.open("ab", buffering=0)
-            self._log.write(
-                b"\n" if self.filled else b""
-            )  # ends a torn line: only that one is lost
-        except OSError:
+            self._may_be_torn = True
+        except OSError as error:
             self.file.close()
+            if is_unreadable(
+                error
+            ):  # the next draft of the blob begins anew, elsewhere on the disk
+                with contextlib.suppress(OSError):
+                    self.reject(aside=True, leaked=False)
             raise
 
     def _lines(self) -> list[bytes]:
@@ -77,6 +81,14 @@ class DiskDraft:
     def _crc(self, offset: int, count: int) -> int | None:
         return crc_of(self.file, offset, count)
 
+    def _append(self, lines: Iterable[bytes]) -> None:
+        """Add lines to the journal, after the end of one that was cut short: only that one is lost. Raises OSError."""
+        rest = memoryview(b"\n" * self._may_be_torn + b"".join(lines))
+        self._may_be_torn = True
+        while rest:
+            rest = rest[self._log.write(rest) :]
+        self._may_be_torn = False
+
     def place(self, offset: int) -> Place:
         """See `Draft.place`."""
         return Place(self.file, offset, self.expected.size - offset)
@@ -85,9 +97,10 @@ class DiskDraft:
         """See `Draft.begin`."""
         with self._lock:
             self._log.truncate(0)
+            self._may_be_torn = False
             lines = [header_line(self.expected.size, self.expected.source, validator)]
             lines += [written_line(start, stop, None) for start, stop in self._bare]
-            self._log.write(b"".join(lines))
+            self._append(lines)
             sync(self._log.fileno())
         sync_folder(self._directory.partial)
         self.validator = validator
@@ -101,7 +114,7 @@ class DiskDraft:
             for buffer in buffers:
                 crc = zlib.crc32(buffer, crc)
             self._spans.append((start, offset))
-            self._log.write(written_line(start, offset, crc))
+            self._append([written_line(start, offset, crc)])
 
     def _write(self, offset: int, buffers: Sequence[bytes]) -> int:
         stop = offset + sum(map(len, buffers))
@@ -119,7 +132,7 @@ class DiskDraft:
     def leak(self) -> None:
         """See `Draft.leak`."""
         with self._lock:
-            self._log.write(leaked_line())
+            self._append([leaked_line()])
             sync(self._log.fileno(), data_only=True)
         self.leaked = True
 
@@ -128,8 +141,7 @@ class DiskDraft:
         if leaked:
             self._directory.mark(self.expected.key)
         with self._lock:
-            lines = list(dropped_lines(start, stop, self._spans, self._bare, self._crc))
-            self._log.write(b"".join(lines))
+            self._append(dropped_lines(start, stop, self._spans, self._bare, self._crc))
             self._spans = without(self._spans, start, stop)
             self._bare = self._bare.remove(start, stop)
 
@@ -145,7 +157,8 @@ class DiskDraft:
         self.identity = identity(self.file)  # before it has a name that others can open
         target = self._directory.path(key)
         give_name(self._data, target, proof, self.expected.source, self.validator or {})
-        self._journal.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # without its data it is swept at the next start
+            self._journal.unlink(missing_ok=True)
         return key
 
     def reject(self, *, aside: bool, leaked: bool) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -132,6 +133,25 @@ async def test_a_file_system_that_syncs_no_folder_keeps_packages(
     assert source.sent == SIZE
     assert site.all(Uncached) == []
     assert site.cache.holds(source.expected.key)
+
+
+async def test_a_blob_whose_folder_cannot_be_synced_is_kept(
+    site: Site, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(fd: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{fd}"))
+        if path.is_dir() and path.is_relative_to(site.store.blobs):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    for _ in range(2):
+        assert await site.read(source) == source.data
+        await site.told(FillEnded)
+    assert site.cache.holds(source.expected.key)
+    assert (site.files("quarantine"), source.sent) == ([], SIZE)
 
 
 async def test_a_disk_that_cannot_sync_hinders_nothing(

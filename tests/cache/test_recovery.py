@@ -1,9 +1,11 @@
 """A killed process loses nothing that it wrote; what the journal claims and the data does not bear out is dropped."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -166,6 +168,25 @@ def test_an_unreadable_disk_is_an_error_and_leaves_no_file_open(
         with pytest.raises(OSError, match="Input/output"):
             store.draft(EXPECTED)
     assert open_files(store.directory) == []
+    assert (names(store.partial), len(names(store.quarantine))) == ([], 1)
+    assert opened().filled == Intervals()
+
+
+def test_of_a_disk_that_fills_up_in_a_line_of_the_journal_only_that_line_is_lost(
+    store: DiskStore, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = opened()
+    draft.begin(VALIDATOR)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    log = Mock(wraps=draft._log)
+    with monkeypatch.context() as patch:
+        log.write.side_effect = [draft._log.write(b'{"start": 0, "st'), full]
+        patch.setattr(draft, "_log", log)
+        with pytest.raises(OSError, match="No space"):
+            draft.write(0, [DATA[:100]])
+    draft.write(100, [DATA[100:200]])
+    draft.close()
+    assert opened().filled == Intervals([(100, 200)])
 
 
 @pytest.mark.parametrize("step", range(9))
