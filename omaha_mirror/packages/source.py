@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from http import HTTPStatus
 
 from omaha_mirror.cache import Expected
 from omaha_mirror.cache.errors import (
@@ -17,7 +18,15 @@ from omaha_mirror.cache.errors import (
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.catalog import PackageFile, Release
 from omaha_mirror.upstream import fetcher
-from omaha_mirror.upstream.errors import BadStatus, Changed, Forbidden, Gone, Stalled, UpstreamError
+from omaha_mirror.upstream.errors import (
+    BadAnswer,
+    BadStatus,
+    Changed,
+    Forbidden,
+    Gone,
+    Stalled,
+    UpstreamError,
+)
 from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.resume import backoff
 
@@ -41,6 +50,9 @@ def named(release: Release) -> Named:
 
 
 FIELDS = ("etag", "last_modified", "date")
+NO_RANGES = 3
+"""Answers in a row to a Range that are none, where the whole file may still be had."""
+_FOR_NOW = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS)
 
 
 class UpstreamSource:
@@ -62,6 +74,7 @@ class UpstreamSource:
         self._upstream = upstream
         self._size = size
         self._rng = rng
+        self._no_ranges = 0
 
     @asynccontextmanager
     async def open(
@@ -75,20 +88,42 @@ class UpstreamSource:
                 raise SourceChanged(
                     f"{self.name}: no digest is known, and nothing proves that the rest belongs to it"
                 )
+        ranged = not self._known or self._no_ranges < NO_RANGES
         with _translated():
-            async with self._upstream.stream(
-                self.name,
-                start=start,
-                stop=stop if stop < self._size else None,
-                size=self._size,
-                validator=held,
-                judged=self._known,
-            ) as body:
+            async with AsyncExitStack() as stack:
+                stream = self._upstream.stream(
+                    self.name,
+                    start=start,
+                    stop=stop if stop < self._size else None,
+                    size=self._size,
+                    validator=held,
+                    judged=self._known,
+                    ranged=ranged,
+                )
+                try:
+                    body = await stack.enter_async_context(stream)
+                except UpstreamError as error:
+                    if not ranged:
+                        self._no_ranges = 0
+                    elif start > 0 and _refuses_range(error):
+                        self._no_ranges += 1
+                    raise
+                if start > 0:
+                    self._no_ranges = 0
                 yield UpstreamBody(body)
 
     def pause(self, attempt: int, failure: SourceFailed) -> float:
         """See `Source.pause`."""
         return backoff(attempt, self._rng, failure.retry_after)
+
+
+def _refuses_range(error: UpstreamError) -> bool:
+    """Whether a server that answers so may have the whole file all the same."""
+    if isinstance(error, BadStatus):
+        return error.status not in _FOR_NOW and (
+            error.status < 500 or error.status == HTTPStatus.NOT_IMPLEMENTED
+        )
+    return isinstance(error, BadAnswer | Changed)
 
 
 class UpstreamBody:

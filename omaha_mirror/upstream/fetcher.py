@@ -151,6 +151,7 @@ class Fetcher(Protocol):
         size: int | None = None,
         validator: Validator | None = None,
         judged: bool = False,
+        ranged: bool = True,
     ) -> AbstractAsyncContextManager[Body]:
         """A file from byte `start` on, up to (not including) `stop` or its end.
 
@@ -161,6 +162,7 @@ class Fetcher(Protocol):
             size: The file's size in bytes, if known; an answer that says otherwise is `Changed`.
             validator: The generation already held in part; another one is `Changed`.
             judged: Whether a digest will judge the bytes: any success is taken, whatever coding it names.
+            ranged: Whether to ask for the part that is wanted; else the whole file is asked for, and the rest of it discarded.
         """
 
 

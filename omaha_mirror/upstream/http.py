@@ -85,9 +85,10 @@ class HttpFetcher:
         size: int | None = None,
         validator: Validator | None = None,
         judged: bool = False,
+        ranged: bool = True,
     ) -> AsyncIterator[Body]:
         """A file from byte `start` on, up to (not including) `stop` or its end."""
-        headers = resume.request_headers(start, stop, validator)
+        headers = resume.request_headers(start, stop, validator) if ranged else {}
         with self._requests.translated(
             url, f"no response head within {self._settings.head_timeout:g} s"
         ):
@@ -103,6 +104,7 @@ class HttpFetcher:
                 size=size,
                 validator=validator,
                 judged=judged,
+                ranged=ranged,
             )
             yield _HttpBody(response, start, part, self._stall_timeout(response))
         finally:

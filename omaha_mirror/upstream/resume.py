@@ -71,6 +71,7 @@ def judge(
     size: int | None,
     validator: Validator | None,
     judged: bool = False,
+    ranged: bool = True,
 ) -> BodyPart:
     """What the head of an answer means for the request that `request_headers` described.
 
@@ -83,6 +84,7 @@ def judge(
         size: The file's size in bytes, if known.
         validator: The generation already held in part, if any.
         judged: Whether a digest will judge the bytes: then any success counts, whatever coding it names.
+        ranged: Whether a part was asked for where a part is wanted.
 
     Raises:
         Gone: 404 or 410.
@@ -92,10 +94,10 @@ def judge(
     """
     if status == 416 and size is not None and start < size:
         raise Changed(f"the server no longer has byte {start} of {size}", url)
-    ranged = start > 0 or stop is not None
+    ranged = ranged and (start > 0 or stop is not None)
     require(url, status, headers, (*WHOLE, 206) if ranged else WHOLE, judged=judged)
-    if status == 206 and (ranged or "Content-Range" in headers):
-        first, total = _placed(url, headers, start)
+    if status == 206 and (ranged or _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))):
+        first, total = _placed(url, headers, start if ranged else 0)
     else:
         first, total = 0, content_length(headers)
     if None not in (total, size) and total != size:

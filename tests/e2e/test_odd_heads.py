@@ -20,6 +20,7 @@ from tests.support.upstream import (
     Redirect,
     Status,
     Upstream,
+    WrongRange,
 )
 
 VERSION = "3815.2.1"
@@ -59,6 +60,7 @@ ODD: dict[str, list[Fault]] = {
     "no length anywhere": [NoLength()],
     "no length and no ranges": [NoLength(), NoRange()],
     "until closed": [head(UNTIL_CLOSED), get(UNTIL_CLOSED)],
+    "ranges are others, after a drop": [WrongRange(by=1), Drop(times=1, at=20_000)],
     "all of it": [Status(500, method="HEAD"), NoLength(), Encoding(), Drop(times=1, at=20_000)],
 }
 

@@ -53,6 +53,7 @@ HEADS = {
     "another success": b"HTTP/1.1 201 Created\r\n" + LENGTH + b"\r\n",
     "206 for the whole": b"HTTP/1.1 206 Partial\r\nContent-Range: bytes 0-14/15\r\n\r\n",
     "206 without a range": b"HTTP/1.1 206 Partial\r\n" + LENGTH + b"\r\n",
+    "206 of what is no range": b"HTTP/1.1 206 Partial\r\nContent-Range: all\r\n" + LENGTH + b"\r\n",
     "labelled gzip": OK + b"Content-Encoding: gzip\r\n" + LENGTH + b"\r\n",
     "labelled x-gzip": OK + b"Content-Encoding: x-gzip\r\n" + LENGTH + b"\r\n",
     "labelled with nothing": OK + b"Content-Encoding:\r\n" + LENGTH + b"\r\n",
