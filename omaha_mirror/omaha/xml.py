@@ -105,7 +105,7 @@ class Limits:
     Attributes:
         body: Bytes of the document; update_engine sends 650 to 800.
         depth: Elements inside one another; Omaha has 3.
-        elements: Elements in all.
+        elements: Elements in all; update_engine sends 6, and each may be an event that is counted, logged and kept.
         attributes: Attributes of one element; update_engine sends 13.
         value: Characters of one attribute value.
         names: Different names of elements and attributes; a message of Omaha has about 50.
@@ -114,7 +114,7 @@ class Limits:
 
     body: int = 64 * 1024
     depth: int = 16
-    elements: int = 1000
+    elements: int = 300
     attributes: int = 64
     value: int = 1024
     names: int = 1000
