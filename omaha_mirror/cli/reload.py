@@ -18,7 +18,7 @@ from omaha_mirror.observability.health import Finding, State
 from omaha_mirror.observability.telemetry import set_up_logging
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier
-from omaha_mirror.web.edge import Edge
+from omaha_mirror.web.public_settings import PublicSettings
 
 LOG = structlog.get_logger(__name__)
 FINDING = "config"
@@ -27,7 +27,7 @@ FINDING = "config"
 def checked(path: Path | None) -> Config:
     """The config as a mirror would start with it, the files that it names included. Raises ConfigError, OSError."""
     config = load(path, os.environ)
-    Edge.of(config)
+    PublicSettings.of(config)
     return config
 
 
@@ -36,7 +36,7 @@ class Reload:
 
     Args:
         service: the running mirror.
-        edge: of its public listener.
+        settings: of its public listener.
         path: of the config file; None: the mirror runs without one.
         log_level: from the command line, which goes before the config.
         notifier: told when a reload begins and ends.
@@ -45,13 +45,13 @@ class Reload:
     def __init__(
         self,
         service: Service,
-        edge: Edge,
+        settings: PublicSettings,
         path: Path | None,
         log_level: str | None,
         notifier: Notifier,
     ) -> None:
         self._service = service
-        self._edge = edge
+        self._settings = settings
         self._path = path
         self._log_level = log_level
         self._notifier = notifier
@@ -93,14 +93,14 @@ class Reload:
         service = self._service
         try:
             config = await STATE.patiently(SLOW, load, self._path, os.environ)
-            files = await STATE.patiently(SLOW, self._edge.read, config)
+            files = await STATE.patiently(SLOW, self._settings.read, config)
         except (ConfigError, OSError) as error:
             self._broken = str(error).partition("\n")[0]
             LOG.error("the config is broken, and all stays as it was", why=str(error))
             return
         found = changes(service.config, config)
         self._broken, self._waiting = "", found.restart
-        self._edge.change(config, files)
+        self._settings.change(config, files)
         service.change(config)
         set_up_logging(service.config.log.format, self._log_level or service.config.log.level)
         LOG.info("config reloaded", applied=found.applied)

@@ -29,9 +29,9 @@ from omaha_mirror.systemd import Notifier, passed_sockets, watchdog
 from omaha_mirror.web.accepting import Place
 from omaha_mirror.web.admin import token as admin_token
 from omaha_mirror.web.admin.app import AdminApp, admin_routes
-from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.fairness import fair_loop
 from omaha_mirror.web.public import PublicApp
+from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.server import Listener
 
 LOG = structlog.get_logger(__name__)
@@ -83,11 +83,11 @@ async def _serve(
 ) -> None:
     _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
-    edge = Edge.of(config)
+    settings = PublicSettings.of(config)
     service = Service(config)
     notifier = Notifier(os.environ)
     await service.start()
-    reload = Reload(service, edge, config_path, log_level, notifier)
+    reload = Reload(service, settings, config_path, log_level, notifier)
     service.examined_by(reload.findings)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     gc.collect()
@@ -98,7 +98,7 @@ async def _serve(
     try:
         async with (
             _admin(service, config, sockets[ADMIN]),
-            _public(service, edge, config, sockets[PUBLIC]) as addresses,
+            _public(service, settings, config, sockets[PUBLIC]) as addresses,
             supervised(notifier, watchdog(os.environ), addresses[0], partial(status, service)),
         ):
             await stop.wait()
@@ -123,18 +123,18 @@ async def _close(service: Service, ends: float) -> None:
 
 @asynccontextmanager
 async def _public(
-    service: Service, edge: Edge, config: Config, sockets: Sequence[socket.socket]
+    service: Service, settings: PublicSettings, config: Config, sockets: Sequence[socket.socket]
 ) -> AsyncIterator[list[Address]]:
     """The listener for machines, with TLS besides where there is a certificate. Raises OSError."""
     listener = Listener(
-        PublicApp(service.decisions, service.packages, service.observer, edge), edge.trusts
+        PublicApp(service.decisions, service.packages, service.observer, settings), settings.trusts
     )
     service.listens("public", lambda: listener.connections)
     service.examined_by(lambda: findings.accepting("public listener", listener.short))
     async with _listening(listener, sockets or config.listen) as addresses:
         _say("http", addresses)
-        if edge.certificate is not None:
-            secure = await listener.start(config.tls.listen, edge.certificate.context)
+        if settings.certificate is not None:
+            secure = await listener.start(config.tls.listen, settings.certificate.context)
             _say("https", secure)
         yield addresses
 

@@ -51,7 +51,7 @@ MACHINE_ERRORS = (
 )
 
 
-class Metrics:
+class Counters:
     """The counters of one mirror.
 
     Attributes:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 
 from omaha_mirror.cache import Ledger
-from omaha_mirror.observability.counters import Metrics
+from omaha_mirror.observability.counters import Counters
 from omaha_mirror.observability.gauges import readings
 from omaha_mirror.observability.health import Health
 from omaha_mirror.observability.metric_kinds import Declared
@@ -16,7 +16,7 @@ HEAD = "| metric | kind | labels | what it says |\n|---|---|---|---|\n"
 
 def declared() -> list[Declared]:
     """Every metric that a mirror has, besides Prometheus' own for every process (`process_...`)."""
-    metrics = Metrics()
+    metrics = Counters()
     metrics.watch(
         readings(
             ledger=Ledger(0, 0),

@@ -15,7 +15,7 @@ from omaha_mirror.catalog.follow_events import Failed, FollowEvent
 from omaha_mirror.fleet import FETCHED, Transfer, facts_of
 from omaha_mirror.fleet.model import Item
 from omaha_mirror.observability import log_lines
-from omaha_mirror.observability.counters import HTTP_ERRORS, Metrics
+from omaha_mirror.observability.counters import HTTP_ERRORS, Counters
 from omaha_mirror.observability.metric_kinds import OTHER
 from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.omaha import AppRequest, EventRequest, EventResult, EventType, describe_error
@@ -90,7 +90,7 @@ class Observer:
     """
 
     def __init__(self, record: Callable[[Item], object], clock: Clock) -> None:
-        self.metrics = Metrics()
+        self.metrics = Counters()
         self.totals = Totals()
         self.ended: deque[tuple[float, events.FillEnded]] = deque(maxlen=ENDED)
         self._record = record

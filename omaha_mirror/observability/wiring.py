@@ -9,7 +9,7 @@ from omaha_mirror.cache import Cache, Ledger
 from omaha_mirror.catalog import Reason
 from omaha_mirror.config import Config
 from omaha_mirror.observability import findings, health
-from omaha_mirror.observability.counters import Metrics
+from omaha_mirror.observability.counters import Counters
 from omaha_mirror.observability.gauges import Queue, readings
 from omaha_mirror.observability.standard_error import WRITER
 from omaha_mirror.policy.availability import Availability
@@ -18,7 +18,7 @@ from omaha_mirror.policy.tracks import Tracks
 
 def wire(
     config: Config,
-    metrics: Metrics,
+    metrics: Counters,
     availability: Availability,
     tracks: Tracks,
     cache: Cache,

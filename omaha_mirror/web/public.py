@@ -15,10 +15,10 @@ from omaha_mirror.observability.telemetry import tell
 from omaha_mirror.text import printable
 from omaha_mirror.web.connection import counts_for_client, pending, sends_package, wait_late
 from omaha_mirror.web.connection_table import client_key
-from omaha_mirror.web.edge import BasicAuth, Edge
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
 from omaha_mirror.web.interfaces import Decisions, Observer, Packages
 from omaha_mirror.web.package import send_package
+from omaha_mirror.web.public_settings import BasicAuth, PublicSettings
 from omaha_mirror.web.rate_limited_log import RateLimitedLog
 from omaha_mirror.web.request import base_url, host_of, unproxied
 from omaha_mirror.web.update import UpdateEndpoint
@@ -51,7 +51,7 @@ class PublicApp:
         decisions: on checks.
         packages: that machines may have.
         observer: counts and records.
-        edge: before it.
+        settings: of the listener.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class PublicApp:
         decisions: Decisions,
         packages: Packages,
         observer: Observer,
-        edge: Edge | None = None,
+        settings: PublicSettings | None = None,
     ) -> None:
         self._packages, self._observer = packages, observer
-        self._edge = edge or Edge()
-        update = UpdateEndpoint(decisions, observer, self._edge)
+        self._settings = settings or PublicSettings()
+        update = UpdateEndpoint(decisions, observer, self._settings)
         self._log = RateLimitedLog()
         boards = "|".join(BOARDS)
         self._routes: list[tuple[re.Pattern[str], tuple[str, ...], Handler]] = [
@@ -90,7 +90,7 @@ class PublicApp:
         try:
             if not request.raw_path.startswith("/"):
                 raise BadRequest("this is no proxy: ask for a path")
-            if trusted := self._edge.trusted:
+            if trusted := self._settings.trusted:
                 request = unproxied(request, trusted)
                 counts_for_client(request)
             return await self._route(request)
@@ -134,7 +134,7 @@ class PublicApp:
     async def _package(
         self, request: web.BaseRequest, release: str, name: str
     ) -> web.StreamResponse:
-        if (auth := self._edge.auth) is not None:
+        if (auth := self._settings.auth) is not None:
             self._admit(request, auth)
         file = self._packages.package(release, name)
         if file is None:
@@ -147,7 +147,7 @@ class PublicApp:
     async def _layout(
         self, request: web.BaseRequest, board: str, version: str, name: str
     ) -> web.StreamResponse:
-        if (auth := self._edge.auth) is not None:
+        if (auth := self._settings.auth) is not None:
             self._admit(request, auth)
         client = client_key(request.remote or "")
         try:
@@ -171,7 +171,7 @@ class PublicApp:
         return await send_package(request, self._packages, self._observer, file, immutable=False)
 
     async def _guide(self, request: web.BaseRequest) -> web.StreamResponse:
-        base = base_url(self._edge.public_url, request.scheme, host_of(request))
+        base = base_url(self._settings.public_url, request.scheme, host_of(request))
         return plain(200, GUIDE.format(base=base))
 
 

@@ -35,9 +35,9 @@ from omaha_mirror.policy.decide import Decision
 from omaha_mirror.policy.response import answer
 from omaha_mirror.text import printable
 from omaha_mirror.web.connection_table import client_key
-from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.errors import plain, reply_to
 from omaha_mirror.web.interfaces import Decisions, Observer
+from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.request import base_url, host_of, read_body
 
 LOG = structlog.get_logger(__name__)
@@ -60,15 +60,15 @@ HERE = f"http://{secrets.token_hex(16)}.invalid"
 class UpdateEndpoint:
     """`POST /v1/update`."""
 
-    def __init__(self, decisions: Decisions, observer: Observer, edge: Edge) -> None:
-        self._decisions, self._observer, self._edge = decisions, observer, edge
+    def __init__(self, decisions: Decisions, observer: Observer, settings: PublicSettings) -> None:
+        self._decisions, self._observer, self._settings = decisions, observer, settings
         self._complained: set[str] = set()
         self._answers = Answers()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer each app of the request, in order; events and pings need nothing but this."""
         began = time.monotonic()
-        base = base_url(self._edge.public_url, request.scheme, host_of(request))
+        base = base_url(self._settings.public_url, request.scheme, host_of(request))
         body = await read_body(request)
         try:
             asked = parse_request(body)
@@ -99,7 +99,7 @@ class UpdateEndpoint:
         if len(decided) != 1:
             return serialise_response(self._answer(decided, base))
         [(app, decision)] = decided
-        shape = (self._edge.fallback, *_shape(app, decision))
+        shape = (self._settings.fallback, *_shape(app, decision))
         known = self._answers.find(shape, base)
         if known is not None:
             return known
@@ -126,7 +126,7 @@ class UpdateEndpoint:
         def codebase(_: AppResponse, manifest: Manifest) -> str:
             return f"{base}/packages/{releases[id(manifest)].id}/"
 
-        return localise(answer(decided), codebase, fallback=self._edge.fallback)
+        return localise(answer(decided), codebase, fallback=self._settings.fallback)
 
     def _log_bad_request(self, remote: str, label: str, problem: str) -> None:
         LOG.debug("bad request", remote=remote, error=label, why=problem)

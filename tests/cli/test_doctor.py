@@ -29,7 +29,7 @@ from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import Found, fail, in_thread, ok, warn
 from omaha_mirror.cli.main import cli
 from omaha_mirror.config import Address, Config
-from omaha_mirror.observability.counters import Metrics
+from omaha_mirror.observability.counters import Counters
 from omaha_mirror.observability.health import Examiner, Finding, State
 from omaha_mirror.payload import load_keys
 from omaha_mirror.web.admin.app import AdminApp
@@ -306,7 +306,7 @@ async def running(cache: Path, *told: Finding) -> AsyncIterator[tuple[str, str]]
     """A mirror's listeners, its lock, and what /readyz finds."""
     os.mkdir(cache)
     examiner = Examiner({}, [lambda: told])
-    admin = AdminApp(HealthApi(examiner, Metrics()).routes(), "x", [Address("127.0.0.1", 1)])
+    admin = AdminApp(HealthApi(examiner, Counters()).routes(), "x", [Address("127.0.0.1", 1)])
 
     async def alive(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response()

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from omaha_mirror.observability.counters import Metrics
+from omaha_mirror.observability.counters import Counters
 
 Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-def series(metrics: Metrics) -> Series:
+def series(metrics: Counters) -> Series:
     """The value of each series; fails where one is told twice."""
     found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
     for family in text_string_to_metric_families(metrics.exposition().decode()):
@@ -20,6 +20,6 @@ def series(metrics: Metrics) -> Series:
     return found
 
 
-def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+def value(metrics: Counters, name: str, **labels: str) -> float | None:
     """One number; None where there is no such series. The name is without prefix."""
     return series(metrics).get((f"omaha_mirror_{name}", frozenset(labels.items())))

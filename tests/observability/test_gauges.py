@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from omaha_mirror.cache import Ledger, Progress
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus, StepStatus
-from omaha_mirror.observability.counters import Metrics
+from omaha_mirror.observability.counters import Counters
 from omaha_mirror.observability.gauges import readings
 from omaha_mirror.observability.health import Finding, Health, State
 from omaha_mirror.upstream.outbox import OutboxStats
@@ -32,9 +32,9 @@ class Parts:
     queues: dict[str, OutboxStats]
 
 
-def watched() -> tuple[Metrics, Parts]:
+def watched() -> tuple[Counters, Parts]:
     parts = Parts(Ledger(1000, 7), None, Health(()), [], [], {}, {})
-    metrics = Metrics()
+    metrics = Counters()
     metrics.watch(
         readings(
             ledger=parts.ledger,

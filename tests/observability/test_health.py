@@ -19,7 +19,7 @@ from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus, StepStatus
 from omaha_mirror.config import Address
 from omaha_mirror.observability import findings, health
-from omaha_mirror.observability.counters import Metrics
+from omaha_mirror.observability.counters import Counters
 from omaha_mirror.observability.findings import clock, packages, signatures, tracks
 from omaha_mirror.observability.health import DiskSpace, Examiner, Finding, Health, State, writable
 from omaha_mirror.web.admin.app import AdminApp
@@ -44,7 +44,7 @@ def channel(
 @asynccontextmanager
 async def examined(examiner: Examiner) -> AsyncIterator[Address]:
     """The address of an admin listener that tells what an examiner finds."""
-    app = AdminApp(HealthApi(examiner, Metrics()).routes(), "token", [Address("127.0.0.1", 8001)])
+    app = AdminApp(HealthApi(examiner, Counters()).routes(), "token", [Address("127.0.0.1", 8001)])
     listener = Listener(app)
     [address] = await listener.start([Address("127.0.0.1", 0)])
     try:

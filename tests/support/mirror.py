@@ -22,8 +22,8 @@ from omaha_mirror.config import Address, Config
 from omaha_mirror.observability.observers import Observer
 from omaha_mirror.omaha import Response, parse_response
 from omaha_mirror.service import Service
-from omaha_mirror.web.edge import Edge
 from omaha_mirror.web.public import PublicApp
+from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.server import Listener
 from tests.support.clock import SetClock
 from tests.support.talk import PATIENCE, Answer, ask
@@ -123,9 +123,9 @@ class WatchedObserver(Observer):
             self._tell(event)
 
 
-def public_app(mirror: Service, edge: Edge | None = None) -> PublicApp:
+def public_app(mirror: Service, public_settings: PublicSettings | None = None) -> PublicApp:
     """What answers machines."""
-    return PublicApp(mirror.decisions, mirror.packages, mirror.observer, edge)
+    return PublicApp(mirror.decisions, mirror.packages, mirror.observer, public_settings)
 
 
 class Mirror(Site):
@@ -142,7 +142,7 @@ class Mirror(Site):
         cache = self.service.cache
         cache.limits = replace(cache.limits, round_seconds=0.0)
         self.listener = Listener(self._handle)
-        self._app = public_app(self.service, Edge.of(config))
+        self._app = public_app(self.service, PublicSettings.of(config))
         self._addresses = config.listen
         self._news = asyncio.Event()
 

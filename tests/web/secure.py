@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from omaha_mirror.config import Address
-from omaha_mirror.web.edge import Edge
+from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.server import Listener
 from omaha_mirror.web.tls import Certificate
 from tests.support.mirror import DATA, Mirror, public_app
@@ -25,19 +25,21 @@ AUTHORITY = DATA / "tls" / "authority.pem"
 
 
 @asynccontextmanager
-async def listening(mirror: Mirror, edge: Edge) -> AsyncIterator[tuple[Address, Listener]]:
-    """The mirror over TLS; with the certificate of `edge`."""
-    assert edge.certificate is not None
-    listener = Listener(public_app(mirror.service, edge))
-    [address] = await listener.start([Address("127.0.0.1", 0)], edge.certificate.context)
+async def listening(
+    mirror: Mirror, settings: PublicSettings
+) -> AsyncIterator[tuple[Address, Listener]]:
+    """The mirror over TLS; with the certificate of `settings`."""
+    assert settings.certificate is not None
+    listener = Listener(public_app(mirror.service, settings))
+    [address] = await listener.start([Address("127.0.0.1", 0)], settings.certificate.context)
     try:
         yield address, listener
     finally:
         await listener.stop()
 
 
-def edge() -> Edge:
-    return Edge(certificate=Certificate(OURS, None))
+def secure_settings() -> PublicSettings:
+    return PublicSettings(certificate=Certificate(OURS, None))
 
 
 class SecureTalk:

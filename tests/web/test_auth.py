@@ -8,12 +8,12 @@ import pytest
 
 from omaha_mirror.config import Address
 from omaha_mirror.omaha import parse_response
-from omaha_mirror.web.edge import BasicAuth, read_auth
+from omaha_mirror.web.public_settings import BasicAuth, read_auth
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD_PATH, Mirror, omaha, public_app
 from tests.support.talk import ask
 from tests.web.conftest import BODY
-from tests.web.secure import ask_tls, basic, edge, listening
+from tests.web.secure import ask_tls, basic, listening, secure_settings
 
 AUTH = BasicAuth("fleet", "pass:wörd")
 RIGHT = basic("fleet", "pass:wörd")
@@ -27,7 +27,7 @@ def encoded(text: str) -> str:
 @pytest.fixture
 async def guarded(mirror: Mirror) -> AsyncIterator[Address]:
     """Over TLS, for who knows the password."""
-    guard = edge()
+    guard = secure_settings()
     guard.auth = AUTH
     async with listening(mirror, guard) as (address, _):
         yield address
@@ -36,7 +36,7 @@ async def guarded(mirror: Mirror) -> AsyncIterator[Address]:
 @pytest.fixture
 async def plain(mirror: Mirror) -> AsyncIterator[Address]:
     """Without TLS, where a password is wanted."""
-    guard = edge()
+    guard = secure_settings()
     guard.auth = AUTH
     listener = Listener(public_app(mirror.service, guard))
     [address] = await listener.start([Address("127.0.0.1", 0)])

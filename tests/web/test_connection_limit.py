@@ -12,13 +12,13 @@ from structlog.testing import capture_logs
 
 from omaha_mirror.config import Address
 from omaha_mirror.web import connection, pace, public, server
-from omaha_mirror.web.edge import Edge
+from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, omaha, public_app
 from tests.support.talk import PATIENCE, Talk, dial, request
 from tests.support.upstream import Upstream
 from tests.web.conftest import BODY
-from tests.web.secure import ask_tls, edge, listening
+from tests.web.secure import ask_tls, listening, secure_settings
 
 GREEDY, OTHER, THIRD = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 LIMIT = 4
@@ -44,11 +44,11 @@ async def mirror(release: Upstream, tmp_path: Path) -> AsyncIterator[Mirror]:
 
 @asynccontextmanager
 async def serving(
-    mirror: Mirror, edge: Edge | None = None, limit: int = LIMIT
+    mirror: Mirror, settings: PublicSettings | None = None, limit: int = LIMIT
 ) -> AsyncIterator[Address]:
     """The mirror at another listener of its own."""
-    edge = edge or Edge()
-    listener = Listener(public_app(mirror.service, edge), edge.trusts, limit)
+    settings = settings or PublicSettings()
+    listener = Listener(public_app(mirror.service, settings), settings.trusts, limit)
     [address] = await listener.start([Address("127.0.0.1", 0)])
     try:
         yield address
@@ -161,7 +161,7 @@ async def test_a_request_that_does_not_come_makes_room(mirror: Mirror, sent: byt
 
 
 async def test_a_handshake_counts_and_makes_room(mirror: Mirror) -> None:
-    async with listening(mirror, edge()) as (address, listener):
+    async with listening(mirror, secure_settings()) as (address, listener):
         async with dialled(address, GREEDY):
             await until(lambda: listener.connections == LIMIT)
             assert (await ask_tls(address, "GET", "/healthz")).status == 200
@@ -172,7 +172,10 @@ async def test_a_handshake_that_does_not_end_is_not_waited_for(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "FIRST_REQUEST", 0.1)
-    async with listening(mirror, edge()) as (address, listener), dialled(address, GREEDY) as talks:
+    async with (
+        listening(mirror, secure_settings()) as (address, listener),
+        dialled(address, GREEDY) as talks,
+    ):
         for talk in talks:
             assert await ended(talk)
         assert listener.connections == 0
@@ -180,7 +183,7 @@ async def test_a_handshake_that_does_not_end_is_not_waited_for(
 
 async def test_what_is_no_tls_costs_one_line(mirror: Mirror) -> None:
     with capture_logs() as logs:
-        async with listening(mirror, edge()) as (address, listener):
+        async with listening(mirror, secure_settings()) as (address, listener):
             for sent in (HEALTH, b"\x16\x03\x01" + bytes(200), HEALTH):
                 async with dial(address) as talk:
                     await talk.send(sent)
@@ -267,7 +270,7 @@ async def test_behind_a_proxy_the_client_that_it_names_counts(
     slow = request("GET", path, {"X-Forwarded-For": "192.0.2.1"})
     quick = request("GET", "/healthz", {"X-Forwarded-For": "192.0.2.9"})
     async with (
-        serving(mirror, Edge(trusted=(ip_network(f"{GREEDY}/32"),))) as address,
+        serving(mirror, PublicSettings(trusted=(ip_network(f"{GREEDY}/32"),))) as address,
         dialled(address, GREEDY, 1) as [idle],
         dialled(address, GREEDY, LIMIT - 1, buffer=4096) as talks,
     ):

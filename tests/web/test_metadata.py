@@ -23,7 +23,7 @@ from tests.cache.payloads import signed
 from tests.support.mirror import PAYLOAD_PATH, mirror_in_process
 from tests.support.talk import PATIENCE, dial, request
 from tests.support.upstream import Upstream
-from tests.web.secure import SecureTalk, dial_tls, edge, listening
+from tests.web.secure import SecureTalk, dial_tls, listening, secure_settings
 
 BODY = signed([b"data" * 9, b"more data"])
 SIZE = 1000
@@ -83,7 +83,7 @@ async def test_what_lies_beyond_the_metadata_leaves_when_the_client_had_time_to_
     async with AsyncExitStack() as stack:
         mirror = await stack.enter_async_context(mirror_in_process(tmp_path, upstream.origin))
         if is_secure:
-            address, _ = await stack.enter_async_context(listening(mirror, edge()))
+            address, _ = await stack.enter_async_context(listening(mirror, secure_settings()))
             talk = await stack.enter_async_context(dial_tls(address))
         else:
             place = mirror.address

@@ -8,7 +8,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from omaha_mirror.config import Address
-from omaha_mirror.web.edge import Edge
+from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.request import client_address
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import Mirror, omaha, public_app
@@ -20,7 +20,7 @@ TRUSTED = (ip_network("127.0.0.2/31"), ip_network("2001:db8::/32"))
 
 @pytest.fixture
 async def address(mirror: Mirror) -> AsyncIterator[Address]:
-    listener = Listener(public_app(mirror.service, Edge(TRUSTED)))
+    listener = Listener(public_app(mirror.service, PublicSettings(TRUSTED)))
     [address] = await listener.start([Address("127.0.0.1", 0)])
     yield address
     await listener.stop()

@@ -11,14 +11,14 @@ from omaha_mirror.config import Address
 from omaha_mirror.omaha import parse_response
 from omaha_mirror.web import sending, server
 from omaha_mirror.web.connection import Connection
-from omaha_mirror.web.edge import Edge
+from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.server import Listener
 from omaha_mirror.web.tls import Certificate
 from tests.support.mirror import PAYLOAD_PATH, Mirror, omaha
 from tests.support.talk import dial, request
 from tests.support.upstream import Corrupt, Upstream
 from tests.web.conftest import BODY
-from tests.web.secure import OURS, ask_tls, dial_tls, edge, listening, make_certificate
+from tests.web.secure import OURS, ask_tls, dial_tls, listening, make_certificate, secure_settings
 
 HALF = len(BODY) // 2
 LARGE = 24 * 1024 * 1024
@@ -32,7 +32,7 @@ Secure = tuple[Address, Listener]
 
 @pytest.fixture
 async def secure(mirror: Mirror) -> AsyncIterator[Secure]:
-    async with listening(mirror, edge()) as both:
+    async with listening(mirror, secure_settings()) as both:
         yield both
 
 
@@ -164,7 +164,7 @@ async def test_a_handshake_that_does_not_come_is_not_waited_for(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "FIRST_REQUEST", 0.1)
-    async with listening(mirror, edge()) as (address, _), dial(address) as talk:
+    async with listening(mirror, secure_settings()) as (address, _), dial(address) as talk:
         assert await talk.rest() == b""
 
 
@@ -188,7 +188,7 @@ async def test_a_renewed_certificate_is_shown_and_connections_go_on(
     old = make_certificate(path, kinds[0])
     certificate = Certificate(path, None)
     async with (
-        listening(mirror, Edge(certificate=certificate)) as (address, _),
+        listening(mirror, PublicSettings(certificate=certificate)) as (address, _),
         dial_tls(address, path) as before,
     ):
         assert before.serial == old
@@ -211,7 +211,7 @@ async def test_a_certificate_that_cannot_be_used_leaves_the_old_one(
     key.write_bytes(path.read_bytes())
     authority.write_bytes(path.read_bytes())
     certificate = Certificate(path, key)
-    async with listening(mirror, Edge(certificate=certificate)) as (address, _):
+    async with listening(mirror, PublicSettings(certificate=certificate)) as (address, _):
         match broken:
             case "none":
                 path.unlink()

@@ -12,7 +12,7 @@ from aiohttp import web
 from omaha_mirror import __version__
 from omaha_mirror.catalog import PackageFile, Release
 from omaha_mirror.fleet import FleetUnavailable
-from omaha_mirror.observability.counters import CONTENT_TYPE, Metrics
+from omaha_mirror.observability.counters import CONTENT_TYPE, Counters
 from omaha_mirror.observability.health import Finding, Health, State
 from omaha_mirror.packages.source import expected
 from omaha_mirror.service import Service
@@ -32,7 +32,7 @@ class Readiness:
 class HealthApi:
     """Tells how the mirror is."""
 
-    def __init__(self, examine: Callable[[], Awaitable[Health]], metrics: Metrics) -> None:
+    def __init__(self, examine: Callable[[], Awaitable[Health]], metrics: Counters) -> None:
         self._examine = examine
         self._metrics = metrics
 

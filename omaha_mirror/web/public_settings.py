@@ -1,4 +1,4 @@
-"""What stands before the public listener and can be changed while requests come in: trusted proxies, TLS, a password.
+"""Settings of the public listener that can be changed while requests come in: trusted proxies, TLS, a password.
 
 The password is HTTP Basic (RFC 7617), which is what machines can do. A machine sends DOWNLOAD_USER and DOWNLOAD_PASSWORD of
 its update.conf with payload requests to https addresses only, and never with a question for updates
@@ -23,8 +23,8 @@ PASSWORD_LIMIT = 4096
 
 
 @dataclass(slots=True)
-class Edge:
-    """What stands before the public listener.
+class PublicSettings:
+    """Settings of the public listener.
 
     Attributes:
         trusted: proxies whose word about a client is believed.
@@ -44,23 +44,25 @@ class Edge:
     def of(cls, config: Config) -> Self:
         """As configured. Raises what `read` raises."""
         tls = config.tls
-        edge = cls(certificate=Certificate(tls.certificate, tls.key) if tls.certificate else None)
-        edge.change(config, EdgeFiles(_auth(config)))
-        return edge
+        settings = cls(
+            certificate=Certificate(tls.certificate, tls.key) if tls.certificate else None
+        )
+        settings.change(config, PublicFiles(_auth(config)))
+        return settings
 
     def trusts(self, address: str) -> bool:
         """Whether an address is that of a trusted proxy."""
         return bool(self.trusted) and trusts(address, self.trusted)
 
-    def read(self, config: Config) -> EdgeFiles:
+    def read(self, config: Config) -> PublicFiles:
         """Read the files that another config names, for `change`; for a worker thread.
 
         Raises:
             OSError: one of them cannot be used; the message says why.
         """
-        return EdgeFiles(_auth(config), self.certificate.read() if self.certificate else None)
+        return PublicFiles(_auth(config), self.certificate.read() if self.certificate else None)
 
-    def change(self, config: Config, files: EdgeFiles) -> None:
+    def change(self, config: Config, files: PublicFiles) -> None:
         """Take over what another config says, and what its files hold; TLS stays on, or off."""
         if self.certificate is not None and files.context is not None:
             self.certificate.renew(files.context)
@@ -69,7 +71,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeFiles:
+class PublicFiles:
     """What the files hold: who may have packages, and the certificate; None: it stays as it is."""
 
     auth: BasicAuth | None
