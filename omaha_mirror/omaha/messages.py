@@ -134,7 +134,8 @@ def _read_children(shape: Shape[Any], nodes: list[Node], values: dict[str, Any])
             rest.append(node)
         else:
             values[child.field] = _read(child.shape, node)
-    values.update((field, tuple(items)) for field, items in lists.items())
+    for field, items in lists.items():
+        values[field] = tuple(items)
     if rest:
         values["extra_elements"] = tuple(node.keep() for node in rest)
 

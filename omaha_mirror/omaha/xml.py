@@ -7,7 +7,9 @@ uses the network.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 from xml.parsers import expat
 
@@ -143,6 +145,12 @@ class Node(NamedTuple):
         return Element(self.name, tuple(self.attributes.items()), text, children)
 
 
+_new_node: Callable[[tuple[str, dict[str, str], list[str], list[Node]]], Node] = partial(
+    tuple.__new__, Node
+)
+"""What `Node(...)` does, at half of the cost."""
+
+
 def read(body: bytes, limits: Limits, *, strict: bool = False) -> Node:
     """Read a document.
 
@@ -155,40 +163,45 @@ def read(body: bytes, limits: Limits, *, strict: bool = False) -> Node:
         OmahaError: If it is not well-formed UTF-8 XML without a DTD, or passes a limit.
     """
     _refuse_early(body, limits.body)
-    document: list[Node] = []
-    siblings = document
-    outer: list[list[Node]] = []
+    document = Node("", {}, [], [])
+    outer = [document]
+    texts: list[str] = []
     left = limits.elements
     names: set[str] = set()
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal siblings, left
+        nonlocal left
         left -= 1
         if left < 0:
             raise TooLarge(f"more than {limits.elements} XML elements")
-        if len(outer) >= limits.depth:
+        if len(outer) > limits.depth:
             raise TooLarge(f"XML elements nested deeper than {limits.depth}")
-        if attributes:
-            _check_attributes(name, attributes, limits)
-            names.update(attributes)
         names.add(name)
+        if attributes:
+            names.update(attributes)
+            if len(attributes) > limits.attributes:
+                raise TooLarge(f"more than {limits.attributes} attributes on <{name[:40]}>")
+            if max(map(len, attributes.values())) > limits.value:
+                raise TooLarge(f"an attribute of <{name[:40]}> is over {limits.value} characters")
         if len(names) > limits.names:
             raise TooLarge(f"more than {limits.names} different names")
-        node = Node(name, attributes, [], [])
-        siblings.append(node)
-        outer.append(siblings)
-        siblings = node.children
-
-    def characters(text: str) -> None:
-        outer[-1][-1].text.append(text)
+        node = _new_node((name, attributes, [], []))
+        parent = outer[-1]
+        if texts:
+            parent.text.extend(texts)
+            texts.clear()
+        parent.children.append(node)
+        outer.append(node)
 
     def end(_name: str) -> None:
-        nonlocal siblings
-        siblings = outer.pop()
+        node = outer.pop()
+        if texts:
+            node.text.extend(texts)
+            texts.clear()
 
     parser = _new_parser()
     parser.StartElementHandler = start
-    parser.CharacterDataHandler = characters
+    parser.CharacterDataHandler = texts.append
     parser.EndElementHandler = end
     try:
         parser.Parse(body, True)
@@ -196,14 +209,7 @@ def read(body: bytes, limits: Limits, *, strict: bool = False) -> Node:
         raise MalformedXML(f"not well-formed XML: {error}") from None
     if strict and any(name.partition(":")[0] == "xmlns" or ":" in name for name in names):
         raise UnexpectedXML("XML namespaces are not accepted: no client reads them")
-    return document[0]
-
-
-def _check_attributes(name: str, attributes: dict[str, str], limits: Limits) -> None:
-    if len(attributes) > limits.attributes:
-        raise TooLarge(f"more than {limits.attributes} attributes on <{name[:40]}>")
-    if max(map(len, attributes.values())) > limits.value:
-        raise TooLarge(f"an attribute of <{name[:40]}> is over {limits.value} characters")
+    return document.children[0]
 
 
 def _new_parser() -> expat.XMLParserType:

@@ -132,7 +132,8 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of requests came."""
-        self._take(len(data))
+        if data:  # else aiohttp goes on with what came before
+            self._take(len(data))
         super().data_received(data)
         if self._messages:
             self._body = self._messages[-1][1]

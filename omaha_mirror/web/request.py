@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from omaha_mirror.config.environment import PORTS
 from omaha_mirror.web.errors import BadRequest
@@ -123,15 +123,21 @@ async def read_body(request: web.BaseRequest) -> bytes:
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
-    body = bytearray()
+    if request.content.is_eof():  # all of it is here
+        return await _whole(request.content)
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            while chunk := await request.content.readany():
-                body += chunk
-                if len(body) > BODY_LIMIT:
-                    raise BadRequest(f"a request has at most {BODY_LIMIT} bytes", 413)
+            return await _whole(request.content)
     except TimeoutError:
         raise BadRequest(f"the body did not arrive within {BODY_SECONDS:.0f} s", 408) from None
+
+
+async def _whole(content: StreamReader) -> bytes:
+    body = bytearray()
+    while chunk := await content.readany():
+        body += chunk
+        if len(body) > BODY_LIMIT:
+            raise BadRequest(f"a request has at most {BODY_LIMIT} bytes", 413)
     return bytes(body)
 
 
