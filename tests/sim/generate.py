@@ -329,7 +329,8 @@ def _clock(rng: Random, _: tuple[Release, ...], __: Settings) -> list[Event]:
 
 
 def _rot(rng: Random, _: tuple[Release, ...], __: Settings) -> list[Event]:
-    return [Rot(at=BUSY + _when(rng), where=rng.random())]
+    at = BUSY + _when(rng)
+    return [End(at=at, how="kill", seconds=30.0), Rot(at=at + 1.0, where=rng.random())]
 
 
 _SOURCES: Sequence[tuple[Callable[[Random, tuple[Release, ...], Settings], list[Event]], float]] = (

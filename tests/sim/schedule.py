@@ -178,7 +178,10 @@ class ClockJump(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rot(Event):
-    """A bit of a blob on the disk flips; `where` is its place in [0, 1) of the blob."""
+    """A bit of a package on the disk flips, if the mirror is not running; `where` is its place in [0, 1) of them all.
+
+    What a running mirror has verified is found by its weekly reading alone.
+    """
 
     where: float
 

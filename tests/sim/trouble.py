@@ -60,9 +60,9 @@ async def disk_trouble(world: World, mirror: Mirror, event: DiskTrouble) -> None
 
 
 def rot(world: World, mirror: Mirror, event: Rot) -> None:
-    """Turn a bit of a package that is on the disk, if there is one."""
+    """Turn a bit of a package that is on the disk, if there is one, and nobody has verified it."""
     blobs = {path: data for path, data in mirror.disk.files().items() if _BLOB.search(path)}
-    if not blobs:
+    if mirror.runs or not blobs:
         return
     places = [(path, len(data)) for path, data in sorted(blobs.items()) if data]
     path, size = places[int(event.where * len(places))]
