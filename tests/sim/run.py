@@ -126,7 +126,7 @@ class _Run:
         """The line between two addresses."""
         machines = {f"10.0.2.{plan.number}": plan.link for plan in self.schedule.machines}
         plan = machines.get(other) or machines.get(one) or self.schedule.settings.link
-        return Link(latency=plan.latency, rate=plan.rate, segment=plan.segment)
+        return Link(latency=plan.latency, rate=plan.rate, segment=plan.segment, buffer=plan.buffer)
 
     async def _all(self) -> None:
         world, schedule = self.world, self.schedule
