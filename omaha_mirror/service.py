@@ -119,6 +119,7 @@ class Service(Parts):
             self.tracks,
             self.cache,
             self._ledger,
+            held=lambda directory: self._lock is None or self._lock.holds(directory),
             redirects=self._fetcher.refusals.reasons,
             also=lambda: [found for check in self._checks for found in check()],
             connections=lambda: {name: count() for name, count in self._listeners.items()},

@@ -44,7 +44,7 @@ from omaha_mirror.cache.errors import Damaged, is_unreadable
 from omaha_mirror.cache.heads import HEADS
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Facts, Identity, Leftover, Refusal, Stored
-from omaha_mirror.state_file import note, replace_file, sync, sync_folder
+from omaha_mirror.state_file import note, put_aside, replace_file, sync, sync_folder
 
 LOG = structlog.get_logger(__name__)
 QUARANTINED = 4
@@ -55,6 +55,8 @@ DOUBT = ".unsure"
 NOTES = {MARK, REFUSAL, DOUBT}
 KEY = re.compile(r"[0-9a-f]{64}|sha1-[0-9a-f]{40}")
 """Names of proven blobs."""
+NO_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV})
+"""What opening says of a link, of what is below no folder, of a socket, and of a device without a driver."""
 LIMIT = 64 * 1024
 HEAD_LIMIT = 4096
 
@@ -75,6 +77,13 @@ class BlobDirectory:
         self.quarantine = directory / "quarantine"
         self.arriving = directory / "incoming"
         self.known = directory / "heads"
+
+    def make_folders(self) -> None:
+        """Make those that are missing, also while the mirror runs; what is no folder is put aside. Raises OSError."""
+        for folder in (self.blobs, self.partial, self.quarantine, self.arriving, self.known):
+            if os.path.lexists(folder) and not folder.is_dir():
+                LOG.error("not a folder", path=str(folder), outcome=put_aside(folder))
+            folder.mkdir(exist_ok=True)
 
     def stored(self) -> Iterator[Stored]:
         """The proven blobs; changes nothing."""
@@ -134,7 +143,7 @@ class BlobDirectory:
         try:
             fd = _open(self.path(key))
         except OSError as error:
-            if error.errno == errno.ELOOP or is_unreadable(error):
+            if error.errno in NO_FILE or is_unreadable(error):
                 raise Damaged(f"{self.path(key)}: {error.strerror}") from error
             raise
         if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -177,6 +186,8 @@ class BlobDirectory:
 
     def quarantine_blob(self, key: str, *, leaked: bool) -> None:
         """See `Store.quarantine_blob`."""
+        with contextlib.suppress(FileNotFoundError):  # it went with all that was in it
+            self.make_folders()
         if leaked:
             self.mark(key)
         folder = self.path(key).parent

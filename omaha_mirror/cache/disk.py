@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import structlog
-
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.blob_directory import NOTES, BlobDirectory, date, delete, leftover_of
 from omaha_mirror.cache.draft import DiskDraft, IncomingFile
 from omaha_mirror.cache.recheck import RecheckDraft
 from omaha_mirror.cache.store import Leftover, Stored
-from omaha_mirror.state_file import put_aside
-
-LOG = structlog.get_logger(__name__)
 
 
 class DiskStore(BlobDirectory):
@@ -23,10 +18,7 @@ class DiskStore(BlobDirectory):
     def load(self) -> list[Stored]:
         """See `Store.load`."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        for folder in (self.blobs, self.partial, self.quarantine, self.arriving, self.known):
-            if os.path.lexists(folder) and not folder.is_dir():
-                LOG.error("not a folder", path=str(folder), outcome=put_aside(folder))
-            folder.mkdir(exist_ok=True)
+        self.make_folders()
         for file in self.arriving.iterdir():
             delete(file)
         for file in list(self.partial.iterdir()):
@@ -42,10 +34,12 @@ class DiskStore(BlobDirectory):
 
     def draft(self, expected: Expected) -> DiskDraft:
         """See `Store.draft`."""
+        self.make_folders()
         return DiskDraft(self, expected)
 
     def incoming(self, expected: Expected) -> IncomingFile:
         """See `Store.incoming`."""
+        self.make_folders()
         return IncomingFile(self.arriving / expected.key, self.path(expected.key), expected.source)
 
     def recheck(self, expected: Expected) -> RecheckDraft:

@@ -80,6 +80,14 @@ class DirectoryLock:
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, text, 0)
 
+    def holds(self, directory: Path) -> bool:
+        """Whether a directory still is one that is held, and not another in its place; waits for the disk."""
+        try:
+            there = (directory / NAME).stat()
+        except OSError:
+            return False
+        return any(os.path.samestat(there, os.fstat(fd)) for fd in self._fds)
+
     def close(self) -> None:
         """Let go."""
         while self._fds:

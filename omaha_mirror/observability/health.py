@@ -155,8 +155,14 @@ def _safely(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
         return [Finding("checks", State.DEGRADED, "a check failed itself; the log says how")]
 
 
-def writable(name: str, directory: Path) -> Finding:
-    """Whether a file can be made in a directory; waits for the disk."""
+def writable(name: str, directory: Path, held: Callable[[Path], bool] = lambda _: True) -> Finding:
+    """Whether a file can be made in a directory; waits for the disk.
+
+    Args:
+        name: of the check.
+        directory: to try.
+        held: whether no other mirror can take the directory.
+    """
     try:
         with tempfile.TemporaryFile(dir=directory) as file:
             file.write(b"ok")
@@ -171,6 +177,12 @@ def writable(name: str, directory: Path) -> Finding:
             " look at its owner, its mount and the disk"
         )
         return Finding(name, State.DEGRADED if error.errno in FULL else State.FAILED, words)
+    if not held(directory):
+        words = (
+            f"{directory} is another one than at the start, or its lock file is gone: a second mirror"
+            " could use it too; mount the right one, and restart the mirror"
+        )
+        return Finding(name, State.DEGRADED, words)
     note = "" if synced else f"; {NOT_SYNCED}"
     return Finding(name, State.OK, f"{directory} can be written to{note}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from omaha_mirror.aio.workers import BLOBS
 from omaha_mirror.cache import Cache, Ledger
@@ -24,12 +25,16 @@ def wire(
     cache: Cache,
     ledger: Ledger,
     *,
+    held: Callable[[Path], bool],
     redirects: Callable[[], Iterable[str]],
     also: Callable[[], Iterable[health.Finding]],
     connections: Callable[[], Mapping[str, int]],
     queues: Callable[[], Mapping[str, Queue]],
 ) -> health.Examiner:
-    """Register all readings with the metrics; gives what examines the mirror, `also` included."""
+    """Register all readings with the metrics; gives what examines the mirror, `also` included.
+
+    `held` says whether no other mirror can take a directory; it waits for the disk.
+    """
     disk_space = health.DiskSpace(config.cache.directory, lambda: ledger.min_free)
     quick = (
         lambda: findings.tracks(tracks.statuses(), cache.clock.time()),
@@ -40,7 +45,7 @@ def wire(
         lambda: findings.reading(config.cache.directory, BLOBS.hanging()),
         also,
     )
-    examine = _examiner(config, disk_space, quick)
+    examine = _examiner(config, disk_space, quick, held)
     metrics.watch(
         readings(
             ledger=ledger,
@@ -60,13 +65,14 @@ def _examiner(
     config: Config,
     disk_space: health.DiskSpace,
     quick: Iterable[Callable[[], Iterable[health.Finding]]],
+    held: Callable[[Path], bool],
 ) -> health.Examiner:
     """Examines both directories and the disk of the cache, and makes the quick checks."""
     cached, state = config.cache.directory, config.state_directory
     return health.Examiner(
         {
-            "cache": lambda: health.writable("cache", cached),
-            "state": lambda: health.writable("state", state),
+            "cache": lambda: health.writable("cache", cached, held),
+            "state": lambda: health.writable("state", state, held),
             "disk": disk_space,
         },
         quick,

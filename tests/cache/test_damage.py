@@ -1,9 +1,11 @@
 """A proven blob that is one no longer: what lies in its place is put aside, and what is right is fetched."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,7 +60,13 @@ def fifo(blob: Path) -> None:
     os.mkfifo(blob)
 
 
-DAMAGES = [truncated, emptied, grown, linked, dangling, folder, fifo]
+def unix_socket(blob: Path) -> None:
+    blob.unlink()
+    with socket.socket(socket.AF_UNIX) as bound, contextlib.chdir(blob.parent):
+        bound.bind(blob.name)
+
+
+DAMAGES = [truncated, emptied, grown, linked, dangling, folder, fifo, unix_socket]
 Damage = Callable[[Path], None]
 
 
@@ -108,6 +116,18 @@ async def test_who_has_right_bytes_goes_on_with_what_is_fetched(
         damage(blob)
         assert got + await rest(early) == source.data
         assert await rest(late) == source.data[1:]
+
+
+async def test_what_lies_in_the_place_of_a_folder_of_blobs_is_put_aside(
+    site: Site, source: ScriptedSource
+) -> None:
+    blob = await have(site, source)
+    shutil.rmtree(blob.parent)
+    blob.parent.touch()
+    assert await site.read(source) == source.data
+    await site.cache.fetch(source.expected, source)
+    assert blob.read_bytes() == source.data
+    assert source.sent == 2 * SIZE
 
 
 async def test_bytes_that_the_disk_has_lost_are_fetched(

@@ -68,6 +68,29 @@ async def test_a_cache_directory_that_vanished_stops_no_update(
         assert (await mirror.get(path)).body == payload
 
 
+async def test_in_an_empty_directory_in_its_place_packages_are_kept_again(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    """A disk that was mounted anew, or somebody who tidied up: no lock is in there."""
+    payload = real_payload()
+    upstream.put(PAYLOAD_PATH, payload)
+    async with mirror_in_process(tmp_path, upstream.origin) as mirror:
+        path = await mirror.payload()
+        assert (await mirror.get(path)).body == payload
+        await mirror.until(lambda: len(mirror.ended()) == 1)
+        (tmp_path / "cache").rename(tmp_path / "before")
+        (tmp_path / "cache").mkdir()
+        assert (await mirror.get(path)).body == payload
+        await mirror.until(lambda: len(mirror.ended()) == 2)
+        assert (await mirror.get(path)).body == payload
+        assert upstream.bytes_sent(PAYLOAD_PATH) == 2 * len(payload)
+        assert payload in [file.read_bytes() for file in kept(tmp_path)]
+        health = await mirror.service.examine()
+        [found] = [finding for finding in health.findings if finding.name == "cache"]
+        assert found.state is State.DEGRADED
+        assert "another one than at the start" in found.words
+
+
 async def test_full_disks_stop_neither_a_start_nor_an_update(
     tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
