@@ -1,4 +1,4 @@
-"""What the cache knows against releases that the catalog would offer: bytes that are wrong, or that nobody trusted signed."""
+"""Releases whose packages the cache refuses: their bytes are wrong, or their signature is not trusted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from omaha_mirror.packages.offered import Offered
 from omaha_mirror.packages.source import expected
 
 Unavailable = tuple[Reason, str]
-"""Why a package cannot be had: `UNTRUSTED` or `PAYLOAD_WRONG`, and the same for people."""
+"""Why a package is not available: `UNTRUSTED` or `PAYLOAD_WRONG`, and the same for people."""
 
 
 class Availability:
-    """Asked before every offer; waits for nothing.
+    """Adds to steps what the cache knows of their packages. Never waits.
 
     Args:
         cache: of packages.
@@ -26,7 +26,7 @@ class Availability:
         self._offered = offered
 
     def about(self, file: PackageFile) -> Unavailable | None:
-        """What is to be said against a package, if anything."""
+        """Why a package is not available; None if it is."""
         return self._about(expected(file).key)
 
     def _about(self, key: str) -> Unavailable | None:
@@ -37,7 +37,7 @@ class Availability:
         return None
 
     def step(self, step: Step) -> Step:
-        """A step, of which a release counts as known only as far as its packages can be had."""
+        """A step without a release whose payload is not available, and with its unavailable extra packages as lacking."""
         known, release = step.known, step.known.release
         if release is None or not self._cache.suspects:
             return step
@@ -54,7 +54,7 @@ class Availability:
         return replace(step, known=replace(known, lacking={**known.lacking, **lacking}))
 
     def packages(self) -> dict[Reason, dict[str, str]]:
-        """The packages of offered releases that cannot be had, and why, by reason."""
+        """The unavailable packages of offered releases, by reason and path, each with its cause."""
         found: dict[Reason, dict[str, str]] = {}
         if not self._cache.suspects:
             return found

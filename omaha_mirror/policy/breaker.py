@@ -1,8 +1,8 @@
-"""Whether upstream is asked in the machines' names: not while it does not answer, and not for a machine that it fails.
+"""The circuit breaker of relayed checks: for all machines, for the machines behind one address, and for one machine.
 
-- Where connecting fails, nobody asks for 15 s, and then one question at a time goes up until one is answered.
-- A status, or no answer in time, may be meant for one machine alone: that machine rests, and others go on.
-- Where three machines in a row fail within a minute, nobody asks; if all three are behind one address, only that rests.
+- If connecting fails, it opens for all for 15 s; then one check at a time goes up until one is answered.
+- An HTTP error or a time-out may concern one machine alone: it opens for this machine.
+- If three machines in a row fail within a minute, it opens for all, or for their address if they share one.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from omaha_mirror.upstream.errors import Unreachable, UpstreamError
 from omaha_mirror.upstream.outbox import is_refusal
 
 REST = 15.0
-"""Seconds for which nobody asks after an outage, or a machine after it got no answer."""
+"""Seconds for which it stays open."""
 IN_A_ROW, WITHIN = 3, 60.0
-"""Machines that fail one after the other in so many seconds are no chance."""
+"""Failed machines in a row, within so many seconds, that open it."""
 MANY = 4096
-"""Machines and addresses that are remembered."""
+"""Stored machines, and stored addresses."""
 LOG = structlog.get_logger(__name__)
 
 _Value = TypeVar("_Value")
 
 
 class Resting(Exception):
-    """Upstream is not asked now; the message says why."""
+    """The breaker is open; the message says why."""
 
 
 class Breaker:
-    """Keeps questions back.
+    """Lets checks pass, or raises `Resting`.
 
     Args:
         clock: seconds that only grow.
@@ -48,18 +48,18 @@ class Breaker:
 
     @contextmanager
     def attempt(self, machine: str, address: str) -> Iterator[None]:
-        """Hold a question while this is open.
+        """Send a check within this context; its result changes the state.
 
         Args:
-            machine: who asks; nothing for one that cannot be told from others.
-            address: where it is; nothing where that is not known.
+            machine: key of the machine; empty for one without an id.
+            address: of the machine; empty if unknown.
 
         Raises:
-            Resting: it is not to be asked.
+            Resting: the breaker is open.
         """
         until, why = self._machines.get(machine, (0.0, ""))
         if self._clock() < until:
-            raise Resting(f"upstream is not asked for this machine for now: {why}")
+            raise Resting(f"upstream is not asked for this machine at the moment: {why}")
         gates = [self._all] if not address else [self._all, self._of(address)]
         for gate in gates:
             gate.look()
@@ -95,7 +95,7 @@ class Breaker:
         if machine:
             _put(self._machines, machine, (self._clock() + REST, trouble))
         if not self._all.failing:
-            LOG.warning("upstream gave no answer for a machine", why=trouble)
+            LOG.warning("upstream did not answer the check of a machine", why=trouble)
         for gate in gates:
             gate.failed(machine, address, trouble)
 
@@ -106,13 +106,13 @@ class Breaker:
 
 
 class _Gate:
-    """What goes up for all, or from one address."""
+    """The state for all machines, or for one address."""
 
     def __init__(self, clock: Callable[[], float], address: str) -> None:
         self._clock = clock
         self._address = address
         self._again: float | None = None
-        """When the next may ask; None while all may, infinite while one does."""
+        """When the next check may go up; None: all may; infinite: one is under way."""
         self._connecting = False
         self._row: list[tuple[float, str, str]] = []
         self._trouble = ""
@@ -128,10 +128,10 @@ class _Gate:
     def look(self) -> None:
         """Raises Resting."""
         if self._again is not None and self._clock() < self._again:
-            raise Resting(f"upstream is not asked for now: {self._trouble}")
+            raise Resting(f"upstream is not asked at the moment: {self._trouble}")
 
     def enter(self) -> float | None:
-        """Begin a question; what to give to `undo` where it has no result."""
+        """Begin a check; gives the argument of `undo`, for one without a result."""
         before = self._again
         if before is not None:
             self._again = math.inf
@@ -149,7 +149,7 @@ class _Gate:
     def open(self, trouble: str, *, connecting: bool) -> None:
         if self._again is None:
             LOG.warning(
-                "upstream does not answer; machines get what they were last told",
+                "upstream does not answer; machines get their last answer",
                 **({"client": self._address} if self._address else {}),
                 why=trouble,
             )
@@ -157,12 +157,12 @@ class _Gate:
         self._row = []
 
     def failed(self, machine: str, address: str, trouble: str) -> None:
-        """A question was connected for, and had no good answer."""
+        """A check that was connected got no valid answer."""
         now = self._clock()
         if self._again is not None and not self._connecting:
             self.open(trouble, connecting=False)
             return
-        # What answers with a status can be connected to.
+        # The server accepted a connection.
         self._again = None
         self._row = [item for item in self._row if item[0] > now - WITHIN and item[1] != machine]
         self._row.append((now, machine, address))

@@ -1,6 +1,6 @@
-"""Where a machine's question becomes a decision, and where its reports go on from.
+"""Decides checks: brings together rules, catalog, relay and `decide`, and forwards the machines' reports upstream.
 
-What is known answers at once. Only where nothing is known yet does a check wait for upstream, and for a moment only.
+A check is answered from the catalog. It waits for upstream only before the first result, at most `FIRST_ANSWER` seconds.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from omaha_mirror.upstream.identity import anonymous
 from omaha_mirror.upstream.outbox import Outbox
 
 FIRST_ANSWER = 5.0
-"""Seconds that a check may wait for a release to be learnt; after that it is `noupdate`, and learnt on."""
+"""Seconds that a check may wait for a look-up; after that the answer is `noupdate`, and the look-up goes on."""
 
 ForwardEvents = Literal["none", "anonymous", "all"]
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What goes to the Omaha server upstream, where there is one.
+    """The connection to the Omaha server upstream.
 
     Attributes:
-        relay: asks in the machines' own names.
-        outbox: what they report, on its way.
-        secret: that pseudonyms are made with.
+        relay: passes checks on with the machines' own ids.
+        outbox: sends the machines' reports.
+        secret: for pseudonyms.
     """
 
     relay: Relaying
@@ -44,18 +44,18 @@ class Upstream:
 
 
 class CheckDecisions:
-    """Decides what machines are told.
+    """Decides checks.
 
     Args:
         catalog: of releases.
         rule: gives the rule of a track.
-        judged: gives what is known of a step, with what the cache knows of its bytes.
-        app_ids: the applications that are answered for.
-        forward: what upstream is told of machines that are not relayed.
+        judged: adds to a step what the cache knows of its packages.
+        app_ids: the applications that this mirror serves.
+        forward: gives the config's `forward_events`.
         clock: tells the time.
 
     Attributes:
-        upstream: None where nobody is to be asked.
+        upstream: None without an Omaha server upstream.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class CheckDecisions:
         self._clock = clock
 
     async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
-        """What to tell a machine at an address; asks upstream first where nothing is known yet."""
+        """The decision for a machine at the address `client`; may wait, see above."""
         rule = self._rule(app.track)
         if (refused := refuse(app, rule, self._app_ids)) is not None:
             if isinstance(rule, Relay) and refused.reason is Reason.VERSION_UNREADABLE:
@@ -101,9 +101,9 @@ class CheckDecisions:
         return await self._looked_up(app, client, rule, until, decide)
 
     def dry_run(self, app: AppRequest) -> Decision | None:
-        """What a machine would be told by what is known now; None where upstream itself would answer it.
+        """The decision by what is known now; None for a relayed machine, which upstream itself answers.
 
-        Nothing is asked, and nobody learns that somebody asked.
+        Asks upstream nothing, and records no use.
         """
         rule = self._rule(app.track)
         if isinstance(rule, Relay):
@@ -141,9 +141,9 @@ class CheckDecisions:
         decide: Callable[[], Decision],
         name: str = "",
     ) -> Decision:
-        """Decide, and have the version looked up that it is about; `name` is what that goes by, where not its version.
+        """Decide, and start the look-up of the decision's version; `name` is its name in a `ReleaseKey` if it has another.
 
-        Waits only while nothing can be decided, and until then, in monotonic seconds: then it is decided again.
+        If no decision is possible yet, wait until `until`, in the loop's seconds, and decide again.
         """
         decision = decide()
         if decision.version is None:
@@ -180,7 +180,7 @@ class CheckDecisions:
         return await self._looked_up(app, client, rule, until, decide, relayed.name)
 
     def _step(self, app: AppRequest, relayed: RelayedAnswer) -> tuple[Step, ...]:
-        """What upstream offers the machine, as far as it is looked up, with the attributes that it was told with."""
+        """The offered release as the only step, with the attributes of this machine's answer."""
         if relayed.version is None:
             return ()
         step = self._catalog.step(app.app_id, app.board, relayed.version, relayed.name)
@@ -188,7 +188,7 @@ class CheckDecisions:
         if told is None or known.release is None:
             return (step,)
         if known.release.payload.sha256 != told.payload.sha256:
-            # Other machines were told of other bytes, which may not fit this one.
+            # Other machines were offered another payload, which may not fit this one.
             return (replace(step, known=LookupResult()),)
         if known.release.id == told.id:
             step = replace(step, known=replace(known, release=told))
@@ -197,8 +197,8 @@ class CheckDecisions:
     # Reports
 
     def forward_reports(self, request: Request, app: AppRequest) -> None:
-        """Pass on what a machine reports, where it is to be passed on; waits for nothing."""
-        # Every check says that the machine runs what it runs: that is no news.
+        """Forward a machine's reports upstream, as the rule and `forward_events` say. Never waits."""
+        # update_engine adds an event with an empty previous version to every check: it says nothing new.
         news = tuple([event for event in app.events if event.previousversion != ""])
         if self.upstream is None or (app.update_check is not None and not news):
             return
@@ -208,7 +208,7 @@ class CheckDecisions:
         if not ours or isinstance(rule, Hold):
             return
         if isinstance(rule, Relay):
-            # A check took its events along.
+            # A relayed check contains its events.
             if app.update_check is None:
                 self._send(replace(request, apps=(app,)))
             return
@@ -227,11 +227,11 @@ class CheckDecisions:
 
 
 def as_upstream(app: AppRequest, rule: Rule) -> AppRequest:
-    """What a machine says, with its track as upstream calls it."""
+    """A machine's request with the track's name upstream."""
     track = track_upstream(app.track, rule)
     return app if track == app.track else replace(app, track=track)
 
 
 def _reports(request: Request, app: AppRequest) -> Request:
-    """What a machine tells with a check, without the question."""
+    """The events and the ping of a check, without the updatecheck."""
     return replace(request, apps=(replace(app, update_check=None),))

@@ -1,6 +1,6 @@
-"""Requests to upstream under way: equal ones go up once, one at a time for each machine, and fairly by address.
+"""Simultaneous requests to upstream: equal ones are collapsed, one at a time for each machine, and fair by address.
 
-One address may take all places while nobody else asks; a few more are for addresses that have none.
+One address may have all slots while no other one waits; some spare slots are for addresses without any.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 
 class SharedRequests(Generic[T]):
-    """The questions under way."""
+    """Collapses equal requests."""
 
     def __init__(self) -> None:
         self._asking: dict[Hashable, _Shared[T]] = {}
 
     async def ask(self, key: Hashable, begin: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """The answer to a question, cancelled with the last caller that waits. Raises what `begin` raises.
+        """The answer to a request, which is cancelled with its last waiting caller. Raises what `begin` raises.
 
         Args:
-            key: tells the question from others.
-            begin: asks it.
+            key: equal for equal requests.
+            begin: sends the request.
         """
         shared = self._asking.get(key)
         if shared is None or shared.abandoned:
@@ -38,11 +38,11 @@ class SharedRequests(Generic[T]):
 
 
 class _Shared(Generic[T]):
-    """A question, and how many wait for its answer.
+    """A request, and the number of callers that wait for its answer.
 
     Attributes:
-        task: asks it.
-        abandoned: whether nobody waits any more: the same request is then sent anew.
+        task: sends it.
+        abandoned: whether the last caller was cancelled: an equal request is then sent anew.
     """
 
     def __init__(self, task: asyncio.Task[T]) -> None:
@@ -65,11 +65,11 @@ class _Shared(Generic[T]):
 
 AT_ONCE = 32
 SPARE = 8
-"""Places beyond those, for addresses that have none."""
+"""Further slots, for addresses without any."""
 
 
 class Slots:
-    """Gives places."""
+    """A semaphore that is fair by address."""
 
     def __init__(self, at_once: int = AT_ONCE, spare: int = SPARE) -> None:
         self._at_once = at_once
@@ -80,7 +80,7 @@ class Slots:
 
     @asynccontextmanager
     async def hold(self, address: str) -> AsyncIterator[None]:
-        """Wait for a place, and have it while this is open. The next goes to who has fewest."""
+        """Hold a slot within this context. The next slot goes to the address with the fewest."""
         if self._free(address):
             self._take(address)
         else:
@@ -115,7 +115,7 @@ class Slots:
             self._waiting[following].popleft().set_result(None)
 
     def _next(self) -> str | None:
-        """Who gets a place, if there is one."""
+        """The address that gets the next slot; None if none is free or wanted."""
         for address, turns in list(self._waiting.items()):
             while turns and turns[0].done():
                 turns.popleft()
@@ -128,14 +128,14 @@ class Slots:
 
 
 class OneByOne:
-    """Lets who has the same name wait for each other."""
+    """A lock for each name."""
 
     def __init__(self) -> None:
         self._locks: dict[Hashable, tuple[asyncio.Lock, int]] = {}
 
     @asynccontextmanager
     async def alone(self, name: Hashable) -> AsyncIterator[None]:
-        """Be the only one of that name while this is open."""
+        """Hold the lock of a name within this context."""
         lock, count = self._locks.get(name) or (asyncio.Lock(), 0)
         self._locks[name] = lock, count + 1
         try:

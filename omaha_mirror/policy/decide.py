@@ -1,4 +1,4 @@
-"""Policy: where a rule leads the machines of a track, and what one of them is told. Pure functions over values."""
+"""Policy: where a rule leads the machines of a track, and the decision for one of them. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ END_OF_TIME = datetime.max.replace(tzinfo=UTC).timestamp() - 1
 
 
 def allowed(rule: Rule, steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Those of the steps of a track that a rule lets machines have at all.
+    """The steps of a track that a rule allows.
 
     Args:
         rule: of the track.
@@ -40,14 +40,14 @@ def allowed(rule: Rule, steps: Sequence[Step]) -> tuple[Step, ...]:
 def leads_to(rule: Rule, steps: Sequence[Step]) -> tuple[Step, ...]:
     """The steps that a rule leads the machines of a track through, oldest first: the floors, and the target.
 
-    The first machines get a step when its time has come and it can be had; see `state`. Takes what `allowed` takes.
+    See `state` for when the first machines get a step. For the arguments see `allowed`.
     """
     steps = allowed(rule, steps)
     return (*(step for step in steps[:-1] if step.floor), *steps[-1:])
 
 
 def due(rule: Rule, steps: Sequence[Step], now: float) -> tuple[Step, ...]:
-    """Of what `leads_to` gives, the last step whose time has come, and all floors before it: none of them is skipped."""
+    """The steps of `leads_to` up to the last one whose delay is over."""
     count = len(steps)
     while count and now < begins(rule, steps[count - 1], now):
         count -= 1
@@ -55,7 +55,7 @@ def due(rule: Rule, steps: Sequence[Step], now: float) -> tuple[Step, ...]:
 
 
 def state(rule: Rule, step: Step, now: float) -> Reason:
-    """`OFFERED` where the first machines of a track get a step now, or why they do not; `now` as in `decide`."""
+    """`OFFERED` if the first machines of a track get a step now, else why not; `now` as in `decide`."""
     reason, _ = availability(rule, "", step.known)
     return Reason.DELAYED if reason is Reason.OFFERED and now < begins(rule, step, now) else reason
 
@@ -66,7 +66,7 @@ def begins(rule: Rule, step: Step, now: float) -> float:
 
 
 def availability(rule: Rule, oem: str, known: LookupResult) -> tuple[Reason, str]:
-    """`OFFERED` where machines with this OEM can have all that they need of a version, or why not and its detail."""
+    """`OFFERED` if all packages that machines with this OEM need are available, else why not; and the detail."""
     if known.release is None:
         return known.reason, known.detail
     needed = needed_packages(rule, oem)
@@ -83,7 +83,7 @@ def availability(rule: Rule, oem: str, known: LookupResult) -> tuple[Reason, str
 def _lacking(
     release: Release, known: LookupResult, needed: frozenset[str], own: Sequence[str]
 ) -> dict[str, str]:
-    """What is needed and cannot be had, and why; `own` are the packages that the rule adds."""
+    """The needed packages that are not available, and why; `own` are those that the rule adds."""
     lacking = {name: known.lacking[name] for name in needed if name in known.lacking}
     for name in own:
         if release.file(name) is None:
@@ -93,14 +93,14 @@ def _lacking(
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a machine is told.
+    """The decision for a machine's check.
 
     Attributes:
-        reason: why.
-        release: what it is offered, None for `noupdate`.
-        detail: the same for people: what exactly, where, until when.
-        poll_interval: seconds to the machine's next check, where another time than its own helps.
-        version: the one that is meant for the machine, and that is worth looking up; None where there is none.
+        reason: of the decision.
+        release: the offered one, None for `noupdate`.
+        detail: of the reason, for people.
+        poll_interval: seconds to the machine's next check; None for its own interval.
+        version: the next one for the machine, to be looked up; None if there is none.
     """
 
     reason: Reason
@@ -125,19 +125,19 @@ def decide(
     boards: Collection[str] = BOARDS,
     nothing: tuple[Reason, str] = (Reason.WARMING, ""),
 ) -> Decision:
-    """Decide what to tell a machine; whatever it is, it is no error at the machine.
+    """Decide a machine's check. No decision is an error at the machine.
 
-    Nothing at the machine stops a downgrade or a reinstall: update_engine does not compare the offered version with
-    its own (update_engine/omaha_request_action.cc:344). So it is stopped here.
+    update_engine does not compare the offered version with its own (update_engine/omaha_request_action.cc:344), so
+    downgrades and reinstalls are prevented here.
 
     Args:
-        app: the machine's question.
+        app: the machine's request.
         rule: of the machine's track.
         steps: where the track leads for this app and board: oldest first, readable versions, the target last. A pin's
-            target is the pin, known or not, after the floors below it; a relayed machine has what upstream told it.
-        now: a time that has surely come, in seconds since the epoch.
-        app_ids: the applications that this mirror answers for.
-        boards: the boards that there can be releases for.
+            target is the pin, known or not, after the floors below it; a relayed machine's is upstream's offer.
+        now: a time that has surely passed, in seconds since the epoch.
+        app_ids: the applications that this mirror serves.
+        boards: the boards with releases.
         nothing: why there are no steps, as a reason and its detail.
     """
     if (refused := refuse(app, rule, app_ids, boards)) is not None:
@@ -157,7 +157,7 @@ def decide(
 def refuse(
     app: AppRequest, rule: Rule, app_ids: Collection[str], boards: Collection[str] = BOARDS
 ) -> Decision | None:
-    """Why a machine gets no update whatever releases there are, so that upstream is not asked; None: it depends on them."""
+    """The decision for a machine that gets no update whatever releases exist; None for any other machine."""
     if app.app_id not in app_ids:
         return Decision(Reason.UNKNOWN_APP)
     if isinstance(rule, Hold):
@@ -172,10 +172,10 @@ def refuse(
 
 
 def has_prefix(version: str, prefix: str) -> bool:
-    """Whether a version is one that a `targetversionprefix` asks for.
+    """Whether a version matches a `targetversionprefix`.
 
-    As Omaha 3 defines it the parts between the dots must be equal: `1.2.3` stands for `1.2.3.4` and not for `1.2.34`,
-    and a whole version with `$` behind it for itself alone.
+    As in Omaha 3, the parts between the dots must be equal: `1.2.3` matches `1.2.3.4` and not `1.2.34`; a version with
+    `$` after it matches itself alone.
     """
     if prefix.endswith("$"):
         return version == prefix[:-1]
@@ -205,7 +205,7 @@ def _step(app: AppRequest, rule: Rule, steps: Sequence[Step], has: Version) -> S
 
 
 def _not_yet(app: AppRequest, rule: Rule, step: Step, now: float) -> Decision | None:
-    """Why a machine must wait for a release although it is there; None if it must not."""
+    """The decision for a machine that must wait for the track's delay or ramp; None if it need not."""
     if not isinstance(rule, Follow) or not (rule.delay or rule.ramp):
         return None
     first = begins(rule, step, now)
@@ -221,10 +221,7 @@ def _not_yet(app: AppRequest, rule: Rule, step: Step, now: float) -> Decision | 
 
 
 def _place(machineid: str, version: str) -> float:
-    """Where in a ramp a machine's turn is, in [0, 1): always the same, and another one for each version.
-
-    A machine without an id comes last, at 1.
-    """
+    """A machine's place in the ramp of a version, in [0, 1): always the same. A machine without an id has 1, the last."""
     if not machineid:
         return 1.0
     text = f"{machineid} {version}".encode(errors="surrogatepass")
@@ -232,6 +229,6 @@ def _place(machineid: str, version: str) -> float:
 
 
 def _no(reason: Reason, detail: str) -> Decision:
-    """No update, and another check soon where the reason may pass by itself."""
+    """`noupdate`, with an early next check if the reason may pass by itself."""
     soon = Effect.RETRIES in reason.effect
     return Decision(reason, None, detail, SHORTEST_POLL if soon else None)

@@ -1,7 +1,7 @@
-"""What a machine would be told, and what upstream would tell it, found out without telling the machine or taking its turn.
+"""The answers of the mirror and of upstream to a request, without an effect on the machine.
 
-Upstream grants updates to names and counts the grants, so it is asked in a name of the mirror's own, and led on until
-nothing that it gave is left open.
+Upstream counts the updates that it grants to a machine id, so it is asked with an id of the mirror's own, and walked
+until no grant is open.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from omaha_mirror.reasons import Effect
 from omaha_mirror.upstream.errors import UpstreamError
 
 WAIT = 20.0
-"""Seconds that upstream may take for all that it is asked."""
+"""Seconds that the walk may take."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpstreamAnswer:
-    """What upstream tells a machine.
+    """Upstream's answer to a machine.
 
     Attributes:
-        offered: the version that it offers; None for nothing.
-        leads_on: the versions that it leads the machine through after that, oldest first.
-        detail: upstream's own words where it offers nothing.
-        trouble: why there is no answer; empty where there is one.
+        offered: the offered version; None for no offer.
+        leads_on: the versions that it would offer after that, oldest first.
+        detail: upstream's own words if it offers nothing.
+        trouble: why there is no answer; empty if there is one.
     """
 
     offered: str | None = None
@@ -51,12 +51,12 @@ async def ask_upstream(
     app: AppRequest,
     allowed: Callable[[str], object],
 ) -> UpstreamAnswer:
-    """Ask upstream what a machine would ask, and lead it on to the end.
+    """Walk upstream from a machine's version on.
 
     Args:
-        ask: asks about the machine's track as one that runs this version; raises UpstreamError.
-        app: the machine's question; its version is readable.
-        allowed: raises Forbidden for an address that packages may not come from.
+        ask: asks about the machine's track with a version; raises UpstreamError.
+        app: the machine's request; its version is readable.
+        allowed: raises Forbidden for a URL that packages may not come from.
     """
     walk = Walk(known=app.version)
     read = partial(read_upstream, app_id=app.app_id, board=app.board, allowed=allowed, now=0.0)
@@ -78,17 +78,17 @@ async def ask_upstream(
 
 
 def can_be_asked(rule: Rule, decision: Decision) -> bool:
-    """Whether upstream has a say: the mirror decides by what upstream has, and the question makes sense to it."""
+    """Whether upstream's answer can be compared: the mirror decides itself, by releases of upstream."""
     return isinstance(rule, Follow | Pin) and Effect.UNASKED not in decision.reason.effect
 
 
 def sentences(app: AppRequest, rule: Rule, decision: Decision | None) -> list[str]:
-    """What a machine asks and would be told, why, and what would change it.
+    """The request, the answer, the reason, and what would change it, as sentences.
 
     Args:
-        app: its question.
+        app: the machine's request.
         rule: of its track.
-        decision: None where upstream itself would answer.
+        decision: None if upstream itself would answer.
     """
     asks = (
         f"It asks for an update as {app.version or 'no version'} for {app.board or 'no board'}"
@@ -123,7 +123,7 @@ def difference(decision: Decision, answer: UpstreamAnswer) -> str:
 
 
 def in_words(rule: Rule) -> str:
-    """What a rule does to its track."""
+    """A rule as a predicate: `is held`."""
     match rule:
         case Hold():
             return "is held"

@@ -1,4 +1,4 @@
-"""The Omaha server upstream: what it is asked in whose name, and what it is told."""
+"""The Omaha server upstream: with which id each question goes up, and which reports."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from omaha_mirror.upstream.omaha import OmahaServer, question
 from omaha_mirror.upstream.outbox import Outbox, OutboxStats
 
 TRACKS = (*CHANNELS, "edge", *(f"lts-{year}" for year in range(2021, 2041)))
-"""Tracks of Flatcar: a machine that names one of them has not made it up."""
+"""Flatcar's tracks: these names are not made up."""
 
 
 class OmahaUpstream:
-    """Asks and tells, where there is a server to ask.
+    """Questions and reports to the server; without one, nothing is sent.
 
     Args:
-        config: names the server; None there means nobody is asked.
-        fetcher: that reaches it.
-        allowed: the addresses that it may lead to.
-        hook: told what happens while tracks are followed.
-        failed: told of each relayed check that upstream did not answer, or not well.
+        config: has the URL of the server.
+        fetcher: sends the requests.
+        allowed: the origins that packages may come from.
+        hook: called with each event of following tracks.
+        failed: called for each relayed check without a valid answer.
         clock: tells the time.
         rng: for jitter.
 
     Attributes:
-        upstream: for the machines' own questions and reports; None before `open`, and where there is no server.
+        upstream: for relayed checks and reports; None before `open`, and without a server.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class OmahaUpstream:
         self._one_at_a_time = asyncio.Lock()
 
     async def open(self) -> None:
-        """Read what is on disk, and begin to send what waits."""
+        """Read the files, and start to send the stored reports."""
         if self._server is None:
             return
         self._secret = await STATE.call(site_secret, self._state)
@@ -86,13 +86,13 @@ class OmahaUpstream:
         self.upstream = Upstream(relay, outbox, self._secret)
 
     async def close(self) -> None:
-        """Write down what waits."""
+        """Stop sending, and store what was not sent."""
         if self.upstream is not None:
             await self.upstream.relay.offers.close()
             await self.upstream.outbox.close()
 
     def following(self, config: Config) -> FollowPlan:
-        """How tracks are followed by a config."""
+        """The plan of a config for following tracks."""
         if self._server is None:
             return ASK_NOTHING
         return replace(
@@ -103,18 +103,20 @@ class OmahaUpstream:
         )
 
     def queues(self) -> Mapping[str, OutboxStats]:
-        """What waits to be sent."""
+        """The outbox, by its name in the metrics."""
         return {} if self.upstream is None else {"events_upstream": self.upstream.outbox.stats}
 
     async def upstream_answer(self, app: AppRequest, rule: Rule) -> UpstreamAnswer:
-        """What upstream tells a machine like this one, whose track has this rule.
+        """Upstream's answer to a machine like this one, whose track has this rule.
 
-        It is asked in a name that is neither a machine's nor the one that tracks are followed in: what it grants holds
-        nobody up. One question at a time, as they share that name.
+        The question has an id of its own, not a machine's and not the one for following tracks, so that its grants delay
+        neither. One question at a time, as all share that id.
         """
         server = self._server
         if server is None:
-            return UpstreamAnswer(trouble="upstream.omaha_url is null, so there is nobody to ask")
+            return UpstreamAnswer(
+                trouble="upstream.omaha_url is null, so there is no server to ask"
+            )
         app = as_upstream(app, rule)
         channel = app.app_id, app.board, app.track
         name = pseudonym(self._secret, f"opinion {channel}")
@@ -132,7 +134,7 @@ class OmahaUpstream:
 
 
 def plan_of(config: Config) -> FollowPlan:
-    """How tracks are followed by a config, while nobody is asked."""
+    """The plan of a config, without the port to upstream."""
     if config.upstream.omaha_url is None:
         return ASK_NOTHING
     return FollowPlan(
@@ -143,7 +145,7 @@ def plan_of(config: Config) -> FollowPlan:
 
 
 def _named(config: Config) -> Iterator[str]:
-    """The tracks that the config asks upstream about."""
+    """The names upstream of the config's tracks."""
     for name, track in (*config.tracks.items(), ("", config.default_track)):
         if named := track_upstream(name, track):
             yield named

@@ -1,8 +1,8 @@
-"""Overrides on disk: kept twice, each file with a checksum, and a damaged one is mended by the other.
+"""Overrides on disk: two equal files, each with a checksum; a damaged one is replaced by the other.
 
-Where both are damaged, the tracks that can be made out are held; where none can, all tracks are. A file is JSON:
-`{"format": 2, "sha256": "HEX",` and, from the second line on, what the checksum is of. Format 1 has none. All of this
-waits for the disk.
+If both are damaged, the tracks whose names can be read are held; if no name can be read, all tracks are. A file is JSON:
+`{"format": 2, "sha256": "HEX",` and, from the second line on, what the checksum covers. Format 1 has none. All functions
+wait for the disk.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ LOG = structlog.get_logger(__name__)
 MAX_OVERRIDES = 1000
 MAX_NAME = 128
 LAST = 1e11
-"""The year 5138: what cannot be written as a date is no time."""
+"""The year 5138; later times cannot be written as a date."""
 LIMIT = 4 * 1024 * 1024
 HOW = "POST /api/v1/tracks/{track}/release with the admin token releases one, POST /api/v1/tracks/release all of them"
 _STRING = re.compile(r'"track"\s*:\s*("(?:[^"\\]|\\.)*")')
 _LIST = re.compile(r'"tracks"\s*:\s*')
 _WAS_UNREADABLE = re.compile(r'"unreadable"\s*:\s*[0-9]|[0-9],\s*"released"')
-"""From either side, so that damage on one leaves the other."""
+"""Matches the marks before and after it: one of them may be damaged."""
 
 
 class Override(BaseModel):
-    """A rule that was given at run time.
+    """A rule that an operator gave a track at run time.
 
     Attributes:
-        track: that it is for.
-        rule: that goes before the config's.
+        track: its name.
+        rule: takes precedence over the config's.
         since: when it was given, in seconds since the epoch.
-        why: an operator gave it; or it stands for one of which only the track could be read (`recovered`), or for one
-            that there may have been (`unreadable`).
+        why: `given` by an operator; `recovered`: a hold for an override of which only the track could be read;
+            `unreadable`: a hold for an override that may have existed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,12 +65,12 @@ class Override(BaseModel):
 
 
 class Kept(BaseModel):
-    """What is kept.
+    """The content of a file.
 
     Attributes:
-        tracks: all that have an override: more than enough to hold them where the rest is damaged.
-        unreadable: since when nobody knows what overrides there were, in seconds since the epoch; None: it is known.
-        released: the tracks that were released since.
+        tracks: the names of all tracks with an override once more, in case the rest is damaged.
+        unreadable: when both files were found unreadable, in seconds since the epoch; None: they were not.
+        released: the tracks that were released since then.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -93,7 +93,7 @@ def kept(
     unreadable: float | None = None,
     released: Iterable[str] = (),
 ) -> Kept:
-    """What is to be kept."""
+    """The content for these overrides."""
     given = tuple(overrides)
     tracks = tuple(override.track for override in given)
     return Kept(
@@ -128,10 +128,10 @@ def _read(text: bytes) -> Kept:
 
 
 def write(paths: tuple[Path, Path], file: Kept) -> None:
-    """Keep the overrides in both files. Where the first takes them and the second does not, there is no second.
+    """Write both files. If only the second cannot be written, it is removed.
 
     Raises:
-        OSError: the first did not take them.
+        OSError: the first cannot be written; nothing has changed.
     """
     first, second = paths
     content = _dump(file)
@@ -139,13 +139,13 @@ def write(paths: tuple[Path, Path], file: Kept) -> None:
     try:
         replace_file(second, content)
     except OSError as error:
-        LOG.error("the overrides are kept in one file only", path=str(second), why=str(error))
+        LOG.error("the overrides are stored in one file only", path=str(second), why=str(error))
         with contextlib.suppress(OSError):
-            second.unlink(missing_ok=True)  # what it says does not hold any more
+            second.unlink(missing_ok=True)  # its content is out of date
 
 
 def recover(paths: tuple[Path, Path]) -> Kept:
-    """What was in force; both files say it afterwards, if the disk lets them."""
+    """The overrides in force; both files are repaired, if the disk allows it."""
     good, damaged = _both(paths)
     if not good and not damaged:
         return Kept()
@@ -158,12 +158,12 @@ def recover(paths: tuple[Path, Path]) -> Kept:
 
 
 def look(paths: tuple[Path, Path]) -> Kept:
-    """What `recover` would give; changes nothing."""
+    """The same without a change on disk."""
     return _in_force(*_both(paths))
 
 
 def _both(paths: tuple[Path, Path]) -> tuple[list[Kept], dict[Path, Damaged]]:
-    """What can be read of the two files, the first one first, and what is wrong with the rest."""
+    """The readable files in order, and the errors of the others."""
     good: list[Kept] = []
     damaged: dict[Path, Damaged] = {}
     for path in paths:
@@ -182,7 +182,7 @@ def _in_force(good: Sequence[Kept], damaged: Collection[Path]) -> Kept:
 
 
 def _salvage(paths: Iterable[Path]) -> Kept:
-    """Hold what tracks can be made out in damaged files; all, where none can."""
+    """Hold the tracks whose names can be read in damaged files; all tracks if there are none."""
     now = time.time()
     texts = [_text(path) for path in paths]
     tracks = {name for text in texts for name in _names(text) if is_name(name)}
@@ -204,7 +204,7 @@ def _text(path: Path) -> str:
 
 
 def _names(text: str) -> Iterator[str]:
-    """The names of tracks in what is left of a file."""
+    """The names of tracks in a damaged file."""
     for found in _STRING.finditer(text):
         with contextlib.suppress(ValueError):
             yield json.loads(found[1])
@@ -219,7 +219,7 @@ def _say(damaged: dict[Path, Damaged], found: Kept, *, whole: bool) -> None:
     for error in damaged.values():
         LOG.error("a file of the overrides is damaged", why=str(error))
     if damaged and whole:
-        LOG.warning("the overrides are taken from the other file: nothing is lost")
+        LOG.warning("the overrides are read from the other file: nothing is lost")
     elif found.unreadable is not None:
         LOG.error(
             "no override can be read: no track is offered anything until it is released", then=HOW
@@ -230,16 +230,16 @@ def _say(damaged: dict[Path, Damaged], found: Kept, *, whole: bool) -> None:
 
 
 def _heal(paths: tuple[Path, Path], damaged: dict[Path, Damaged], found: Kept) -> None:
-    """Put what is damaged aside, and write both files anew: a damaged one goes only when there is a good one."""
+    """Rename damaged files, and write both anew: a damaged one is renamed only after a good one is written."""
     for path in sorted(paths, key=damaged.__contains__):
         aside = None
         try:
             if path in damaged:
                 aside = set_aside(path)
-                LOG.info("a damaged file is kept", path=str(path), kept_as=str(aside))
+                LOG.info("a damaged file is renamed", path=str(path), kept_as=str(aside))
             replace_file(path, _dump(found))
         except OSError as error:
-            LOG.error("a file cannot be made anew", path=str(path), why=error.strerror)
+            LOG.error("a file cannot be written anew", path=str(path), why=error.strerror)
             if aside is not None:
                 with contextlib.suppress(OSError):
                     aside.rename(path)

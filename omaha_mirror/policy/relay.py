@@ -1,9 +1,8 @@
-"""Relay: what upstream says to a machine, asked in the machine's own name.
+"""Relay: passes checks on to upstream with the machines' own ids.
 
-What upstream answers is policy and holds at once. Where there is no answer, or none that a machine could use, the machine
-is told what it was last told; where policy has said no since, that is nothing. An outage is not to cost every machine the
-whole wait: see `breaker`. Each application goes up alone, one at a time for each machine and each request, equal ones
-once.
+A valid answer is policy and takes effect at once. Without one, the machine gets its last offer, unless upstream withdrew
+it. During an outage `breaker` spares machines the wait. Each application of a request goes up alone, one at a time for
+each machine and each request; equal requests are collapsed.
 """
 
 from __future__ import annotations
@@ -46,16 +45,15 @@ _NOTHING = {
 
 @dataclass(frozen=True, slots=True)
 class RelayedAnswer:
-    """What a machine is to be told.
+    """The answer to a relayed check.
 
     Attributes:
-        release_id: of the release that upstream offers it, or last offered it; None for no offer.
-        release: the same as told just now; None where it is remembered.
-        reason: why there is no offer; OFFERED where there is one.
+        release_id: of the release that upstream offers, or last offered; None for no offer.
+        release: of this answer; None for a stored one.
+        reason: why there is no offer; OFFERED if there is one.
         detail: the same for people; of an outage also beside an offer.
-        delivered: whether upstream got the request. Where it did not, or where this is not known, the events and the
-            ping in it are the caller's to deliver.
-        delta: whether the release is one, for machines of the version that asked alone.
+        delivered: whether upstream surely got the request; if not, the caller must deliver its events and ping.
+        delta: whether the release is a delta, which fits only machines of the request's version.
     """
 
     release_id: str | None
@@ -67,23 +65,23 @@ class RelayedAnswer:
 
     @property
     def name(self) -> str:
-        """What the release goes by in the catalog, where that is not its version."""
+        """The release's name in a `ReleaseKey`; empty if that is its version."""
         return self.release_id if self.delta and self.release_id is not None else ""
 
     @property
     def version(self) -> str | None:
-        """Of the release."""
+        """The version of the release; None for no offer."""
         return None if self.release_id is None else self.release_id.rpartition("-")[0]
 
 
 class CheckRelay:
-    """Passes checks on, and notes what each machine is told. Its `offers` are started and closed by the caller.
+    """Passes checks on, and stores the offers. The caller starts and closes `offers`.
 
     Args:
         ask: posts a request to the Omaha server; raises UpstreamError.
-        offers: what machines were last told.
-        allowed: raises Forbidden for an address that packages may not come from.
-        failed: told each time that upstream cannot say (UNREACHABLE), or says what cannot be used (REFUSED).
+        offers: the last offer of each machine.
+        allowed: raises Forbidden for a URL that packages may not come from.
+        failed: called for each check without an answer (UNREACHABLE), or with an invalid one (REFUSED).
         clock: tells the time.
     """
 
@@ -110,16 +108,15 @@ class CheckRelay:
     async def check(
         self, app: AppRequest, request: Request, wait: float = WAIT, address: str = ""
     ) -> RelayedAnswer:
-        """Ask upstream what one machine asks, events and ping included, and say what the machine is told.
+        """Pass one application of a request on, events and ping included.
 
-        Cancelling it cancels the question; whether the events in it arrived is not known then either.
+        If this is cancelled, it is not known whether upstream got the events.
 
         Args:
-            app: the application that asks; it goes alone.
-            request: that it came in.
-            wait: seconds, the turn among other checks included. A question that upstream has not answered then is
-                cancelled: nobody would read the answer, and the connection may be dead.
-            address: where the machine is.
+            app: the application.
+            request: the one that contains it.
+            wait: seconds until the request is cancelled, its wait for other checks included.
+            address: of the machine.
         """
         try:
             response = await self._shared(app, request, wait, address)
@@ -132,7 +129,7 @@ class CheckRelay:
         except Resting as rest:
             return self._remembered(app, Reason.UNREACHABLE, str(rest))
         except Exception:
-            LOG.exception("a check could not be relayed")
+            LOG.exception("a defect ended a relayed check")
             return self._remembered(app, Reason.UNREACHABLE, DEFECT)
         try:
             read = partial(
@@ -152,16 +149,16 @@ class CheckRelay:
     async def _shared(
         self, app: AppRequest, request: Request, wait: float, address: str
     ) -> Response:
-        """The answer to a question, which goes up once for all who ask the same at the same time."""
+        """The answer to a request; simultaneous equal ones are collapsed."""
         alone = replace(request, apps=(app,))
         return await self._shared_requests.ask(
             (alone, address), lambda: self._asked(alone, id(request), wait, address)
         )
 
     async def _asked(self, request: Request, whole: int, wait: float, address: str) -> Response:
-        """Ask when it is this question's turn, among those of its request, its machine and its address."""
+        """Send a request after the earlier ones of its check, its machine and its address."""
         name = request.apps[0].machineid
-        # Who knows the id of a machine elsewhere is not that machine.
+        # An equal machine id at another address may be a forgery.
         machine = f"{address} {name}" if name else ""
         deadline = asyncio.get_running_loop().time() + wait
         async with AsyncExitStack() as turns:

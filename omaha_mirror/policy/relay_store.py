@@ -1,4 +1,4 @@
-"""What each relayed machine was last told, kept across restarts: an outage of upstream must not take its offer away."""
+"""The last offer of each relayed machine, stored across restarts: during an outage the machine keeps its offer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from omaha_mirror.state_file import replace_file, restore
 
 MACHINES = 50_000
 SAVE = 60.0
-"""Seconds in which changes gather before they are written."""
+"""Seconds from a change to the write."""
 FORMAT = 1
 LIMIT = 32 * 1024 * 1024
 LOG = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ class LastOffers:
 
     Args:
         path: of `relay.json`.
-        machines: that are remembered; the one that asked longest ago is forgotten first.
+        machines: number of stored machines; the one with the oldest check is removed first.
     """
 
     def __init__(self, path: Path, machines: int = MACHINES) -> None:
@@ -45,12 +45,12 @@ class LastOffers:
         return len(self._offers)
 
     async def start(self) -> None:
-        """Read the file. One that cannot be used is no reason not to start."""
+        """Read the file; a damaged one is renamed and logged."""
         loop = asyncio.get_running_loop()
         self._offers.update(await loop.run_in_executor(self._disk, _load, self._path))
         self._bound()
         self._saving = asyncio.create_task(
-            keep_running(self._save_behind, "writing down what machines were told")
+            keep_running(self._save_behind, "storing the last offers")
         )
 
     async def close(self) -> None:
@@ -64,7 +64,7 @@ class LastOffers:
             self._disk.shutdown()
 
     def remember(self, app: AppRequest, release: Release | None) -> None:
-        """Note what a machine was told; a delta for the version alone that it asked with."""
+        """Store the offer of a machine, None for no offer; a delta only for the version of the request."""
         keys = _keys(app)
         before = {key: self._offers.pop(key) for key in keys if key in self._offers}
         if release is not None and keys:
@@ -75,7 +75,7 @@ class LastOffers:
             self._changed.set()
 
     def last(self, app: AppRequest) -> tuple[str, bool] | None:
-        """The id of the release that a machine was last offered, and whether it is a delta; None where it was none."""
+        """The id of the last offered release, and whether it is a delta; None for no offer."""
         for delta, key in enumerate(_keys(app)):
             if key in self._offers:
                 self._offers.move_to_end(key)
@@ -98,14 +98,16 @@ class LastOffers:
         try:
             await loop.run_in_executor(self._disk, _store, self._path, dict(self._offers))
         except OSError as error:
-            LOG.error("what machines were last told will not survive a restart", why=str(error))
+            LOG.error(
+                "the last offers cannot be written: a restart would lose them", why=str(error)
+            )
             self._changed.set()
 
 
 def _keys(app: AppRequest) -> tuple[str, ...]:
-    """A machine on a track, in fixed length and unreadable: for any of its versions, and for the one that it runs.
+    """The keys of a machine on a track, hashed: for any version, and for the version of the request.
 
-    None for a machine without an id, which is like any other.
+    A machine without an id has none.
     """
     who = [app.machineid, app.app_id, app.board, app.track]
     whole = (who, [*who, app.version]) if app.machineid else ()
@@ -117,8 +119,8 @@ def _store(path: Path, told: dict[str, str]) -> None:
 
 
 def _load(path: Path) -> dict[str, str]:
-    """What was stored, the machine that asked longest ago first; nothing of what cannot be used."""
-    return restore(path, LIMIT, _read, "what machines were last told is lost") or {}
+    """The stored offers, the machine with the oldest check first."""
+    return restore(path, LIMIT, _read, "the last offers of machines are lost") or {}
 
 
 def _read(text: bytes) -> dict[str, str]:
@@ -127,5 +129,5 @@ def _read(text: bytes) -> dict[str, str]:
         raise ValueError(f"format {data['format']!r} is not known to this version")
     told = data["told"]
     if not all(isinstance(id_, str) and "-" in id_ for id_ in told.values()):
-        raise ValueError("it does not hold releases")
+        raise ValueError("it does not contain ids of releases")
     return dict(told)

@@ -1,4 +1,4 @@
-"""From decisions to the answer that a machine reads."""
+"""The Omaha response for decisions."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from omaha_mirror.reasons import Reason
 
 
 def answer(apps: Iterable[tuple[AppRequest, Decision | None]]) -> Response:
-    """Answer each app in order; the decision is None where no update was asked for.
+    """The answer to each app, in order; the decision is None for an app without an updatecheck.
 
-    An offer is what upstream told, whole; its codebases are upstream's: `omaha.localise` points them here.
+    An offer is upstream's updatecheck, unchanged; `omaha.localise` then replaces its codebases.
     """
     return Response(
         server="omaha-mirror",

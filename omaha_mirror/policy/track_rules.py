@@ -1,7 +1,7 @@
-"""The rules in force: an override, which an operator gave a track at run time, goes before the config until it is released.
+"""The rules in force: an override, given to a track at run time, takes precedence over the config until it is released.
 
-An override is on disk before it counts, so a restart changes nothing. A hold that is forgotten lets machines have what
-somebody wanted to keep from them: where overrides cannot be read, tracks are held until an operator releases them.
+An override is on disk before it takes effect, so a restart changes nothing. A lost hold would offer machines a release
+against the operator's will: if overrides cannot be read, tracks are held until an operator releases them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from omaha_mirror.reasons import Reason
 
 
 class BadOverride(Exception):
-    """A track cannot be given a rule, or given back; the message says why."""
+    """An override cannot be given or released; the message says why."""
 
 
 class Overrides:
@@ -40,7 +40,7 @@ class Overrides:
         clock: tells the time.
 
     Attributes:
-        changes: how often they were given, released or read.
+        changes: number of overrides given, released or read so far.
     """
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
@@ -53,15 +53,15 @@ class Overrides:
         self._turn = asyncio.Lock()
 
     async def start(self) -> None:
-        """Read what was in force before; what is damaged is put aside, said, and made anew as far as it can be."""
+        """Read the files; damaged ones are renamed, logged and repaired as far as possible."""
         self._adopt(await STATE.call(recover, self._paths))
 
     async def look(self) -> None:
-        """The same, and nothing on the disk is changed."""
+        """The same without a change on disk."""
         self._adopt(await STATE.call(look, self._paths))
 
     def get(self, track: str) -> Override | None:
-        """What is in force for a track."""
+        """The override of a track; None if it has none."""
         found = self._overrides.get(track)
         if found is None and self._unreadable is not None and track not in self._released:
             # Not validated: a machine may call its track anything.
@@ -71,7 +71,7 @@ class Overrides:
         return found
 
     def all(self) -> tuple[Override, ...]:
-        """All that are in force for tracks that are known by name, by track."""
+        """All overrides of tracks that are known by name, sorted by track."""
         return tuple(self._overrides[track] for track in sorted(self._overrides))
 
     def named(self) -> set[str]:
@@ -79,11 +79,11 @@ class Overrides:
         return {*self._overrides, *self._released}
 
     async def put(self, track: str, rule: Hold | Pin) -> Override:
-        """Give a track a rule.
+        """Give a track an override.
 
         Raises:
-            BadOverride: no machine can be on such a track, or there are too many overrides.
-            OSError: it cannot be kept; nothing has changed.
+            BadOverride: no track can have this name, or there are too many overrides.
+            OSError: it cannot be stored; nothing has changed.
         """
         if not is_name(track):
             raise BadOverride(f"a track is named by 1 to {MAX_NAME} printable characters")
@@ -96,11 +96,11 @@ class Overrides:
             return override
 
     async def remove(self, track: str) -> Override | None:
-        """Give a track back to the config; what was in force, or None.
+        """Release a track; gives the override, or None if it had none.
 
         Raises:
             BadOverride: too many tracks were released one by one.
-            OSError: it cannot be kept; nothing has changed.
+            OSError: the release cannot be stored; nothing has changed.
         """
         async with self._turn:
             found = self.get(track)
@@ -115,14 +115,14 @@ class Overrides:
             return found
 
     async def remove_all(self) -> None:
-        """Give back to the config all tracks that are held because overrides could not be read. Raises OSError."""
+        """Release all tracks that are held because overrides could not be read. Raises OSError."""
         async with self._turn:
             given = {name: o for name, o in self._overrides.items() if o.why == "given"}
             await self._become(given, None, frozenset())
 
     @property
     def unreadable(self) -> Path | None:
-        """Where the file lies that could not be read, so that all tracks are held; None where it could."""
+        """The path of the damaged file because of which all tracks are held; None if they are not."""
         return self._paths[0].with_suffix(".damaged") if self._unreadable is not None else None
 
     async def _become(
@@ -154,8 +154,8 @@ class TrackRules:
     """Gives the rule of a track.
 
     Args:
-        configured: the config; another one may take its place.
-        overrides: that go before it.
+        configured: the config.
+        overrides: take precedence over it.
     """
 
     def __init__(self, configured: config.Config, overrides: Overrides) -> None:
@@ -180,21 +180,21 @@ class TrackRules:
         return Hold(Reason.UNREADABLE) if override.why == "unreadable" else override.rule
 
     def written(self, track: str) -> Rule:
-        """The same as it was given: what cannot be read is a plain hold."""
+        """The same as an operator would write it: a hold for an unreadable override is a plain one."""
         override = self._overrides.get(track)
         return override.rule if override is not None else self._config.track(track)
 
     def named(self) -> set[str]:
-        """The tracks that the config or an operator names: every other one has the rule of the track ``""``."""
+        """The tracks with a rule of their own: every other one has the rule of the track ``""``."""
         return {*self._config.tracks, *(override.track for override in self._overrides.all())}
 
     def change(self, configured: config.Config) -> None:
-        """Go by another config from now on."""
+        """Use another config from now on."""
         self._config = configured
         self._changes += 1
         self._at = -1
 
     @property
     def changes(self) -> int:
-        """Another number when a rule may be another than before."""
+        """A number that grows when a rule may have changed."""
         return self._changes + self._overrides.changes

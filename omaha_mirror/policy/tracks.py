@@ -1,6 +1,6 @@
-"""Where tracks lead: the one answer to it, for whoever fetches, exports, shows or examines.
+"""Where tracks lead: the one answer for fetch, export, pages, API, readiness and metrics.
 
-What a machine is told follows from the same steps and the same rules; see `decide`.
+Decisions for machines follow from the same steps and rules; see `decide`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from omaha_mirror.reasons import Effect, Reason
 
 
 class NothingToFetch(Exception):
-    """There is nothing to have; the message says why. `unreachable` is whether upstream could not say."""
+    """There is no release; the message says why. `unreachable` is whether upstream gave no answer."""
 
     def __init__(self, message: str, *, unreachable: bool = False) -> None:
         super().__init__(message)
@@ -38,21 +38,21 @@ class NothingToFetch(Exception):
 
     @classmethod
     def because(cls, what: str, reason: Reason, detail: str) -> NothingToFetch:
-        """For a reason and its detail."""
+        """The exception for a reason and its detail."""
         unanswered = Effect.UNANSWERED in reason.effect
         return cls(f"{what}: {reason.sentence(detail)}", unreachable=unanswered)
 
 
 @dataclass(frozen=True, slots=True)
 class TrackPath:
-    """Where the machines of a track are led that have one application and board.
+    """Where a track leads machines of one application and board.
 
     Attributes:
-        status: as operators see it: the steps by the rule of the track, each with `OFFERED` or why the first machines
-            do not get it now.
-        steps: the same with all that is known of each.
-        due: those of them whose time has come, and the floors before these.
-        channel: what upstream says of where the track leads; None where it is not asked.
+        status: for operators: the steps under the rule of the track, each with `OFFERED` or why the first machines do
+            not get it now.
+        steps: the same steps with their look-up results.
+        due: those of them whose delay is over, and the floors before these.
+        channel: the status of the channel upstream; None if upstream is not asked.
     """
 
     status: ChannelStatus
@@ -69,13 +69,13 @@ class TrackPath:
 
 
 class Tracks:
-    """Tells where tracks lead.
+    """Computes where tracks lead.
 
     Args:
         catalog: of releases.
         rules: of the tracks.
-        judged: gives what is known of a step, with what the cache knows of its bytes.
-        app_ids: the applications that are answered for.
+        judged: adds to a step what the cache knows of its packages.
+        app_ids: the applications that this mirror serves.
         clock: tells the time.
     """
 
@@ -96,24 +96,24 @@ class Tracks:
     # For operators
 
     def channels(self) -> list[ChannelStatus]:
-        """What upstream said of all that machines asked about."""
+        """The status of all channels."""
         return self._catalog.channels(self._judged)
 
     def paths(self, also: Iterable[str] = ()) -> list[TrackPath]:
-        """Where tracks lead, as far as somebody asked upstream or something is offered on them, by track.
+        """The paths of all tracks with a channel or an offer, sorted by track.
 
-        Those of the config, of operators and of upstream, and `also` these.
+        These are the tracks of the config, of overrides and of channels, and `also` these.
         """
         channels = self.channels()
         named = {*self._rules.named(), *(channel.track for channel in channels), *also} - {""}
         return list(self._paths(sorted(named), channels))
 
     def of(self, track: str) -> list[TrackPath]:
-        """The same of one track."""
+        """The paths of one track."""
         return list(self._paths([track], self.channels()))
 
     def statuses(self) -> list[ChannelStatus]:
-        """The same of all tracks, in short."""
+        """The status of each path."""
         return [path.status for path in self.paths()]
 
     def _paths(
@@ -126,7 +126,7 @@ class Tracks:
             rule = self._rules(track)
             upstream = track_upstream(track, rule)
             for pair in pairs:
-                # A bundle names a track as the machines do.
+                # A bundle has the machines' name of the track.
                 channel = of.get((upstream, *pair)) or of.get((track, *pair))
                 if channel is not None:
                     yield self.path(*pair, track, rule, channel)
@@ -141,7 +141,7 @@ class Tracks:
                         yield replace(path, status=replace(path.status, track=track))
 
     def _offered(self, app_id: str, board: str, track: str, rule: Rule) -> TrackPath | None:
-        """Where a track leads that upstream is not asked about; None where nothing is offered on it."""
+        """The path of a track without a channel; None if it has no offer."""
         known = (step.known for step in self._catalog.steps(app_id, board, track, rule))
         if all(found.release is None for found in known):
             return None
@@ -156,7 +156,7 @@ class Tracks:
         rule: Rule,
         channel: ChannelStatus | None = None,
     ) -> TrackPath:
-        """Where a track with this rule leads; `channel` is what upstream says of it, where that is asked for."""
+        """The path of a track with this rule; `channel` is its status upstream, if it is followed."""
         now = self._clock.at_least()
         all_steps = self._catalog.steps(app_id, board, track, rule)
         steps = tuple(map(self._judged, leads_to(rule, all_steps)))
@@ -175,20 +175,20 @@ class Tracks:
     def _nothing(
         self, app_id: str, board: str, track: str, rule: Rule, steps: tuple[Step, ...]
     ) -> tuple[Reason, str]:
-        """Why a track leads nowhere."""
+        """Why a track has no steps."""
         if isinstance(rule, Hold):
             return rule.reason, ""
         if steps and isinstance(rule, Follow):
             return Reason.ABOVE_MAX, f"{steps[0].version} > {rule.max_version}"
         return self._catalog.nothing(app_id, board, track_upstream(track, rule))
 
-    # For who wants what they lead to
+    # For fetch and export
 
     async def ask(self, app_id: str, board: str, target: str, rule: Rule, wait: float) -> TrackPath:
-        """Where a track leads now; upstream has `wait` seconds to say it where it never did.
+        """The path of a track; waits at most `wait` seconds for upstream's first answer about it.
 
         Raises:
-            NothingToFetch: it leads nowhere.
+            NothingToFetch: it has no steps.
         """
         if isinstance(rule, Hold | Relay):
             mode = type(rule).__name__.lower()
@@ -213,12 +213,10 @@ class Tracks:
         wait: float,
         oems: Iterable[str] = (),
     ) -> Release:
-        """A version that a track leads to, looked up; what it has for an OEM is asked for only where no manifest says so.
-
-        It counts as a use, of these OEMs' packages too.
+        """The release of a version, looked up with the packages of these OEMs. It counts as a use.
 
         Raises:
-            NothingToFetch: it cannot be had.
+            NothingToFetch: it is not available.
         """
         for oem in ("", *oems):
             known = self._catalog.known(app_id, board, version) or LookupResult()

@@ -1,7 +1,7 @@
-"""Which addresses the mirror may ask, so that it is nobody's open proxy.
+"""The origins that the mirror may send requests to: it is no open proxy.
 
-An address is read once, by the parser whose result is then dialled: no second reading of it can see
-another host. Its path and query are asked for exactly as they came: a signature may be over their escapes.
+A URL is parsed once, and the connection uses the result: no second parser can see another host in it. Path and query
+are sent exactly as they came: a signature may cover their escapes.
 """
 
 import re
@@ -18,10 +18,10 @@ _UNSENDABLE = re.compile(rb"[^\x21-\x7e]")
 
 
 def as_it_came(text: str) -> URL:
-    """An address, or a reference to one, of which path and query stand as written.
+    """Parse a URL, or a reference, with its path and query as written.
 
-    Only what no request line can hold is escaped, as libcurl does: control characters, spaces and bytes beyond ASCII. A space
-    in a query becomes a plus (curl/lib/urlapi.c).
+    Only characters that no request line can contain are escaped, as in libcurl: control characters, spaces and bytes beyond
+    ASCII. A space in a query becomes a plus (curl/lib/urlapi.c).
 
     Raises:
         ValueError: It cannot be read.
@@ -41,7 +41,7 @@ def _sendable(text: str) -> str:
 
 
 class AllowList:
-    """The origins `scheme://host[:port]` that may be asked.
+    """The allowed origins, `scheme://host[:port]`.
 
     `https://*.example.org` allows every name below `example.org`, but not `example.org` itself.
     The port is the scheme's own unless given.
@@ -67,7 +67,7 @@ class AllowList:
             (self._below if separator else self._exact).add(origin)
 
     def check(self, url: str | URL) -> URL:
-        """The address as it will be dialled.
+        """The parsed URL, for the connection.
 
         Raises:
             Forbidden: It is not http(s), names a user, or its origin is not on the list.
@@ -76,9 +76,9 @@ class AllowList:
             parsed = as_it_came(url) if isinstance(url, str) else url
             origin = _origin(parsed)
         except ValueError as error:
-            raise Forbidden(f"not an address that can be asked: {error}", str(url)) from error
+            raise Forbidden(f"not a URL for requests: {error}", str(url)) from error
         if origin is None:
-            raise Forbidden("only http and https addresses without a user can be asked", str(url))
+            raise Forbidden("only http and https URLs without a user are requested", str(url))
         if origin not in self._exact and not any(self._parents(*origin)):
             raise Forbidden(
                 f"{parsed.origin()} is not an upstream of this mirror; if it should be, add it to"
@@ -95,7 +95,7 @@ class AllowList:
 
 
 def _origin(url: URL) -> tuple[str, str, int] | None:
-    """Scheme, host without a trailing dot, and port; None for what the mirror never asks."""
+    """Scheme, host without a trailing dot, and port; None for a URL that the mirror never requests."""
     host = url.raw_host
     if url.scheme not in ("http", "https") or host is None or url.port is None:
         return None

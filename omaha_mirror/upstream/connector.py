@@ -16,7 +16,7 @@ from aiohttp.client_proto import ResponseHandler
 from omaha_mirror.upstream.head import END, MAX_HEAD, NotHttp, plain, status
 
 OVERLAP = 3
-"""Bytes of an empty line that may have come before the rest of it."""
+"""Bytes of an empty line that an earlier piece may end with."""
 _SWITCHING = 101
 _CHUNKED = b"\r\nTransfer-Encoding: chunked\r\n"
 LAST = b"0\r\n\r\n"
@@ -34,11 +34,11 @@ class _Next(Enum):
 
 
 class Chunks:
-    """Reads one body, and keeps nothing of it.
+    """Converts one chunked body, and stores nothing of it.
 
     Attributes:
         is_over: whether the body has ended.
-        is_broken: whether it will never end, as what came is no chunk.
+        is_broken: whether the bytes are no chunks, so that the body never ends.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Chunks:
         self._is_empty_line = True
 
     def strict(self, data: bytes) -> tuple[bytes, bytes]:
-        """What came in the strict form, as one chunk; and what lies behind the body."""
+        """The data as one chunk in the strict form, and the bytes after the body."""
         pieces: list[bytes] = []
         at = 0
         try:
@@ -63,7 +63,7 @@ class Chunks:
         return (chunk + LAST, data[at:]) if self.is_over else (chunk, b"")
 
     def _read(self, data: bytes, at: int, pieces: list[bytes]) -> int:
-        """Read on from `at` to what is next; where that begins. Raises ValueError."""
+        """Read the next part from `at` on; gives the position after it. Raises ValueError."""
         match self._next:
             case _Next.SIZE:
                 return self._read_size(data, at)
@@ -94,7 +94,7 @@ class Chunks:
         return stop
 
     def _read_line(self, data: bytes, at: int) -> int:
-        """Pass by what is left of a line: after a size, or of the trailers, which an empty one ends."""
+        """Skip the rest of a line: after a size, or of the trailers, which an empty line ends."""
         feed = data.find(b"\n", at)
         stop = len(data) if feed < 0 else feed
         if data[at:stop].strip(b"\r"):
@@ -110,7 +110,7 @@ class Chunks:
 
 
 class LenientConnector(aiohttp.TCPConnector):
-    """A `TCPConnector` that puts heads and chunks into plain words before they are parsed."""
+    """A `TCPConnector` that converts heads and chunks to their strict form before they are parsed."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -119,7 +119,7 @@ class LenientConnector(aiohttp.TCPConnector):
 
 
 class _Handler(ResponseHandler):
-    """Holds the bytes of a head back until it is whole; what follows it goes through, chunks in their strict form."""
+    """Collects the bytes of a head until it is complete, and passes on the body, chunks in their strict form."""
 
     _head: bytearray | None = None
     _chunks: Chunks | None = None
@@ -130,24 +130,24 @@ class _Handler(ResponseHandler):
         super().set_response_params(**kwargs)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came from the server."""
+        """Process bytes from the server."""
         while self._head is not None and self._parser is not None and data:
             data = self._read_head(data)
         if data and self._skip_payload and self._parser is not None and self._head is None:
-            # A body after the answer to a HEAD: nothing on this connection can be placed any more.
-            self._leave()
+            # A body after the response to a HEAD: later bytes cannot be assigned to a response.
+            self._disconnect()
         elif data or self._head is None:
             super().data_received(self._unchunked(data))
             if self._chunks is not None and self._chunks.is_broken:
-                self._leave()
+                self._disconnect()
 
-    def _leave(self) -> None:
+    def _disconnect(self) -> None:
         self.force_close()
         if self.transport is not None:
             self.transport.close()
 
     def _unchunked(self, data: bytes) -> bytes:
-        """What came of a body, for the parser."""
+        """Bytes of a body, for the parser."""
         if self._chunks is None:
             return data
         strict, rest = self._chunks.strict(data)
@@ -156,7 +156,7 @@ class _Handler(ResponseHandler):
         return strict + rest
 
     def _read_head(self, data: bytes) -> bytes:
-        """Give the parser a head as soon as it is whole, or is one that it is to refuse; the bytes after it."""
+        """Pass a head to the parser when it is complete or invalid; gives the bytes after it."""
         head = self._head or bytearray()
         known = max(0, len(head) - OVERLAP)
         head += data if head else data.lstrip(b"\r\n")
@@ -173,7 +173,7 @@ class _Handler(ResponseHandler):
             whole = plain(whole)
             self._chunks = Chunks() if _CHUNKED in whole else None
         except NotHttp:
-            pass  # the parser says what is wrong with it
+            pass  # the parser reports the fault
         self._head = None
         super().data_received(whole)
         return rest

@@ -1,7 +1,7 @@
-"""What can go wrong with an upstream server, named for who has to act on it.
+"""The errors of requests to upstream.
 
-`Gone`, `Forbidden`, `TooLarge` and `BadAnswer` will not heal by asking again at once; `Changed` ends
-a generation of a file; `Unreachable`, `BadStatus`, `Stalled` and `Dropped` are worth another attempt.
+`Gone`, `Forbidden`, `TooLarge` and `BadAnswer` do not change by an immediate retry; `Changed` ends a generation of a file;
+`Unreachable`, `BadStatus`, `Stalled` and `Dropped` are worth a retry.
 """
 
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ class UpstreamError(Exception):
 
     Attributes:
         reason: What happened, for people.
-        url: The address that was asked, as asked; it may hold a secret, the message does not.
+        url: The requested URL; it may contain a secret, the message does not.
     """
 
     def __init__(self, reason: str, url: str) -> None:
@@ -33,7 +33,7 @@ class BadStatus(UpstreamError):
 
     Attributes:
         status: The HTTP status code.
-        retry_after: Seconds the server asked to be left alone, if it did.
+        retry_after: Seconds of the Retry-After field, if there is one.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Gone(UpstreamError):
 
 
 class Stalled(UpstreamError):
-    """Nothing came within a deadline, though the connection may still be alive."""
+    """No byte came within a deadline; the connection may still work."""
 
 
 class Dropped(UpstreamError):
-    """The connection died, or the body ended before its announced end."""
+    """The connection was closed, or the body ended early."""
 
 
 class Changed(UpstreamError):
@@ -61,19 +61,19 @@ class Changed(UpstreamError):
 
 
 class Forbidden(UpstreamError):
-    """The address, or one it redirects to, is not among those the mirror may ask."""
+    """The URL, or one that it redirects to, is not on the allow-list."""
 
 
 class TooLarge(UpstreamError):
-    """The server sends more than the limit, or more than it announced."""
+    """The body is larger than the limit, or than announced."""
 
 
 class BadAnswer(UpstreamError):
-    """The answer breaks the rules, so that its bytes cannot be placed or trusted."""
+    """The response is invalid, so that its bytes cannot be assigned to a position or trusted."""
 
 
 def _without_secrets(url: str) -> str:
-    """An address as it may be shown: no user, password or query."""
+    """A URL without user, password and query."""
     try:
         parts = urlsplit(url)
     except ValueError:

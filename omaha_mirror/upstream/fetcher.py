@@ -1,4 +1,4 @@
-"""The port through which everything from outside comes: every read has a size limit and a deadline.
+"""The port to the servers upstream: every read has a size limit and a deadline.
 
 An implementation raises `omaha_mirror.upstream.errors.UpstreamError` and nothing else of its own,
 from the call, on entering `stream`, and while its chunks are read. Cancelling any of them closes the
@@ -18,7 +18,7 @@ STRONG_AGE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Validator:
-    """What tells one generation of a file from another (RFC 9110, section 8.8).
+    """The validator of a generation of a file (RFC 9110, section 8.8).
 
     Attributes:
         etag: The ETag field as sent, quotes and `W/` included.
@@ -37,7 +37,7 @@ class Validator:
 
     @property
     def strong(self) -> str | None:
-        """What may go into If-Range: a strong ETag, else a Last-Modified that is surely strong."""
+        """The value for If-Range: a strong ETag, else a Last-Modified that is surely strong."""
         if self.etag is not None:
             quoted = len(self.etag) >= 2 and self.etag[0] == self.etag[-1] == '"'
             return self.etag if quoted else None
@@ -47,10 +47,9 @@ class Validator:
         return self.last_modified
 
     def same(self, other: "Validator") -> bool:
-        """Whether nothing says that these are two generations.
+        """Whether both may be of the same generation.
 
-        It is no proof that they are one: servers without validators exist. Where the validator is
-        the only proof there is, compare `strong` as well.
+        This is no proof: some servers send no validators. If the validator is the only proof, compare `strong` as well.
         """
         if self.etag is not None and other.etag is not None:
             return self.etag.removeprefix("W/") == other.etag.removeprefix("W/")
@@ -61,10 +60,10 @@ class Validator:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a HEAD request told.
+    """The result of a HEAD request.
 
     Attributes:
-        url: Where the file was found, redirects followed.
+        url: After redirects.
         size: Content-Length in bytes, if announced.
         validator: Of this generation.
     """
@@ -75,11 +74,11 @@ class Head:
 
 
 class Body(Protocol):
-    """One answer on its way: bytes `start` to at most `stop` of a file."""
+    """A response whose body is read: bytes `start` to at most `stop` of a file."""
 
     @property
     def url(self) -> str:
-        """Where the bytes come from, redirects followed."""
+        """The URL after redirects."""
 
     @property
     def start(self) -> int:
@@ -87,7 +86,7 @@ class Body(Protocol):
 
     @property
     def stop(self) -> int:
-        """Offset after the last byte that `chunks` delivers when all goes well."""
+        """Offset after the last byte that `chunks` delivers without an error."""
 
     @property
     def size(self) -> int:
@@ -104,8 +103,8 @@ class Body(Protocol):
 
         Raises:
             Stalled: No byte came for the stall deadline. The connection is still open: call `chunks`
-                again to wait on, from the byte where this one ended.
-            Dropped: The connection died, or the body ended early.
+                again to continue from the same byte.
+            Dropped: The connection was closed, or the body ended early.
             TooLarge: The server sent more than it announced.
         """
 
@@ -116,30 +115,30 @@ class Fetcher(Protocol):
     async def small(self, url: str, *, limit: int, deadline: float, judged: bool = False) -> bytes:
         """A whole small file of at most `limit` bytes, within `deadline` seconds.
 
-        `judged` says that the caller tells by the bytes whether they are right: no label counts.
+        `judged` says that the caller validates the bytes: their Content-Encoding is ignored.
         """
 
     async def post(self, url: str, body: bytes, *, limit: int, deadline: float) -> bytes:
-        """Send XML; the whole answer of at most `limit` bytes, within `deadline` seconds.
+        """Post XML; the whole response of at most `limit` bytes, within `deadline` seconds.
 
-        A server that got `body` may have acted on it, so it goes over a connection of its own, which
-        cannot have died in idleness, and is never sent twice, except on by a 307 or 308. Another
-        redirect would turn it into a GET: it is a `BadAnswer`.
+        A server that got `body` may have acted on it, so it uses a new connection, which cannot be closed
+        from idleness, and is never sent twice, except after a 307 or 308. Another redirect would turn it into a
+        GET: it is a `BadAnswer`.
         """
 
     async def head(self, url: str, *, deadline: float) -> Head:
-        """What the server says about a file, within `deadline` seconds."""
+        """Size and validator of a file by HEAD, within `deadline` seconds."""
 
     async def told_size(self, url: str, *, first_byte: bool, deadline: float) -> int | None:
-        """A file's size in bytes as the head of a GET tells, None if it does not, within `deadline` seconds.
+        """A file's size in bytes from the head of a GET, None if it has none, within `deadline` seconds.
 
-        Nothing of its body is read. With `first_byte` no more than that is asked for.
+        No body is read. With `first_byte` only that byte is requested.
         """
 
     def unsized(self, url: str) -> AsyncGenerator[bytes]:
-        """A whole file of whose size its server says nothing, until it ends; a digest has to say whether that is all.
+        """A whole file of unknown size, until its connection ends; the caller must verify its digest.
 
-        Silence is borne for as long as that before a head.
+        The stall deadline is that for a head.
         """
 
     def stream(
@@ -157,12 +156,12 @@ class Fetcher(Protocol):
 
         Args:
             url: The file.
-            start: Offset of the first byte wanted.
-            stop: Offset after the last byte wanted; the end of the file if None.
-            size: The file's size in bytes, if known; an answer that says otherwise is `Changed`.
-            validator: The generation already held in part; another one is `Changed`.
-            judged: Whether a digest will judge the bytes: any success is taken, whatever coding it names.
-            ranged: Whether to ask for the part that is wanted; else the whole file is asked for, and the rest of it discarded.
+            start: Offset of the first byte.
+            stop: Offset after the last byte; the end of the file if None.
+            size: The file's size in bytes, if known; another size is `Changed`.
+            validator: Of the generation of the bytes in the cache; another one is `Changed`.
+            judged: Whether the caller verifies a digest: every successful status and coding is accepted.
+            ranged: Whether to request only these bytes; else the whole file is requested, and the rest discarded.
         """
 
 

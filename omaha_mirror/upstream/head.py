@@ -1,7 +1,7 @@
-"""The head of an answer as libcurl reads it, which the machines fetch with, put into words that every parser takes.
+"""The head of a response as libcurl reads it, with which the machines download, in the strict form for any parser.
 
-What libcurl passes over is no reason to refuse a file: fields of many kilobytes or by the hundred, one Content-Length
-twice, folded lines, a status line without a reason. Only the fields that this mirror reads are kept.
+A fault that libcurl tolerates is no reason to refuse a file: fields of many kilobytes or by the hundred, one
+Content-Length twice, folded lines, a status line without a reason. Only the fields that this mirror reads are kept.
 """
 
 import re
@@ -32,11 +32,11 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]+")
 _LENGTH = re.compile(rb"\+?0*([0-9]{1,18})(?![0-9])")
 
 Fields = dict[bytes, list[bytes]]
-"""Values by their name in small letters, in the order in which they came."""
+"""Values by name in lower case, in the order of the head."""
 
 
 class NotHttp(ValueError):
-    """What came is no head of an HTTP/1 answer."""
+    """The bytes are no head of an HTTP/1 response."""
 
 
 def status(head: bytes) -> int:
@@ -47,10 +47,10 @@ def status(head: bytes) -> int:
 def plain(head: bytes) -> bytes:
     """The same head in the strict form of RFC 9112, up to and with its empty line. Raises NotHttp.
 
-    A body in two codings is read by the last of them; a length that is told in two ways, or is beyond all bounds, is none.
+    Of two transfer codings the last is used; two different lengths, or an excessive one, count as none.
 
     Args:
-        head: from the status line on; what comes after the first empty line does not count.
+        head: from the status line on; bytes after the first empty line are ignored.
     """
     line = _status_line(head)
     if len(head) > MAX_HEAD:
@@ -113,6 +113,6 @@ def _framing(fields: Fields, connection: list[bytes]) -> Iterator[bytes]:
 
 
 def _tokens(fields: Fields, name: bytes) -> list[bytes]:
-    """The values of a field that is a list, in small letters."""
+    """The values of a field that is a list, in lower case."""
     listed = b",".join(fields.get(name, [])).lower().split(b",")
     return [token for text in listed if (token := text.strip())]

@@ -1,4 +1,4 @@
-"""The fetcher for HTTP: what is made of an answer."""
+"""The `Fetcher` over HTTP: reads responses."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -13,11 +13,11 @@ from omaha_mirror.upstream.fetcher import Body, Head, Validator
 from omaha_mirror.upstream.requests import HttpSettings, Requests, translated
 
 MIRROR_STALL = 30.0
-"""Seconds of silence that are no stall where a mirror like this one answers: it feeds a trickle, and races itself."""
+"""The stall deadline for another mirror of this kind: it sends a trickle while it fetches, and hedges itself."""
 
 
 class HttpFetcher:
-    """A `Fetcher` over HTTP/1.1; see the port for what its methods promise, and `Requests` for all else."""
+    """A `Fetcher` over HTTP/1.1; see the port for its methods, and `Requests` for connections and redirects."""
 
     def __init__(self, settings: HttpSettings, clock: Clock | None = None) -> None:
         self._settings = settings
@@ -35,7 +35,7 @@ class HttpFetcher:
                 return await _whole(url, response, limit, judged=judged)
 
     async def post(self, url: str, body: bytes, *, limit: int, deadline: float) -> bytes:
-        """Send XML; the whole answer of at most `limit` bytes, within `deadline` seconds."""
+        """Post XML; the whole response of at most `limit` bytes, within `deadline` seconds."""
         with self._requests.translated(url, f"no whole answer within {deadline:g} s"):
             async with (
                 asyncio.timeout(deadline),
@@ -45,7 +45,7 @@ class HttpFetcher:
                 return await _whole(url, response, limit)
 
     async def head(self, url: str, *, deadline: float) -> Head:
-        """What the server says about a file, within `deadline` seconds."""
+        """Size and validator of a file by HEAD, within `deadline` seconds."""
         with self._requests.translated(url, f"no answer within {deadline:g} s"):
             async with asyncio.timeout(deadline), self._answer("HEAD", url, {}) as response:
                 resume.require(url, response.status, response.headers, (200,))
@@ -56,14 +56,14 @@ class HttpFetcher:
                 )
 
     async def told_size(self, url: str, *, first_byte: bool, deadline: float) -> int | None:
-        """A file's size in bytes as the head of a GET tells, None if it does not, within `deadline` seconds."""
+        """A file's size in bytes from the head of a GET, None if it has none, within `deadline` seconds."""
         headers = resume.request_headers(0, 1 if first_byte else None, None)
         with self._requests.translated(url, f"no answer within {deadline:g} s"):
             async with asyncio.timeout(deadline), self._answer("GET", url, headers) as response:
                 return resume.told_size(url, response.status, response.headers)
 
     async def unsized(self, url: str) -> AsyncGenerator[bytes]:
-        """A whole file of whose size its server says nothing, until it ends."""
+        """A whole file of unknown size, until its connection ends."""
         silence = f"nothing for {self._settings.head_timeout:g} s"
         async with self._answer("GET", url, {}) as response:
             resume.require(url, response.status, response.headers, resume.WHOLE, judged=True)
@@ -131,7 +131,7 @@ class HttpFetcher:
 
 
 class _HttpBody:
-    """A `Body` that reads an answer; it keeps its place, so that `chunks` can be called again."""
+    """A `Body` with its position, so that `chunks` can be called again."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _HttpBody:
 async def _whole(
     url: str, response: aiohttp.ClientResponse, limit: int, *, judged: bool = False
 ) -> bytes:
-    """The body of an answer that is the whole file."""
+    """The body of a response with the whole file."""
     resume.require(url, response.status, response.headers, resume.WHOLE, judged=judged)
     body = bytearray()
     while chunk := await response.content.readany():

@@ -1,7 +1,7 @@
-"""Who the site says it is: lasting ids that tell upstream nothing of a machine.
+"""Pseudonyms: lasting ids for upstream that reveal no machine id.
 
-An id comes from a secret of the site, so that nobody who knows a machine id can tell which pseudonym is its own, and two
-sites never use one id. A new secret makes every machine of the site look new.
+They are made with a secret of the site, so that a machine id does not reveal its pseudonym, and no two sites have the same
+one. A new secret makes every machine of the site look new.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ LOG = structlog.get_logger(__name__)
 
 
 def site_secret(directory: Path) -> bytes:
-    """The site's 32 random bytes, made up at first use. It waits for the disk.
+    """The site's 32 random bytes, created at first use. It waits for the disk.
 
-    One that is damaged is put aside and made anew; one that cannot be kept, on a full disk, lasts until the next start.
+    A damaged file is renamed, and a new secret made; if it cannot be stored, it lasts until the next start.
 
     Args:
         directory: of the state; the file in it is for the mirror's user alone.
@@ -54,20 +54,20 @@ def _read(content: bytes) -> bytes:
 
 
 def pseudonym(secret: bytes, machineid: str) -> str:
-    """The 32 hex digits that stand for a machine upstream, always the same."""
+    """A machine's pseudonym, 32 hexadecimal digits, always the same."""
     return _id(secret, "machine", machineid)
 
 
 def lasting_id(secret: bytes, app_id: str, board: str, track: str) -> str:
-    """The machine id, 32 hex digits, under which the mirror itself asks for a track."""
+    """The machine id of the mirror's own questions about a track, 32 hexadecimal digits."""
     return _id(secret, "track", app_id, board, track)
 
 
 def anonymous(request: Request, app: AppRequest, secret: bytes) -> Request:
-    """What upstream may be told of a machine: what runs there and what happened, under a pseudonym.
+    """A machine's report under a pseudonym: its version and its events.
 
-    Only what is named here leaves the site; the question for an update does not, for its answer would be a grant that
-    nobody takes. The ping stays, without its counts of days: Nebraska ignores events of instances that never sent one.
+    Only the fields named here leave the site. The updatecheck does not: its answer would be a grant that no machine uses.
+    The ping stays, without its counts of days: Nebraska ignores events of instances that never sent one.
     """
     return Request(
         protocol=request.protocol,

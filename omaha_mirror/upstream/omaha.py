@@ -1,7 +1,4 @@
-"""Asks an Omaha server, as a machine would.
-
-What is no answer of protocol 3 is refused here; what an answer means is for others to read.
-"""
+"""Posts requests to an Omaha server, and parses its responses; see `catalog.upstream_answer` for their meaning."""
 
 from uuid import UUID
 
@@ -22,7 +19,7 @@ from omaha_mirror.upstream.errors import BadAnswer
 from omaha_mirror.upstream.fetcher import Fetcher
 
 ANSWER_LIMIT = 1 << 20
-"""Bytes; a server with a hundred steps and packages says all of it in a tenth."""
+"""Bytes; ten times the response of a server with a hundred steps and packages."""
 DEADLINE = 20.0
 """Seconds, connecting and redirects included."""
 
@@ -41,10 +38,10 @@ class OmahaServer:
         self._fetcher = fetcher
 
     async def ask(self, request: Request) -> Response:
-        """The server's answer, whatever it says.
+        """The server's response.
 
         Raises:
-            UpstreamError: It could not be had, or is none (`BadAnswer`).
+            UpstreamError: There is none, or it is not one of protocol 3 (`BadAnswer`).
         """
         body = await self.deliver(serialise_request(request))
         try:
@@ -52,27 +49,26 @@ class OmahaServer:
                 return parse_response(body)
             return await WORK.call(parse_response, body)
         except OmahaError as error:
-            raise BadAnswer(f"this is no answer of an Omaha server: {error}", self.url) from error
+            raise BadAnswer(f"not the response of an Omaha server: {error}", self.url) from error
 
     async def deliver(self, body: bytes) -> bytes:
-        """Post a request, such as events: update_engine looks at no answer to those (omaha_request_action.cc:624).
+        """Post a request such as events, whose response update_engine ignores (omaha_request_action.cc:624); gives the body.
 
         Raises:
-            UpstreamError: The server did not take it.
+            UpstreamError: The server did not accept it.
         """
         return await self._fetcher.post(self.url, body, limit=ANSWER_LIMIT, deadline=DEADLINE)
 
 
 def question(machine_id: str, app_id: str, board: str, track: str, version: str) -> Request:
-    """What the mirror asks for itself: the update check of update_engine, without ping and events.
+    """The mirror's own update check: update_engine's, without ping and events.
 
-    None of what those say has happened, and none is needed. Nebraska learns the version from the check, and closes
-    what it granted when the granted version asks (api/updates.go:98-140); event 3/2 would make it forget the grant
-    instead, and grant anew (api/events.go:111-124).
+    Neither is needed. Nebraska learns the version from the check, and closes a grant when the granted version asks
+    (api/updates.go:98-140); event 3/2 would make it forget the grant instead, and grant anew (api/events.go:111-124).
 
     The machine id goes out as `{8-4-4-4-12}`. Nebraska leaves instances of that form, such as its own syncers, out
-    of all limits and figures (IgnoreFakeInstanceCondition), so the mirror takes nobody's turn, and a rollout in safe
-    mode does not take it for the first machine. The client's name is not the syncer's, to which Nebraska shows
+    of all limits and figures (IgnoreFakeInstanceCondition), so the mirror delays no machine, and is not the first machine
+    of a rollout in safe mode. The client's name is not the syncer's, to which Nebraska shows
     nothing behind a floor (omaha/omaha.go:95-105, 196-202).
 
     Args:
@@ -80,7 +76,7 @@ def question(machine_id: str, app_id: str, board: str, track: str, version: str)
         app_id: In lower case, without braces.
         board: Such as `amd64-usr`.
         track: Such as `stable`.
-        version: That the mirror claims to run; `0.0.0` is below all.
+        version: Of the asking machine; `0.0.0` is the lowest.
 
     Raises:
         ValueError: The machine id is of another form.

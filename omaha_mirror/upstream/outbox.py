@@ -1,10 +1,9 @@
-"""Requests on their way upstream: taken in at once, kept on disk, sent one after the other.
+"""The outbox: reports for upstream, queued in memory, stored on disk, sent in order.
 
-Nobody waits for them. `put` only takes a request into memory; a worker writes it to disk soon after, and it goes there
-only if it was not sent by then. An outage keeps everything, within bounds, and what is beyond them goes oldest first.
-Upstream's definite refusal ends a request.
+`put` never waits. A worker writes a request to disk soon after, unless it was sent by then. During an outage the queue
+grows to its limits, beyond which the oldest requests are dropped. A request that upstream refuses is dropped.
 
-What is on disk, and what of it survives, see `segments`.
+For the files see `segments`.
 """
 
 from __future__ import annotations
@@ -34,21 +33,21 @@ from omaha_mirror.upstream.segments import Entry, Segments, line_of
 MAX_COUNT = 10_000
 MAX_BYTES = 16 * 1024 * 1024
 BATCH = 0.2
-"""Seconds in which requests gather before they are written; the write comes on top."""
+"""Seconds from a request to the write of its batch."""
 RETRY = 5.0
-"""Seconds until a disk that refused is tried again."""
+"""Seconds from a failed write to the next."""
 LOG = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxStats:
-    """What became of the requests since the start.
+    """Numbers of requests since the start.
 
     Attributes:
-        queued: still to be sent, those found on disk at the start included.
-        sent: taken by upstream.
-        dropped: given up for newer ones, because there were too many.
-        refused: given up because upstream will never take them.
+        queued: to be sent, stored ones of an earlier process included.
+        sent: accepted by upstream.
+        dropped: removed because there were too many.
+        refused: removed because upstream refused them.
     """
 
     queued: int
@@ -58,9 +57,9 @@ class OutboxStats:
 
 
 def is_refusal(error: UpstreamError) -> bool:
-    """Whether upstream said no, and would say so again; everything else is an outage.
+    """Whether upstream refused a request, and would refuse it again; all other errors are outages.
 
-    408 and 429 ask for another attempt (RFC 9110, 15.5.9; RFC 6585, 4).
+    408 and 429 ask for a retry (RFC 9110, 15.5.9; RFC 6585, 4).
     """
     if isinstance(error, BadStatus):
         return 400 <= error.status < 500 and error.status not in (408, 429)
@@ -71,11 +70,11 @@ class Outbox:
     """A queue of requests for one upstream server.
 
     Args:
-        path: the directory of the segments; made when something has to be written.
+        path: the directory of the segments; created by the first write.
         send: posts a request within its own deadline; raises UpstreamError.
-        max_count: requests that may be waiting.
-        max_bytes: bytes that they may have, as lines.
-        rng: for the jitter between attempts.
+        max_count: greatest number of queued requests.
+        max_bytes: greatest sum of their lines.
+        rng: for jitter between retries.
     """
 
     def __init__(
@@ -111,7 +110,7 @@ class Outbox:
         return OutboxStats(len(self._queue), self._sent, self._dropped, self._refused)
 
     async def start(self) -> None:
-        """Take up what is on disk, and begin to send. Before it, nothing may be put."""
+        """Read the files, and start to send. `put` must not be called before."""
         loop = asyncio.get_running_loop()
         entries = await loop.run_in_executor(self._disk, self._segments.load, self._max_bytes)
         self._newest = self._segments.newest
@@ -119,13 +118,11 @@ class Outbox:
             self._take(entry)
         self._tasks = [
             asyncio.create_task(keep_running(self._deliver, "sending requests to upstream")),
-            asyncio.create_task(
-                keep_running(self._write_behind, "writing down requests for upstream")
-            ),
+            asyncio.create_task(keep_running(self._write_behind, "storing requests for upstream")),
         ]
 
     async def close(self) -> None:
-        """Stop sending, and write down what is left."""
+        """Stop sending, and write the queued requests."""
         for task in self._tasks:
             task.cancel()
         try:
@@ -135,7 +132,7 @@ class Outbox:
             self._disk.shutdown()
 
     def put(self, request: bytes) -> None:
-        """Take in a request, UTF-8 as `serialise_request` writes it. It never waits and knows no full disk."""
+        """Queue a request, as `serialise_request` writes it. Never waits, never raises."""
         number = self._newest = self._newest + 1
         self._take(Entry(number, line_of({"number": number, "request": request.decode()})))
 
@@ -148,7 +145,7 @@ class Outbox:
                     "too many requests wait for upstream; from now on the oldest are dropped"
                 )
             self._dropped += 1
-            # The one under way is no longer to be had back.
+            # The one that is being sent cannot be dropped.
             self._remove(1 if self._sending else 0)
         if self._queue:
             self._filled.set()
@@ -170,17 +167,19 @@ class Outbox:
             trouble = await self._offer(self._queue[0])
             if trouble is None:
                 if failures:
-                    LOG.info("upstream takes requests again", waiting=len(self._queue))
+                    LOG.info("upstream accepts requests again", waiting=len(self._queue))
                 failures = 0
                 continue
             if not failures:
-                LOG.warning("upstream takes no requests now, they are kept", why=str(trouble))
+                LOG.warning(
+                    "upstream accepts no requests at the moment; they are queued", why=str(trouble)
+                )
             retry_after = trouble.retry_after if isinstance(trouble, BadStatus) else None
             await asyncio.sleep(backoff(failures, self._rng, retry_after))
             failures += 1
 
     async def _offer(self, entry: Entry) -> UpstreamError | OSError | None:
-        """Send the oldest request and be done with it, unless there is an outage: then say which."""
+        """Send the oldest request, and remove it unless there is an outage: then gives its error."""
         self._sending = True
         try:
             await self._send(entry.request)
@@ -191,7 +190,9 @@ class Outbox:
                 return error
             self._refused += 1
             if str(error) != self._refusal:
-                LOG.warning("upstream refuses a request, and each such is dropped", why=str(error))
+                LOG.warning(
+                    "upstream refuses a request; it and others like it are dropped", why=str(error)
+                )
             self._refusal = str(error)
         except Exception:
             self._refused += 1
@@ -211,7 +212,7 @@ class Outbox:
             await self._flush()
 
     async def _flush(self) -> None:
-        """Bring the disk up to date. What it refuses stays in memory: it is said, and tried again."""
+        """Write the changes. After a failure, which is logged, they stay in memory for the next write."""
         entries = list(self._queue)
         done = entries[0].number - 1 if entries else self._newest
         loop = asyncio.get_running_loop()

@@ -37,7 +37,7 @@ class RemotePackage:
 
 
 class ReleaseServer:
-    """Asks a release server what it has; it fetches no package itself."""
+    """Requests sizes and digests from a release server; it downloads no package."""
 
     def __init__(self, fetcher: Fetcher, base_url: str | None) -> None:
         self._fetcher = fetcher
@@ -53,7 +53,7 @@ class ReleaseServer:
         segments = (board, version, name)
         if self._base_url is None:
             raise Gone(
-                "upstream.release_url is null, and no manifest told of it", "/".join(segments)
+                "upstream.release_url is null, and no manifest names the file", "/".join(segments)
             )
         url = "/".join((self._base_url, *(quote(segment, safe="+") for segment in segments)))
         if any(segment in ("", ".", "..") or "/" in segment for segment in segments):
@@ -64,7 +64,7 @@ class ReleaseServer:
         """SHA-256 from a file's sidecar, `HEX  name`; None if the server has no sidecar.
 
         Raises:
-            UpstreamError: It could not be had, or is no sidecar (`BadAnswer`).
+            UpstreamError: The request failed, or the file is no sidecar (`BadAnswer`).
         """
         sidecar_url = f"{url}.sha256"
         try:
@@ -82,17 +82,17 @@ class ReleaseServer:
             ) from error
 
     async def size(self, url: str, expected: int | None = None) -> int | None:
-        """Size of a file in bytes; None where no answer tells it.
+        """Size of a file in bytes; None if no response has it.
 
-        HEAD is asked first, then a GET of the first byte. Neither is a machine's request, and servers answer them with
-        anything: what they do not confirm is asked for with the head of a plain GET, whose word counts.
+        Asks with HEAD, then with a GET of the first byte. Machines send neither, and some servers answer them wrongly: a
+        size that they do not confirm is read from the head of a plain GET.
 
         Args:
             url: Of the file.
-            expected: What a manifest says.
+            expected: The manifest's size.
 
         Raises:
-            UpstreamError: A GET does not work either; `Gone` if there is no such file.
+            UpstreamError: The GET fails too; `Gone` if there is no such file.
         """
         missing = 0
         for ask in (self._told_by_head, self._told_by_first_byte):
@@ -121,33 +121,33 @@ class ReleaseServer:
         return await self._fetcher.told_size(url, first_byte=True, deadline=DEADLINE)
 
     async def describe(self, board: str, version: str, name: str) -> RemotePackage:
-        """All that the server says about a file without sending it.
+        """URL, size and digest of a file, without a download.
 
         Raises:
-            UpstreamError: It could not be had; `Gone` if there is no such file.
+            UpstreamError: A request failed; `Gone` if there is no such file.
         """
         url = self.url(board, version, name)
         return RemotePackage(name, url, await self.size(url), await self.digest(url))
 
     async def confirm(self, url: str, size: int, sha256: Digest | None) -> None:
-        """Check what a manifest says of a file, wherever that lies, against what its server says.
+        """Compare the manifest's size and digest of a file on any server with the server's.
 
-        What the server does not tell is no objection: the manifest has size and digest, and the digest will judge. A sidecar
-        may be missing, be a page for people, or be refused.
+        Missing values are no contradiction: the manifest has them, and the digest is verified later. A sidecar may be
+        missing, be an HTML page, or be refused.
 
         Raises:
             Changed: They differ.
-            UpstreamError: The file could not be asked for; `Gone` if there is no such file.
+            UpstreamError: A request failed; `Gone` if there is no such file.
         """
         found = await self.size(url, size)
         if found not in (None, size):
-            raise Changed(f"the server has {found} bytes, the manifest says {size}", url)
+            raise Changed(f"the server has {found} bytes, the manifest {size}", url)
         try:
             sidecar = await self.digest(url)
         except UpstreamError:
             return
         if sidecar is not None and sha256 is not None and sidecar != sha256:
             raise Changed(
-                f"the server's sidecar says SHA-256 {sidecar.hex}, the manifest {sha256.hex}",
+                f"the server's sidecar has the SHA-256 {sidecar.hex}, the manifest {sha256.hex}",
                 url,
             )

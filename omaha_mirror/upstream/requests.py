@@ -30,11 +30,10 @@ _REPEATED = (307, 308)
 """The redirects that leave method and body as they are (RFC 9110, sections 15.4.8 and 15.4.9)."""
 
 MAX_AGE = 9
-"""Digits of an Age that is believed."""
-KEPT = 16
-"""How many files are remembered whose redirects were not followed,"""
-SECONDS = 86400.0
-"""and for how long after the last request."""
+"""Most digits of an Age that counts."""
+MAX_REFUSALS = 16
+REFUSAL_KEPT = 86400.0
+"""Seconds for which a refused redirect is reported after the last request."""
 _UNTIMELY = (9, 10)
 """X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED (openssl/x509_vfy.h)."""
 
@@ -44,12 +43,12 @@ class HttpSettings:
     """How to reach upstream servers.
 
     Attributes:
-        allowed: The origins that may be asked.
+        allowed: The origins for requests.
         connect_timeout: Seconds for name look-up, connecting and TLS together.
         head_timeout: Seconds until the head of a stream's answer, connecting and redirects included.
         stall_timeout: Seconds without a byte after which a body counts as stalled.
         ca_file: PEM file of authorities trusted besides the system's.
-        proxy: URL of an HTTP proxy for everything; None takes the environment's, see `proxies`.
+        proxy: URL of an HTTP proxy for all requests; None: the environment's, see `config.environment`.
     """
 
     allowed: AllowList
@@ -72,40 +71,37 @@ def settings_of(up: UpstreamConfig) -> HttpSettings:
 
 
 class Refusals:
-    """Redirects that were not followed, as long as they stand: whoever runs the mirror has to say whether they may be.
-
-    By the file that was asked for: the last answer about it counts.
-    """
+    """The current refused redirects, for the operator, who may allow them. The last response of each file counts."""
 
     def __init__(self) -> None:
         self._noted: dict[str, tuple[float, str]] = {}
 
     def note(self, url: str, reason: str) -> None:
-        """A file's server redirects to where the mirror may not go."""
+        """Record that a file redirects to an origin that is not allowed."""
         self._noted.pop(url, None)
-        self._noted[url] = time.monotonic() + SECONDS, reason
-        if len(self._noted) > KEPT:
+        self._noted[url] = time.monotonic() + REFUSAL_KEPT, reason
+        if len(self._noted) > MAX_REFUSALS:
             del self._noted[next(iter(self._noted))]
 
     def answered(self, url: str) -> None:
-        """A file was found."""
+        """Record that a file does not redirect any more."""
         self._noted.pop(url, None)
 
     def reasons(self) -> list[str]:
-        """Why, for people, each once."""
+        """The reasons for people, each once."""
         now = time.monotonic()
         return list(dict.fromkeys(reason for until, reason in self._noted.values() if until > now))
 
 
 class Requests:
-    """Sends requests, and gives the heads of the answers.
+    """Sends requests, and gives the heads of the responses.
 
     Args:
         settings: how to reach upstream servers.
-        clock: told what time it is there, and asked where a certificate is not valid now.
+        clock: gets each Date; explains certificates that are not valid now.
 
     Attributes:
-        refusals: redirects that were not followed.
+        refusals: the refused redirects.
 
     Raises:
         ValueError: `ca_file` cannot be read or holds no certificate.
@@ -119,7 +115,7 @@ class Requests:
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Close the connections that are kept for reuse. More can be sent after it."""
+        """Close the idle connections. Requests can still be sent."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -132,7 +128,7 @@ class Requests:
         body: bytes | None = None,
         session: aiohttp.ClientSession | None = None,
     ) -> aiohttp.ClientResponse:
-        """The head of the answer, redirects followed within the allow-list; the caller closes it."""
+        """The head of the response after redirects within the allow-list; the caller closes it."""
         target = self._settings.allowed.check(url)
         for _ in range(MAX_REDIRECTS + 1):
             with self.translated(str(target), "no answer"):
@@ -160,7 +156,7 @@ class Requests:
         raise BadAnswer(f"more than {MAX_REDIRECTS} redirects", url)
 
     def _note_time(self, headers: Mapping[str, str]) -> None:
-        """Tell the clock what an answer says of the time; one out of a cache has aged there (RFC 9111, section 5.1)."""
+        """Pass the Date, plus the Age in caches, to the clock (RFC 9111, section 5.1)."""
         date, age = seconds(headers.get("Date")), headers.get("Age", "0")
         if date is not None and age.isascii() and age.isdecimal() and len(age) <= MAX_AGE:
             self._clock.record_upstream_date(date + int(age))
@@ -172,7 +168,7 @@ class Requests:
     def _redirected(self, url: str, source: URL, location: str) -> URL:
         try:
             if not location:
-                raise ValueError("it names no address")
+                raise ValueError("it has no Location")
             target = source.join(as_it_came(location))
         except ValueError as error:
             raise BadAnswer(f"a redirect to nowhere: {error}", str(source)) from error
@@ -190,19 +186,19 @@ class Requests:
             return self._settings.proxy
         name, proxy = proxy_of(str(target.origin()), os.environ) or ("", None)
         if proxy is not None and not proxy.startswith(("http://", "https://")):
-            raise Unreachable(f"{name} names a proxy that is none for HTTP", str(target))
+            raise Unreachable(f"{name} is not the URL of an HTTP proxy", str(target))
         return proxy
 
     def _kept_session(self) -> aiohttp.ClientSession:
-        """The session that keeps connections, made on first use because it belongs to the running loop."""
+        """The session with reused connections, created at first use because it belongs to the running loop."""
         if self._session is None:
             self._session = self.new_session(reuse=True)
         return self._session
 
     def new_session(self, *, reuse: bool) -> aiohttp.ClientSession:
-        """A session of its own, which the caller closes."""
+        """A new session, which the caller closes."""
         return aiohttp.ClientSession(
-            # How many connections there are is the callers' decision.
+            # The callers limit the number of connections.
             connector=LenientConnector(limit=0, ssl=self._tls, force_close=not reuse),
             timeout=aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout),
             auto_decompress=False,
@@ -217,7 +213,7 @@ class Requests:
 
 
 def untimely(error: Exception) -> bool:
-    """Whether a connection failed because a certificate is not valid yet, or not any more, by this machine's clock."""
+    """Whether a connection failed because a certificate is not valid now, by this machine's clock."""
     if not isinstance(error, aiohttp.ClientConnectorCertificateError):
         return False
     return getattr(error.certificate_error, "verify_code", 0) in _UNTIMELY
@@ -225,7 +221,7 @@ def untimely(error: Exception) -> bool:
 
 @contextmanager
 def translated(url: str, silence: str, trouble: Callable[[], str]) -> Iterator[None]:
-    """Turn what aiohttp raises into what happened; `silence` words a time-out, `trouble` what is wrong with the clock."""
+    """Convert aiohttp's exceptions; `silence` is the message of a time-out, `trouble` gives the clock's fault."""
     try:
         yield
     except aiohttp.ClientHttpProxyError as error:
@@ -239,9 +235,11 @@ def translated(url: str, silence: str, trouble: Callable[[], str]) -> Iterator[N
     except TimeoutError as error:
         raise Stalled(silence, url) from error
     except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
-        raise BadAnswer(f"not an HTTP answer that can be read: {error}", url) from error
+        raise BadAnswer(f"not a valid HTTP response: {error}", url) from error
     except (aiohttp.ClientError, OSError) as error:
-        raise Dropped(f"the connection died: {str(error) or type(error).__name__}", url) from error
+        raise Dropped(
+            f"the connection was lost: {str(error) or type(error).__name__}", url
+        ) from error
 
 
 def _tls(ca_file: Path | None) -> ssl.SSLContext:

@@ -1,6 +1,6 @@
-"""How a file is asked for in part, what the answer means, and when to ask again.
+"""Range requests: their header fields, the meaning of the response head, and the pause before a retry.
 
-No I/O and no clock. Where no digest will judge the bytes, only an answer that surely continues the generation already held is delivered:
+No I/O and no clock. Without a digest to verify, only a response that surely continues the known generation is used:
 
 - A 206 has to begin at the byte asked for. One that is longer is clipped, one that is shorter ends
   early, and the caller asks for the rest.
@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from omaha_mirror.upstream.errors import BadAnswer, BadStatus, Changed, Gone
 from omaha_mirror.upstream.fetcher import Validator, seconds
 
-# A server may ask to be left alone this long, and no longer.
+# Upper limit of Retry-After.
 MAX_RETRY_AFTER = 120.0
-# What of it is honoured by a caller that has somebody waiting.
+# The same while readers wait.
 MAX_HONOURED = 30.0
 WHOLE = (200, 203)
-"""What answers a GET with the whole file (RFC 9110, sections 15.3.1 and 15.3.4)."""
+"""The statuses of a response with the whole file (RFC 9110, sections 15.3.1 and 15.3.4)."""
 BACKOFF_BASE = 0.25
 BACKOFF_CAP = 5.0
 
-# As servers write it, not only as they should: "bytes=0-9/10", "bytes 0 - 9 / *", "0-9" (curl/lib/http.c).
+# Invalid forms of servers included: "bytes=0-9/10", "bytes 0 - 9 / *", "0-9" (curl/lib/http.c).
 _CONTENT_RANGE = re.compile(
     r"(?:bytes)?[\s:=]*([0-9]{1,18})\s*-\s*([0-9]{1,18})\s*(?:/\s*([0-9]{1,18}|\*)\s*)?",
     re.IGNORECASE,
@@ -36,10 +36,10 @@ _NO_BODY = (204, 205)
 
 @dataclass(frozen=True, slots=True)
 class BodyPart:
-    """Which bytes of an answer's body are to be delivered.
+    """The bytes of a response's body to deliver.
 
     Attributes:
-        first: Offset in the file of the body's first byte; bytes before the one asked for are skipped.
+        first: Offset in the file of the body's first byte; bytes before the requested one are skipped.
         stop: Offset after the last byte to deliver.
         size: Size of the whole file in bytes.
         validator: Of the generation that the body belongs to.
@@ -52,7 +52,7 @@ class BodyPart:
 
 
 def request_headers(start: int, stop: int | None, validator: Validator | None) -> dict[str, str]:
-    """The header fields that ask for bytes `start` to `stop` of one generation."""
+    """The header fields of a request for bytes `start` to `stop` of one generation."""
     if start == 0 and stop is None:
         return {}
     headers = {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
@@ -73,24 +73,24 @@ def judge(
     judged: bool = False,
     ranged: bool = True,
 ) -> BodyPart:
-    """What the head of an answer means for the request that `request_headers` described.
+    """Evaluate the head of the response to a request with `request_headers`.
 
     Args:
-        url: The address asked, for the errors.
+        url: Of the request, for errors.
         status: The HTTP status code.
         headers: The response's header fields, case-insensitive.
-        start: Offset of the first byte asked for.
-        stop: Offset after the last byte asked for, None for the end.
+        start: Offset of the first requested byte.
+        stop: Offset after the last requested byte, None for the end.
         size: The file's size in bytes, if known.
-        validator: The generation already held in part, if any.
-        judged: Whether a digest will judge the bytes: then any success counts, whatever coding it names.
-        ranged: Whether a part was asked for where a part is wanted.
+        validator: Of the known generation, if any.
+        judged: Whether the caller verifies a digest: then every successful status and coding is accepted.
+        ranged: Whether a part of the file was requested, if a part is wanted.
 
     Raises:
         Gone: 404 or 410.
-        Changed: Another generation than the one known.
-        BadStatus: Any other status that is not the file.
-        BadAnswer: A coded body, or one whose place or size cannot be told.
+        Changed: Another generation than the known one.
+        BadStatus: Any other status without the file.
+        BadAnswer: A coded body, or one of unknown position or size.
     """
     if status == 416 and size is not None and start < size:
         raise Changed(f"the server no longer has byte {start} of {size}", url)
@@ -112,11 +112,11 @@ def judge(
 
 
 def told_size(url: str, status: int, headers: Mapping[str, str]) -> int | None:
-    """Size of the whole file in bytes, as the answer to a GET of it, or of its first byte, tells; None if it does not.
+    """Size of the whole file in bytes, from the response to a GET of it or of its first byte; None if it has none.
 
     Raises:
         Gone: 404 or 410.
-        BadStatus: Any other status that is not the file.
+        BadStatus: Any other status without the file.
     """
     require(url, status, headers, WHOLE, judged=True)
     if status != 206:
@@ -133,9 +133,9 @@ def require(
     *,
     judged: bool = False,
 ) -> None:
-    """Raise what a status other than those wanted, or a coded body, means.
+    """Raise the error of an unwanted status or a coded body.
 
-    Where bytes are judged by what they are, any success will do, and a label of a coding says nothing.
+    If the caller verifies a digest, every successful status and coding is accepted.
     """
     if status in (404, 410):
         raise Gone(f"the server has no such file (status {status})", url)
@@ -150,7 +150,9 @@ def require(
         )
     coding = headers.get("Content-Encoding", "").strip()
     if coding.lower() not in ("", "identity"):
-        raise BadAnswer(f"the server sent the file coded as {coding!r}, which was not asked", url)
+        raise BadAnswer(
+            f"the server sent the file coded as {coding!r}, which was not requested", url
+        )
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
@@ -166,7 +168,7 @@ def backoff(attempt: int, rng: random.Random, retry_after: float | None = None) 
 
 
 def _placed(url: str, headers: Mapping[str, str], start: int) -> tuple[int, int | None]:
-    """Where a 206 begins, which must be `start`, and the size of the whole file if it tells."""
+    """The first byte of a 206, which must be `start`, and the size of the whole file if it has one."""
     text = headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(text)
     if match is None:
@@ -185,9 +187,9 @@ def _placed(url: str, headers: Mapping[str, str], start: int) -> tuple[int, int 
 
 
 def _continues(status: int, ranged: bool, known: Validator, found: Validator) -> bool:
-    """Whether an answer carries on the known generation.
+    """Whether a response is of the known generation.
 
-    A 200 to a Range that had an If-Range says "replaced", unless the validator itself denies it.
+    A 200 to a Range with If-Range means another generation, unless it has the same validator.
     """
     if status == 200 and ranged and known.strong is not None:
         return found.strong == known.strong
@@ -195,7 +197,7 @@ def _continues(status: int, ranged: bool, known: Validator, found: Validator) ->
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds, between 0 and `MAX_RETRY_AFTER`; a date counts from the answer's own."""
+    """Retry-After in seconds, between 0 and `MAX_RETRY_AFTER`; a date is relative to the response's Date."""
     text = headers.get("Retry-After", "").strip()
     if re.fullmatch("[0-9]{1,18}", text):
         return min(float(text), MAX_RETRY_AFTER)

@@ -1,9 +1,9 @@
 """Requests for upstream on disk, in segments: files of JSON lines.
 
-`{"number": N, "request": "<?xml ..."}` is a request, and `{"done": N}` says
-that none up to this number is to be sent any more. A segment goes when that holds for all in it. So a killed process
-loses what came in its last 250 ms, and sends again what it sent in them: upstream may get a request twice. A power cut
-costs what the kernel had not yet written. A line that cannot be read costs itself and nothing else.
+`{"number": N, "request": "<?xml ..."}` is a request, and `{"done": N}` means that all up to this number are sent or
+dropped. A segment is removed when this is true of all its requests. A killed process loses the requests of its last
+250 ms, and sends again those that it sent in them. A power cut loses the writes that the kernel had not finished. A
+damaged line loses only itself.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import structlog
 from omaha_mirror.state_file import restore, restore_folder
 
 SEGMENT = 256 * 1024
-"""Bytes after which a segment is full: what the disk may hold beyond what is to be sent."""
+"""Bytes of a full segment: at most so much of sent requests stays on disk."""
 LOG = structlog.get_logger(__name__)
 
 
 class Entry(NamedTuple):
-    """A request, as the line that it is on disk."""
+    """A request as its line on disk."""
 
     number: int
     line: bytes
@@ -37,7 +37,7 @@ class Entry(NamedTuple):
 
 
 class Segments:
-    """The segments. Everything here waits for the disk, and belongs to one thread.
+    """The segments. All methods wait for the disk, and run in one thread.
 
     Attributes:
         newest: the greatest number that was ever on disk.
@@ -53,14 +53,14 @@ class Segments:
         self._done = 0
 
     def load(self, limit: int) -> list[Entry]:
-        """The requests that are still to be sent; a file with much more than `limit` bytes is put aside."""
+        """The requests to send; a file with much more than `limit` bytes counts as damaged."""
         found: dict[int, Entry] = {}
         restore_folder(self._folder, "requests for upstream are lost")
         for path in sorted(self._folder.glob("*.jsonl")):
             if not path.stem.isdecimal():
                 continue
             self._names = max(self._names, int(path.stem))
-            lines = restore(path, limit + SEGMENT, _lines, "what waits in it is not sent")
+            lines = restore(path, limit + SEGMENT, _lines, "its requests are not sent")
             if lines is None:
                 continue
             damaged = last = 0
@@ -82,7 +82,7 @@ class Segments:
         return [found[number] for number in sorted(found) if number > self._done]
 
     def write(self, entries: list[Entry], done: int) -> None:
-        """Add what is not on disk yet, and remove what is done. Raises OSError; it can be called again."""
+        """Append new requests, and remove segments up to the number `done`. Raises OSError; it can be repeated."""
         for path, last in list(self._last.items()):
             if last > done:
                 break
@@ -115,7 +115,7 @@ class Segments:
 
 
 def _write_whole(fd: int, line: bytes) -> None:
-    """Add a line, or nothing: half of one would spoil the next."""
+    """Append a line completely or not at all."""
     size = os.fstat(fd).st_size
     left = memoryview(line)
     try:

@@ -334,7 +334,7 @@ async def test_operators_see_each_channel(mirror: Mirror) -> None:
     mirror.site.upstream.answer(PATH, lambda _: b"<html>")
     await mirror.catalog.sync()
     [status] = mirror.catalog.channels(lambda step: step)
-    assert "no answer of an Omaha server" in status.trouble
+    assert "not the response of an Omaha server" in status.trouble
     assert len(status.steps) == 3
     mirror.nebraska.answer()
     mirror.group.trouble = "error-noPackageFound"

@@ -416,7 +416,7 @@ async def test_a_web_page_is_no_omaha_server(tmp_path: Path, upstream: Upstream)
     upstream.answer("/v1/update/", lambda _: b"<html>welcome</html>")
     found = of(await examine_network(config(tmp_path, upstream)), "omaha")
     assert (found.state, found.exit) == ("fail", Exit.UPSTREAM_UNREACHABLE)
-    assert "no answer of an Omaha server" in found.words
+    assert "not the response of an Omaha server" in found.words
 
 
 async def test_no_omaha_server_is_no_failure(tmp_path: Path, upstream: Upstream) -> None:

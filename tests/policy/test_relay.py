@@ -286,7 +286,7 @@ async def test_after_an_outage_nobody_asks_for_a_while_and_then_one_at_a_time(
         assert (await check(relay, machine("other"))).delivered
     said = [line["event"].partition(";")[0] for line in logs]
     assert said == [
-        "upstream gave no answer for a machine",
+        "upstream did not answer the check of a machine",
         "upstream does not answer",
         "upstream answers again",
     ]
@@ -608,7 +608,7 @@ async def test_a_disk_that_refuses_costs_no_answer(site: Site, logs: Logs) -> No
     site.path = site.path.parent / "file" / "relay.json"
     async with site.relay() as relay:
         assert (await check(relay)).delivered
-    assert "will not survive a restart" in str(logs)
+    assert "a restart would lose them" in str(logs)
 
 
 async def test_a_relay_that_never_started_leaves_the_file_alone(site: Site) -> None:

@@ -122,7 +122,7 @@ async def test_what_is_no_answer_is_refused_in_words_that_name_the_address(
     upstream: Upstream, server: OmahaServer, body: bytes
 ) -> None:
     upstream.put(PATH, body)
-    with pytest.raises(BadAnswer, match="no answer of an Omaha server") as caught:
+    with pytest.raises(BadAnswer, match="not the response of an Omaha server") as caught:
         await server.ask(asked())
     assert server.url in str(caught.value)
     assert len(str(caught.value)) < 300

@@ -242,9 +242,17 @@ async def test_an_outage_and_a_row_of_refusals_are_each_said_once(
         server.trouble = None
         await server.until(lambda: server.taken == [first, others[4]])
     assert [(line["event"], line.get("why"), line.get("waiting")) for line in logs] == [
-        ("upstream takes no requests now, they are kept", "no line (http://up/)", None),
-        ("upstream takes requests again", None, 5),
-        ("upstream refuses a request, and each such is dropped", "a page (http://up/)", None),
+        (
+            "upstream accepts no requests at the moment; they are queued",
+            "no line (http://up/)",
+            None,
+        ),
+        ("upstream accepts requests again", None, 5),
+        (
+            "upstream refuses a request; it and others like it are dropped",
+            "a page (http://up/)",
+            None,
+        ),
     ]
     assert outbox.stats == OutboxStats(queued=0, sent=2, dropped=0, refused=4)
 
