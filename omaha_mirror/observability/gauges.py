@@ -12,11 +12,16 @@ from omaha_mirror.cache import Ledger, Progress
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.observability.health import Health, State
-from omaha_mirror.observability.metric_kinds import Labels, Reading, counter, gauge
+from omaha_mirror.observability.metric_kinds import (
+    PREFIX,
+    Declared,
+    Reading,
+    Series,
+    counter,
+    gauge,
+)
 
 TRACK = ("app_id", "board", "track")
-
-Values = Iterable[tuple[Labels, float]]
 
 
 class Queue(Protocol):
@@ -124,49 +129,48 @@ def _queues(queues: Callable[[], Mapping[str, Queue]]) -> Iterator[Reading]:
 
 
 def _tracks(channels: Callable[[], Iterable[ChannelStatus]]) -> Iterator[Reading]:
-    def each(value: Callable[[ChannelStatus], float]) -> Callable[[], Values]:
-        return lambda: [((c.app_id, c.board, c.track), value(c)) for c in channels()]
+    def each(name: str, help_: str, value: Callable[[ChannelStatus], float]) -> Reading:
+        def read(found: Iterable[ChannelStatus]) -> Series:
+            return [((c.app_id, c.board, c.track), value(c)) for c in found]
 
-    yield gauge(
+        return Reading(Declared(f"{PREFIX}{name}", "gauge", TRACK, help_), channels, read)
+
+    yield each(
         "track_answered_timestamp_seconds",
         "When upstream last gave a good answer about a track, in seconds since the epoch; 0 for never.",
-        *TRACK,
-        read=each(lambda channel: channel.answered),
+        lambda channel: channel.answered,
     )
-    yield gauge(
+    yield each(
         "track_asked_timestamp_seconds",
         "When a machine last asked on a track, in seconds since the epoch; 0 for never.",
-        *TRACK,
-        read=each(lambda channel: channel.asked),
+        lambda channel: channel.asked,
     )
-    yield gauge(
+    yield each(
         "track_trouble",
         "1 where upstream's last answer about a track could not be had or used.",
-        *TRACK,
-        read=each(lambda channel: bool(channel.trouble)),
+        lambda channel: bool(channel.trouble),
     )
-    yield gauge(
+    yield each(
         "track_offers",
         "Versions that machines of a track are led through now, floors and target; 0 is no update.",
-        *TRACK,
-        read=each(lambda channel: sum(s.state is Reason.OFFERED for s in channel.steps)),
+        lambda channel: sum(s.state is Reason.OFFERED for s in channel.steps),
     )
 
 
-def _one(value: float | None) -> Values:
+def _one(value: float | None) -> Series:
     return [] if value is None else [((), value)]
 
 
-def _by_name(values: Mapping[str, float]) -> Values:
+def _by_name(values: Mapping[str, float]) -> Series:
     return [((name,), value) for name, value in values.items()]
 
 
-def _fills(fills: Iterable[Progress]) -> Values:
+def _fills(fills: Iterable[Progress]) -> Series:
     queued = [fill.queued > 0 for fill in fills]
     return [(("running",), queued.count(False)), (("queued",), queued.count(True))]
 
 
-def _ended(queues: Mapping[str, Queue]) -> Values:
+def _ended(queues: Mapping[str, Queue]) -> Series:
     for name, queue in queues.items():
         yield (name, "sent"), queue.sent
         yield (name, "dropped"), queue.dropped

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter
@@ -21,7 +21,8 @@ FEW = 20
 
 Kind = Literal["counter", "gauge", "info"]
 Labels = tuple[str, ...]
-Read = Callable[[], Iterable[tuple[Labels, float]]]
+Series = Iterable[tuple[Labels, float]]
+Read = Callable[[], Series]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,13 @@ class Reading:
 
     Attributes:
         declared: how it is exposed.
-        read: gives the values of the labels, and the number, for each series.
+        look: looks; once for all metrics that are read from the same.
+        read: gives of that the values of the labels, and the number, for each series.
     """
 
     declared: Declared
-    read: Read
+    look: Callable[[], Any]
+    read: Callable[[Any], Series]
 
 
 class Tally:
@@ -95,12 +98,15 @@ class Looked(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """What Prometheus asks for."""
+        looks: dict[Callable[[], Any], Any] = {}
         for reading in self._readings:
             declared = reading.declared
             family = GaugeMetricFamily if declared.kind == "gauge" else CounterMetricFamily
             found = family(declared.name, declared.help, labels=declared.labels)
             try:
-                for labels, value in reading.read():
+                if reading.look not in looks:
+                    looks[reading.look] = reading.look()
+                for labels, value in reading.read(looks[reading.look]):
                     found.add_metric(labels, value)
             except Exception:
                 LOG.exception("a metric cannot be read", metric=declared.name)
@@ -110,9 +116,13 @@ class Looked(Collector):
 
 def gauge(name: str, help_: str, *labels: str, read: Read) -> Reading:
     """A number that goes up and down; the name is without prefix."""
-    return Reading(Declared(f"{PREFIX}{name}", "gauge", labels, help_), read)
+    return Reading(Declared(f"{PREFIX}{name}", "gauge", labels, help_), read, _as_it_is)
 
 
 def counter(name: str, help_: str, *labels: str, read: Read) -> Reading:
     """A number that somebody else counts; the name is without prefix and `_total`."""
-    return Reading(Declared(f"{PREFIX}{name}_total", "counter", labels, help_), read)
+    return Reading(Declared(f"{PREFIX}{name}_total", "counter", labels, help_), read, _as_it_is)
+
+
+def _as_it_is(found: Series) -> Series:
+    return found

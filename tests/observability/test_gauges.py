@@ -9,7 +9,7 @@ from omaha_mirror.observability.counters import Counters
 from omaha_mirror.observability.gauges import readings
 from omaha_mirror.observability.health import Finding, Health, State
 from omaha_mirror.upstream.outbox import OutboxStats
-from tests.observability.exposed import value
+from tests.observability.exposed import series, value
 
 OTHER_APP = "a" * 8 + "-0000-0000-0000-" + "b" * 12
 
@@ -30,6 +30,11 @@ class Parts:
     channels: list[ChannelStatus]
     connections: dict[str, int]
     queues: dict[str, OutboxStats]
+    looks: int = 0
+
+    def look(self) -> list[ChannelStatus]:
+        self.looks += 1
+        return self.channels
 
 
 def watched() -> tuple[Counters, Parts]:
@@ -41,7 +46,7 @@ def watched() -> tuple[Counters, Parts]:
             free=lambda: parts.free,
             health=lambda: parts.health,
             fills=lambda: parts.fills,
-            channels=lambda: parts.channels,
+            channels=parts.look,
             connections=lambda: parts.connections,
             queues=lambda: parts.queues,
             lost_lines={},
@@ -93,6 +98,14 @@ def test_two_applications_on_one_track_are_two_series() -> None:
     assert value(metrics, "track_trouble", **second) == 1
     assert value(metrics, "track_answered_timestamp_seconds", **first) == 11
     assert value(metrics, "track_asked_timestamp_seconds", **first) == 13
+
+
+def test_tracks_are_looked_at_once_for_all_that_is_told_of_them() -> None:
+    metrics, parts = watched()
+    parts.channels = [channel("stable")]
+    before = parts.looks
+    assert len([name for name, _ in series(metrics) if "_track_" in name]) == 4
+    assert parts.looks == before + 1
 
 
 def test_a_track_of_any_name_is_exposed_as_it_is() -> None:
