@@ -79,6 +79,15 @@ class Ruled:
 
 
 @dataclass(slots=True)
+class Proven:
+    """A mirror has found a package right that it fetched; `key` is its digest in hex."""
+
+    mirror: int
+    key: str
+    at: float
+
+
+@dataclass(slots=True)
 class Published:
     """Upstream leads a track to a version from then on."""
 
@@ -116,6 +125,7 @@ class Books:
     told: list[Told] = field(default_factory=list)
     ruled: list[Ruled] = field(default_factory=list)
     published: list[Published] = field(default_factory=list)
+    proven: list[Proven] = field(default_factory=list)
     lives: list[Life] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)

@@ -13,6 +13,7 @@ from omaha_mirror.config import Address
 from omaha_mirror.omaha import (
     BadResponse,
     Client,
+    Digest,
     ErrorCode,
     ErrorFlag,
     Machine,
@@ -51,6 +52,7 @@ class Surroundings:
     Attributes:
         mirror: its address.
         releases: the right bytes.
+        bare: the release of which upstream tells no digest.
         books: told of everything.
         policy: says whether it can expect an update at all.
         say: adds a line to the story.
@@ -59,6 +61,7 @@ class Surroundings:
 
     mirror: Address
     releases: Sequence[Release]
+    bare: Release
     books: Books
     policy: Policy
     say: Callable[[str], None]
@@ -182,13 +185,18 @@ class Actor(ABC):
             return False
         return not self._around.policy.leads_on(track, self._client.machine.version, now)
 
-    def _bytes(self, version: str, name: str) -> bytes:
-        found = [r for r in self._around.releases if r.version == version and name in r.files]
-        if not found:
-            self._fail(
-                f"an answer never contradicts policy: {self.who} is offered {name} of {version}"
-            )
-        return found[0].files[name]
+    def _bytes(self, version: str, name: str, digest: Digest | None) -> bytes:
+        """Of a package that is offered; of the release without a digest, either generation may be, as a whole."""
+        known = [r for r in self._around.releases if r.version == version and name in r.files]
+        bare = self._around.bare
+        found = [r.files[name] for r in known]
+        if version == bare.version and name == PAYLOAD:
+            found = [bare.payload, bare.forged]
+        told = digest.raw if digest is not None and digest.algorithm == "sha256" else None
+        right = [b for b in found if told in (None, hashlib.sha256(b).digest())]
+        if not right:
+            self._fail(f"what is offered is what upstream has: {self.who}, {name} of {version}")
+        return right[0]
 
 
 class Broken(Exception):
@@ -256,7 +264,7 @@ class UpdateEngineMachine(Actor):
 
     async def _payload(self, offer: Offer) -> None:
         """Raises Failed."""
-        right = self._bytes(offer.version, PAYLOAD)
+        right = self._bytes(offer.version, PAYLOAD, offer.sha256)
         digest = offer.sha256.raw.hex()
         path = _path(offer.urls[0])
         engine = UpdateEngine(
@@ -300,7 +308,8 @@ class UpdateEngineMachine(Actor):
         if transfer is None or transfer.length is not None:
             return
         held = self._kept[: transfer.offset] + bytes(transfer.got)
-        [release] = [r for r in self._around.releases if r.version == offer.version]
+        known = (*self._around.releases, self._around.bare)
+        [release] = [r for r in known if r.version == offer.version]
         whole = max((mark for mark in release.marks[1:-1] if mark <= len(held)), default=0)
         if whole > release.marks[1]:
             self._kept = held[:whole]
@@ -309,7 +318,7 @@ class UpdateEngineMachine(Actor):
 
     async def _extension(self, offer: Offer, package: Package) -> None:
         """ue-rs: the whole file, from its first byte at each try. Raises Failed."""
-        right = self._bytes(offer.version, package.name)
+        right = self._bytes(offer.version, package.name, package.hash_sha256)
         path = _path(offer.url_of(package))
         for attempt in range(1 + TRIES):
             if attempt:
@@ -336,7 +345,8 @@ class Curl(Actor):
                 return
             await asyncio.sleep(300.0)
         for package in offer.packages:
-            right = self._bytes(offer.version, package.name)
+            digest = offer.sha256 if package is offer.packages[0] else package.hash_sha256
+            right = self._bytes(offer.version, package.name, digest)
             await self._download(_path(offer.url_of(package)), right)
         self._end("done")
 

@@ -53,6 +53,8 @@ from tests.support.faults import (
 )
 
 T = TypeVar("T")
+BARE = "3602.2.3"
+"""Not known to the Omaha server."""
 VERSIONS = ("3815.2.1", "3815.2.5", "4081.1.0")
 BUSY = 12.0
 """Seconds from the beginning in which most things happen."""
@@ -70,10 +72,14 @@ def generate(seed: int) -> Schedule:
         while rng.random() < weight:
             events += make(rng, releases, settings)
             weight *= 0.75
+    bare = replace(rng.choice(SHAPES), version=BARE, with_extras=False)
+    if any(machine.track == "lts" for machine in machines):
+        events += _bare(rng, bare)
     return Schedule(
         seed=seed,
         settings=settings,
         releases=releases,
+        bare=bare,
         machines=machines,
         events=tuple(sorted(events, key=lambda event: event.at)),
     )
@@ -92,6 +98,10 @@ def _settings(rng: Random) -> Settings:
     limits: dict[str, float] = {}
     if rng.random() < 0.3:
         limits["record_bytes"] = rng.choice((8192, 32768))
+    if rng.random() < 0.3:
+        limits["trickle_seconds"] = rng.choice((0.2, 1.0))
+    if rng.random() < 0.3:
+        limits["proof_seconds"] = rng.choice((0.5, 3.0))
     if rng.random() < 0.2:
         limits["pending"] = rng.choice((16384, 65536))
     return Settings(
@@ -133,7 +143,7 @@ def _machine(rng: Random, number: int, settings: Settings) -> MachinePlan:
         number=number,
         at=at,
         kind=rng.choices(kinds, (60, 20, 20))[0],
-        track=rng.choices(("stable", "beta", "prod", "edge"), (75, 12, 5, 8))[0],
+        track=rng.choices(("stable", "beta", "prod", "edge", "lts"), (70, 12, 4, 8, 6))[0],
         version=OLD,
         oem=rng.choice(("", "", "azure")),
         link=_link(rng, 0.002),
@@ -191,6 +201,7 @@ def _faults(rng: Random, release: Release, name: str) -> list[Fault]:
         (lambda: [Redirect(times=times, location=ELSEWHERE + release.path(name))], 4),
         (lambda: [RawHead(times=1, head=b"HTTP/1.0 200 OK\r\n\r\n")], 2),
         (lambda: [_change(rng, release, name, somewhere())], 5),
+        (lambda: [_other_size(release, somewhere())], 3),
     )
     make = rng.choices([made for made, _ in choices], [weight for _, weight in choices])[0]
     return make()
@@ -198,11 +209,28 @@ def _faults(rng: Random, release: Release, name: str) -> list[Fault]:
 
 def _change(rng: Random, release: Release, name: str, at: int) -> Fault:
     """Other bytes of the same size, as right in themselves where it is a payload."""
-    if name in (OEM, EXTENSION):
-        body = release.files[name][::-1]
-    else:
-        body = replace(release, version=f"{release.version} forged").payload
+    body = release.files[name][::-1] if name in (OEM, EXTENSION) else release.forged
     return Change(times=1, at=at, body=body, drop=rng.random() < 0.5)
+
+
+def _other_size(release: Release, at: int) -> Fault:
+    """A file of another size, for a while, after a drop: no byte of it belongs to the package."""
+    return Change(times=1, at=at, body=release.payload[:-1000][::-1], drop=True)
+
+
+def _bare(rng: Random, bare: Release) -> list[Event]:
+    """What upstream does to the release of which nothing but its validator tells the generation."""
+    at = _place(rng, bare)
+    drop, path = Drop(times=1, at=at), bare.path()
+    faults: Sequence[list[Fault]] = (
+        [drop],
+        [drop, NoRange(times=1)],
+        [Change(times=1, at=at, body=bare.forged, drop=True)],
+        [Change(times=1, at=at, body=bare.forged, drop=True), NoRange(times=1)],
+        [Change(times=1, at=at, body=bare.forged, drop=True), NoValidator(times=1)],
+        [drop, Nodes(times=2, count=2)],
+    )
+    return [Armed(at=0.0, path=path, fault=fault) for fault in rng.choice(faults)]
 
 
 def _upstream(rng: Random, releases: tuple[Release, ...], _: Settings) -> list[Event]:

@@ -25,7 +25,7 @@ from tests.sim.schedule import (
     Rot,
     Schedule,
 )
-from tests.sim.upstream import Site
+from tests.sim.upstream import Site, package_of
 from tests.support.faults import (
     Change,
     Corrupt,
@@ -41,6 +41,8 @@ TAIL = 1024
 """Bytes of signatures, which are fetched once more before a whole round."""
 SOON = 1.0
 """Seconds in which what a machine reported gets to the disk: a kill within them may lose it."""
+AT_ONCE = 6.5
+"""Seconds in which a waiting client has what it waits for; five of them may be given it to close in."""
 _BLOB = re.compile(r"cache/blobs/../([0-9a-f]{64})$")
 
 
@@ -68,6 +70,7 @@ def at_end(run: Run, services: Iterable[Service], files: Mapping[str, bytes]) ->
     yield from clients_end(run)
     yield from bytes_fetched(run)
     yield from events(run)
+    yield from woken(run)
     yield from kept(run, files)
     for service in services:
         yield from leaks(service)
@@ -169,8 +172,8 @@ def _cost(fault: Fault, release: Release, size: int) -> int:
             return size + TAIL
         case NoRange() | WrongRange() | WrongLength() | RawHead() | LongRange():
             return size
-        case Change():
-            return 5 * size
+        case Change(body=body):
+            return 5 * size if len(body) == size else 0
         case _:
             return 0
 
@@ -185,10 +188,16 @@ def events(run: Run) -> Iterator[str]:
     is_answered = not any(
         isinstance(event, LinkTrouble) and event.who == "upstream" for event in schedule.events
     )
-    arrived, taken = Counter[object](), Counter[object]()
-    for machineid, event, whole in run.site.reported():
+    arrived, taken, again = Counter[object](), Counter[object](), Counter[object]()
+    for machineid, event, when, whole in run.site.reported():
         arrived[machineid, event] += 1
         taken[machineid, event] += whole
+        # What was sent just before a kill is sent again; a power cut may lose that it was sent for longer.
+        again[machineid, event] += sum(
+            life.how == "power" or when + SOON > life.ended
+            for life in books.lives
+            if life.how in ("kill", "power") and when < life.ended
+        )
     told, sure = Counter[object](), Counter[object]()
     ends = [life for life in books.lives if life.how in ("kill", "power")]
     for one in books.told:
@@ -204,8 +213,45 @@ def events(run: Run) -> Iterator[str]:
         if arrived[key] < count:
             yield f"no event is lost: {key} was told {count} times, and arrived {arrived[key]} times"
     for key, count in sorted(taken.items(), key=str):
-        if is_answered and count > told[key] + len(ends):
+        if is_answered and count > told[key] + again[key]:
             yield f"no event is counted twice: {key} was told {told[key]} times, and upstream took {count}"
+
+
+def woken(run: Run) -> Iterator[str]:
+    """Whoever waits for a package gets the rest of it as soon as it is proven."""
+    schedule, machines = run.schedule, {f"machine {p.number}": p for p in run.schedule.machines}
+    if any(isinstance(event, DiskTrouble | End) for event in schedule.events):
+        return
+    troubled = {event.who for event in schedule.events if isinstance(event, LinkTrouble)}
+    for transfer in run.books.transfers:
+        plan = machines[transfer.who]
+        if transfer.who in troubled or not transfer.is_whole:
+            continue
+        key = _key(schedule, transfer.path)
+        proven = [
+            one.at
+            for one in run.books.proven
+            if (one.mirror, one.key) == (plan.mirror, key)
+            and transfer.began <= one.at <= transfer.ended
+        ]
+        line = 2 * transfer.announced / plan.link.rate + 20 * plan.link.latency
+        if proven and transfer.ended > proven[0] + line + AT_ONCE:
+            yield (
+                f"who can go on is woken: {transfer.who} got {transfer.range or 'all'} of {transfer.path}"
+                f" {transfer.ended - proven[0]:.3f} s after it was proven"
+            )
+
+
+def _key(schedule: Schedule, path: str) -> str:
+    """Of the package at a path of a mirror; empty where that is none."""
+    where = package_of(path)
+    found = [
+        hashlib.sha256(body).hexdigest()
+        for release in schedule.releases
+        for name, body in release.files.items()
+        if release.path(name) == where
+    ]
+    return found[0] if found else ""
 
 
 def kept(run: Run, files: Mapping[str, bytes]) -> Iterator[str]:

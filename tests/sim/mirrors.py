@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from omaha_mirror.cache.events import Event
 from omaha_mirror.config import Address, Config
 from omaha_mirror.service import Service
 from omaha_mirror.web.public import PublicApp
@@ -54,6 +55,7 @@ class Mirror:
         config: Callable[[Mirror], Config],
         limits: Mapping[str, float],
         ended: Callable[[Mirror, Life], None],
+        happened: Callable[[Mirror, object], None],
     ) -> None:
         self.name = "mirror" if number == 1 else f"mirror {number}"
         self.number, self.address = number, f"10.0.1.{number}"
@@ -67,6 +69,7 @@ class Mirror:
         self.on_loop: list[str] = []
         self._armed: asyncio.Task[bool] | None = None
         self._world, self._config, self._limits, self._ended = world, config, limits, ended
+        self._happened = happened
         self._lives, self._since = 0, 0.0
         self._listener: Listener | None = None
         self._began = asyncio.Event()
@@ -109,6 +112,13 @@ class Mirror:
         self.service = service = Service(
             self._config(self), world.clock(self.process), world.rng(self.name)
         )
+        hook = service.cache._hook
+
+        def both(event: Event) -> None:
+            self._happened(self, event)
+            hook(event)
+
+        service.cache._hook = both
         limits: Any = self._limits
         service.cache.limits = replace(service.cache.limits, **limits)
         app = PublicApp(service.decisions, service.packages, service.observer)

@@ -1,6 +1,6 @@
 """What machines may be offered, worked out from the books alone: the rules given, and what upstream led to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from omaha_mirror.omaha import Version
 from tests.sim.books import NEVER, Books
@@ -12,17 +12,17 @@ class Policy:
 
     Args:
         books: of the run.
-        pinned: what the config pins a track to.
+        pins: the version that each kind of rule that is a pin is to.
     """
 
-    def __init__(self, books: Books, pinned: str) -> None:
+    def __init__(self, books: Books, pins: Mapping[str, str]) -> None:
         self._books = books
-        self._pinned = pinned
+        self._pins = pins
 
     def rules(self, track: str, since: float, until: float) -> Sequence[str]:
         """Every rule that may have been in force: `hold`, `follow`, `relay` or `pin VERSION`."""
         configured = RULES.get(track, "hold")
-        rule = f"pin {self._pinned}" if configured == "pin" else configured
+        rule = f"pin {self._pins[configured]}" if configured in self._pins else configured
         return list(self._books.rules(track, rule, since, until))
 
     def allows(self, track: str, offered: str, has: str, since: float, until: float) -> bool:

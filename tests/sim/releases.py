@@ -1,7 +1,7 @@
 """The releases of a simulated site: small payloads with everything that large ones have."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from omaha_mirror.payload import update_metadata_pb2 as pb
@@ -54,6 +54,11 @@ class Release:
     def payload(self) -> bytes:
         """The bytes of the payload."""
         return self.files[PAYLOAD]
+
+    @property
+    def forged(self) -> bytes:
+        """Another payload of the same size, as right in itself."""
+        return replace(self, version=f"{self.version} forged").payload
 
     @property
     def marks(self) -> tuple[int, ...]:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from omaha_mirror.cache.events import FillEnded
 from omaha_mirror.config import Address, Config
 from tests.sim import invariants
-from tests.sim.books import Books, Life
+from tests.sim.books import Books, Life, Proven
 from tests.sim.clients import Surroundings, machine
 from tests.sim.fleet import Fleet, in_memory
 from tests.sim.loop import Process, Stuck
@@ -69,13 +70,19 @@ class _Run:
         self.world = world = World(schedule.seed)
         world.net.new_link = self._link
         self.books = Books()
-        self.policy = Policy(self.books, schedule.releases[0].version)
+        self.policy = Policy(self.books, schedule.pins)
         self.site = Site(
-            schedule.releases, UPSTREAM, self.books, lambda words: world.say("upstream", words)
+            schedule.releases,
+            schedule.bare,
+            UPSTREAM,
+            self.books,
+            lambda words: world.say("upstream", words),
         )
         count = 2 if schedule.settings.second else 1
         self.mirrors = [
-            Mirror(world, number, self._config, schedule.settings.limits, self._ended)
+            Mirror(
+                world, number, self._config, schedule.settings.limits, self._ended, self._happened
+            )
             for number in range(1, count + 1)
         ]
         self._run = invariants.Run(schedule, self.books, self.policy, self.site)
@@ -114,13 +121,19 @@ class _Run:
         for problem in invariants.at_crash(self._run, mirror.disk.files()):
             self.world.fail(problem)
 
+    def _happened(self, mirror: Mirror, event: object) -> None:
+        """Something happened in a cache."""
+        if isinstance(event, FillEnded) and event.outcome == "proven":
+            self.books.proven.append(Proven(mirror.number, event.key, self.world.loop.time()))
+
     def _config(self, mirror: Mirror) -> Config:
         release_url, omaha_url = self.site.release_url, self.site.omaha_url
         if mirror.number > 1:
             release_url = f"http://{self.mirrors[0].address}:{PORT}"
             omaha_url = release_url + OMAHA
-        pinned = self.schedule.releases[0].version
-        return self.schedule.settings.config(mirror.place, release_url, omaha_url, pinned)
+        return self.schedule.settings.config(
+            mirror.place, release_url, omaha_url, self.schedule.pins
+        )
 
     def _link(self, one: str, other: str) -> Link:
         """The line between two addresses."""
@@ -155,6 +168,7 @@ class _Run:
         around = Surroundings(
             mirror=Address(mirror.address, PORT),
             releases=self.schedule.releases,
+            bare=self.schedule.bare,
             books=self.books,
             policy=self.policy,
             say=lambda words: world.say(name, words),

@@ -18,8 +18,14 @@ RELEASE_PORT, OMAHA_PORT = 80, 81
 OMAHA = "/v1/update/"
 ELSEWHERE = "/elsewhere"
 """Where each file can be had too."""
-RULES: dict[str, str] = {"stable": "follow", "beta": "pin", "prod": "hold", "edge": "relay"}
-"""What the config says of the tracks; what is pinned is pinned to the first release."""
+RULES: dict[str, str] = {
+    "stable": "follow",
+    "beta": "pin",
+    "prod": "hold",
+    "edge": "relay",
+    "lts": "bare",
+}
+"""What the config says of the tracks; `pin` is to the first release, `bare` to the one of which upstream tells no digest."""
 
 MachineKind = Literal["update_engine", "ranges", "curl"]
 LineHow = Literal["stall", "reset", "fin", "refuse", "lost", "slow"]
@@ -208,12 +214,14 @@ class Settings:
     second: bool = False
     limits: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
 
-    def config(self, directory: Path, release_url: str, omaha_url: str, pinned: str) -> Config:
-        """The config of a mirror."""
-        return Config.model_validate(self.written(directory, release_url, omaha_url, pinned))
+    def config(
+        self, directory: Path, release_url: str, omaha_url: str, pins: Mapping[str, str]
+    ) -> Config:
+        """The config of a mirror; `pins` are the versions that a kind of rule is a pin to."""
+        return Config.model_validate(self.written(directory, release_url, omaha_url, pins))
 
     def written(
-        self, directory: Path, release_url: str, omaha_url: str, pinned: str
+        self, directory: Path, release_url: str, omaha_url: str, pins: Mapping[str, str]
     ) -> dict[str, Any]:
         """The same as a config file has it."""
         return {
@@ -228,7 +236,7 @@ class Settings:
             },
             "state_directory": str(directory / "state"),
             "default_track": "hold",
-            "tracks": {track: pinned if rule == "pin" else rule for track, rule in RULES.items()},
+            "tracks": {track: pins.get(rule, rule) for track, rule in RULES.items()},
             "upstream": {
                 "omaha_url": omaha_url,
                 "release_url": release_url,
@@ -250,6 +258,8 @@ class Schedule:
         seed: that it was made from.
         settings: of the mirrors.
         releases: that upstream has, oldest first; the first one is offered from the beginning.
+        bare: one that is pinned and that the release server alone has, without a sidecar: its whole size under one validator
+            is all that proves it.
         machines: that are there.
         events: that happen, in the order of their times.
     """
@@ -257,8 +267,14 @@ class Schedule:
     seed: int
     settings: Settings
     releases: tuple[Release, ...]
+    bare: Release
     machines: tuple[MachinePlan, ...]
     events: tuple[Event, ...]
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """The version that each kind of rule that is a pin is to."""
+        return {"pin": self.releases[0].version, "bare": self.bare.version}
 
     @property
     def quiet(self) -> float:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from omaha_mirror.omaha import OmahaError, parse_request
 from tests.sim.books import Books, Published
@@ -23,7 +23,7 @@ from tests.sim.schedule import (
 from tests.support.faults import Fault, Script
 from tests.support.nebraska import Nebraska
 from tests.support.upstream import Upstream
-from tests.support.wire import Cut, Request
+from tests.support.wire import Conversation, Cut, Request
 
 T = TypeVar("T")
 ARRIVING = 0.2
@@ -110,7 +110,8 @@ class Server(Upstream):
     """The scripted upstream at an address of the loop's own network.
 
     Attributes:
-        struck: the faults that were met so far, by path.
+        bare: the path of a file that has no sidecar.
+        answered: the requests, and when each came.
     """
 
     def __init__(self, host: str) -> None:
@@ -119,6 +120,8 @@ class Server(Upstream):
         self._script: _Script = _Script()
         self._servers: dict[int, asyncio.Server] = {}
         self._ports: dict[StreamConversation, int] = {}
+        self.bare = ""
+        self.answered: list[tuple[float, Request]] = []
 
     @property
     def origin(self) -> str:
@@ -129,6 +132,16 @@ class Server(Upstream):
     def struck(self) -> list[tuple[str, Fault]]:
         """The faults that were met so far, and the path of each."""
         return self._script.struck
+
+    def put(self, path: str, body: bytes, **how: Any) -> None:
+        """See `Upstream`."""
+        if path == self.bare:
+            how["sidecar"] = False
+        super().put(path, body, **how)
+
+    async def _answer(self, connection: Conversation, request: Request) -> None:
+        self.answered.append((asyncio.get_running_loop().time(), request))
+        await super()._answer(connection, request)
 
     def heal_all(self) -> None:
         """Disarm all that is armed."""
@@ -173,6 +186,7 @@ class Site:
 
     Args:
         releases: that it has; the first is offered at once.
+        bare: what the release server has besides, without a sidecar.
         host: its address.
         books: told what is published.
         say: adds a line to the story.
@@ -181,6 +195,7 @@ class Site:
     def __init__(
         self,
         releases: tuple[Release, ...],
+        bare: Release,
         host: str,
         books: Books,
         say: Callable[[str], None],
@@ -192,6 +207,8 @@ class Site:
         self._nebraska = Nebraska(self.server)
         self._releases = releases
         self._put()
+        self.server.bare = bare.path()
+        self.server.put(bare.path(), bare.payload)
         for track in RULES:
             self._nebraska.group(track, releases[0].version)
             books.published.append(Published(track, releases[0].version, 0.0))
@@ -228,7 +245,7 @@ class Site:
                 self._say(f"listens at port {event.port} again")
 
     def heal_all(self) -> None:
-        """Nothing goes wrong from now on, and all files are right."""
+        """Nothing goes wrong from now on, and all files are right; what has no digest stays as it is."""
         self.server.heal_all()
         self._put()
 
@@ -243,10 +260,12 @@ class Site:
         server = self.server
         return [*server.requests(path, "GET"), *server.requests(ELSEWHERE + path, "GET")]
 
-    def reported(self) -> list[tuple[str, tuple[int, int, int], bool]]:
-        """The events that arrived: whose, what, and whether the answer was sent whole, and was 200."""
+    def reported(self) -> list[tuple[str, tuple[int, int, int], float, bool]]:
+        """The events that arrived: whose, what, when, and whether the answer was sent whole, and was 200."""
         found = []
-        for request in self.server.requests(OMAHA, "POST"):
+        for when, request in self.server.answered:
+            if (request.method, request.path) != ("POST", OMAHA):
+                continue
             with contextlib.suppress(OmahaError):
                 for app in parse_request(request.body).apps:
                     taken = request.whole and request.status == 200
@@ -254,6 +273,7 @@ class Site:
                         (
                             app.machineid,
                             (event.eventtype or 0, event.eventresult or 0, event.errorcode or 0),
+                            when,
                             taken,
                         )
                         for event in app.events
