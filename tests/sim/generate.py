@@ -104,6 +104,8 @@ def _settings(rng: Random) -> Settings:
         limits["proof_seconds"] = rng.choice((0.5, 3.0))
     if rng.random() < 0.2:
         limits["pending"] = rng.choice((16384, 65536))
+    if rng.random() < 0.4:
+        limits["proof_seconds"] = rng.choice((0.0, 2.0))
     return Settings(
         hold_back=rng.choice((1, 4096, 16384, 16384, 1 << 20)),
         max_connections=rng.choice((1, 2, 4, 4)),

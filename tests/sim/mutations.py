@@ -71,7 +71,7 @@ MUTATIONS = (
         "the last operation is not proven",
         WRONG_RANGE,
         (
-            "payload.operation_prover:OperationProver._judge",
+            "payload.operation_digests:OperationDigests._judge",
             "if digest == operation.sha256:",
             "if digest == operation.sha256 or at == len(self._waiting):",
         ),
@@ -105,13 +105,13 @@ MUTATIONS = (
         BYTES,
         (
             "cache.draft:DiskDraft.write",
-            "self._log.write(written_line(start, offset, crc))",
+            "self._append([written_line(start, offset, crc)])",
             'self._late = getattr(self, "_late", b"") + written_line(start, offset, crc)',
         ),
         (
             "cache.draft:DiskDraft.record",
             "sync(self.file.fileno(), data_only=True)",
-            'self._log.write(getattr(self, "_late", b"")); self._late = b""',
+            'self._append([getattr(self, "_late", b"")]); self._late = b""',
         ),
     ),
     _mutation(
@@ -174,7 +174,7 @@ MUTATIONS = (
         "two fills of one key",
         BYTES,
         (
-            "cache.cache:Cache._met",
+            "cache.cache:Cache._look_up",
             "if fill is not None and not fill.joinable(offset):",
             "if fill is not None:",
         ),
@@ -238,7 +238,9 @@ def applied(mutation: Mutation) -> Iterator[None]:
         function = _function(edit.where)
         text = texts.get(function) or textwrap.dedent(inspect.getsource(function))
         if text.count(edit.old) != 1:
-            raise Moved(f"{mutation.name}: {edit.where} has {text.count(edit.old)} times {edit.old!r}")
+            raise Moved(
+                f"{mutation.name}: {edit.where} has {text.count(edit.old)} times {edit.old!r}"
+            )
         texts[function] = text.replace(edit.old, edit.new)
     with ExitStack() as stack:
         for function, text in texts.items():

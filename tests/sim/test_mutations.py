@@ -30,7 +30,7 @@ def test_one_that_does_not_fit_says_so(where: str, old: str) -> None:
 
 
 def test_what_is_edited_works_under_its_old_name() -> None:
-    edit = Edit("state_file:_reason", 'return told if told', 'return "other" + told if told')
+    edit = Edit("state_file:_reason", "return line if line", 'return "other" + line if line')
     with applied(Mutation("name", "", (edit,))):
         assert state_file._reason(ValueError("x")) == "otherx"
     assert state_file._reason(ValueError("x")) == "x"
