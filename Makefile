@@ -6,10 +6,11 @@ ARGS ?=
 # A file's tests stay together, in order.
 PARALLEL ?= -n 2 --dist loadfile
 FUZZ_SECONDS ?= 10
+SEEDS ?= 1000
 # What .venv was made from.
 LOCKED := $(if $(wildcard $(VENV)/.test),test,run)
 
-.PHONY: run compiled test test-long fuzz lint format demo bench deb lock sbom audit audit-online clean
+.PHONY: run compiled test test-long sim sim-mutations fuzz lint format demo bench deb lock sbom audit audit-online clean
 
 run: $(VENV)/.run
 	$(BIN)/omaha-mirror serve $(ARGS)
@@ -26,6 +27,9 @@ test: compiled
 
 test-long: compiled
 	$(BIN)/python -m pytest -m long $(PARALLEL) $(ARGS)
+
+sim: $(VENV)/.test
+	$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)
 
 fuzz: $(VENV)/.test
 	set -e; for name in payload manifest request response bundle; do \

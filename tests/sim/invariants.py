@@ -97,9 +97,11 @@ def transfers(books: Books) -> Iterator[str]:
 
 
 def policy(run: Run) -> Iterator[str]:
-    """No machine is offered what no rule in force allows."""
+    """No machine is offered what no rule in force allows; a second mirror has its own by what it was told last."""
+    plans = run.schedule.machines if run.schedule.settings.second else ()
+    behind = {f"machine {plan.number}" for plan in plans if plan.mirror == 2}
     for check in run.books.checks:
-        if check.offered is None:
+        if check.offered is None or check.who in behind:
             continue
         allowed = run.policy.allows(
             check.track, check.offered, check.version, check.asked, check.answered
