@@ -12,10 +12,10 @@ from tests.sim.generate import generate
 from tests.sim.run import run
 
 CORPUS = Path(__file__).parent / "corpus.txt"
-FEW, MANY, AT_A_TIME = 50, 2000, 250
+FEW, MANY, AT_A_TIME = 40, 2000, 245
 STORIES = (
     "from tests.sim.generate import generate;from tests.sim.run import run;"
-    "print([run(generate(seed)).story for seed in (3, 7, 11)])"
+    "print([run(generate(seed)).story for seed in (3, 11)])"
 )
 
 
