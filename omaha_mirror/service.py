@@ -29,6 +29,7 @@ from omaha_mirror.packages.warm_up import WarmUp
 from omaha_mirror.parts import Parts
 from omaha_mirror.policy.check_decision import CheckDecisions
 from omaha_mirror.policy.omaha_upstream import OmahaUpstream
+from omaha_mirror.state_file import make_folder
 from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.releases import ReleaseServer
 from omaha_mirror.upstream.requests import settings_of
@@ -153,7 +154,7 @@ class Service(Parts):
             OSError: with the path that cannot be used.
         """
         for directory in (self.config.cache.directory, self.config.state_directory):
-            directory.mkdir(parents=True, exist_ok=True)
+            make_folder(directory)
         self._lock = DirectoryLock(self.config.cache.directory, self.config.state_directory)
         try:
             await self._clock_file.start()

@@ -5,6 +5,7 @@ A damaged file never stops a start: it is renamed and logged, and a new one is w
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -134,6 +135,18 @@ def replace_file(path: Path, content: bytes) -> None:
         LOG.error("a folder is where a file should be", path=str(path), then=put_aside(path))
     draft.replace(path)
     sync_folder(path.parent)
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it, where they are missing: a power cut leaves them. Raises OSError."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(mode, exist_ok=True)
+    with contextlib.suppress(
+        OSError
+    ):  # whoever may write to a folder need not be allowed to read it
+        sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,16 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror import state_file
-from omaha_mirror.state_file import Damaged, read_state, replace_file, restore, sync_folder
+from omaha_mirror.state_file import (
+    Damaged,
+    make_folder,
+    read_state,
+    replace_file,
+    restore,
+    sync_folder,
+)
+from tests.sim.disk import Disk
+from tests.sim.mounting import mounted
 from tests.support.logs import Logs
 
 LIMIT = 100
@@ -124,3 +134,13 @@ def test_a_disk_that_fails_to_sync_a_folder_fails(
     failing(number, monkeypatch)
     with pytest.raises(OSError, match=os.strerror(number)):
         sync_folder(path.parent)
+
+
+def test_a_folder_that_was_made_is_there_after_a_power_cut() -> None:
+    for seed in range(20):
+        disk = Disk(seed=seed)
+        with mounted(disk):
+            make_folder(Path("/sim/state/outbox"))
+            disk.power_cut(random.Random(seed))
+            assert Path("/sim/state/outbox").is_dir()
+            make_folder(Path("/sim/state/outbox"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from omaha_mirror.cache.blob_directory import NOTES, BlobDirectory, date, delete
 from omaha_mirror.cache.draft import DiskDraft, IncomingFile
 from omaha_mirror.cache.recheck import RecheckDraft
 from omaha_mirror.cache.store import Leftover, Stored
+from omaha_mirror.state_file import sync_folder
 
 
 class DiskStore(BlobDirectory):
@@ -19,6 +21,8 @@ class DiskStore(BlobDirectory):
         """See `Store.load`."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.make_folders()
+        with contextlib.suppress(OSError):  # a power cut may take them, no more
+            sync_folder(self.directory)
         for file in self.arriving.iterdir():
             delete(file)
         for file in list(self.partial.iterdir()):

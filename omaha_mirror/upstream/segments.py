@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from omaha_mirror.state_file import restore, restore_folder
+from omaha_mirror.state_file import make_folder, restore, restore_folder
 
 SEGMENT = 256 * 1024
 """Bytes of a full segment: at most so much of sent requests stays on disk."""
@@ -104,7 +104,7 @@ class Segments:
             self._room = SEGMENT
             self._last[self._folder / f"{self._names:012d}.jsonl"] = 0
         path = next(reversed(self._last))
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._folder, 0o700)
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             _write_whole(fd, line)
