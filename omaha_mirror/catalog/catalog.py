@@ -134,7 +134,8 @@ class Catalog:
         """Where a track with this rule leads, as `leads_to` takes it, without asking upstream. For a relayed machine see `step`."""
         self._rebase()
         steps = self._channels.steps(app_id, board, track, rule)
-        return tuple(Step(s.version, self._known(app_id, board, s), s.floor, s.seen) for s in steps)
+        known = self._known
+        return tuple([Step(s.version, known(app_id, board, s), s.floor, s.seen) for s in steps])
 
     def step(self, app_id: str, board: str, version: str, name: str = "") -> Step:
         """The version that upstream offered one relayed machine, as its only step. It counts as a use.
@@ -189,7 +190,8 @@ class Catalog:
         return self._lookups.known(ReleaseKey(app_id, board, step.version)) or LookupResult()
 
     def _judged(self, judged: Callable[[Step], Step], key: ChannelKey, step: Step) -> LookupResult:
-        return judged(replace(step, known=self._known(key.app_id, key.board, step))).known
+        known = self._known(key.app_id, key.board, step)
+        return judged(Step(step.version, known, step.floor, step.seen)).known
 
     # Questions to upstream
 

@@ -194,6 +194,9 @@ def _steps(old: Channel, floors: Mapping[str, bool], now: float) -> tuple[Step, 
 
 def rebased(channel: Channel, now: float) -> Channel:
     """The channel with times in the future replaced by now."""
+    seen = max((step.seen for step in channel.steps), default=0.0)
+    if max(seen, channel.answered, channel.walked) <= now:
+        return channel
     return replace(
         channel,
         steps=tuple(replace(step, seen=min(step.seen, now)) for step in channel.steps),
