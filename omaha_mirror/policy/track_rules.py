@@ -7,6 +7,7 @@ against the operator's will: if overrides cannot be read, tracks are held until 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from omaha_mirror import config
@@ -40,11 +41,11 @@ class Overrides:
         clock: tells the time.
 
     Attributes:
-        changes: number of overrides given, released or read so far.
+        changed: called when overrides were given, released or read.
     """
 
     def __init__(self, path: Path, clock: Clock | None = None) -> None:
-        self.changes = 0
+        self.changed: Callable[[], None] = lambda: None
         self._clock = clock or Clock()
         self._paths = path, path.with_stem(f"{path.stem}-copy")
         self._overrides: dict[str, Override] = {}
@@ -138,7 +139,6 @@ class Overrides:
         self._adopt(file)
 
     def _adopt(self, file: Kept) -> None:
-        self.changes += 1
         now = self._clock.stamp()
         self._overrides = {
             override.track: override
@@ -148,6 +148,7 @@ class Overrides:
         }
         self._unreadable = file.unreadable
         self._released = frozenset(file.released)
+        self.changed()
 
 
 class TrackRules:
@@ -156,22 +157,26 @@ class TrackRules:
     Args:
         configured: the config.
         overrides: take precedence over it.
+
+    Attributes:
+        changes: a number that grows when a rule may have changed.
     """
 
     def __init__(self, configured: config.Config, overrides: Overrides) -> None:
         self._config = configured
         self._overrides = overrides
-        self._changes = 0
-        self._rules: dict[str, Rule] = {}
-        self._at = -1
+        self.changes = 0
+        overrides.changed = self._changed
+        self._changed()
 
     def __call__(self, track: str) -> Rule:
         """What the machines of a track get."""
-        if self._at != self._overrides.changes:
-            self._at = self._overrides.changes
-            named = {"", *self._config.tracks, *self._overrides.named()}
-            self._rules = {track: self._rule(track) for track in named}
         return self._rules.get(track, self._rules[""])
+
+    def _changed(self) -> None:
+        self.changes += 1
+        named = {"", *self._config.tracks, *self._overrides.named()}
+        self._rules = {track: self._rule(track) for track in named}
 
     def _rule(self, track: str) -> Rule:
         override = self._overrides.get(track)
@@ -191,10 +196,4 @@ class TrackRules:
     def change(self, configured: config.Config) -> None:
         """Use another config from now on."""
         self._config = configured
-        self._changes += 1
-        self._at = -1
-
-    @property
-    def changes(self) -> int:
-        """A number that grows when a rule may have changed."""
-        return self._changes + self._overrides.changes
+        self._changed()
