@@ -1,4 +1,4 @@
-"""What is counted: every counter is declared here with what it says, and nowhere else.
+"""The counters: all of them are declared here.
 
 Labels have values from closed sets, and what is outside counts as `other`: nothing that a client makes up becomes a
 series.
@@ -37,7 +37,7 @@ ERRORS = (
     *("gone-upstream", "begin-again", "nothing-in-time", "wrong-bytes", "untrusted", "not-allowed"),
     *("upstream", "no-room", "stopping", "cache", "disk", "unexpected"),
 )
-"""The kinds of trouble that an answer to a client can have."""
+"""The error labels of answers to clients."""
 
 
 def _names(codes: type[Code]) -> tuple[str, ...]:

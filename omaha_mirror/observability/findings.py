@@ -1,4 +1,4 @@
-"""What keeps the mirror from its work, or may: each thing that is looked at, in words that say what to do."""
+"""The findings of the health checks that wait for nothing: each says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from omaha_mirror.policy.override_files import HOW
 from omaha_mirror.policy.track_rules import Overrides
 
 NAMED = 3
-"""How many of many things are named."""
+"""How many things a finding names."""
 
 
 def tracks(channels: Iterable[ChannelStatus], now: float) -> Iterator[Finding]:
-    """What is known of each track that machines asked for. Nothing here keeps the mirror from serving.
+    """The state of each track that machines asked for. The mirror serves in any case.
 
     Args:
         channels: as operators see them.
@@ -70,7 +70,7 @@ def packages(condemned: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def redirects(refused: Iterable[str]) -> Iterator[Finding]:
-    """Whether upstream redirects to where the mirror may not go.
+    """Whether upstream redirects to hosts that are not allowed.
 
     Args:
         refused: such redirects, each with host and remedy.
@@ -95,7 +95,7 @@ def accepting(name: str, short: str) -> Iterator[Finding]:
 
 
 def log(trouble: str, lost: int) -> Iterator[Finding]:
-    """Whether what is logged gets out. Nothing here keeps the mirror from serving.
+    """Whether log lines can be written to standard error. The mirror serves in any case.
 
     Args:
         trouble: of standard error now, in words; empty where there is none.
@@ -112,7 +112,7 @@ def log(trouble: str, lost: int) -> Iterator[Finding]:
 
 
 def signatures(untrusted: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether packages have the signature that is asked for.
+    """Whether the packages have a required signature.
 
     Args:
         untrusted: those that have not, with the reason.
@@ -133,7 +133,7 @@ def token(trouble: str) -> Iterator[Finding]:
 
 
 def reading(directory: Path, hanging: int) -> Iterator[Finding]:
-    """Whether the disk of the packages answers who reads; `hanging` says how many calls it does not."""
+    """Whether the disk of the cache answers reads; `hanging` is the number of calls without an answer."""
     if hanging:
         words = (
             f"{hanging} calls wait for {directory} and are not answered: see the kernel's log (dmesg);"

@@ -1,6 +1,6 @@
-"""The register: what machines say and get goes into the database of the fleet, and questions about it come out.
+"""The fleet database of a running mirror: records what machines report and get, and answers questions about it.
 
-Recording waits for nothing and fails nothing.
+Recording never waits and never raises.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from omaha_mirror.observability.health import Finding, State
 
 
 class FleetFeed:
-    """Takes what the listeners report.
+    """Owns the fleet database, its recorder and its reader.
 
     Args:
         url: of the database.
@@ -21,7 +21,7 @@ class FleetFeed:
         clock: tells the time.
 
     Attributes:
-        recorder: writes it, and what waits for that.
+        recorder: queues items and writes them.
         reader: answers questions about the fleet.
     """
 

@@ -1,4 +1,4 @@
-"""What is looked up when somebody asks for the metrics: each is declared here with what it says, and nowhere else.
+"""The metrics that are read at each scrape; all of them are declared here.
 
 There is a series for each track that the catalog shows: those of the config, and a bounded number of learnt ones.
 """
@@ -25,7 +25,7 @@ TRACK = ("app_id", "board", "track")
 
 
 class Queue(Protocol):
-    """What waits to be delivered, and what became of the rest since the start; `OutboxStats` is one."""
+    """Counts of a queue since the start; `OutboxStats` is one."""
 
     @property
     def queued(self) -> int:
@@ -37,11 +37,11 @@ class Queue(Protocol):
 
     @property
     def dropped(self) -> int:
-        """Given up because there were too many."""
+        """Dropped because the queue was full."""
 
     @property
     def refused(self) -> int:
-        """Given up because they will never be taken."""
+        """Dropped because the receiver refused them for good."""
 
 
 def readings(
@@ -55,7 +55,7 @@ def readings(
     queues: Callable[[], Mapping[str, Queue]],
     lost_lines: Mapping[str, int],
 ) -> list[Reading]:
-    """All that is looked up. No callable may wait.
+    """All of these metrics. No callable may wait.
 
     Args:
         ledger: the books of the cache.

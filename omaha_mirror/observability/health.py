@@ -1,7 +1,7 @@
 """Whether the mirror can do its work now, tested, with words for what is wrong and what to do.
 
 What keeps it from serving makes it not ready; what only keeps it from learning (upstream is down) makes it degraded.
-A disk that hangs is found out by whoever asks, and holds nobody up.
+A disk that hangs is reported after `DEADLINE` seconds; it delays no other request.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ LOG = structlog.get_logger(__name__)
 DEADLINE = 5.0
 """Seconds that a disk gets to answer."""
 FRESH = 1.0
-"""Seconds in which nothing is examined again, however often somebody asks."""
+"""Seconds for which the result of an examination is used again."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""A disk that says this is read as ever, so all that is here is served."""
+"""Errors of a disk that is full and can still be read."""
 NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE)
-"""What says nothing about a disk."""
+"""Errors of this process, not of the disk."""
 
 
 class State(StrEnum):
@@ -42,7 +42,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check came to; `words` say what is wrong and what to do, or how it is."""
+    """The result of one check; `words` say what is wrong and what to do, or that all is right."""
 
     name: str
     state: State
@@ -57,7 +57,7 @@ class Health:
 
     @property
     def state(self) -> State:
-        """The worst one."""
+        """The worst state of the findings."""
         order = list(State)
         return max((f.state for f in self.findings), key=order.index, default=State.OK)
 
@@ -96,7 +96,7 @@ class Examiner:
         self._fresh_until = 0.0
 
     async def __call__(self) -> Health:
-        """How it is now. It takes little more than `DEADLINE` seconds, and goes on when the caller is cancelled."""
+        """The state now. Takes little more than `DEADLINE` seconds, and goes on when the caller is cancelled."""
         idle = self._task is None or self._task.done()
         if idle and time.monotonic() >= self._fresh_until:
             self._task = asyncio.create_task(self._examine())
@@ -147,7 +147,7 @@ class _Probe:
 
 
 def _safely(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """What a check finds; one that fails itself keeps nobody from serving, and no other from being told."""
+    """The findings of a check; where it raises, one finding that says so."""
     try:
         return list(check())
     except Exception:

@@ -1,4 +1,4 @@
-"""What happens in the cache, told in the log."""
+"""The log lines of cache events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LOG = structlog.get_logger(__name__)
 
 
 def log_event(event: events.Event) -> None:
-    """One line for what an operator wants to know of."""
+    """Log an event, if operators need to know of it."""
     match event:
         case events.FillStarted() | events.Trouble() | events.Repaired() | events.FillEnded():
             _log_fill(event)
@@ -71,6 +71,6 @@ def _log_fill(
 
 
 def log_verify_result(result: VerifyResult) -> None:
-    """A line where a blob cannot be verified; that one is wrong is an event of the cache."""
+    """Log a blob that cannot be verified; one that is wrong is an event of the cache."""
     if result.outcome is VerifyOutcome.UNKNOWN:
         LOG.warning("cannot verify", key=result.key, reason=result.reason)

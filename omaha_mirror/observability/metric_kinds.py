@@ -1,4 +1,4 @@
-"""What metrics are made of: how each is declared, what is counted, and what is looked up."""
+"""The two kinds of metrics: counters with closed label sets, and readings that are taken at each scrape."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Declared:
     """A metric as it is exposed.
 
     Attributes:
-        name: the whole of it.
+        name: with prefix and suffix.
         kind: as Prometheus calls it.
         labels: their names.
         help: what it says.
@@ -44,12 +44,12 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A metric whose values are looked up when somebody asks for them.
+    """A metric whose values are read at each scrape.
 
     Attributes:
         declared: how it is exposed.
-        look: looks; once for all metrics that are read from the same.
-        read: gives of that the values of the labels, and the number, for each series.
+        look: looks; its result is shared by all metrics that are read from it.
+        read: gives, from that, the label values and the number of each series.
     """
 
     declared: Declared
@@ -91,13 +91,13 @@ class Tally:
 
 
 class Looked(Collector):
-    """Looks up what is asked for; one that fails is left out, and the others are told."""
+    """Takes the readings of a scrape; one that raises is logged and left out."""
 
     def __init__(self, readings: tuple[Reading, ...]) -> None:
         self._readings = readings
 
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        """What Prometheus asks for."""
+        """The readings, as prometheus_client collects them."""
         looks: dict[Callable[[], Any], Any] = {}
         for reading in self._readings:
             declared = reading.declared
@@ -120,7 +120,7 @@ def gauge(name: str, help_: str, *labels: str, read: Read) -> Reading:
 
 
 def counter(name: str, help_: str, *labels: str, read: Read) -> Reading:
-    """A number that somebody else counts; the name is without prefix and `_total`."""
+    """A number that another part counts; the name is without prefix and `_total`."""
     return Reading(Declared(f"{PREFIX}{name}_total", "counter", labels, help_), read, _as_it_is)
 
 

@@ -1,4 +1,4 @@
-"""Where everything that happens is counted, logged and recorded: one call for each, which waits for nothing."""
+"""The observer: counts, logs and records each event with one call that never waits."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from omaha_mirror.omaha.codes import HTTP_BASE, Code
 from omaha_mirror.policy.decide import Decision
 
 ENDED = 10
-"""Fills whose end is remembered, for people."""
+"""Ended fills that are kept for the status page."""
 
 
 @dataclass(frozen=True, slots=True)
 class AppReport:
-    """What a machine sent about one application, and what it was told.
+    """What a machine sent about one application, and the decision that it got.
 
     Attributes:
         app: that part of its request.
@@ -43,7 +43,7 @@ class AppReport:
 
 @dataclass(frozen=True, slots=True)
 class TransferReport:
-    """A package, or a part of it, on its way to a machine, when it ended.
+    """A response with bytes of a package that has ended.
 
     Attributes:
         file: that was asked for.
@@ -70,7 +70,7 @@ class TransferReport:
 
 @dataclass(slots=True)
 class Totals:
-    """What went over the line and to the machines since the start, in bytes."""
+    """Bytes since the start: fetched from upstream, and served to machines."""
 
     fetched: int = 0
     served: int = 0
@@ -99,7 +99,7 @@ class Observer:
     # What machines ask
 
     def on_app(self, report: AppReport) -> None:
-        """A machine sent something about an application, and can be answered."""
+        """The answer about one application of a request is ready."""
         count, app, decision = self.metrics, report.app, report.decision
         release = decision.release if decision is not None else None
         for item in facts_of(
@@ -159,7 +159,7 @@ class Observer:
     # The cache
 
     def on_cache_event(self, event: events.Event) -> None:
-        """Something happened in the cache; never raises, as the cache has no use for an error of its observer."""
+        """Something happened in the cache. Never raises."""
         if not isinstance(
             event, events.Opened
         ):  # each request has one, and is counted when it ends
@@ -209,7 +209,7 @@ class Observer:
             self.on_upstream_failure(event.reason)
 
     def on_upstream_failure(self, reason: Reason) -> None:
-        """Upstream cannot say (UNREACHABLE), or says what cannot be used (REFUSED)."""
+        """Upstream did not answer (UNREACHABLE), or its answer cannot be used (REFUSED)."""
         self.metrics.upstream.add("refused" if reason is Reason.REFUSED else "omaha")
 
 

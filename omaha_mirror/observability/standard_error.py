@@ -1,4 +1,4 @@
-"""Standard error, written so that it holds nobody up and ends nothing: it may be full, closed, or read by nobody.
+"""Standard error, written so that no caller waits or fails when it is full or closed, or when nobody reads it.
 
 The descriptor stays blocking, as other processes may share it: a thread of its own waits where it must. What it cannot
 write is dropped and counted.
@@ -63,14 +63,14 @@ class LineWriter:
         self._torn = False
 
     def begin(self) -> None:
-        """Leave the writing to a thread from now on; the end of the process waits a moment for it."""
+        """Write in a thread from now on; the end of the process waits a moment for it."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="standard-error", daemon=True)
             self._thread.start()
             atexit.register(self.flush)
 
     def put(self, text: str) -> None:
-        """Have it written; it is dropped where too much waits. Never raises, and once begun never waits."""
+        """Write a text, or drop it where too much waits. Never raises, and once begun never waits."""
         data = text.encode("utf-8", "backslashreplace")
         if self._thread is None:
             self._write(data)
@@ -182,7 +182,7 @@ class LineWriter:
 
 
 class Stream(io.TextIOBase):
-    """What `sys.stderr` is: for all that is printed there, by whomever.
+    """Takes the place of `sys.stderr`: all that is printed there goes through the writer.
 
     Args:
         writer: gets it.
@@ -195,14 +195,14 @@ class Stream(io.TextIOBase):
         self._writer = writer
 
     def write(self, text: str) -> int:
-        """Have it written; never raises OSError."""
+        """Write a text; never raises OSError."""
         if not isinstance(text, str):
             raise TypeError("standard error takes text")
         self._writer.put(text)
         return len(text)
 
     def writable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def isatty(self) -> bool:
@@ -215,7 +215,7 @@ class Stream(io.TextIOBase):
 
 
 WRITER = LineWriter()
-"""Of this process: what is logged and what is printed to standard error goes through it, in order."""
+"""Log lines and what is printed to standard error go through it, in order."""
 
 
 def take_over() -> None:

@@ -74,7 +74,7 @@ def _renderer(form: Format) -> Processor:
 
 
 def _notice(line: _Line, lines: int) -> str:
-    """What stands where lines are missing."""
+    """The line that says how many lines were lost."""
     event: EventDict = {"event": "lines of the log were lost", "lines": lines}
     for stamp in STAMPED:
         event = cast(EventDict, stamp(None, "warning", event))
@@ -82,32 +82,32 @@ def _notice(line: _Line, lines: int) -> str:
 
 
 def begin_to_queue() -> None:
-    """Let nothing that is written to standard error wait from now on."""
+    """Write to standard error in a thread of its own from now on."""
     WRITER.begin()
 
 
-def tell(told: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-    """Report something to whoever counts and records; what goes wrong there ends nothing that is reported."""
+def tell(observe: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call a method of an observer; an error in it is logged and goes no further."""
     try:
-        told(*args, **kwargs)
+        observe(*args, **kwargs)
     except Exception:
         LOG.exception("a report failed")
 
 
 class _Lines:
-    """What structlog hands finished lines to."""
+    """The logger behind structlog: takes finished lines."""
 
     def __init__(self, *_: object) -> None: ...
 
     def msg(self, line: str) -> None:
-        """Have it written."""
+        """Write a line."""
         WRITER.put(line + "\n")
 
     debug = info = warning = error = critical = msg
 
 
 class _Line:
-    """Makes a line of bounded length of anything; never raises."""
+    """Renders an event as a line of bounded length; never raises."""
 
     def __init__(self, renderer: Processor) -> None:
         self._renderer = renderer
@@ -125,15 +125,15 @@ class _Line:
             kept = {key: event[key] for key in ("level", "timestamp") if key in event}
             name = event.get("event")
             kept["of"] = printable(name) if isinstance(name, str) else ""
-            told = {"event": "a line cannot be made", "why": type(error).__name__, **kept}
-            return self._render(logger, method, told)
+            instead = {"event": "a line cannot be made", "why": type(error).__name__, **kept}
+            return self._render(logger, method, instead)
 
     def _render(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
         return str(self._renderer(logger, method, dict(event)))
 
 
 def _shortened(event: EventDict, longest: int) -> EventDict:
-    """The same, of whose values the middle is left out."""
+    """The event with the middle of its long values left out."""
     texts = {key: value if isinstance(value, str) else repr(value) for key, value in event.items()}
     half = longest // 2
     return {
@@ -143,7 +143,7 @@ def _shortened(event: EventDict, longest: int) -> EventDict:
 
 
 class _Handler(logging.Handler):
-    """What libraries log."""
+    """Writes what libraries log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

@@ -1,4 +1,4 @@
-"""What shows how the mirror is: its examination and its readings, over the live parts."""
+"""Connects the health checks and the readings to the running parts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wire(
     connections: Callable[[], Mapping[str, int]],
     queues: Callable[[], Mapping[str, Queue]],
 ) -> health.Examiner:
-    """Register all readings with the metrics; gives what examines the mirror, `also` included.
+    """Register all readings with the metrics; gives the examiner, with the checks of `also`.
 
     `held` says whether no other mirror can take a directory; it waits for the disk.
     """

@@ -44,7 +44,7 @@ class Reply:
     `resumed` answers a client that has some of the package already, where no other try within its attempt can help; None:
     it is closed without an answer, and comes back, up to 20 times (update_engine/libcurl_http_fetcher.cc:301).
 
-    `words` is what the client is told where the error's own words are for operators alone.
+    `words` is the client's line where the error's own words are for operators alone.
     """
 
     status: int

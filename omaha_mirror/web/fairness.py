@@ -13,18 +13,18 @@ from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar, cast
 
 FEW = 20
-"""Connections of one address within a second, and requests, that are looked after as they come."""
+"""Connections of one address within a second, and requests, that are handled at once."""
 SECOND = 1.0
 LONG = 0.001
-"""Seconds that a turn of the event loop takes when there is much else to do: then others come first,"""
+"""Seconds of a turn of the event loop from which on there is much else to do: then no work of this kind is done in it."""
 AT_LEAST = 0.02
-"""but not for longer than so many seconds."""
+"""Seconds after which it is done all the same."""
 T = TypeVar("T")
 ENDED = 2
-"""How many are ended before the loop does something else: who came together runs out of time together."""
+"""How many are ended in one turn of the loop: connections that came together reach their deadlines together."""
 C = TypeVar("C", bound=Hashable)
 EVENTS = 32
-"""Sockets that are looked after before what follows from them is done."""
+"""Ready sockets that are handled in one turn of the loop."""
 
 
 class ByTurns(Generic[T]):

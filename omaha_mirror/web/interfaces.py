@@ -1,4 +1,4 @@
-"""What the public listener needs: decisions, packages, and somebody who counts."""
+"""Ports of the public listener: decisions on checks, packages, and an observer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from omaha_mirror.policy.decide import Decision
 
 
 class Decisions(Protocol):
-    """What machines are told."""
+    """Decides on checks."""
 
     async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
         """Decide on a check from an address. Never raises for what a machine or an upstream says."""
 
     def forward_reports(self, request: Request, app: AppRequest) -> None:
-        """Pass on what a machine reports, where it is to be passed on; waits for nothing."""
+        """Queue a machine's reports for upstream, where they are to be forwarded. Never waits."""
 
 
 class Packages(Protocol):
@@ -44,10 +44,10 @@ class Packages(Protocol):
 
 
 class Observer(Protocol):
-    """Counts and records; waits for nothing."""
+    """Counts and records; never waits."""
 
     def on_app(self, report: AppReport) -> None:
-        """An application of a request can be answered."""
+        """The answer about one application of a request is ready."""
 
     def on_bytes(self, count: int, cache: Status) -> None:
         """Bytes of a package went to a machine."""

@@ -31,9 +31,9 @@ SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
 SIDECAR = ".sha256"
 FROM_THE_START = "bytes=0-"
 TOLERATED = 100
-"""Refusals of a kind that a client gets at once within a minute; each one more comes late."""
+"""Refusals of a kind that a client gets at once within a minute; each further one is delayed."""
 LATE = 0.1
-"""Seconds, for each so many: a flood over many connections must not take the time that others are answered in."""
+"""Seconds of delay for each `TOLERATED` refusals: a flood over many connections must not delay other answers."""
 LATEST = 10.0
 GUIDE = """\
 This is an omaha-mirror: it keeps Flatcar / Container Linux machines up to date from a local cache.
@@ -180,7 +180,7 @@ async def _alive(_: web.BaseRequest) -> web.StreamResponse:
 
 
 def _resumes(request: web.BaseRequest, size: int) -> bool:
-    """Whether a client asks for the rest of something without saying of what."""
+    """Whether a client asks for the rest of a file without an If-Range."""
     if "If-Range" in request.headers:
         return False
     part = select(request.headers, size=size, etag=None)

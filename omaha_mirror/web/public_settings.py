@@ -27,11 +27,11 @@ class PublicSettings:
     """Settings of the public listener.
 
     Attributes:
-        trusted: proxies whose word about a client is believed.
+        trusted: proxies whose X-Forwarded headers count.
         auth: who may have packages; None: everybody.
         certificate: for TLS; None: there is none.
         public_url: `scheme://host[:port]` that machines reach the mirror by; None: whatever they used.
-        fallback: whether machines are told upstream's own address as well.
+        fallback: whether answers name upstream's own address as well.
     """
 
     trusted: tuple[Network, ...] = ()

@@ -1,4 +1,4 @@
-"""A log that a flood cannot fill: what a client can make happen as often as it likes is told once a minute, with a count."""
+"""A log that a flood cannot fill: what a client can repeat at will is logged once a minute, with a count."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ LOG = structlog.get_logger(__name__)
 MINUTE = 60.0
 REMEMBERED = 1000
 MANY = "many addresses"
-"""Told where there are too many to tell each."""
+"""Logged in place of the address where there are too many."""
 
 Kind = tuple[str, str, int]
 
 
 class RateLimitedLog:
-    """Tells the first of each kind at once, and after a minute how many more there were."""
+    """Logs the first of each kind at once, and after a minute how many more there were."""
 
     def __init__(self) -> None:
         self._more: dict[Kind, int] = {}
@@ -28,7 +28,7 @@ class RateLimitedLog:
 
         Args:
             event: what happened.
-            remote: the address that made it happen; too many at once are told as one.
+            remote: the address that made it happen; too many at once are logged as one.
             status: what it was answered with.
             level: a logging method's name.
             details: of the first one of its kind, ready for the log.

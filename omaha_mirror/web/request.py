@@ -1,7 +1,7 @@
-"""What a request says: the client's address and the host, behind proxies too, the body, and the mirror's own address.
+"""Reads a request: the client's address and the host, behind proxies too, the body, and the mirror's own address.
 
-Any client can send X-Forwarded-For, -Proto, -Host and -Port. They are believed of trusted proxies only, and of each list only
-what those wrote themselves, which is at its right end.
+Any client can send X-Forwarded-For, -Proto, -Host and -Port. They count from trusted proxies only, and of each list only
+the entries that those added, at its right end.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def unproxied(request: web.BaseRequest, trusted: Sequence[Network]) -> web.BaseR
     peer = _address(request.remote or "") if trusted else None
     if peer is None or not _among(peer, trusted):
         return request
-    told = request.headers.getall
-    scheme = _last(told("X-Forwarded-Proto", ())).lower()
+    values = request.headers.getall
+    scheme = _last(values("X-Forwarded-Proto", ())).lower()
     if scheme not in PORTS:
         scheme = request.scheme
-    host = _last(told("X-Forwarded-Host", ())) or host_of(request)
+    host = _last(values("X-Forwarded-Host", ())) or host_of(request)
     return request.clone(
-        remote=client_address(peer, told("X-Forwarded-For", ()), trusted),
+        remote=client_address(peer, values("X-Forwarded-For", ()), trusted),
         scheme=scheme,
-        host=with_port(host, _last(told("X-Forwarded-Port", ()))),
+        host=with_port(host, _last(values("X-Forwarded-Port", ()))),
     )
 
 
@@ -84,7 +84,7 @@ def client_address(peer: IPAddress, forwarded: Iterable[str], trusted: Sequence[
 
 
 def host_of(request: web.BaseRequest) -> str:
-    """Which host a client asked for; empty where it did not say."""
+    """The Host header; empty where there is none."""
     return request.host if "Host" in request.headers else ""
 
 

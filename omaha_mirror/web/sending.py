@@ -152,7 +152,7 @@ def _remember(window: Window, error: OSError) -> None:
 
 @contextmanager
 def cuttable(transport: asyncio.Transport, reader: Reader) -> Iterator[None]:
-    """Who must cut the reader meanwhile shuts the socket down; the task that sends ends the response."""
+    """Within it a cut of the reader shuts the socket down; the task that sends ends the response."""
     connection: socket.socket = transport.get_extra_info("socket")
 
     def cut() -> None:
@@ -167,7 +167,7 @@ def cuttable(transport: asyncio.Transport, reader: Reader) -> Iterator[None]:
 
 
 def may_be_metadata(part: ByteRange) -> bool:
-    """Whether a client may want them with this range: the whole of them, or what it lacks of them."""
+    """Whether a range may ask for the metadata: the whole of it, or what the client lacks of it."""
     return part.asked is not None and part.start < part.asked - part.start
 
 

@@ -47,7 +47,7 @@ SPARE = 32
 MADE_FREE = 8
 """Connections that are given up when descriptors have run out, for each time that they have."""
 TIME_TO_ASK = 2.0
-"""Seconds that a connection must have been idle to be one of them: who came just now is about to ask."""
+"""Seconds that a connection must have been idle to be one of them: a new one is about to send its request."""
 GRACE = 10.0
 """Seconds that responses under way get when the mirror stops."""
 LAST_WORDS = 1.0
@@ -159,7 +159,7 @@ class _Server(web.Server):
         cast(Any, raw).max_size = RECEIVED
 
     def lacks(self, what: str) -> None:
-        """Note what has run out, so that no connection can be accepted; "" when accepting goes on."""
+        """Note why no connection can be accepted now; "" when accepting goes on."""
         self.short = what
         if what:
             self._tell("no connection can be accepted for now", why=what)

@@ -13,14 +13,14 @@ from omaha_mirror.web.connection import Connection
 RECORD = 4 * 1024
 """Bytes that are read at a time, which is more than a request has: asyncio's default is a buffer of 256 KiB a connection."""
 FAREWELL = 5.0
-"""Seconds that a client gets to say good-bye, too."""
+"""Seconds that a client gets to close its side of TLS, too."""
 
 
 class Secure(SSLProtocol):
     """The TLS of one connection, which is a protocol over the plain one: what was accepted is counted before any of it.
 
     Args:
-        connection: what speaks inside; told of what is below, too.
+        connection: the protocol inside TLS; it also hears of the bytes below.
         context: for it.
     """
 

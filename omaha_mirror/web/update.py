@@ -1,6 +1,6 @@
-"""The Omaha endpoint: a machine sends a check, events or a ping, and gets an answer.
+"""The Omaha endpoint: answers checks, events and pings.
 
-Answers to machines of one kind are made once, for all names that they know this mirror by.
+Equal answers are serialised once, whatever address machines know this mirror by.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ LIMIT = 16 * 1024 * 1024
 LONGEST = 200
 """Characters of a value in the log."""
 LARGE = LIMIT // 8
-"""Bytes of one that is not kept, as it would push out too many others."""
+"""Bytes from which on an answer is not kept: it would push out too many others."""
 ENTRY = 1000
-"""Bytes that each one costs besides, about."""
+"""Bytes that an entry costs besides its answer, about."""
 HERE = f"http://{secrets.token_hex(16)}.invalid"
 """Stands in an answer for the address of this mirror. Nobody else can know it."""
 
@@ -144,7 +144,7 @@ def _shape(app: AppRequest, decision: Decision | None) -> tuple[object, ...]:
 
 
 def _log(report: AppReport, seconds: float) -> None:
-    """The one line of this request: what the machine said, what it was told, and why."""
+    """Log one line for a request: what the machine sent, the decision, and why."""
     app, decision = report.app, report.decision
     line = {
         "remote": report.remote,
@@ -197,7 +197,7 @@ class Answers:
         return len(self._kept)
 
     def find(self, shape: Hashable, base: str) -> bytes | None:
-        """The answer of that shape to a client that knows this mirror as `base`; None: it must be made. Raises BadValue."""
+        """The kept answer of that shape with `base` as the mirror's address; None where there is none. Raises BadValue."""
         found = self._kept.pop(shape, None)
         if found is None:
             return None

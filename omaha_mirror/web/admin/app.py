@@ -44,7 +44,7 @@ class AdminApp:
 
     Args:
         routes: what it answers.
-        token: what a client must know to change anything; beyond loopback, to see anything. None: nobody knows it.
+        token: required for changes, and beyond loopback for everything. None: there is none, so all that is refused.
         addresses: that it listens on.
         trouble: why there is no token, for whoever would need it.
     """

@@ -32,7 +32,7 @@ KEY = r"[0-9a-z][0-9a-z-]{5,99}"
 
 @dataclass(frozen=True, slots=True)
 class Fills:
-    """The packages that are coming in."""
+    """The fills under way."""
 
     fills: tuple[Progress, ...]
 
@@ -53,7 +53,7 @@ class Verify(Question):
 
 
 class Collect(Question):
-    """Whether to say only what would go."""
+    """Whether to list only what would be removed."""
 
     dry_run: StrictBool = False
 
@@ -95,7 +95,7 @@ class CacheApi:
         return await as_long_json(lambda: contents)
 
     async def _fills(self, _: web.BaseRequest) -> web.StreamResponse:
-        """What is coming in."""
+        """The fills under way and in the queue."""
         return as_json(Fills(tuple(self._cache.fills())))
 
     async def _verify(self, request: web.BaseRequest) -> web.StreamResponse:

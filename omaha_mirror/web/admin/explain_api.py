@@ -1,4 +1,4 @@
-"""`/api/v1/explain`: what a machine would be told, found out without its noticing, and what upstream would tell it."""
+"""`/api/v1/explain`: the answer that a request would get, without recording it, and upstream's own answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Replay(Question):
 
 @dataclass(frozen=True, slots=True)
 class Previewed:
-    """What would be told about one application of a request.
+    """The answer that one application of a request would get.
 
     Attributes:
         reason: for the answer; null where upstream itself would answer.
@@ -47,7 +47,7 @@ class Previewed:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a machine would be told that sent the request."""
+    """The answers that a request would get, one for each application."""
 
     apps: tuple[Previewed, ...]
 
@@ -64,7 +64,7 @@ class ExplainApi:
         return (Route(CHANGE, path, self._explain, gives=Preview, takes=Replay),)
 
     async def _explain(self, request: web.BaseRequest) -> web.StreamResponse:
-        """What a machine would be told that sent this request, by what is known now.
+        """The answer that this request would get, by what is known now.
 
         Nothing is recorded, and nobody is asked in the machine's name.
         """

@@ -67,7 +67,7 @@ class EventInfo:
 
 @dataclass(frozen=True, slots=True)
 class MachineHistory:
-    """A machine, why it is where it is in sentences, and what is remembered of it; the newest comes first."""
+    """A machine, sentences that explain its state, and its history; the newest comes first."""
 
     machine: MachineInfo
     explanation: tuple[str, ...]
@@ -77,7 +77,7 @@ class MachineHistory:
 
 @dataclass(frozen=True, slots=True)
 class FleetEvent:
-    """A failure or deferral, and the machine that it comes from, as that is now."""
+    """A failure or deferral, and the machine that reported it, in its state now."""
 
     machine: MachineInfo
     event: EventInfo

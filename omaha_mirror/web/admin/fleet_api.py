@@ -1,4 +1,4 @@
-"""`/api/v1/machines`, `/events` and `/decisions`: the machines, what they are told and why, and what went wrong."""
+"""`/api/v1/machines`, `/events` and `/decisions`: the machines, the last decisions about them and why, and their errors."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class FleetApi:
         return await as_long_json(lambda: FleetEvents(tuple(map(fleet_event, found))))
 
     async def _decisions(self, request: web.BaseRequest) -> web.StreamResponse:
-        """What each machine was last told, and why."""
+        """The last decision about each machine, and why."""
         asked = read_query(request, Filter)
         with fleet_is_there():
             page = await self._reader.machines(_query(asked, "last_seen", descending=True))
@@ -171,7 +171,7 @@ def fleet_is_there() -> Iterator[None]:
 
 
 async def find(reader: FleetReader, name: str, app_id: str | None = None) -> History:
-    """The machine that somebody means by its id, its alias, or the beginning of its id.
+    """The machine by its id, its alias, or the beginning of its id.
 
     Raises:
         BadRequest: there is none (404), or there are several (409).

@@ -30,7 +30,7 @@ class Readiness:
 
 
 class HealthApi:
-    """Tells how the mirror is."""
+    """Answers health and metrics."""
 
     def __init__(self, examine: Callable[[], Awaitable[Health]], metrics: Counters) -> None:
         self._examine = examine
@@ -127,7 +127,7 @@ class Releases:
 
 
 class OverviewApi:
-    """Tells how a service does."""
+    """Answers the status and the releases of a service."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

@@ -1,6 +1,6 @@
-"""The parts of the status page, each of which keeps itself new on the open pages.
+"""The parts of the status page; each renews itself on open pages.
 
-What cannot be told at the moment, because the database or the disk does not answer, takes nothing from the other parts.
+A part that cannot be shown now, because the database or the disk does not answer, leaves the others as they are.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ PARTS = (
 
 
 class Fragments:
-    """Renders the parts, each once for all who look within a second."""
+    """Renders the parts, each once for all requests within a second."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -81,7 +81,7 @@ class Fragments:
         return await shared() if shared is not None else None
 
     def expire(self) -> None:
-        """Somebody changed something, and is about to look at it."""
+        """Render all parts anew at the next request: something was changed."""
         for shared in self._shared.values():
             shared.expire()
 

@@ -1,4 +1,4 @@
-"""Machines as people see them: rows of a table, a timeline, what went wrong lately. Pure."""
+"""Machines as the status page shows them: rows of a table, a timeline, recent errors. Pure."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def machine_url(machine: Machine) -> str:
 
 
 def row(machine: Machine, now: float) -> MachineRow:
-    """A machine, and what it was last told."""
+    """A machine with its last decision."""
     offered = f"offered {machine.offered}" if machine.offered is not None else ""
     return MachineRow(
         url=machine_url(machine),

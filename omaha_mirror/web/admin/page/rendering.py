@@ -1,4 +1,4 @@
-"""From values to bytes: templates that make all text inert, and the headers that let a browser run nothing of others'."""
+"""From values to bytes: templates that escape all text, and headers that let a browser run no foreign script."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Rendered:
 
 
 def compile_templates() -> None:
-    """Compile all of them, before anybody is served whom that would hold up."""
+    """Compile all of them, before it could delay a request."""
     for name in TEMPLATES.list_templates():
         TEMPLATES.get_template(name)
 
@@ -65,7 +65,7 @@ def render(template: str, **values: object) -> str:
 
 
 def as_markup(rendered: Rendered) -> Markup:
-    """What a template may take in as it is: it came out of one."""
+    """Markup that a template takes in unescaped: another template rendered it."""
     return Markup(rendered.body.decode())  # noqa: S704 - see above
 
 
@@ -108,7 +108,7 @@ class Shared:
         self._until = 0.0
 
     async def __call__(self) -> Rendered:
-        """As it is now, or was a moment ago. When whoever renders it leaves, the next one does."""
+        """The rendering, at most `fresh` seconds old. When the request that renders it is cancelled, the next one renders."""
         try:
             async with asyncio.timeout(self._patience), self._turn:
                 if time.monotonic() >= self._until:
@@ -119,7 +119,7 @@ class Shared:
             return self._late
 
     def expire(self) -> None:
-        """What it shows has changed: who asks next gets it as it is then."""
+        """Render anew for the next request: what it shows has changed."""
         self._until = 0.0
 
 

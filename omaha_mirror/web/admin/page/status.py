@@ -1,4 +1,4 @@
-"""The first things to see: how the mirror is in one line, what it saves, what is coming in. Pure."""
+"""The top of the status page: the verdict, the savings and the fills. Pure."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How it is, in one line.
+    """The state of the mirror in one line.
 
     Attributes:
         level: `ok`, `degraded` or `failed`.
@@ -85,7 +85,7 @@ class Verdict:
 
 
 def verdict(health: Health, states: Mapping[str, int] | None) -> Verdict:
-    """The verdict over what was examined, and over the machines heard of in the last day (None: nobody knows)."""
+    """The verdict by the health findings and the machines of the last day (None: not known)."""
     wrong = [
         f for level in (Level.FAILED, Level.DEGRADED) for f in health.findings if f.state is level
     ]
@@ -139,7 +139,7 @@ def saving(saved: Saving) -> SavingView:
 
 @dataclass(frozen=True, slots=True)
 class FillView:
-    """A package that is coming in, or came in lately."""
+    """A fill that runs, or ended lately."""
 
     file: str
     size: str
@@ -154,7 +154,7 @@ class FillView:
 
 
 def fill(progress: Progress) -> FillView:
-    """One that is coming in."""
+    """A fill that runs."""
     left = progress.size - progress.filled
     state = "arriving"
     if progress.queued:

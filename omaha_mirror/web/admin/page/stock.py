@@ -1,4 +1,4 @@
-"""What the mirror has to offer: its tracks, and its cache. Pure."""
+"""Tracks and the cache as the status page shows them. Pure."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class BlobView:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """How full something is: the words, the part in percent, and the length of a bar."""
+    """A fill level: in words, in percent, and as the length of a bar."""
 
     words: str
     percent: int
