@@ -175,23 +175,23 @@ class PageApi:
         _admit(form)
         done = await change_track(self._service, form.fields)
         self._fragments.expire()
-        return _told(request, 200, done)
+        return _message(request, 200, done)
 
     async def _sync(self, request: web.BaseRequest, form: Form) -> web.StreamResponse:
         _admit(form)
         done = await ask_upstream(self._service)
         self._fragments.expire()
-        return _told(request, 200, done)
+        return _message(request, 200, done)
 
 
 def _page(request: web.BaseRequest, template: str, **values: object) -> web.Response:
     return reply(request, Rendered.of(render(template, **values).encode()))
 
 
-def _told(request: web.BaseRequest, status: int, words: str) -> web.Response:
+def _message(request: web.BaseRequest, status: int, words: str) -> web.Response:
     """One sentence, and the way back."""
-    told = render("told.html", words=words, good=status == 200)
-    return reply(request, Rendered.of(told.encode()), status=status)
+    page = render("message.html", words=words, good=status == 200)
+    return reply(request, Rendered.of(page.encode()), status=status)
 
 
 def _admit(form: Form) -> None:
@@ -206,8 +206,8 @@ def _for_people(handler: Handler) -> Handler:
         try:
             return await handler(request, **arguments)
         except BadRequest as error:
-            return _told(request, error.status, str(error))
+            return _message(request, error.status, str(error))
         except FleetUnavailable as error:
-            return _told(request, 503, str(error))
+            return _message(request, 503, str(error))
 
     return answer

@@ -57,7 +57,7 @@ class MachineRow:
     track: str
     state: str
     colour: str
-    told: str
+    decision: str
     seen: Moment
 
 
@@ -79,7 +79,7 @@ def row(machine: Machine, now: float) -> MachineRow:
         track=machine.track,
         state=machine.state.value,
         colour=f"state-{STATES[machine.state]}",
-        told=offered or _words(machine.reason),
+        decision=offered or _words(machine.reason),
         seen=moment(machine.last_seen, now),
     )
 

@@ -110,9 +110,9 @@ def _machines(states: Mapping[str, int]) -> str:
         (under_way, "updating"),
         (states.get(State.ON_HOLD, 0), "kept back"),
     )
-    told = [f"{count:,} {words}" for count, words in parts if count]
+    counted = [f"{count:,} {words}" for count, words in parts if count]
     heard = f"{some(sum(states.values()), 'machine')} heard of in the last day"
-    return f"{heard}: {', '.join(told)}" if told else heard
+    return f"{heard}: {', '.join(counted)}" if counted else heard
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,10 +85,10 @@ def version_chart(history: Sequence[Census], current: Mapping[str, int], now: fl
 
 
 def _gathered(machines: Mapping[str, int], named: Collection[str]) -> dict[str, int]:
-    told = {name: count for name, count in machines.items() if name in named}
-    if others := sum(machines.values()) - sum(told.values()):
-        told[OTHERS] = told.get(OTHERS, 0) + others
-    return told
+    counted = {name: count for name, count in machines.items() if name in named}
+    if others := sum(machines.values()) - sum(counted.values()):
+        counted[OTHERS] = counted.get(OTHERS, 0) + others
+    return counted
 
 
 def _chart(
