@@ -199,26 +199,30 @@ def read(body: bytes, limits: Limits, *, strict: bool = False) -> Node:
             node.text.extend(texts)
             texts.clear()
 
-    parser = _new_parser()
-    parser.StartElementHandler = start
-    parser.CharacterDataHandler = texts.append
-    parser.EndElementHandler = end
-    try:
-        parser.Parse(body, True)
-    except expat.ExpatError as error:
-        raise MalformedXML(f"not well-formed XML: {error}") from None
+    _parse(body, start, texts.append, end)
     if strict and any(name.partition(":")[0] == "xmlns" or ":" in name for name in names):
         raise UnexpectedXML("XML namespaces are not accepted: no client reads them")
     return document.children[0]
 
 
-def _new_parser() -> expat.XMLParserType:
-    """A parser that refuses every encoding but UTF-8, and every DOCTYPE."""
+def _parse(
+    body: bytes,
+    start: Callable[[str, dict[str, str]], None],
+    characters: Callable[[str], None],
+    end: Callable[[str], None],
+) -> None:
+    """Parse, and refuse every encoding but UTF-8, and every DOCTYPE."""
     parser = expat.ParserCreate("UTF-8")
     parser.buffer_text = True
     parser.XmlDeclHandler = _refuse_encoding
     parser.StartDoctypeDeclHandler = _refuse_doctype
-    return parser
+    parser.StartElementHandler = start
+    parser.CharacterDataHandler = characters
+    parser.EndElementHandler = end
+    try:
+        parser.Parse(body, True)
+    except expat.ExpatError as error:
+        raise MalformedXML(f"not well-formed XML: {error}") from None
 
 
 def read_trusted(body: bytes) -> Node:
