@@ -135,7 +135,7 @@ class Scene:
         return await asyncio.get_running_loop().run_in_executor(self._thread, ask, kind)
 
     async def _empty(self) -> None:
-        while self._cache.fills():  # the last one is written down after its answer
+        while self._cache.fills():  # noqa: ASYNC110 - the last one is written down after its answer
             await asyncio.sleep(0.01)
         for blob in (await self._cache.contents()).blobs:
             while True:
