@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from omaha_mirror.aio.clock import Clock
-from omaha_mirror.catalog import BOARDS, Catalog, LookupResult, Reason, Step
+from omaha_mirror.catalog import BOARDS, Catalog, LookupResult, Reason, Release, Step
 from omaha_mirror.catalog.followed import NO_UPSTREAM
 from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule, track_upstream
 from omaha_mirror.omaha import AppRequest, Request, serialise_request
@@ -139,20 +139,21 @@ class CheckDecisions:
         rule: Rule,
         until: float,
         decide: Callable[[], Decision],
-        name: str = "",
+        relayed: RelayedAnswer | None = None,
     ) -> Decision:
-        """Decide, and start the look-up of the decision's version; `name` is its name in a `ReleaseKey` if it has another.
+        """Decide, and start the look-up of the decision's version, which upstream may have named to this machine alone.
 
-        If no decision is possible yet, wait until `until`, in the loop's seconds, and decide again.
+        If no decision is possible yet, or upstream named packages that were not looked up, wait until `until`, in the
+        loop's seconds, and decide again.
         """
         decision = decide()
         if decision.version is None:
             return decision
-        waits = decision.reason is Reason.WARMING
+        told = relayed.release if relayed is not None else None
+        waits = decision.reason is Reason.WARMING or _lacks(decision.release, told)
         wait = until - time.monotonic() if waits else 0.0
-        await self._catalog.look_up(
-            app.app_id, app.board, name or decision.version, rule, app.oem, wait, client
-        )
+        name = (relayed.name if relayed is not None else "") or decision.version
+        await self._catalog.look_up(app.app_id, app.board, name, rule, app.oem, wait, client)
         return decide() if waits else decision
 
     # Relay
@@ -177,7 +178,7 @@ class CheckDecisions:
             return self._told(app, rule, self._step(app, relayed), (relayed.reason, relayed.detail))
 
         until = time.monotonic() + FIRST_ANSWER
-        return await self._looked_up(app, client, rule, until, decide, relayed.name)
+        return await self._looked_up(app, client, rule, until, decide, relayed)
 
     def _step(self, app: AppRequest, relayed: RelayedAnswer) -> tuple[Step, ...]:
         """The offered release as the only step, with the attributes of this machine's answer."""
@@ -224,6 +225,13 @@ class CheckDecisions:
     def _send(self, request: Request) -> None:
         if self.upstream is not None and (request.apps[0].events or request.apps[0].ping):
             self.upstream.outbox.put(serialise_request(request))
+
+
+def _lacks(offered: Release | None, told: Release | None) -> bool:
+    """Whether an offer has not all packages that upstream named for it."""
+    if offered is None or told is None:
+        return False
+    return not told.by_name.keys() <= offered.by_name.keys()
 
 
 def as_upstream(app: AppRequest, rule: Rule) -> AppRequest:

@@ -234,3 +234,16 @@ async def test_what_replaces_a_release_that_was_not_to_be_had_is_offered_at_once
         nebraska.publish(FLOORS[0], {PAYLOAD: body("another")})
         box = first_of(mirror)
         assert await box.download(await box.offer()) == body("another")
+
+
+async def test_packages_that_upstream_adds_to_a_release_are_in_the_next_offer(
+    tmp_path: Path, nebraska: Nebraska
+) -> None:
+    async with following(tmp_path, nebraska, **RELAY) as mirror:
+        before = await Box(mirror, FLOORS[-1]).offer()
+        nebraska.publish(TARGET, {PAYLOAD: body(TARGET), "oem-azure.gz": body("azure")})
+        box = Box(mirror, FLOORS[-1], number=2, oem="azure")
+        offer = await box.offer()
+        assert offer.sha256 == before.sha256
+        assert [package.name for package in offer.packages] == [PAYLOAD, "oem-azure.gz"]
+        assert await box.download(offer, offer.packages[1]) == body("azure")
