@@ -11,7 +11,7 @@ ProvenBy = Literal["sha256", "sha1", "size-and-validator"]
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the bytes must turn out to be, known before the first one is fetched.
+    """What is known of a blob before its first byte is fetched.
 
     Attributes:
         size: total size in bytes.
@@ -51,7 +51,12 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The first bytes of a blob that no digest inside it covers: their number, and their SHA-256 (32 raw bytes)."""
+    """The beginning of a blob that no digest inside it covers (of an update payload: header and manifest).
+
+    Attributes:
+        size: in bytes.
+        sha256: of these bytes, 32 raw ones.
+    """
 
     size: int
     sha256: bytes
@@ -67,7 +72,7 @@ class Proof:
         sha1: 20 raw bytes, or None where none was expected.
         proven_by: what it was held against.
         signed_by: the id of the key that signed it, or "" where no signature is required.
-        head: its first bytes, where no digest inside it covers them.
+        head: of the blob; None where it has none.
     """
 
     size: int

@@ -7,9 +7,9 @@
     heads/<key>             the size and SHA-256 of a blob's head; stays when the blob goes
     incoming/<key>          a blob of an import, not complete yet; swept at the start
     quarantine/<key>.<n>    bytes that turned out wrong, for a look; the oldest go
-    quarantine/<key>.left   a mark: some bytes that turned out wrong had left by then
-    quarantine/<key>.unsure a note: bytes of a proven blob left while it was being proven again
-    quarantine/<key>.not    why a blob is not to be served although its digest is right
+    quarantine/<key>.left   a mark: some bytes that turned out wrong were sent before
+    quarantine/<key>.unsure a note: bytes of a proven blob were sent while it was verified again
+    quarantine/<key>.not    why a blob must not be served although its digest is right
 
 What a crash can do is decided by the order of the steps, and by nothing else:
 
@@ -106,7 +106,7 @@ class BlobDirectory:
         return {file.name.removesuffix(MARK): when for file, when in marks.items()}
 
     def mark(self, key: str) -> None:
-        """Note that some bytes of a blob left, and were wrong."""
+        """Write the mark that wrong bytes of a blob were sent."""
         mark = self.quarantine / f"{key}{MARK}"
         mark.touch()
         date(mark, self._clock.stamp())
@@ -160,7 +160,7 @@ class BlobDirectory:
         return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     def doubt(self, key: str) -> Path:
-        """The note that bytes of a blob left while it was being proven again."""
+        """The note that bytes of a blob were sent while it was verified again."""
         return self.quarantine / f"{key}{DOUBT}"
 
     def remove(self, key: str) -> None:
@@ -216,7 +216,7 @@ class BlobDirectory:
 
 
 def _open(path: Path) -> int:
-    """For reading, a file and nothing that a link leads to. Reading it is no use of it: its access time stays."""
+    """Open for reading; follows no link, and leaves the access time, which is the last use."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         return os.open(path, flags | os.O_NOATIME)
@@ -225,7 +225,7 @@ def _open(path: Path) -> int:
 
 
 def delete(path: Path) -> None:
-    """Remove whatever is there, if anything is."""
+    """Remove a file, or a folder with all in it, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -233,7 +233,7 @@ def delete(path: Path) -> None:
 
 
 def date(file: Path, when: float) -> None:
-    """Set when a file was last changed, if that can be."""
+    """Set when a file was last changed; an error of the disk is ignored."""
     with contextlib.suppress(OSError):
         os.utime(file, (when, when), follow_symlinks=False)
 
@@ -244,8 +244,8 @@ def give_name(data: Path, target: Path, proof: Proof, source: str, validator: Va
     Args:
         data: the file, on the same file system.
         target: the blob's path.
-        proof: what the bytes were found to be.
-        source: where they came from.
+        proof: of the bytes.
+        source: the URL.
         validator: of the generation that was fetched; empty where nothing was.
     """
     target.parent.mkdir(exist_ok=True)
@@ -276,17 +276,17 @@ def write_sidecar(target: Path, proof: Proof, source: str, validator: Validator)
 
 
 def read_sidecar(sidecar: Path) -> Facts:
-    """What a sidecar says; what cannot be read there is not known."""
+    """The contents of a sidecar; empty where it cannot be read."""
 
     def read(text: bytes) -> Facts:
-        told = json.loads(text)
+        fields = json.loads(text)
         return Facts(
-            size=int(told["size"]),
-            sha256=bytes.fromhex(told["sha256"]),
-            proven_by=str(told["proven_by"]),
-            source=str(told["source"]),
-            signed_by=str(told.get("signed_by", "")),
-            validator=dict(told.get("validator", {})),
+            size=int(fields["size"]),
+            sha256=bytes.fromhex(fields["sha256"]),
+            proven_by=str(fields["proven_by"]),
+            source=str(fields["source"]),
+            signed_by=str(fields.get("signed_by", "")),
+            validator=dict(fields.get("validator", {})),
             verified=sidecar.stat().st_mtime,
         )
 
@@ -294,17 +294,17 @@ def read_sidecar(sidecar: Path) -> Facts:
 
 
 def read_refusal(file: Path) -> Refusal | None:
-    """What is written down about a blob that is not to be served; None where it cannot be read."""
+    """Why a blob must not be served, from its file; None where that cannot be read."""
 
     def read(text: bytes) -> Refusal:
-        told = json.loads(text)
-        return Refusal(str(told["reason"]), str(told["terms"]))
+        fields = json.loads(text)
+        return Refusal(str(fields["reason"]), str(fields["terms"]))
 
     return note(file, LIMIT, read)
 
 
 def leftover_of(kind: Literal["partial", "quarantine"], file: Path) -> Leftover | None:
-    """One file of `partial/` or `quarantine/`; None when it has gone meanwhile."""
+    """One file of `partial/` or `quarantine/`; None where it was removed meanwhile."""
     try:
         status = file.lstat()
     except FileNotFoundError:
@@ -317,7 +317,7 @@ def _oldest_first(folder: Path) -> list[Path]:
 
 
 def _read_head(text: bytes) -> Head | None:
-    told = json.loads(text)
-    head = Head(int(told["size"]), bytes.fromhex(told["sha256"]))
+    fields = json.loads(text)
+    head = Head(int(fields["size"]), bytes.fromhex(fields["sha256"]))
     is_one = head.size > 0 and len(head.sha256) == hashlib.sha256().digest_size
     return head if is_one else None

@@ -55,11 +55,11 @@ class Cache:
         ledger: the space accounts of the same directory.
         clock: tells the time.
         limits: bounds of each fill.
-        scheduler: what all fills share; its limits can be changed while it runs.
+        scheduler: shares the bandwidth between the fills; its limits can be changed while it runs.
         hold_back: bytes at the end of an unproven blob that no reader gets; at least 1.
-        provers: make what judges the bytes of a fill, and say what a blob must be besides.
-        when_abandoned: what becomes of a fill whose last reader left.
-        hook: called with what happens.
+        provers: make the prover of each fill, and say what is required of a blob besides its digest.
+        when_abandoned: whether a fill goes on when its last reader has left.
+        hook: called with each event.
         keep: whether a proven blob without readers must not be evicted.
 
     Attributes:
@@ -110,9 +110,9 @@ class Cache:
         self._failures.load(marks, await in_worker(self._store.refusals))
 
     async def close(self) -> None:
-        """Stop all fills where they are; what they have is recorded."""
+        """Stop all fills; their bytes are recorded."""
         self._stopping = True
-        await asyncio.sleep(0)  # a task cancelled before its first step cannot tell its readers
+        await asyncio.sleep(0)  # a task that is cancelled before its first step runs no `finally`
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -126,15 +126,15 @@ class Cache:
         return self._index.holds(key)
 
     def cooldown(self, key: str) -> str | None:
-        """Why the blob is not even tried for a while, or None: its bytes turned out wrong."""
+        """Why the blob is not fetched at present, or None: its bytes turned out wrong."""
         return self._failures.cooldown(key)
 
     def refused(self, key: str) -> str | None:
-        """Why the blob is not to be served although its bytes are right, or None: unsigned, for one."""
+        """Why the blob must not be served although its digest is right, or None: it is not signed, for example."""
         return self._failures.refused(key, self._provers)
 
     def fills(self) -> list[Progress]:
-        """The fills under way and in the queue."""
+        """The fills that run or wait for their turn."""
         places = self.scheduler.positions()
         shown = [fill for fill in self._tasks if fill.state.repairs or not fill.state.is_recheck]
         return [fill.progress(places.get(fill.state, 0)) for fill in shown]
@@ -147,8 +147,8 @@ class Cache:
         """Read [start, stop) of a blob, until the reader is closed; fetches it where it is not here. Clients take turns on the line.
 
         Raises:
-            CoolingDown: it turned out wrong too often, or is not to be served.
-            ResumeUnsafe: `start` is not 0, and what the client has of it may be wrong.
+            CoolingDown: it turned out wrong too often, or must not be served.
+            ResumeUnsafe: `start` is not 0, and the bytes before it that the client has may be wrong.
             Stopping: the mirror is being stopped.
         """
         find = partial(self._find, expected, source, start)
@@ -161,10 +161,10 @@ class Cache:
         return reader
 
     async def fetch(self, expected: Expected, source: Source) -> Proof | None:
-        """Have a blob here, proven; None when it was here already.
+        """Fetch and prove a blob; None where it is here already.
 
         Raises:
-            CacheError, OSError: why it cannot be had.
+            CacheError, OSError: why the fill failed.
         """
         with self._uses.fetching(expected.key):
             while not self.holds(expected.key):
@@ -188,7 +188,7 @@ class Cache:
     def _find(
         self, expected: Expected, source: Source, start: int, offset: int
     ) -> tuple[Readable, events.Status]:
-        """The blob for a reader that began at `start` and continues at `offset`, and how it was found."""
+        """The blob for a reader that began at `start` and is at `offset`, and how the cache had it."""
         key = expected.key
         if offset == start > 0 and self._failures.is_resume_unsafe(key):
             raise ResumeUnsafe("bytes of it turned out wrong lately: begin again without a Range")
@@ -200,7 +200,7 @@ class Cache:
     def _look_up(
         self, expected: Expected, source: Source, offset: int
     ) -> tuple[Readable, events.Status]:
-        """A fill that reads the blob again is a hit as well: nothing is fetched."""
+        """The blob to read from. A recheck counts as a hit: nothing is fetched."""
         key = expected.key
         fill = self._fills.get(key)
         if fill is not None and not fill.joinable(offset):
@@ -236,7 +236,7 @@ class Cache:
     # Maintenance
 
     async def contents(self, most: int | None = None) -> Contents:
-        """All that is here, or of the blobs the last used ones, so many at most. Raises OSError."""
+        """All contents, or of the blobs only the `most` last used ones. Raises OSError."""
         return await look(self._store, self._ledger, self._uses.readers, self._keep, most)
 
     def busy(self, key: str) -> AbstractContextManager[None]:
@@ -244,22 +244,22 @@ class Cache:
         return self._uses.busy(key)
 
     def lists(self, key: str) -> bool:
-        """Whether there is something by the name of a blob, be it right or not."""
+        """See `Index.lists`."""
         return self._index.lists(key)
 
     async def verified(self, key: str, found: Identity | None) -> None:
-        """Note that the bytes of a blob were found right, as this file."""
+        """Note that the bytes of this file of a blob were found right."""
         self._index.verified(key, found)
         await self._heads.learn(key)
 
     async def quarantine(self, key: str, reason: str) -> None:
-        """Put a proven blob aside that turned out wrong: its readers are cut, the next one has it fetched again.
+        """Put a proven blob aside that turned out wrong: its readers are cut, the next request fetches it again.
 
         Raises:
             OSError: the disk failed; the blob is forgotten all the same.
         """
         if key in self._fills and self._fills[key].state.is_recheck:
-            return  # it is being read again already: that finds it too
+            return  # a recheck runs, which finds the same
         blob = self._index.forget(key)
         self._failures.wrong(key, reason, leaked=blob is not None)
         if blob is not None:
@@ -272,11 +272,11 @@ class Cache:
         self._hook(events.Corrupted(key, reason))
 
     async def remove(self, key: str) -> Removed | None:
-        """Remove a blob, or what there is of a growing one; None: neither is here. Raises InUse, OSError."""
+        """Remove a blob, proven or growing; None where there is neither. Runs to its end when cancelled. Raises InUse, OSError."""
         return await finish(self._space.remove(key, self._is_in_use))
 
     async def gc(self, *, dry_run: bool) -> Swept:
-        """Evict down to the bounds, and sweep what lies about for a week. Raises OSError."""
+        """Evict down to the bounds, and remove leftovers that are a week old. Raises OSError."""
         self._context.update_ledger()
         return await self._space.sweep(self._context.growing, dry_run=dry_run)
 
@@ -313,7 +313,7 @@ class Cache:
         return self._is_in_use(key) or self._keep(key)
 
     async def _run(self, fill: Fill) -> Proof:
-        """Run one round of a fill; whatever it ends with, its place and its reservation are released."""
+        """Run one round of a fill; however it ends, its place and its reservation are released."""
         state, began = fill.state, time.monotonic()
         key = state.expected.key
         ended_with: BaseException | None = None
@@ -322,7 +322,9 @@ class Cache:
             if named:
                 self._index.put(named, state.size, proof.signed_by, state.identity)
             self._failures.right(key)
-            self._context.release(state)  # a request that comes now may have it verified again
+            self._context.release(
+                state
+            )  # before the next await: a request that comes then may start a recheck
             await self._heads.write()
             return proof
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""All of a cache at one moment, for people and for maintenance. Pure data, and `look`, which collects it."""
+"""The contents of a cache at one moment, for people and for maintenance, and `look`, which collects them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Blob:
         size: in bytes.
         last_used: in seconds since the epoch.
         verified: likewise, when its bytes were last found right.
-        proven_by: what it was held against.
+        proven_by: by which digest.
         signed_by: the id of the key that signed it, or "".
         source: the URL that it came from.
         readers: how many read it now.

@@ -1,4 +1,4 @@
-"""One upstream connection at a time at work on a part of a blob: connect, write what arrives, connect again after trouble.
+"""A cursor fills one part of a blob over one upstream connection at a time, and connects again after failures.
 
 A cursor goes one way: made by `Cursors`, `run` in a task of its own, then ended or cancelled. Its `position` only grows, and
 its `stop` may be lowered while it runs.
@@ -33,7 +33,7 @@ class Download:
     """What the cursors of one fill share.
 
     Args:
-        state: of the fill; they add what they write.
+        state: of the fill; the cursors add the bytes that they write.
         waiters: its readers.
         context: of the fill.
         written: called with [start, stop) when it was written.
@@ -57,12 +57,12 @@ class Download:
         self._overflowing = asyncio.Lock()
 
     def report(self, position: int, reason: str, pause: float = 0.0) -> None:
-        """Report trouble with upstream to the cache's hook."""
+        """Report a failure of upstream to the cache's hook."""
         key, source = self.state.expected.key, self.state.source.name
         self.context.hook(Trouble(key, source, position, reason, pause))
 
     async def wait_until_unneeded(self, stop: int) -> None:
-        """Return when bytes up to `stop` will push out none that is still needed."""
+        """Return when bytes up to `stop` can be written without discarding any that is still needed."""
         state = self.state
         if (capacity := state.draft.capacity) is not None:
             before = stop - capacity
@@ -144,9 +144,9 @@ class Cursor:
                 await self._pause(self._count_change(change), SourceFailed(str(change)))
 
     def _count_change(self, change: SourceChanged) -> int:
-        """How often in a row upstream had another file: another size, or another generation than the bytes are of.
+        """Count the answers in a row that had another file: another size, or another generation.
 
-        Another node may have the right one. Raises `change` after too many of them, and where there is no digest to judge its bytes.
+        Another node may have the right one. Raises `change` after too many, and where no digest will judge the bytes.
         """
         self._changes += 1
         if not self._state.expected.has_digest or self._changes > TRIES:
@@ -199,20 +199,20 @@ class Cursor:
                 await behind.close()
 
     async def _wait_for_turn(self) -> None:
-        """Return when it is the fill's turn on the line; the time until then counts as no silence."""
+        """Return when it is the fill's turn to fetch; the time until then does not count as a stall."""
         scheduler = self._download.context.scheduler
         if not scheduler.has_turn(self._state):
             await scheduler.turn(self._state)
             self._state.last_byte_at = time.monotonic()
 
     def _missing(self) -> int:
-        """Bytes that are still to come, as the plan stands now."""
+        """Bytes that this cursor still has to fetch."""
         return self._bound() - self.position - self._behind.pending
 
     async def _hedge(
         self, stalled: Response, stall: SourceStalled
     ) -> tuple[Response, bytes | None]:
-        """Bytes stopped coming: ask again at the same offset beside it."""
+        """Open a second connection at the same offset beside one that stalls."""
         await self._behind.close()
         self._state.last_failure = stall
         self._download.report(self.position, str(stall))
@@ -220,7 +220,7 @@ class Cursor:
         return await hedge(stalled, self._open, pause=pause, worth_it=worth_it)
 
     async def _hedge_slow(self, slow: Response) -> tuple[Response, bytes]:
-        """Bytes hardly come: ask again at the same offset beside it."""
+        """Open a second connection at the same offset beside one that is slow."""
         state, limits = self._state, self._state.limits
         await self._behind.close()
         words = f"{state.source.name}: fewer than {limits.slow_rate:g} bytes a second for {limits.slow_seconds:g} s"
@@ -258,7 +258,7 @@ class Cursor:
         self._download.written(start, self.position)
 
     async def _on_draft(self, work: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Have the draft do something, again where the disk refused and room was made. Raises Overflowed, OSError."""
+        """Call a method of the draft; once more where the disk was full and room was made. Raises Overflowed, OSError."""
         done = False
         while not done:
             try:
@@ -267,4 +267,4 @@ class Cursor:
             except OSError as error:
                 await self._download.overflow(self._draft, error)
         if self._state.draft is not self._draft:
-            raise Overflowed("the disk refused bytes of another connection")
+            raise Overflowed("the disk refused bytes of another cursor")

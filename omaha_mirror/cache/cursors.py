@@ -123,9 +123,9 @@ class Cursors:
 
     Args:
         state: of the fill.
-        clearance: says what was taken back.
+        clearance: has the wrong bytes that were dropped.
         waiters: its readers.
-        needs: see there.
+        needs: what must be filled so that a range can be released.
         context: of the fill.
         written: called with [start, stop) when it was written.
         changed: set when a cursor ended, or the plan may be another now.
@@ -187,7 +187,7 @@ class Cursors:
                 self.replan()
 
     def look_again(self) -> None:
-        """A reader that went without a cursor may get one now."""
+        """Have the plan made anew where a reader got no cursor the last time."""
         if self._short:
             self._changed.set()
 
@@ -199,7 +199,7 @@ class Cursors:
         )
 
     def reap(self) -> None:
-        """Forget cursors that ended; raises what one ended with."""
+        """Remove the cursors that ended. Raises the error that one ended with."""
         for task in [task for task in self._tasks if task.done()]:
             del self._tasks[task]
             if not task.cancelled():
@@ -218,7 +218,7 @@ class Cursors:
         self._tasks.clear()
 
     def _wanted(self) -> set[int]:
-        """The unfilled offsets that readers are at or will soon be at, and those of bytes that were taken back."""
+        """The unfilled offsets that readers need now or soon, and those of dropped bytes."""
         filled = self._state.filled
         if self._state.in_order:
             return {filled.run_end(0)}

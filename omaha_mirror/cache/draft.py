@@ -8,7 +8,7 @@ journal of lines.
     {"start": ..., "stop": ..., "crc32": ...}           bytes that were written
     {"start": ..., "stop": ..., "crc32": null}          bytes that were there before, in a blob that was proven once
     {"dropped": [start, stop]}                          bytes that were wrong; others will come in their place
-    {"leaked": true}                                    from here on, bytes left that might be wrong
+    {"leaked": true}                                    from here on, bytes were sent that may be wrong
 
 A line is believed only as far as the data bears it out: a torn line, a wrong one, or a data file that was cut costs that span
 and nothing else. Where a part of a span is dropped, the rest of it gets lines of its own: its CRC-32 will no longer be right.
@@ -201,13 +201,13 @@ Crc = Callable[[int, int], int | None]
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What can be believed.
+    """The part of a journal that its data confirms.
 
     Attributes:
         validator: the generation; None where no byte is there.
         spans: bytes that are there.
         bare: those of them that have no CRC-32.
-        leaked: whether some left that might be wrong.
+        leaked: whether bytes were sent that may be wrong.
     """
 
     validator: Validator | None = None
@@ -240,17 +240,17 @@ def dropped_lines(
 
 
 def leaked_line() -> bytes:
-    """Bytes left that might be wrong."""
+    """Bytes were sent that may be wrong."""
     return _line({"leaked": True})
 
 
 def _line(event: object) -> bytes:
-    """A line of its own."""
+    """One line of the journal."""
     return json.dumps(event).encode() + b"\n"
 
 
 def without(spans: Iterable[Span], start: int, stop: int) -> list[Span]:
-    """What is left of `spans`."""
+    """`spans` without [start, stop)."""
     parts = (part for a, b in spans for part in ((a, min(b, start)), (max(a, stop), b)))
     return [(a, b) for a, b in parts if a < b]
 

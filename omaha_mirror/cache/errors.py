@@ -1,4 +1,4 @@
-"""What can go wrong with cached bytes, one class for each way to act on it."""
+"""The errors of the cache, one class for each way to act on them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import errno
 from omaha_mirror.aio.tasks import DEFECT, Foreseen
 
 UNREADABLE = frozenset({errno.EIO, errno.EUCLEAN, errno.EBADMSG, errno.ENODATA, errno.ESTALE})
-"""What reading a file fails with where its bytes are lost, on its disk or behind its back."""
+"""The errors of reading a file that mean that its bytes are lost."""
 
 
 class CacheError(Foreseen):
@@ -15,14 +15,14 @@ class CacheError(Foreseen):
 
 
 class SourceError(CacheError):
-    """Fetching failed; an operator must look at the upstream or the line."""
+    """Fetching failed."""
 
 
 class SourceFailed(SourceError):
-    """Passing trouble: another try may go well.
+    """Fetching failed for now: another try may succeed.
 
     Attributes:
-        retry_after: seconds that upstream asked us to wait, or None.
+        retry_after: seconds to wait, as upstream says (RFC 9110, 10.2.3), or None.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -31,15 +31,15 @@ class SourceFailed(SourceError):
 
 
 class SourceStalled(SourceFailed):
-    """Nothing comes at present, though the connection may be alive."""
+    """No byte arrives at present; the connection may be alive."""
 
 
 class SourceGone(SourceError):
-    """Upstream says definitely that there is no such file (404 or 410)."""
+    """Upstream has no such file (404 or 410)."""
 
 
 class SourceRefused(SourceError):
-    """We may not or cannot fetch this at all: trying again changes nothing."""
+    """This must not or cannot be fetched: another try changes nothing."""
 
 
 class GenerationEnded(CacheError):
@@ -55,7 +55,7 @@ class DigestMismatch(GenerationEnded):
 
 
 class Untrusted(GenerationEnded):
-    """The digest is right, and the blob is not to be served all the same: no trusted key has signed it, for one.
+    """The digest is right, but the blob must not be served: no trusted key has signed it, for example.
 
     Attributes:
         terms: what it does not meet; see `Provers.terms`.
@@ -67,27 +67,27 @@ class Untrusted(GenerationEnded):
 
 
 class Damaged(CacheError):
-    """What lies in the place of a proven blob is not what was proven: short, no file, not to be read."""
+    """The file of a proven blob is damaged: it is too short, no file, or cannot be read."""
 
 
 class Lost(CacheError):
-    """These bytes can be had no longer, and none of those that left was wrong: others go on at the same offset."""
+    """The bytes cannot be read any more, and none that was sent is wrong: a reader goes on elsewhere at the same offset."""
 
 
 class ResumeUnsafe(CacheError):
-    """Wrong bytes of this blob were sent lately: a client that has some of it must begin again at 0."""
+    """Wrong bytes of this blob were sent lately: a client that has some must begin again at 0."""
 
 
 class CoolingDown(CacheError):
-    """Several rounds in a row ended wrong: not tried again for a while."""
+    """Several rounds in a row ended wrong: the blob is not fetched for a while."""
 
 
 class Distrusted(CoolingDown):
-    """It was found untrusted: not tried again under the same terms."""
+    """The blob was found untrusted: it is not fetched again under the same terms."""
 
 
 class NotInTime(CacheError):
-    """No byte could be had for as long as a client can be kept waiting."""
+    """No byte was released for as long as a client can wait."""
 
 
 class NoSpace(CacheError):
@@ -103,7 +103,7 @@ class NoSpaceNow(NoSpace):
 
 
 class InUse(CacheError):
-    """It cannot be removed now: it is being read, filled or verified."""
+    """The blob cannot be removed now: it is being read, filled or verified."""
 
 
 class Stopping(CacheError):
@@ -111,14 +111,14 @@ class Stopping(CacheError):
 
 
 class Defect(CacheError):
-    """The cache met an error that it does not expect; the log has its traceback."""
+    """An unexpected error; the log has its traceback."""
 
     def __init__(self) -> None:
         super().__init__(DEFECT)
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a file system has no more room, for anybody or for this user."""
+    """Whether a file system, or this user's quota of it, is full."""
     return error.errno in {errno.ENOSPC, errno.EDQUOT}
 
 

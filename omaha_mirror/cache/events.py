@@ -1,4 +1,4 @@
-"""What the cache reports for metrics and logs: frozen facts, handed to a hook."""
+"""The events that the cache reports to its hook, for metrics and logs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Literal
 
 Status = Literal["hit", "filling", "miss"]
-"""How a request met the cache: proven, joined a fill under way (collapsed forwarding), or caused one."""
+"""How the cache had the blob of a request: proven, growing (collapsed forwarding), or not at all: the request starts a fill."""
 
 
 class Outcome(StrEnum):
@@ -62,7 +62,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """[start, stop) of a growing blob was wrong, and is fetched again; `leaked`: some of it had left."""
+    """[start, stop) of a growing blob was wrong, and is fetched again; `leaked`: some of it was sent."""
 
     key: str
     source: str
@@ -73,7 +73,7 @@ class Repaired:
 
 @dataclass(frozen=True, slots=True)
 class Uncached:
-    """There is no room for a blob, or no disk: it passes through, and is fetched again the next time."""
+    """The disk has no room for a blob, or fails: the blob is served from memory, and not kept."""
 
     key: str
     source: str
@@ -82,7 +82,7 @@ class Uncached:
 
 @dataclass(frozen=True, slots=True)
 class FillEnded:
-    """A fill ended after `fetched` bytes had come over the line."""
+    """A fill ended after `fetched` bytes from upstream."""
 
     key: str
     source: str
@@ -102,7 +102,7 @@ class Evicted:
 
 @dataclass(frozen=True, slots=True)
 class Corrupted:
-    """A blob that was proven once is wrong now; it was put aside."""
+    """A proven blob turned out wrong; it was put aside."""
 
     key: str
     reason: str
@@ -110,7 +110,7 @@ class Corrupted:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A blob that was here was proven again on its first use, in so many seconds."""
+    """A blob was verified again on its first use, in so many seconds."""
 
     key: str
     size: int

@@ -1,7 +1,8 @@
-"""What is remembered of blobs that turned out wrong: rounds, cooldown, resume-unsafe, refusals.
+"""The blobs that turned out wrong: rounds, cooldown, resume-unsafe, refusals.
 
-`load` comes first. After some rounds that ended wrong a blob cools down and is not tried; after wrong bytes were sent, a client
-may not resume it for a while; one that no trusted key signed is refused while the terms stay the same. `right` ends the first.
+`load` comes first. After some rounds that ended wrong a blob cools down: it is not fetched for a while. After wrong bytes were
+sent, a client may not resume it for a while. One that no trusted key signed is refused while the terms stay the same.
+`right` ends the cooldown. It owns all of these records.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from omaha_mirror.cache.store import Refusal
 ROUNDS = 3
 """Rounds that may end wrong in a row before a blob cools down."""
 GROWTH = 3.0
-"""How much longer the pause before a round is than the one before."""
+"""The ratio of the pause before a round to the pause before the last one."""
 COOLDOWN_SECONDS = 3600.0
 RESUME_UNSAFE_SECONDS = 900.0
 """How long resuming is refused after wrong bytes left: a client resumes for 20 times 20 s, and 45 min later begins anew."""
@@ -60,7 +61,7 @@ class Failures:
         self._corrupted: set[str] = set()
 
     def load(self, marks: Mapping[str, float], refusals: Mapping[str, Refusal]) -> None:
-        """Take over what was known before a restart: when wrong bytes of which blobs left, and which were refused."""
+        """Take up the records of an earlier process: when wrong bytes of a blob were sent, and which blobs were refused."""
         self._refusals.update(refusals)
         self.suspects.update(refusals)
         now = self._clock.boottime()
@@ -71,14 +72,14 @@ class Failures:
     def ended(
         self, key: str, error: GenerationEnded | Lost, *, leaked: bool, mixed: bool, checked: bool
     ) -> None:
-        """A round ended wrong.
+        """Note a fill that ended wrong.
 
         Args:
             key: of the blob.
             error: how.
-            leaked: whether bytes of it left that may be wrong.
-            mixed: whether they came from several nodes.
-            checked: whether the blob was here before: that it is wrong by now says nothing of where it came from.
+            leaked: whether bytes were sent that may be wrong.
+            mixed: whether the bytes came from several nodes.
+            checked: whether it was a recheck: the disk spoilt the bytes, not upstream.
         """
         if isinstance(error, Untrusted):
             self.refuse(key, Refusal(str(error), error.terms))
@@ -90,7 +91,7 @@ class Failures:
             self.wrong(key, str(error), leaked=leaked, mixed=mixed)
 
     def wrong(self, key: str, reason: str, *, leaked: bool, mixed: bool = False) -> None:
-        """A generation ended; `leaked` says that some of its bytes had left, `mixed` that they came from several nodes."""
+        """Count a wrong round; `leaked`: some of its bytes were sent, `mixed`: they came from several nodes."""
         record = self._records.setdefault(key, _Record())
         record.rounds += 1
         record.reason = reason
@@ -103,32 +104,32 @@ class Failures:
             self.suspects.add(key)
 
     def mixed(self, key: str) -> bool:
-        """Whether the last round was wrong with bytes of several nodes together, and nothing said which."""
+        """Whether bytes of several nodes together were wrong in the last round, and no digest showed which."""
         record = self._records.get(key)
         return record is not None and record.mixed
 
     def pause(self, key: str) -> float:
-        """How long the next round is to wait for trouble to pass: 0, 1, or `GROWTH` times as long each time."""
+        """The pause before the next round, as a factor: 0, 1, then `GROWTH` times as long each time."""
         record = self._records.get(key)
         return GROWTH ** (record.rounds - 1) if record is not None and record.rounds else 0.0
 
     def mark_resume_unsafe(self, key: str) -> None:
-        """Wrong bytes left."""
+        """Note that wrong bytes were sent."""
         record = self._records.setdefault(key, _Record())
         record.resume_unsafe_until = self._clock.boottime() + RESUME_UNSAFE_SECONDS
 
     def refuse(self, key: str, refusal: Refusal) -> None:
-        """The bytes are as expected, and not to be served all the same."""
+        """Note why a blob must not be served although its digest is right."""
         self._refusals[key] = refusal
         self.suspects.add(key)
 
     def refused(self, key: str, provers: Provers) -> str | None:
-        """Why the blob is not to be served under the terms there are now, or None."""
+        """Why the blob must not be served under the present terms, or None."""
         refusal = self._refusals.get(key)
         return refusal.reason if refusal is not None and refusal.terms == provers.terms else None
 
     def right(self, key: str) -> None:
-        """The blob was proven; a client with the head of another generation must still not get its tail."""
+        """End the cooldown of a blob that was proven; that it is resume-unsafe stays, as clients may hold wrong bytes."""
         record = self._records.get(key)
         if record is not None:
             record.rounds, record.cooldown_until, record.mixed = 0, 0.0, False
@@ -139,21 +140,21 @@ class Failures:
         self.suspects &= self._refusals.keys() | self._records.keys()
 
     def corrupted(self, key: str) -> None:
-        """A blob that was proven once is wrong, or cannot be read any more."""
+        """Note that a proven blob is wrong, or cannot be read any more."""
         self._corrupted.add(key)
 
     def is_corrupted(self, key: str) -> bool:
-        """Whether it is, and was not proven since."""
+        """Whether a blob was noted as corrupted and not proven since."""
         return key in self._corrupted
 
     def cooldown(self, key: str) -> str | None:
-        """Why the blob is not even tried for a while, or None."""
+        """Why the blob is not fetched at present, or None."""
         record = self._records.get(key)
         held = record is not None and record.cooldown_until > self._clock.boottime()
         return record.reason if record is not None and held else None
 
     def is_resume_unsafe(self, key: str) -> bool:
-        """Whether a client may hold the head of a generation that ended wrong."""
+        """Whether a client that resumes may hold wrong bytes of the blob."""
         record = self._records.get(key)
         return record is not None and record.resume_unsafe_until > self._clock.boottime()
 

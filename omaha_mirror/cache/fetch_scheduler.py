@@ -1,6 +1,6 @@
-"""The line to the outside is scarce: how fast it is used, and by how many fills at once.
+"""Shares the bandwidth to upstream: how fast it is used, and by how many fills at once.
 
-Bytes go first to fills with waiting readers, and among equals to the first come; fills take turns (`turns`).
+Bytes go first to fills with waiting readers, and among equals to the first that asked; fills take turns (`turns`, pure).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ OLD = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a fill has to say for itself.
+    """What decides the turn of a fill among others of its priority.
 
     Attributes:
-        clients: its readers.
-        release: what it is a part of.
-        left: bytes that are still to come.
+        clients: the names of its readers.
+        release: the folder of its URL.
+        left: bytes that are still to be fetched.
     """
 
     clients: frozenset[str] = frozenset()
@@ -44,13 +44,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How a fill stands.
+    """A fill as `turns` sees it.
 
     Attributes:
         priority: the lower the more urgent.
         claim: see there.
         running: whether it has a place.
-        seconds: since when it has it, or waits for one.
+        seconds: how long it has its place, or waits for one.
         deprived: seconds in which none of its clients had a turn, where it waits.
     """
 
@@ -119,15 +119,15 @@ def _rank(standings: Sequence[Standing], i: int, running: set[int]) -> tuple[int
 
 
 MANY = 50
-"""Fills beyond which not every coming and going of a reader is a reason to look whose turn it is."""
+"""With more fills than this, turns are not decided anew whenever a reader comes or leaves."""
 LOOKS = 5
-"""How often in a slice it is looked whose turn it is."""
+"""How often in a slice turns are decided anew."""
 BURST_SECONDS = 0.05
-"""How much unused time counts: a line that was idle may send this much at once."""
+"""Unused time that counts: after it, this much may be fetched at once."""
 
 
 class Priority(IntEnum):
-    """Which goes first: a fill with readers, one without readers yet, one of a blob that was here and is wrong."""
+    """A fill with readers, one without readers yet, one of a blob that was proven and turned out wrong."""
 
     WAITED_FOR = 0
     PREFETCH = 1
@@ -135,7 +135,7 @@ class Priority(IntEnum):
 
 
 class FetchScheduler:
-    """Shares the line between the fills.
+    """Shares the bandwidth between the fills.
 
     Args:
         rate: bytes a second for everything together; None for no limit.
@@ -158,7 +158,7 @@ class FetchScheduler:
         self._turning: asyncio.TimerHandle | None = None
 
     def change(self, rate: float | None, max_fills: int) -> None:
-        """Apply other limits from now on; what runs goes on."""
+        """Apply other limits from now on; running fills go on."""
         self._rate, self._max_fills = rate, max_fills
         self._free_at = 0.0
         self._grant()
@@ -167,7 +167,7 @@ class FetchScheduler:
     # Bytes
 
     async def take(self, count: int, priority: Priority) -> None:
-        """Return when `count` bytes may have come over the line."""
+        """Return when `count` bytes may have been fetched."""
         if self._rate is None:
             return
         granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -178,7 +178,7 @@ class FetchScheduler:
         await granted
 
     def _grant(self) -> None:
-        """Let takers go as the rate allows, the most urgent first, and come back when the line is free again."""
+        """Grant bytes as the rate allows, the most urgent first, and again when the rate allows more."""
         if self._granting is not None:
             self._granting.cancel()
             self._granting = None
@@ -201,7 +201,7 @@ class FetchScheduler:
     async def fill(
         self, fill: object, priority: Callable[[], Priority], claim: Callable[[], Claim] = Claim
     ) -> AsyncIterator[None]:
-        """Take turns with the other fills; waits for the first one."""
+        """Take turns with the other fills; waits for its first turn."""
         entry = self._fills[fill] = _Entry(priority, claim, asyncio.get_running_loop().time())
         self._admit()
         try:
@@ -229,7 +229,7 @@ class FetchScheduler:
         return {entries[i]: place for place, i in enumerate(order(self._standings()), 1)}
 
     def look_again(self) -> None:
-        """A reader came to a fill, or left one. With many fills, that is taken up at the next regular look."""
+        """Decide turns anew, as a reader came or left; with many fills, that waits for the next regular time."""
         if self._turning is None or len(self._fills) <= MANY:
             self._admit()
 
@@ -251,7 +251,7 @@ class FetchScheduler:
         ]
 
     def _admit(self) -> None:
-        """Give turns, and look again while a fill waits for one."""
+        """Decide whose turn it is, and again later while a fill waits."""
         if self._turning is not None:
             self._turning.cancel()
             self._turning = None
@@ -272,7 +272,7 @@ class FetchScheduler:
 
 
 class _Entry:
-    """A fill that takes turns: what it is, and since when it has its turn, or waits for one."""
+    """A fill that takes turns, and since when it has its turn, or waits for one."""
 
     def __init__(
         self, priority: Callable[[], Priority], claim: Callable[[], Claim], since: float

@@ -1,9 +1,9 @@
-"""A growing blob: fetched once, by its own tasks, for all that read along.
+"""A growing blob: fetched once, by its own tasks, for all its readers.
 
 Phases, one way: made (queued for its turn), begun (the draft is open), proven or failed, ended. `run`, called once by the cache
-in a task of its own, goes through all of them; readers may be attached in each, and see only `edge`, `wait` and their like.
-Cursors write what arrives; the verification task judges it; the checkpoint task makes progress survive a power cut. A
-reader neither drives a fill nor stops it. `Fill` alone holds the parts together; each part sees `FillState`, not the fill.
+in a task of its own, goes through all of them; readers may be attached in each, and use the methods of `Readable` alone.
+Cursors write the bytes that arrive; the verification task judges them; the checkpoint task makes them survive a power cut. A
+reader neither drives a fill nor stops it. `Fill` alone knows all parts; each part sees `FillState`, not the fill.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ LOG = structlog.get_logger(__name__)
 
 
 class Fill:
-    """One blob on its way in. Made by the cache, which runs `run()` in a task of its own.
+    """One growing blob. Made by the cache, which runs `run()` in a task of its own.
 
     Args:
         state: of the blob.
-        prover: says what may leave.
-        context: what it uses of the cache.
-        pause: seconds to wait before it begins: passing trouble has to have passed.
+        prover: decides which bytes may be sent.
+        context: the parts of the cache that it uses.
+        pause: seconds to wait before it begins.
 
     Attributes:
         state: the same.
         waiters: its readers.
-        must_finish: whether it goes on to the proof without readers: one that left will come again for it.
+        must_finish: whether it goes on to the proof without readers.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Fill:
             self._changed,
         )
         self._checkpoint = Checkpoint(state.limits.record_seconds, state.limits.record_bytes)
-        # What a reader calls most goes there without a detour.
+        # The calls that readers make most often; a method in between would cost each of them a call.
         self.edge = self.waiters.edge
         self.wait = self.waiters.wait
 
@@ -95,7 +95,7 @@ class Fill:
         self._verification.grown.set()
         self._cursors.look_again()
 
-    # What readers use; see `Readable`
+    # For readers; see `Readable`
 
     def attach(self, reader: Reader) -> None:
         """Count a reader in."""
@@ -103,9 +103,9 @@ class Fill:
         self._verification.attached(reader.start, reader.offset)
 
     def detach(self, reader: Reader) -> None:
-        """Count a reader out; the last one out of an ended fill closes the file.
+        """Count a reader out; the last one of an ended fill closes the file.
 
-        One that got nothing because the proof is not there comes again for it: the fill goes on to the proof.
+        A client that got nothing because its range waits for the proof will ask again: the fill goes on without readers.
         """
         self.must_finish = self.must_finish or self.waiters.waits_for_proof(reader)
         self.waiters.remove(reader)
@@ -113,17 +113,17 @@ class Fill:
         self._let_go()
 
     def place(self, offset: int) -> Place:
-        """Where the bytes from `offset` on lie; read only what may leave."""
+        """See `Readable.place`."""
         return self.state.place(offset)
 
     async def before_send(self, start: int, stop: int) -> None:
-        """Note that [start, stop) is about to be sent on."""
+        """See `Readable.before_send`."""
         self.sent()
         if self.state.proof is None:
             await self._verification.before_send(start, stop)
 
     def sent(self) -> None:
-        """Note that a reader sends bytes on, or did."""
+        """See `Readable.sent`; also before bytes are sent."""
         state = self.state
         state.leaked = state.leaked or (state.proof is None and not state.is_recheck)
         self.waiters.progressed()
@@ -143,7 +143,7 @@ class Fill:
             state.failure = self._verification.lose(reason)
             self._context.index.file_unreadable(state.expected.key, reason, state.identity)
 
-    # What the cache uses
+    # For the cache
 
     def joinable(self, offset: int) -> bool:
         """Whether a reader that begins at `offset` can still have its first bytes."""
@@ -151,7 +151,7 @@ class Fill:
         return not state.ended and not state.was_discarded(offset) and not state.is_stuck
 
     def progress(self, queued: int) -> Progress:
-        """How far it is, for people; `queued` is its place in the queue."""
+        """The progress of the fill; `queued` is its place in the queue."""
         state, rate = self.state, self.state.rate.per_second()
         key, name, filled = state.expected.key, state.source.name, state.filled.total
         return Progress(key, name, state.size, filled, rate, len(self.waiters.readers), queued)
@@ -160,7 +160,7 @@ class Fill:
         """Fetch, prove and commit; gives the key of the proven blob, "" when it was not kept, and its proof.
 
         Raises:
-            CacheError: why the fill failed; its readers know.
+            CacheError: why the fill failed; its readers get the same.
             OSError: the store failed.
         """
         state = self.state
@@ -185,7 +185,7 @@ class Fill:
             await self._put_away()
 
     async def _take_place(self, stack: AsyncExitStack) -> None:
-        """One of those in the line; what lacks no byte needs none."""
+        """Wait until the fill may fetch; it keeps its place until the end of `stack`."""
         if self._pause:
             await asyncio.sleep(self._pause)
             self.state.last_byte_at = time.monotonic()
@@ -226,10 +226,10 @@ class Fill:
                 await stop((verifying, recording))
 
     def _record(self) -> None:
-        self.state.draft.record()  # the draft that there is now: a disk that refuses bytes gets it another one
+        self.state.draft.record()  # read anew each time: on overflow the fill gets another draft
 
     async def _put_away(self) -> None:
-        """Leave the draft as its end demands, then wake the readers."""
+        """Put the draft away as the end of the fill demands, then wake the readers."""
         state = self.state
         if isinstance(state.failure, Untrusted):  # no byte was wrong
             state.leaked = False
@@ -261,7 +261,7 @@ class Fill:
 
 
 def failure_of(error: BaseException) -> CacheError:
-    """The error for its readers; an unexpected one goes to the log with its traceback."""
+    """The error for the readers of a fill; an unexpected one is logged with its traceback."""
     match error:
         case CacheError():
             return error
@@ -275,13 +275,13 @@ def failure_of(error: BaseException) -> CacheError:
 
 
 def put_away(draft: Draft, failure: CacheError | None, *, leaked: bool, is_empty: bool) -> None:
-    """What the disk refuses here costs bytes that are fetched again, and hides no failure.
+    """Reject, discard or record the draft of a fill that failed. An error of the disk costs bytes that are fetched again.
 
     Args:
-        draft: the blob.
-        failure: why its fill ended.
-        leaked: whether bytes of it left that may be wrong.
-        is_empty: whether there are none.
+        draft: of the fill.
+        failure: why the fill ended.
+        leaked: whether bytes were sent that may be wrong.
+        is_empty: whether the draft has no bytes.
     """
     with contextlib.suppress(OSError):
         if isinstance(failure, GenerationEnded | Lost):
@@ -294,7 +294,7 @@ def put_away(draft: Draft, failure: CacheError | None, *, leaked: bool, is_empty
 
 
 def close(draft: Draft) -> None:
-    """Close it; where a thread still waits for the disk with it, behind that one."""
+    """Close a draft; where a thread still waits for the disk with it, after that."""
     if BLOBS.hang_on(draft):
         submit(draft.close)
     else:
@@ -302,7 +302,7 @@ def close(draft: Draft) -> None:
 
 
 def event_of(state: FillState, error: BaseException | None, seconds: float) -> events.Event | None:
-    """What is reported of the end of a fill; None where its bytes were lost, or a verification ended without a result."""
+    """The event for the end of a fill; None where its bytes were lost, or a recheck ended without a result."""
     key, reason = state.expected.key, str(error or "")
     if isinstance(error, Lost):
         return None

@@ -1,7 +1,7 @@
-"""What fills use of the cache that they belong to: drafts for their bytes, turns on the line, memories of blobs.
+"""The parts of a cache that its fills use, and the drafts of growing blobs with their reservations.
 
-One for all fills of a cache. It owns `growing` and the reservations of growing blobs; a fill opens a draft once, may then
-ask for room, says when it repairs a blob, and is released by the cache at its end.
+One for all fills of a cache. It owns `growing` and the reservations of growing blobs. A fill calls `open_draft` once, then
+`make_room` and `repair` as needed; the cache calls `release` at its end.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ class FillContext:
     """Of one cache.
 
     Attributes:
-        scheduler: what the fills share.
-        hook: called with what happens.
-        failures: remembers what turned out wrong.
-        heads: remembers the head of a blob that is proven.
+        scheduler: shares the bandwidth between the fills.
+        hook: called with each event.
+        failures: the blobs that turned out wrong.
+        heads: of the blobs that were proven.
         index: the proven blobs.
         ledger: the space accounts.
         space: makes room.
-        corrupted: called with the key of a proven blob that is none any more, and why.
-        growing: the fills whose bytes go to the disk, by the keys of their blobs.
+        corrupted: called with the key of a blob that turned out damaged, and why.
+        growing: the fills that write to the disk, by the keys of their blobs.
     """
 
     scheduler: FetchScheduler
@@ -48,7 +48,7 @@ class FillContext:
     growing: dict[str, FillState] = field(default_factory=dict)
 
     async def open_draft(self, state: FillState) -> Draft:
-        """A place for the bytes: on the disk, or where there is no room or no disk, in passing."""
+        """A draft on the disk, or in memory where the disk has no room or fails."""
         expected, reason = state.expected, "another fill of the same blob is under way"
         if self.index.is_unavailable(expected.key):
             reason = "the cache directory does not answer"
@@ -68,7 +68,7 @@ class FillContext:
         return MemoryDraft(expected, state.limits.spool)
 
     async def _found(self, state: FillState) -> Draft | None:
-        """The blob that is to be proven again; None where there is none after all."""
+        """The draft of a blob that is verified again; None where its file is gone or damaged."""
         key = state.expected.key
         try:
             return await self.space.recheck(state.expected)
@@ -81,7 +81,7 @@ class FillContext:
         return None
 
     def repair(self, state: FillState) -> None:
-        """A blob that is being proven again lacks bytes: it is a growing one from now on."""
+        """Make a blob that is verified again, and has wrong bytes, a growing one."""
         key = state.expected.key
         if not self.index.is_verified(key):
             self.index.forget(key)
@@ -89,7 +89,7 @@ class FillContext:
             self.ledger.reserve(key, state.size, state.size)
 
     async def _clear_place(self, key: str) -> None:
-        """What lies where a blob is to be, and is none, is put aside."""
+        """Put aside the file of a blob that may not be served, before it is fetched anew."""
         if not self.index.holds(key):
             if self.index.lists(key):
                 self.corrupted(key, "it is no file of the size that was written down")
@@ -97,18 +97,18 @@ class FillContext:
             await self.space.quarantine(key, leaked=False)
 
     def release(self, state: FillState) -> None:
-        """A fill has ended."""
+        """End the reservation of a fill."""
         key = state.expected.key
         if self.growing.get(key) is state:
             del self.growing[key]
             self.ledger.release(key)
 
     async def make_room(self) -> bool:
-        """The disk is fuller than it was; whether anything could be freed."""
+        """Evict blobs for a disk that is full; whether there was one to evict."""
         self.update_ledger()
         return await self.space.make_room()
 
     def update_ledger(self) -> None:
-        """Note what the fills have written."""
+        """Note in the ledger how much the fills have written."""
         for key, state in self.growing.items():
             self.ledger.wrote(key, state.filled.total)

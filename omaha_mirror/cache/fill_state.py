@@ -1,9 +1,10 @@
-"""What the parts of one fill know together: the facts of its blob, and what has been cleared for readers.
+"""The state that the parts of one fill share: its blob, where the bytes came from, and what readers may have.
 
-Two plain objects without tasks of their own. Which part may change what:
+Plain objects without tasks of their own. Which part may change what:
 
-- `FillState`: the cursors add bytes (`written`) and swap the draft on overflow; verification takes bytes back; `Fill`
+- `FillState`: the cursors add bytes (`written`) and swap the draft on overflow; verification removes wrong bytes; `Fill`
   begins it, and sets how it ended.
+- `Nodes`: the cursors note the node of each byte, verification excludes nodes.
 - `Clearance`: verification alone writes it; `lose` empties it when the bytes cannot be read.
 
 All of it is used on the event loop only; `filled` is immutable, so that a worker can be given it as it is.
@@ -28,24 +29,24 @@ WINDOW = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a fill may take and how long it may try.
+    """Bounds of a fill, in seconds, bytes and bytes a second.
 
     Attributes:
-        max_connections: upstream connections at once.
-        patience: seconds without a byte after which a waiting client is let go: it gives up after 90
+        max_connections: upstream connections of one fill at once.
+        patience: time without a byte after which a waiting request fails: its client gives up after 90 s
             (update_engine/libcurl_http_fetcher.cc:115).
-        pending: bytes that may wait for the disk, for each connection.
+        pending: bytes of each connection that may wait for the disk.
         record_bytes: bytes that a power cut may lose at most.
-        record_seconds: seconds of fetching that a power cut may lose at most.
+        record_seconds: time of fetching that a power cut may lose at most.
         proof_seconds: how long the last byte of a range inside an unproven blob waits for the proof.
-        trickle_seconds: how long a reader waits at the edge of a healthy fill before it gets a trickle of what is held back.
-        trickle_bytes: how many bytes that trickle has; a client gives up below 10 bytes a second.
-        slow_seconds: seconds over which the rate of a connection is measured while a reader waits.
-        slow_rate: bytes a second below which a connection is slow: a second one is opened beside it.
+        trickle_seconds: how long a reader waits for held-back bytes before it gets `trickle_bytes` of them.
+        trickle_bytes: held-back bytes that are sent at a time; a client gives up below 10 bytes a second.
+        slow_seconds: time over which the rate of a connection is measured while a reader waits.
+        slow_rate: rate below which a connection is slow: a second one is opened beside it.
         contest_seconds: how long that second connection has to deliver more than the slow one.
-        round_seconds: pause before the first new round after one that ended wrong; each later pause is three times as long.
-        spool: bytes of memory for a blob that cannot be kept.
-        lag_seconds: how long one reader of such a blob may hold up the others.
+        round_seconds: pause before a blob that turned out wrong is fetched again; each later pause is three times as long.
+        spool: memory for the bytes of a blob that cannot be kept.
+        lag_seconds: how long one reader of such a blob may delay the others.
     """
 
     max_connections: int = 4
@@ -78,7 +79,7 @@ class Rate:
         self._count += count
 
     def per_second(self) -> float:
-        """The present rate; right from the first bytes on."""
+        """The present rate, measured from the first bytes on."""
         now = time.monotonic()
         self._roll(now)
         running = self._count / max(now - self._since, 0.05)
@@ -95,18 +96,22 @@ class Rate:
 
 
 TRIES = 4
-"""How many connections in a row may reach the wrong node before no other one is hoped for."""
+"""How many connections in a row may reach a wrong node before the fetch fails."""
 
 Node = tuple[tuple[str, str], ...]
 
 
 def node_of(validator: Validator) -> Node:
-    """What tells one node from another: all that it says of the file but the time of its answer."""
+    """The identity of a node: its validator of the file without the time of the answer."""
     return tuple(sorted((name, text) for name, text in validator.items() if name != "date"))
 
 
 class Nodes:
-    """Of one fill."""
+    """The servers that gave the bytes of one fill, and those that are refused.
+
+    The nodes of one CDN have the same file under different validators, and after a drop the next connection may reach another
+    one. Where an operation's digest finds the same bytes wrong twice, the node that gave them is excluded.
+    """
 
     def __init__(self) -> None:
         self._received: dict[Node, Intervals] = {}
@@ -115,7 +120,7 @@ class Nodes:
 
     @property
     def mixed(self) -> bool:
-        """Whether bytes came from more than one."""
+        """Whether bytes came from several nodes."""
         return len(self._received) > 1
 
     def received(self, validator: Validator, start: int, stop: int) -> None:
@@ -128,7 +133,7 @@ class Nodes:
         self._received[node] = self._received[node].add(start, stop)
 
     def exclude(self, start: int, stop: int) -> None:
-        """[start, stop) was wrong again: exclude the nodes that gave it, unless that would be all of them."""
+        """Exclude the nodes that gave [start, stop), which was wrong again, unless that would be all of them."""
         blamed = {node for node, given in self._received.items() if given.clip(start, stop)}
         if blamed < set(self._received):
             self._excluded |= blamed
@@ -141,8 +146,8 @@ class Nodes:
         """Refuse the answer of an excluded node.
 
         Raises:
-            SourceFailed: it is excluded; another connection may reach another node.
-            SourceChanged: excluded nodes alone answered, more than `TRIES` times in a row: the file was replaced.
+            SourceFailed: it is excluded; the next connection may reach another node.
+            SourceChanged: only excluded nodes answered, more than `TRIES` times in a row: the file was replaced.
         """
         if not self.is_excluded(validator):
             self._refused = 0
@@ -155,31 +160,31 @@ class Nodes:
 
 
 class FillState:
-    """The blob of one fill, and how far it is.
+    """The progress of one fill.
 
     Args:
         expected: what it must become.
         source: where the bytes come from.
         limits: bounds of the fill.
-        is_recheck: whether the blob is here already, and only to be verified again.
-        was_here: whether it was here before.
-        one_generation: whether all bytes must be of one generation although a digest is known: those of several were
-            wrong together, and nothing said which.
+        is_recheck: whether the blob is on the disk, and is only verified again.
+        was_here: whether it was proven before.
+        one_generation: whether all bytes must be of one generation although a digest is known: bytes of several
+            generations were wrong together, and no digest showed which.
 
     Attributes:
         filled: the bytes that are there.
-        fetched: how many came over the line.
-        last_byte_at: when the last byte came, in monotonic seconds.
+        fetched: how many bytes came from upstream.
+        last_byte_at: when the last byte arrived, or its fetch began, in monotonic seconds.
         last_failure: the last failure of a connection.
         generation: the validator of the bytes; None before the first connection.
-        nodes: which servers they came from.
-        repairs: whether a blob that is verified again has wrong bytes.
-        leaked: whether bytes left that may be wrong.
-        discarded_to: before this offset, bytes in passing are gone.
-        proof: of the whole blob; None until it is there.
+        nodes: the servers that gave them.
+        repairs: whether a recheck found wrong bytes, and fetches them again.
+        leaked: whether bytes were sent that may be wrong.
+        discarded_to: bytes in memory before this offset were discarded.
+        proof: of the whole blob; None until it is proven.
         identity: of the committed file; None before.
-        failure: why the fill ended without a proof, or its bytes cannot be read any more.
-        ended: whether nothing will change any more.
+        failure: why the fill ended without a proof, or why its bytes cannot be read any more.
+        ended: whether the fill has ended.
     """
 
     def __init__(
@@ -217,19 +222,19 @@ class FillState:
 
     @property
     def draft(self) -> Draft:
-        """Where the bytes are. There is none before the first of them, and no connection either."""
+        """Where the bytes lie. No connection is opened before it is there."""
         if self.current_draft is None:
             raise RuntimeError("the fill has not begun")
         return self.current_draft
 
     @property
     def in_order(self) -> bool:
-        """Whether bytes must come in order: they pass through a spool."""
+        """Whether bytes must be fetched in order: they pass through memory."""
         return self.current_draft is not None and self.current_draft.capacity is not None
 
     @property
     def is_stuck(self) -> bool:
-        """Whether the disk does not answer: no reader should join."""
+        """Whether the disk does not answer: no reader joins."""
         return BLOBS.hang_on(self.expected) or BLOBS.hang_on(self.current_draft)
 
     def place(self, offset: int) -> Place:
@@ -252,23 +257,19 @@ class FillState:
         return self.draft.filled.run_end(offset)
 
     def was_discarded(self, offset: int) -> bool:
-        """Whether the byte at `offset` came and was forgotten."""
+        """Whether the byte at `offset` arrived and was discarded."""
         return (
             self.discarded_to > 0 and self.in_order and self.not_on_disk(offset) < self.discarded_to
         )
 
 
 class Clearance:
-    """What verification has found of the bytes so far.
+    """What verification decided about the bytes so far; see `Ruling` for those without a word here.
 
     Attributes:
-        released: bytes that may leave.
-        judged: bytes that have a digest of their own, and are right by that.
-        completable: bytes that a range may end with before the whole is proven; see `Ruling`.
-        covered: where a range must lie that ends before the blob does; see `Ruling`.
-        proven: bytes that a range may end with at once.
-        dropped: wrong bytes that were taken back: they are fetched again even if no reader wants them.
-        hashed: how many bytes, from the first one on, the digests have taken.
+        released, judged, completable, covered, proven: see there.
+        dropped: wrong bytes: they are fetched again even if no reader wants them.
+        hashed: the number of bytes, from the first one on, that the digests have.
         lost: why the bytes cannot be read any more.
     """
 
@@ -283,11 +284,11 @@ class Clearance:
         self.lost: Lost | None = None
 
     def is_right(self, start: int, stop: int) -> bool:
-        """Whether [start, stop) is right, whatever the whole turns out to be."""
+        """Whether [start, stop) is right, whatever the rest turns out to be."""
         return start >= stop or self.judged.run_end(start) >= stop
 
     def remove(self, start: int, stop: int) -> None:
-        """[start, stop) is wrong."""
+        """Take back [start, stop), which is wrong."""
         self.released = self.released.remove(start, stop)
         self.judged = self.judged.remove(start, stop)
         self.completable = self.completable.remove(start, stop)
@@ -295,6 +296,6 @@ class Clearance:
         self.dropped = self.dropped.add(start, stop)
 
     def lose(self, reason: str) -> Lost:
-        """The bytes cannot be read any more: none leaves."""
+        """Release nothing any more: the bytes cannot be read."""
         self.lost, self.released = Lost(reason), Intervals()
         return self.lost

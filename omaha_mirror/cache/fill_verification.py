@@ -1,12 +1,12 @@
-"""Judges the bytes of a growing blob as they come, until all of it is right, and has fetched again what is not.
+"""Verifies the bytes of a growing blob as they arrive, until all are right; wrong ones are fetched again.
 
-Wrong bytes are taken back, and a connection of their own brings them anew. Where some of them had left, and those
-are few (a trickle for a client that had to wait, the inside of an operation that is too large to wait for), the readers that
-got them are cut, and for a while no client may resume what may begin with them.
+Wrong bytes are removed from the fill, and a cursor of their own fetches them anew. Where some of them were sent (held-back
+bytes for a client that waited too long, or a part of an operation that is too large to wait for), their readers are cut, and
+for a while no client may resume the blob.
 
 Phases: `begin` once the draft is open, then `run` in a task of its own, which ends with the proof or an error; after it,
 `end` where the fill failed, and `lose` at any time. `before_send` and `attached` come from readers in between. It alone writes
-the `Clearance`.
+the `Clearance`; it owns `_sent` and `_times_wrong`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from omaha_mirror.cache.waiters import Waiters
 STEP = 2 * 1024 * 1024
 """Bytes that are hashed at a time."""
 WAKE_SECONDS = 0.0001
-"""Time between two wake-ups for each reader: many are woken less often, with more for each."""
+"""Seconds between two wake-ups, for each reader: many readers are woken less often, with more bytes each time."""
 WAKE_AT_MOST = 0.02
 RECHECK_HOLD = 5.0
-"""Seconds for which bytes that only the whole digest covers are held back, where all is here and only verified again."""
+"""Seconds for which a recheck holds back the bytes that only the digest of the whole covers."""
 TRIES = 3
-"""How often the same bytes may turn out wrong: what they are held against may be wrong itself."""
+"""How often the same bytes may be wrong before the fill fails: the digest in the manifest may be wrong itself."""
 
 
 class Verification:
@@ -76,24 +76,24 @@ class Verification:
         self._times_wrong: Counter[Span] = Counter()
 
     def begin(self, draft: Draft) -> None:
-        """Go on with what was found on disk."""
+        """Go on with the bytes of the draft."""
         self._leak_noted = draft.leaked
         self._sent = draft.filled if draft.leaked else Intervals()
         if self._state.is_recheck:
             self._hold_until = time.monotonic() + RECHECK_HOLD
 
     def attached(self, start: int, offset: int) -> None:
-        """A reader that comes has [start, offset) already: of this blob, if it was here before."""
+        """Note that a reader has [start, offset) already; of this blob where it is a recheck."""
         if self._state.is_recheck and start < offset:
             self._sent = self._sent.add(start, offset)
 
     def lose(self, reason: str) -> Lost:
-        """The bytes cannot be read any more: none leaves."""
+        """Release nothing any more: the bytes cannot be read."""
         self.grown.set()
         return self._clearance.lose(reason)
 
     def end(self, failure: CacheError) -> None:
-        """Nothing leaves any more; a reader that got what may be wrong does not go on."""
+        """Release nothing any more, and cut the readers that may have got wrong bytes."""
         self._clearance.released = Intervals()
         for reader in list(self._waiters.readers):
             is_right = self._clearance.is_right(reader.start, reader.reach)
@@ -101,7 +101,7 @@ class Verification:
                 reader.cut()
 
     async def before_send(self, start: int, stop: int) -> None:
-        """Note that [start, stop) leaves; where that may turn out wrong, a crash must not make it forgotten."""
+        """Note that [start, stop) is sent; where it may turn out wrong, that is written down first, for after a crash."""
         state, clearance = self._state, self._clearance
         self._sent = self._sent.add(start, stop)
         if state.is_recheck:
@@ -118,10 +118,10 @@ class Verification:
                     self._leak_noted = True
 
     async def run(self) -> Proof:
-        """Return when all of it is right.
+        """Return when the blob is proven.
 
         Raises:
-            GenerationEnded: it never will be.
+            GenerationEnded: it cannot become the expected blob.
             OSError: the store failed.
         """
         while True:
@@ -134,7 +134,7 @@ class Verification:
             await asyncio.sleep(min(WAKE_AT_MOST, WAKE_SECONDS * len(self._waiters.readers)))
 
     async def _wait_for_bytes(self) -> None:
-        """Bytes came, or there is no hope left that all is right soon."""
+        """Return when bytes arrived, or bytes of a recheck are not held back any longer."""
         hold = self._hold_until - time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(hold if hold > 0 else None):
@@ -142,7 +142,7 @@ class Verification:
         self.grown.clear()
 
     async def _step(self) -> bool:
-        """Judge a little more; whether there is more to judge already."""
+        """Judge a few bytes; whether more wait to be judged."""
         state, clearance = self._state, self._clearance
         awaited = self._waiters.waited_for() if state.is_recheck else []
         ruling = await in_worker(self._digests.step, state.draft, state.filled, awaited)
@@ -174,7 +174,7 @@ class Verification:
         clearance.released = ruling.judged if hold else ruling.released
 
     def _take_back(self, start: int, stop: int) -> bool:
-        """No reader gets [start, stop) any more, as it is wrong; whether some of it had left."""
+        """Remove [start, stop), which is wrong, from the fill; whether some of it was sent."""
         state, key = self._state, self._state.expected.key
         if state.is_recheck and not state.repairs:
             state.repairs = True
@@ -197,19 +197,19 @@ class Verification:
         return leaked
 
     def announce(self) -> None:
-        """Bytes are fetched from now on."""
+        """Report that bytes are fetched from now on."""
         state = self._state
         key, source = state.expected.key, state.source.name
         self._context.hook(FillStarted(key, source, state.size, state.filled.total))
 
 
 class DigestRun:
-    """Asks the prover, and runs the digests over what is hashable, read back from where it lies.
+    """Calls the prover, and runs the digests of the whole over the hashable bytes, read back from the draft.
 
     Args:
         expected: what the blob must become.
-        prover: says what may leave before that is known.
-        source: where the bytes come from, for people.
+        prover: decides which bytes may be sent before the blob is proven.
+        source: the URL, for people.
     """
 
     def __init__(self, expected: Expected, prover: Prover, source: str) -> None:
@@ -221,7 +221,7 @@ class DigestRun:
 
     @property
     def hashed(self) -> int:
-        """How many bytes, from the first one on, the digests have seen."""
+        """The number of bytes, from the first one on, that the digests have."""
         return self._hasher.position
 
     def step(self, draft: Draft, filled: Intervals, awaited: Sequence[int] = ()) -> Ruling:
@@ -230,11 +230,11 @@ class DigestRun:
         Args:
             draft: where the bytes lie.
             filled: those that are there.
-            awaited: offsets that are waited for: what is there is judged first.
+            awaited: offsets that readers wait for: the bytes there are judged first.
 
         Raises:
-            DigestMismatch: something is wrong that cannot be mended.
-            Untrusted: the digest is right, and the blob is not to be served all the same.
+            DigestMismatch: bytes are wrong, and no digest shows which.
+            Untrusted: the digest is right, but the blob must not be served.
             OSError: the store failed.
         """
         ruling = self._prover.examine(filled, draft.read, draft.capacity, awaited)

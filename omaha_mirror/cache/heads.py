@@ -1,7 +1,8 @@
-"""The heads of blobs that were proven once: kept when the blob is evicted, or was never kept, for its next fill.
+"""The `Head` of each blob that was proven, kept for its next fill when the blob itself is evicted or not kept.
 
-A client that resumes takes the head of a blob without hashing it. Where it is known, it can leave before the rest is
-there. It follows from the blob's digest, so what is written down can never become wrong. `load` comes first.
+A client that resumes takes the head of a blob without hashing it. Where the head is known, it can be sent before the rest is
+there. It follows from the blob's digest, so a recorded one never becomes wrong. `load` comes first. It owns the heads, and
+`_unwritten`, the keys of those that are not on the disk yet.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from omaha_mirror.cache.prover import Provers, Read
 from omaha_mirror.cache.store import Store
 
 HEADS = 1000
-"""How many are kept: the newest."""
+"""How many are kept, the newest ones."""
 
 
 class Heads:
     """By the key of the blob.
 
     Args:
-        store: where they are written down.
-        provers: know what a head is.
+        store: where they are recorded.
+        provers: find the head of a blob.
     """
 
     def __init__(self, store: Store, provers: Provers) -> None:
@@ -34,26 +35,26 @@ class Heads:
         self._unwritten: set[str] = set()
 
     async def load(self) -> None:
-        """Take over what was written down, oldest first; where that cannot be read, they are learnt anew."""
+        """Read the recorded heads, oldest first; none where the disk fails."""
         with contextlib.suppress(OSError):
             self._heads = await in_worker(self._store.heads)
 
     def get(self, key: str) -> Head | None:
-        """The head of a blob, where it is known."""
+        """The head of a blob; None where it is not known."""
         return self._heads.get(key)
 
     async def size(self, expected: Expected, read: Read) -> int:
-        """How many bytes the head of a blob has that `read` reads; 0 where it has none. Raises OSError."""
+        """The size of the head of a blob, which `read` reads, in bytes; 0 where it has none. Raises OSError."""
         head = self.get(expected.key)
         return head.size if head else await in_worker(self._provers.head_size, expected.size, read)
 
     def proven(self, expected: Expected, proof: Proof) -> None:
-        """A blob was proven. Where no digest names it, its head says nothing of what comes next."""
+        """Note the head of a blob that was proven; not where its key is no digest: other bytes may get the same key."""
         if proof.head is not None and expected.has_digest:
             self._note(expected.key, proof.head)
 
     async def learn(self, key: str) -> None:
-        """A blob that is here was found right: look at its head, where it is not known, and write it down."""
+        """Read and record the head of a blob that was found right, where it is not known."""
         if self.get(key) is None:
             with contextlib.suppress(OSError, CacheError):
                 head = await in_worker(self._read, key)
@@ -77,7 +78,7 @@ class Heads:
             del self._heads[old]
 
     async def write(self) -> None:
-        """Write down what is new; a full disk costs that and nothing else."""
+        """Record the new heads; those that the disk refuses are known until the next restart."""
         while self._unwritten:
             key = self._unwritten.pop()
             if (head := self.get(key)) is not None:

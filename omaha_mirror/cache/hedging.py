@@ -34,7 +34,7 @@ class Response:
 
     @property
     def validator(self) -> Validator:
-        """Of the generation that the chunks belong to; nothing before the first."""
+        """The generation of the chunks; empty before the first."""
         return self._body.validator if self._body is not None else {}
 
     async def next(self) -> bytes | None:
@@ -86,7 +86,7 @@ async def hedge(
         worth_it: whether to wait on.
 
     Raises:
-        SourceFailed: both are dead, or it is no longer worth it.
+        SourceFailed: both failed, or it is no longer worth it.
         SourceError, GenerationEnded: no other try can help.
     """
     waiting = asyncio.create_task(_next_of(stalled, worth_it))
@@ -133,7 +133,7 @@ async def _ask_again(
 
 
 async def _first_good(*tasks: asyncio.Task[Delivered]) -> Delivered:
-    """The first result; a failure counts when it is the last hope, or final."""
+    """The first result; a `SourceFailed` is raised only when all tasks failed."""
     left, failure = set(tasks), SourceFailed("nothing came")
     while left:
         done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
@@ -156,11 +156,11 @@ async def patiently(response: Response, worth_it: Callable[[], bool]) -> bytes |
 
 
 MOST_OF_SLOW = 64 * 1024
-"""Bytes that no slow connection delivers while it is held against another."""
+"""Bytes in one contest; a connection that delivers more is not slow."""
 
 
 class Throughput:
-    """How fast a connection delivers while it is waited for.
+    """How fast a connection delivers while a reader waits.
 
     Args:
         seconds: of waiting that are measured at a time.
@@ -178,7 +178,7 @@ class Throughput:
         self._count, self._waited = 0, 0.0
 
     def add(self, count: int, waited: float) -> None:
-        """Note bytes, and the seconds that they were waited for; those before the first went into connecting."""
+        """Note bytes, and the seconds until they came; the first call is ignored, as it includes connecting."""
         if not self._begun:
             self._begun = True
             return

@@ -20,19 +20,19 @@ from omaha_mirror.cache.space import Ledger, Space
 from omaha_mirror.cache.store import Identity, Incoming, Store
 
 BOOKED = "incoming"
-"""What the room is booked under; no blob has such a key."""
+"""The key of the reservation; no blob has it."""
 
 
 class Ingest:
-    """One set of blobs. An async context manager: at its end what was not committed is removed.
+    """One set of blobs. An async context manager: at its end the blobs that were not committed are removed.
 
     Args:
         store: where they are kept.
         ledger: the space accounts of the same directory.
         space: makes room there.
         index: the proven blobs.
-        provers: say what a blob must be besides its digest.
-        failures: on blobs that were wrong before.
+        provers: say what is required of a blob besides its digest.
+        failures: the blobs that turned out wrong.
         heads: of blobs that were proven.
 
     Raises:
@@ -61,7 +61,7 @@ class Ingest:
 
     async def __aenter__(self) -> Self:
         if BOOKED in self._ledger.reserved:
-            raise InUse("blobs are being taken in already: try again when that has ended")
+            raise InUse("another import is running: try again when it has ended")
         self._ledger.reserve(BOOKED, 0)
         return self
 
@@ -74,15 +74,15 @@ class Ingest:
             self._ledger.release(BOOKED)
 
     async def reserve(self, size: int) -> None:
-        """Book room for all of them, in bytes, before the first. Raises NoSpace, OSError."""
+        """Reserve space for all of them, in bytes, before the first. Raises NoSpace, OSError."""
         await self._space.book(BOOKED, size)
 
     async def add(self, expected: Expected, chunks: AsyncIterator[bytes]) -> None:
         """Write a blob aside, and prove it; one of each key.
 
         Raises:
-            DigestMismatch: it is another one.
-            Untrusted: it is not one that may be served.
+            DigestMismatch: its digest is wrong.
+            Untrusted: it must not be served.
             OSError: the disk failed.
         """
         hasher, prover = Hasher(expected), self._provers(expected, 1)

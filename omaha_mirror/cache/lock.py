@@ -41,7 +41,7 @@ class NoLock(OSError):
 
 
 class DirectoryLock:
-    """Holds directories from construction to `close`, or to the end of the process, however it ends.
+    """Locks directories from construction to `close`, or to the end of the process.
 
     Args:
         directories: all or none of them are held; one of them may be another's second name.
@@ -73,7 +73,7 @@ class DirectoryLock:
         _leave_to_the_owner(fd, path)
 
     def tell(self, admin: str | None) -> None:
-        """Write down which process holds them, for the next one; a full disk is no reason to stop."""
+        """Write this process's id into them, for the next process; an error of the disk is ignored."""
         text = json.dumps({"pid": os.getpid(), "admin": admin}).encode() + b"\n"
         for fd in self._fds:
             with contextlib.suppress(OSError):
@@ -89,13 +89,13 @@ class DirectoryLock:
         return any(os.path.samestat(there, os.fstat(fd)) for fd in self._fds)
 
     def close(self) -> None:
-        """Let go."""
+        """Unlock them."""
         while self._fds:
             os.close(self._fds.pop())
 
 
 def _leave_to_the_owner(fd: int, path: Path) -> None:
-    """What root makes here must not stand in the way of the mirror's own user. Raises NoLock."""
+    """Give a lock file that root made to the owner of its folder, whom it would lock out. Raises NoLock."""
     owner, mine = path.parent.stat(), os.fstat(fd)
     if os.geteuid() != 0 or (owner.st_uid, owner.st_gid) == (mine.st_uid, mine.st_gid):
         return

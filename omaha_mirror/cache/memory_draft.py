@@ -1,7 +1,7 @@
-"""A growing blob that is not kept: what comes passes through memory, and is judged as ever.
+"""A growing blob that is not kept: its bytes pass through memory, and are verified as those on the disk are.
 
-For when there is no room: a full disk must not stop an update. A draft that the disk refused to go on with lies under
-it: what that one has is read from there, only the rest passes through memory.
+A full or failing disk must not stop an update. Where the disk refused to go on with a draft, that draft lies under this one: the
+bytes that it holds are read from it, only the others pass through memory.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ NOTHING = Intervals()
 
 
 class Overflowed(CacheError):
-    """The disk refused bytes: they come through memory from now on, in order, on a connection of their own."""
+    """The disk refused bytes: the rest passes through memory, in order, fetched by another cursor."""
 
 
 class MemoryDraft:
-    """A `Draft` whose bytes are forgotten once all readers had them.
+    """A `Draft` whose bytes are discarded once all readers have them.
 
-    It is a sparse file in memory. What is forgotten gives its pages back and is never written over: the kernel may
-    still be sending from them (sendfile copies nothing).
+    It is a sparse file in memory. Discarded bytes give their pages back and are never written over: the kernel may still be
+    sending from them (sendfile copies nothing).
 
     Args:
         expected: what it must become.
@@ -50,7 +50,7 @@ class MemoryDraft:
         self.filled = kept
         self.validator: Validator | None = under.validator if under is not None else None
         self._under = under
-        self._forgotten = 0
+        self._discarded_to = 0
         self._lock = threading.Lock()
         fd = os.memfd_create("omaha-mirror")
         self._file: BinaryIO = os.fdopen(fd, "r+b", buffering=0)
@@ -71,7 +71,7 @@ class MemoryDraft:
 
     @property
     def identity(self) -> None:
-        """It is not kept."""
+        """See `Draft.identity`: it is not kept."""
 
     @property
     def leaked(self) -> bool:
@@ -79,20 +79,20 @@ class MemoryDraft:
         return self._under is not None and self._under.leaked
 
     def write(self, offset: int, buffers: Sequence[bytes]) -> None:
-        """See `Draft.write`. What lies more than the capacity before the end of `buffers` is forgotten."""
+        """See `Draft.write`. Bytes more than the capacity before the end of `buffers` are discarded."""
         with self._lock:
-            self._forget(offset + sum(map(len, buffers)) - self.capacity)
+            self._discard_before(offset + sum(map(len, buffers)) - self.capacity)
             for buffer in buffers:
                 rest = memoryview(buffer)
                 while rest:
                     done = os.pwrite(self._file.fileno(), rest, offset)
                     offset, rest = offset + done, rest[done:]
 
-    def _forget(self, before: int) -> None:
+    def _discard_before(self, before: int) -> None:
         page = before - before % mmap.PAGESIZE
-        if page > self._forgotten:
-            self._memory.madvise(mmap.MADV_REMOVE, self._forgotten, page - self._forgotten)
-            self._forgotten = page
+        if page > self._discarded_to:
+            self._memory.madvise(mmap.MADV_REMOVE, self._discarded_to, page - self._discarded_to)
+            self._discarded_to = page
 
     def read(self, offset: int, count: int) -> bytes:
         """See `Draft.read`."""
@@ -105,16 +105,16 @@ class MemoryDraft:
             self._under.leak()
 
     def drop(self, start: int, stop: int, *, leaked: bool) -> None:
-        """See `Draft.drop`. What comes instead is kept in memory."""
+        """See `Draft.drop`. The bytes that are fetched in their place stay in memory."""
         self.filled = self.filled.remove(start, stop)
         if self._under is not None:
             self._under.drop(start, stop, leaked=leaked)
 
     def record(self) -> None:
-        """Nothing survives."""
+        """See `Draft.record`: memory does not survive a crash."""
 
-    def commit(self, proof: Proof) -> str:  # noqa: ARG002 - there is nothing to write it on
-        """It stays without a name: its readers finish, and it is gone."""
+    def commit(self, proof: Proof) -> str:  # noqa: ARG002 - it is not kept
+        """See `Draft.commit`: it gets no name."""
         self.discard()
         return ""
 

@@ -44,7 +44,7 @@ class ProvenBlob:
         self._is_lost = False
 
     def state(self) -> Literal["same", "changed", "unnamed"]:
-        """Whether the file is as it was when it was opened; one that is, and has readers, need have no name."""
+        """Whether the file is unchanged since it was opened, and has a name; without one it only serves the readers that it has."""
         *found, names = file_facts(self.file.fileno())
         if not names and not self._readers:
             return "unnamed"
@@ -80,13 +80,13 @@ class ProvenBlob:
         return Place(self.file, offset, self.size - offset)
 
     async def before_send(self, start: int, stop: int) -> None:
-        """Nothing to remember: it is proven."""
+        """See `Readable`: it is proven."""
 
     def sent(self) -> None:
-        """Proven bytes may leave: nothing to remember."""
+        """See `Readable`: it is proven."""
 
     async def wait(self, reader: Reader) -> int:
-        """Nothing to wait for: there is no such byte, or it is wrong, or lost. Raises CacheError."""
+        """Raise why there is no such byte: it is wrong, lost, or after the end."""
         if self._wrong:
             raise GenerationEnded(self._wrong)
         if self._is_lost:
@@ -94,14 +94,14 @@ class ProvenBlob:
         raise CacheError(f"byte {reader.offset} was asked for, the blob has {self.size}")
 
     def lose(self, reason: str) -> None:
-        """Let nothing leave any more; what did was right. See `on_lost`."""
+        """Send nothing any more; what was sent was right. See `on_lost`."""
         if not self._is_lost:
             self._is_lost = True
             if self._on_lost is not None:
                 self._on_lost(reason)
 
     def hangs(self, error: Hangs, _reader: Reader) -> bool:
-        """See `Readable.hangs`; bytes of upstream are read meanwhile. Raises Hangs where there are none."""
+        """See `Readable.hangs`. Raises Hangs where nothing else can be read."""
         if self._on_hang is None:
             raise error
         self._on_hang(error)
@@ -115,7 +115,7 @@ class ProvenBlob:
         self.lose(reason)
 
     def cut(self, reason: str) -> None:
-        """Let nothing leave any more: the bytes are not what was proven once."""
+        """Send nothing any more, and end the readers: the bytes are wrong."""
         self._wrong = reason
         for reader in list(self._readers):
             reader.cut()
@@ -126,11 +126,11 @@ class ProvenBlob:
 
 
 class Opening:
-    """A blob whose file is being opened. Its readers look again when it is open, or cannot be opened.
+    """A blob whose file is being opened. Its readers look it up again when it is open, or cannot be opened.
 
     Args:
-        work: opens it, and notes what came of it; raises nothing.
-        let_go: called when it is open and its last reader has looked again.
+        work: opens it; raises nothing.
+        let_go: called when that has ended and no reader waits for it any more.
     """
 
     def __init__(self, work: Awaitable[None], let_go: Callable[[], object]) -> None:
@@ -144,7 +144,7 @@ class Opening:
         self._readers.add(reader)
 
     def detach(self, reader: Reader) -> None:
-        """Count a reader out. It looks again at once, or has gone."""
+        """Count a reader out."""
         self._readers.discard(reader)
         asyncio.get_running_loop().call_soon(self._look)
 
@@ -153,28 +153,28 @@ class Opening:
             self._let_go()
 
     def edge(self, reader: Reader) -> int:
-        """Nothing may leave yet."""
+        """No byte may be sent yet."""
         return reader.offset
 
     def place(self, offset: int) -> Place:
-        """There is none."""
+        """See `Readable`: no byte is there yet."""
         raise CacheError(f"byte {offset} is not there yet")
 
     async def before_send(self, start: int, stop: int) -> None:
-        """Nothing leaves."""
+        """See `Readable`: no byte is sent."""
 
     def sent(self) -> None:
-        """Nothing left."""
+        """See `Readable`: no byte is sent."""
 
     async def wait(self, _reader: Reader) -> int:
-        """Wait until it is open. Raises Lost: then look again."""
+        """Wait until it is open, or cannot be opened. Raises Lost: its reader looks the blob up again."""
         await asyncio.wait([self._task])
-        raise Lost("it is open, or known not to be had")
+        raise Lost("it is open, or cannot be opened")
 
     def hangs(self, error: Hangs, _reader: Reader) -> bool:
-        """Nothing of it is read here."""
+        """See `Readable`: no byte is read from it."""
         raise error
 
     def unreadable(self, reason: str) -> None:
-        """Nothing of it is read here."""
+        """See `Readable`: no byte is read from it."""
         raise CacheError(reason)

@@ -1,7 +1,7 @@
-"""Keeps cold disk pages away from the event loop: sendfile on a page that is not in memory blocks all clients.
+"""The page cache: sendfile of a page that is not in memory waits for the disk, and blocks the event loop.
 
-A window is tested by sampling (one byte every 64 KiB, read with RWF_NOWAIT, which fails rather than wait for the
-disk) and, when it is cold, read by a worker just before it is sent.
+A window is tested by sampling (one byte every 64 KiB, read with RWF_NOWAIT, which fails rather than wait for the disk). Where
+it is not in memory, a worker reads it just before it is sent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ READ = 1024 * 1024
 
 
 def resident(fd: int, offset: int, count: int) -> bool:
-    """Whether [offset, offset + count) of a file seems to be in the page cache. Never waits for the disk."""
+    """Whether samples of [offset, offset + count) of a file are in the page cache. Never waits for the disk."""
     probe = [bytearray(1)]
     try:
         for at in (*range(offset, offset + count, STRIDE), offset + count - 1):
@@ -37,11 +37,11 @@ def load(fd: int, offset: int, count: int) -> None:
 
 
 AT_ONCE = 2
-"""Threads that wait for bytes of one file."""
+"""Threads that may wait for bytes of one file."""
 
 
 class _Queue:
-    """How many threads may wait for the disk for one file, and whether it hangs."""
+    """The threads that wait for bytes of one file, and whether its disk hangs."""
 
     def __init__(self) -> None:
         self.places = asyncio.Semaphore(AT_ONCE)
@@ -58,7 +58,7 @@ async def loaded(file: BinaryIO, offset: int, count: int, *, on_disk: bool) -> N
         file: stays open until then.
         offset: of the first byte.
         count: bytes.
-        on_disk: False for a file in memory, which needs no patience.
+        on_disk: False for a file in memory, which never hangs.
 
     Raises:
         Hangs: the disk does not answer.

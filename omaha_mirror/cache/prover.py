@@ -1,8 +1,8 @@
-"""Port: which filled bytes of an unproven blob may leave, which will stay, and which must be fetched again.
+"""Port: which bytes of an unproven blob may be sent, and which are wrong and must be fetched again.
 
-A blob is proven by its whole digest, when its last byte is there. A prover that can read what is in it knows more, and
-earlier: it may release bytes as soon as they are known to be right, and have wrong ones taken back before they
-leave.
+A blob is proven by the digest of all its bytes, when the last one is there. A prover that understands the format of a blob
+decides earlier: it releases bytes as soon as a digest inside the blob proves them, and has wrong ones fetched again before
+they are sent. `HoldBack` understands no format.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ NOTHING = Intervals()
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What holds of the bytes that are filled.
+    """What a prover decides about the filled bytes.
 
     Attributes:
-        released: may leave.
-        completable: a range may end with them before the whole is proven.
-        hashable: the whole digest may take them. Where some are wrong all the same, it begins anew.
-        judged: have a digest of their own, and are right by it; no range is completed by them.
+        released: may be sent.
+        completable: may be the last ones of a range before the blob is proven.
+        hashable: may go into the digest of the whole. Where some turn out wrong, it begins anew.
+        judged: are right by a digest inside the blob; may not be the last ones of a range.
         wrong: must be fetched again.
-        more: whether there is more to examine already.
-        covered: before the whole is proven, a range that ends before the blob does gets bytes only if it lies in these.
-        proven: right whatever the rest turns out to be: a range may end with them at once.
+        more: whether filled bytes wait to be examined.
+        covered: a range that ends before the blob does is served from an unproven blob only if it lies in these.
+        proven: are right whatever the rest turns out to be: a range may end with them at once.
     """
 
     released: Intervals
@@ -49,84 +49,84 @@ class Ruling:
 
 
 class Prover(Protocol):
-    """Judges one fill. One call at a time; `needs` and `dropped` come from the event loop and do not block."""
+    """Judges the bytes of one fill. One call at a time; `needs` and `dropped` are called on the event loop, and do not block."""
 
     def examine(
         self, filled: Intervals, read: Read, capacity: int | None, awaited: Sequence[int] = (), /
     ) -> Ruling:
-        """Judge what can be judged now.
+        """Judge the bytes that can be judged now.
 
         Args:
-            filled: what is there; nothing leaves it but what was dropped.
-            read: reads it.
-            capacity: how many bytes are kept at a time, where the oldest are forgotten: no more come before some are
+            filled: the bytes that are there; only those that were dropped are removed from it.
+            read: reads them.
+            capacity: bytes that are kept at a time, where the oldest are discarded: no more arrive before some are
                 hashable. None where all are kept.
-            awaited: offsets that are waited for: what is filled there comes first.
+            awaited: offsets that readers wait for: the bytes there are judged first.
 
         Raises:
             OSError: reading failed.
         """
 
     def needs(self, start: int, stop: int) -> Iterable[Span]:
-        """What must be filled so that [start, stop) can leave. Called while another call runs, too."""
+        """What must be filled so that [start, stop) can be released. May be called while another call runs."""
 
     def dropped(self, start: int, stop: int) -> None:
-        """[start, stop) was wrong and will be fetched again. If `take` had some of it, `take` begins again at 0."""
+        """[start, stop) was wrong and will be fetched again. If `take` was given some of it, `take` begins again at 0."""
 
     def take(self, data: bytes) -> None:
-        """Look at the next bytes, in order: the whole digest has just taken them."""
+        """Take the next bytes in order; the digest of the whole has them already."""
 
     def head(self) -> Head | None:
-        """The blob's first bytes that no digest inside it covers; None where there are none. Called after the last `take`."""
+        """The `Head` of the blob; None where it has none. Called after the last `take`."""
 
     def suspects(self) -> tuple[Span, ...]:
-        """The bytes to fetch again where the whole digest is wrong: those that no other digest covers.
+        """The bytes to fetch again where the digest of the whole is wrong: those that no digest inside the blob covers.
 
-        Empty where that can mend nothing.
+        Empty where all bytes are as suspect.
         """
 
     def conclude(self, read: Read | None, /) -> str:
-        """The whole digest is right: the id of the key that signed the blob, "" where none is required.
+        """The id of the key that signed the blob, "" where no signature is required. Called when the digest of the whole is right.
 
         Args:
-            read: reads all of it; None where its first bytes are forgotten.
+            read: reads all of it; None where its first bytes were discarded.
 
         Raises:
-            Untrusted: it is not to be served all the same.
+            Untrusted: the blob must not be served.
             OSError: reading failed.
         """
 
 
 class Provers(Protocol):
-    """Makes a prover for each fill, and knows what a blob must be besides. Does not block."""
+    """Makes a prover for each fill, and knows what is required of a blob besides its digest. Does not block."""
 
     @property
     def terms(self) -> str:
-        """What is asked of a blob besides its digest: another text whenever that changes."""
+        """What is required of a blob besides its digest, as a text that changes with it."""
 
     def head_size(self, size: int, read: Read, /) -> int:
-        """How many bytes the head of a blob of this size has; 0 where it has none. Raises OSError."""
+        """The size of the `Head` of a blob of this size, in bytes; 0 where it has none. Raises OSError."""
 
     def head(self, size: int, read: Read, /) -> Head | None:
-        """The head of a blob that is all right. Raises OSError."""
+        """The `Head` of a proven blob; None where it has none. Raises OSError."""
 
     def accepts(self, signed_by: str, /) -> bool:
-        """Whether a blob that was proven to be signed by this one is right under the terms."""
+        """Whether a blob that this key signed ("": no key) meets the terms."""
 
     def __call__(self, expected: Expected, hold_back: int, head: Head | None = None, /) -> Prover:
         """A prover.
 
         Args:
             expected: what the blob must become.
-            hold_back: bytes at the end that wait for the proof of the whole where nothing earlier proves them.
-            head: its first bytes, as they were proven once.
+            hold_back: bytes at the end that are not sent before the blob is proven, unless a digest inside it proves them.
+            head: known from an earlier proof of the same blob.
         """
 
 
 class HoldBack:
-    """Releases all but the end, so that no client completes a blob whose digest is not yet known to be right.
+    """Releases all but the end: no client completes a blob before its digest is known to be right.
 
-    A range that ends before the blob does gets its bytes: a client that asks for one checks them, or waits for the whole.
+    A range that ends before the blob does is served: a client that asks for one checks its bytes, or waits for the whole.
     """
 
     def __init__(self, size: int, hold_back: int) -> None:
@@ -138,47 +138,47 @@ class HoldBack:
     def examine(
         self, filled: Intervals, _read: Read, _capacity: int | None, _awaited: Sequence[int] = ()
     ) -> Ruling:
-        """All that was filled before the held-back end."""
+        """Releases all that is filled before the held-back end."""
         return Ruling(filled.clip(0, self.edge), filled, filled, covered=self._all)
 
     def needs(self, start: int, stop: int) -> Iterable[Span]:
-        """Only these bytes."""
+        """See `Prover.needs`: these bytes alone."""
         return ((start, stop),)
 
     def dropped(self, start: int, stop: int) -> None:
-        """Nothing ever is."""
+        """See `Prover.dropped`: no byte ever is."""
 
     def take(self, data: bytes) -> None:
-        """The digest is all there is."""
+        """See `Prover.take`: the digest of the whole is enough."""
 
     def head(self) -> Head | None:
-        """See the port: there is none."""
+        """See the port: it has none."""
         return None
 
     def suspects(self) -> tuple[Span, ...]:
-        """Any byte may be wrong."""
+        """See `Prover.suspects`: any byte may be wrong."""
         return ()
 
     def conclude(self, _read: Read | None) -> str:
-        """See the port: there is none."""
+        """See the port: it has none."""
         return ""
 
 
 class HoldBacks:
-    """Nothing is asked but the digest."""
+    """Requires nothing but the digest."""
 
     terms = ""
 
     def head_size(self, _size: int, _read: Read) -> int:
-        """See the port: there is none."""
+        """See the port: it has none."""
         return 0
 
     def head(self, _size: int, _read: Read) -> Head | None:
-        """See the port: there is none."""
+        """See the port: it has none."""
         return None
 
     def accepts(self, _signed_by: str) -> bool:
-        """Any will do."""
+        """See `Provers.accepts`: any key is right, and none."""
         return True
 
     def __call__(self, expected: Expected, hold_back: int, _head: Head | None = None) -> Prover:

@@ -1,4 +1,4 @@
-"""One client's place in a blob, whether it is proven or still growing.
+"""A reader: the position of one request in a blob, proven or growing.
 
 Phases: made (attached to a blob), `window` and `advance` by turns, `close` once. A blob may `cut` it at any time; it then ends,
 or moves to another blob where all bytes that were sent are right. The reader owns its offsets; blobs only read them.
@@ -22,7 +22,7 @@ from omaha_mirror.cache.store import Place
 
 WINDOW = 8 * 1024 * 1024
 MOVES = 5
-"""How often one reader leaves bytes alone whose disk hangs."""
+"""How often a reader moves to another blob because the disk hangs."""
 
 Measure = Callable[[Read], Awaitable[int]]
 """Gives the size of a head in bytes, 0 where there is none. Raises OSError."""
@@ -38,7 +38,7 @@ class Readable(Protocol):
         """Count a reader out."""
 
     def edge(self, reader: Reader) -> int:
-        """Where the bytes that the reader may have end."""
+        """The end of the bytes that the reader may have; its own offset where it may have none."""
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie."""
@@ -50,13 +50,13 @@ class Readable(Protocol):
         """Note that a reader has sent bytes."""
 
     async def wait(self, reader: Reader, /) -> int:
-        """Where the bytes that the reader may have now end. Raises CacheError, Hangs."""
+        """Wait until the reader may have bytes; gives their end. Raises CacheError, Hangs."""
 
     def hangs(self, error: Hangs, reader: Reader, /) -> bool:
-        """The disk does not answer; gives whether all that the reader got is right, so that it may go on."""
+        """Note that the disk does not answer; whether all bytes that the reader got are right, so that it may go on."""
 
     def unreadable(self, reason: str) -> None:
-        """Bytes that may leave cannot be read. Raises CacheError where there are no others."""
+        """Note that released bytes cannot be read. Raises CacheError where the reader cannot have them otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +121,13 @@ class Reader:
         self._on_close()
 
     def cut(self) -> None:
-        """Called by the blob: these bytes belong to an ended generation."""
+        """End, as some of the bytes may be wrong. Called by the blob."""
         self.is_cut = True
         if self.on_cut is not None:
             self.on_cut()
 
     async def head_size(self) -> int:
-        """How many bytes the head has, which no digest inside the blob covers; 0: it has none, or that is not known."""
+        """The size of the blob's head in bytes; 0 where it has none, or it cannot be read."""
         with suppress(OSError):
             fd = self._blob.place(0).file.fileno()
             return await self._measure(lambda offset, count: os.pread(fd, count, offset))
@@ -140,14 +140,14 @@ class Reader:
         self._blob.sent()
 
     def unreadable(self, reason: str) -> None:
-        """Note that bytes of the last window cannot be read: others may come. Raises CacheError where none will."""
+        """Note that bytes of the last window cannot be read. Raises CacheError where they cannot be had otherwise."""
         self._blob.unreadable(reason)
 
     async def window(self) -> Window | None:
         """The next bytes to send, as soon as there are any; None at the end.
 
         Raises:
-            CacheError: no more will come: nothing may be sent any more.
+            CacheError: nothing more may be sent.
             OSError: the disk failed.
         """
         while self.offset < self.stop:
@@ -167,7 +167,7 @@ class Reader:
         try:
             await loaded(window.file, window.offset, window.count, on_disk=window.on_disk)
         except Hangs as error:
-            self._leave_alone(error)
+            self._avoid_disk(error)
             return False
         except OSError as error:
             if not is_unreadable(error):
@@ -181,31 +181,31 @@ class Reader:
             if self.is_cut:
                 if self.offset > self.start:
                     raise GenerationEnded("the bytes sent so far cannot be continued")
-                self._again()
+                self._look_up_again()
             try:
                 edge = self._blob.edge(self)
                 return edge if edge > self.offset else await self._blob.wait(self)
             except Lost:
                 if not self.is_cut:
-                    self._again()
+                    self._look_up_again()
             except Hangs as error:
-                self._leave_alone(error)
+                self._avoid_disk(error)
             except (GenerationEnded, Stopping):
                 if self.offset > self.start:
                     raise
-                self._again()
+                self._look_up_again()
 
-    def _leave_alone(self, error: Hangs) -> None:
-        """A disk does not answer: go on with bytes of upstream. Raises Hangs where that cannot be."""
+    def _avoid_disk(self, error: Hangs) -> None:
+        """Go on with bytes of upstream, as the disk does not answer. Raises Hangs where that cannot be."""
         if not self._blob.hangs(error, self) and self.offset > self.start:
             raise error
         self._moves += 1
         if self._moves > MOVES:
             raise error
-        self._again()
+        self._look_up_again()
 
-    def _again(self) -> None:
-        """Nothing was sent yet, or nothing wrong: go on, with the next generation where this one has ended."""
+    def _look_up_again(self) -> None:
+        """Look the blob up again and go on at the same offset: no byte was sent, or none that may be wrong."""
         self._blob.detach(self)
         self.is_cut = False
         self.reach = self.offset

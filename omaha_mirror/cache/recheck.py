@@ -1,7 +1,7 @@
 """A proven blob that is verified again where it lies. `blob_directory` says what its files are.
 
-It keeps its name meanwhile, so that a crash loses nothing. With the first wrong byte (`drop`) it becomes a growing blob that
-has all the others; those are believed as far as their proof goes, which is still to come.
+It keeps its name meanwhile, so that a crash loses nothing. With the first wrong byte (`drop`) it becomes a growing blob
+(`_growing`) that has all other bytes, without CRC-32.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class RecheckDraft:
 
     Raises:
         FileNotFoundError: there is none.
-        Damaged: it is none.
+        Damaged: it is no blob of the expected size.
         OSError: it cannot be opened now.
     """
 
@@ -55,7 +55,7 @@ class RecheckDraft:
 
     @property
     def identity(self) -> Identity | None:
-        """See `Draft.identity`: of the file that was proven, whatever it is by now."""
+        """See `Draft.identity`: of the file that was read, even if its name leads to another one by now."""
         return self._found if self._growing is None else self._growing.identity
 
     def place(self, offset: int) -> Place:
@@ -115,7 +115,7 @@ class RecheckDraft:
                 key = self.expected.key
                 path, data = self._directory.path(key), self._directory.partial / f"{key}.data"
                 if not self._has_its_name() or not os.access(path, os.W_OK):
-                    raise OSError(errno.EROFS, f"{path} cannot be mended")
+                    raise OSError(errno.EROFS, f"{path} cannot be repaired")
                 lines = [header_line(self.expected.size, self.expected.source, {})]
                 lines += [written_line(start, stop, None) for start, stop in self.filled]
                 with data.with_suffix(".json").open("wb", buffering=0) as file:
@@ -133,7 +133,7 @@ class RecheckDraft:
         return found is not None and found[:2] == self._found[:2]
 
     def commit(self, proof: Proof) -> str:
-        """See `Draft.commit`. What stays as it was keeps its sidecar, where that is right."""
+        """See `Draft.commit`. A sidecar that is right stays."""
         key = self.expected.key
         if self._growing is not None:
             key = self._growing.commit(proof)
@@ -167,7 +167,7 @@ class RecheckDraft:
         self._forget_doubt()
 
     def discard(self) -> None:
-        """See `Draft.discard`. On a disk that refuses, it stays."""
+        """See `Draft.discard`. An error of the disk is ignored."""
         with contextlib.suppress(OSError):
             if self._growing is not None:
                 self._growing.discard()

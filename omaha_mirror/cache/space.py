@@ -1,7 +1,7 @@
-"""Space on the disk: the accounts of it, what must be evicted for more, and which blobs are in use.
+"""Space on the disk: its accounts, eviction for more, and which blobs are in use.
 
-`Ledger` is pure (times are passed in) and owns the accounts: `reserve`, `wrote`, then `settle` or `release`. `Space` books and
-evicts for one caller at a time, and opens drafts. `Uses` counts the readers and waiters of each blob.
+`Ledger` is pure (times are passed in) and owns the accounts: `reserve`, `wrote`, then `settle` or `release`. `Space` reserves and
+evicts for one caller at a time, and opens drafts. `Uses` counts the readers and fetchers of each blob.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from omaha_mirror.cache.store import Draft, Leftover, Removed, Store, Swept
 FILES = 4
 """Files that a fill makes at most: its data, its journal, a sidecar, a folder."""
 SLOWEST = 2 * 1024 * 1024
-"""Bytes a second that a slow disk reads at least."""
+"""Bytes a second that the slowest disk reads."""
 FILES_OF_BLOB = 2
-"""Files that go with a blob: its data and its sidecar."""
+"""Files of a blob: its data and its sidecar."""
 
 
 @dataclass(slots=True)
@@ -39,17 +39,17 @@ class Entry:
 
 @dataclass(slots=True)
 class Reservation:
-    """A fill's room: the whole size counts from the start; `written` of it is on disk already."""
+    """The space of a fill: its whole size counts from the start; `written` of it is on the disk already."""
 
     size: int
     written: int = 0
 
 
 class Ledger:
-    """Books of one cache directory.
+    """The accounts of one cache directory.
 
     Args:
-        max_size: bytes that blobs and fills may take together.
+        max_size: bytes that blobs and reservations may take together.
         min_free: bytes that must stay free on the file system.
     """
 
@@ -62,7 +62,7 @@ class Ledger:
 
     @property
     def used(self) -> int:
-        """Bytes of proven blobs and of reserved room."""
+        """Bytes of proven blobs and reservations."""
         return self._proven + sum(booked.size for booked in self.reserved.values())
 
     def _promised(self) -> int:
@@ -85,11 +85,11 @@ class Ledger:
             written: how many of them are on disk already.
             free: bytes that the file system has left now.
             keep: whether a blob must stay (in use, pinned, now offered).
-            files: that the file system can still take, whatever their size; None where it does not say.
+            files: how many more the file system can take (inodes); None where it has no such number.
 
         Raises:
             NeverFits: larger than the whole cache may be.
-            NoSpaceNow: what may go is not enough.
+            NoSpaceNow: the blobs that may go are not enough.
         """
         if size > (most := self.max_size):
             raise NeverFits(f"{size} bytes do not fit into a cache of at most {most} bytes")
@@ -113,7 +113,7 @@ class Ledger:
         return gone
 
     def reserve(self, key: str, size: int, written: int = 0) -> None:
-        """Book room for a fill."""
+        """Reserve space for a fill."""
         self.reserved[key] = Reservation(size, written)
 
     def wrote(self, key: str, total: int) -> None:
@@ -122,11 +122,11 @@ class Ledger:
             self.reserved[key].written = total
 
     def release(self, key: str) -> None:
-        """Give a fill's room back."""
+        """End a reservation."""
         self.reserved.pop(key, None)
 
     def settle(self, key: str, size: int, now: float) -> None:
-        """Book a proven blob; a reservation under the same key ends."""
+        """Enter a proven blob; a reservation under the same key ends."""
         self.release(key)
         self.remove(key)
         self.entries[key] = Entry(size, now)
@@ -138,13 +138,13 @@ class Ledger:
             self.entries[key].last_used = max(now, self.entries[key].last_used)
 
     def remove(self, key: str) -> None:
-        """Forget a blob that is gone."""
+        """Take out a blob."""
         if (entry := self.entries.pop(key, None)) is not None:
             self._proven -= entry.size
 
 
 def _require(over: int, short: int, few: int, files: int | None) -> None:
-    """Raise NoSpaceNow where something is still lacking: bytes of the cache, of the disk, or files."""
+    """Raise NoSpaceNow where bytes of the cache, bytes of the disk, or files are still lacking."""
     if over > 0:
         raise NoSpaceNow(f"{over} bytes over max_size, and all other blobs are in use or offered")
     if short > 0:
@@ -154,7 +154,7 @@ def _require(over: int, short: int, few: int, files: int | None) -> None:
 
 
 STALE = 7 * 86400.0
-"""Seconds after which a growing blob without a fill, and bytes that were put aside, have lain long enough."""
+"""Seconds after which a growing blob without a fill, and bytes that were put aside, are removed."""
 
 
 class Space:
@@ -187,9 +187,9 @@ class Space:
         self._busy = asyncio.Lock()
 
     async def draft(self, expected: Expected) -> Draft:
-        """Book room for a blob, and open its place. Raises NoSpace, OSError.
+        """Reserve space for a blob, and open its draft. Raises NoSpace, OSError.
 
-        Others may book meanwhile: a draft is opened when all that was recorded of it has been read back.
+        Opening reads back all that was recorded of the draft; other callers are served meanwhile.
         """
         async with self._busy:
             written = await BLOBS.patiently(None, self._store.begun, expected.key)
@@ -202,7 +202,7 @@ class Space:
             raise
 
     async def book(self, key: str, size: int) -> None:
-        """Book `size` bytes for what has no draft. Raises NoSpace, OSError."""
+        """Reserve `size` bytes without a draft. Raises NoSpace, OSError."""
         async with self._busy:
             await self._book(key, size, 0)
 
@@ -219,16 +219,16 @@ class Space:
             raise
 
     def _left(self) -> tuple[int, int | None]:
-        """Bytes and files that the disk can still take. Raises OSError."""
+        """How many more bytes and files the disk can take. Raises OSError."""
         return self._store.free(), self._store.files()
 
     async def recheck(self, expected: Expected) -> Draft:
-        """Open a blob that was proven once; its room stays booked. Raises Damaged, OSError."""
+        """Open a proven blob to verify it again; it stays in the ledger. Raises Damaged, OSError."""
         async with self._busy:
             return await BLOBS.patiently(SLOW, self._store.recheck, expected)
 
     async def make_room(self) -> bool:
-        """The disk is fuller than it was: free what is booked and not written; whether anything was freed."""
+        """Evict until the disk has room for all reservations; whether anything was evicted."""
         async with self._busy:
             try:
                 free, files = await BLOBS.patiently(None, self._left)
@@ -242,8 +242,8 @@ class Space:
         """Remove stale leftovers, and evict down to the bounds of the ledger.
 
         Args:
-            filling: keys that are being filled.
-            dry_run: remove nothing, only tell.
+            filling: keys of the running fills.
+            dry_run: remove nothing.
 
         Raises:
             OSError: the disk failed.
@@ -310,10 +310,10 @@ class Space:
 
 
 class Uses:
-    """By the key of the blob.
+    """The blobs in use, by their keys.
 
     Attributes:
-        readers: how many read one.
+        readers: how many readers each has.
     """
 
     def __init__(self) -> None:
@@ -326,15 +326,15 @@ class Uses:
         return key in self.readers or key in self._busy
 
     def is_fetched(self, key: str) -> bool:
-        """Whether a caller waits for a blob to be here, and reads none of it."""
+        """Whether a caller of `Cache.fetch` waits for a blob."""
         return key in self._fetchers
 
     def fetching(self, key: str) -> AbstractContextManager[None]:
-        """Wait for a blob to be here while this is open."""
+        """Count a caller of `Cache.fetch` while this is open."""
         return _counted(self._fetchers, key)
 
     def busy(self, key: str) -> AbstractContextManager[None]:
-        """Keep a blob while this is open."""
+        """Keep a blob from being evicted or removed while this is open."""
         return _counted(self._busy, key)
 
 

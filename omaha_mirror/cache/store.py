@@ -37,13 +37,13 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is written down about a proven blob.
+    """The contents of a blob's sidecar.
 
     Attributes:
-        size: in bytes; None where it is not known any more.
+        size: in bytes; None where the sidecar cannot be read.
         sha256: 32 raw bytes, or None.
-        proven_by: what it was held against, or "".
-        source: the URL that it came from, or "".
+        proven_by: by which digest, or "".
+        source: the URL, or "".
         signed_by: the id of the key that signed it, or "".
         validator: the generation that it was fetched as.
         verified: when its bytes were last found right, in seconds since the epoch; 0 where that is not known.
@@ -60,7 +60,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a blob is not to be served, as long as the terms are these, although its digest is right."""
+    """Why a blob must not be served, as long as the terms are these, although its digest is right."""
 
     reason: str
     terms: str
@@ -68,10 +68,10 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A file that is no proven blob: a growing one that may go on, or wrong bytes that were put aside.
+    """A file that is no proven blob: a growing one ("partial"), or wrong bytes that were put aside ("quarantine").
 
     Attributes:
-        kind: which of both.
+        kind: see above.
         key: of the blob that it should have become.
         name: of the file.
         size: bytes on disk.
@@ -87,7 +87,7 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What went, or would go."""
+    """A file that was removed, or would be."""
 
     kind: Literal["blob", "partial", "quarantine"]
     key: str
@@ -96,16 +96,16 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a collection removed, and why it could not make enough room ("" where it could)."""
+    """What a garbage collection removed, and why that is not enough room ("" where it is)."""
 
     removed: tuple[Removed, ...]
     short: str = ""
 
 
 class Identity(NamedTuple):
-    """Which file, and when it was last written, in nanoseconds.
+    """A file and the time of its last change, in nanoseconds.
 
-    Whatever changes its bytes changes this; reading it, moving it or noting its use does not.
+    A change of its bytes changes this; reading it, moving it or recording its use does not.
     """
 
     device: int
@@ -142,14 +142,14 @@ class Draft(Protocol):
 
     @property
     def capacity(self) -> int | None:
-        """How many bytes it holds at a time, where it forgets the oldest; None where it keeps all."""
+        """How many bytes it holds at a time, where it discards the oldest; None where it keeps all."""
 
     def place(self, offset: int) -> Place:
         """Where the bytes from `offset` on lie. Does not block."""
 
     @property
     def filled(self) -> Intervals:
-        """What was found on disk when the draft was opened, each byte checked. Does not block."""
+        """The bytes that were on the disk when the draft was opened, each one checked. Does not block."""
 
     @property
     def validator(self) -> Validator | None:
@@ -157,14 +157,14 @@ class Draft(Protocol):
 
     @property
     def leaked(self) -> bool:
-        """Whether bytes of it have left that might be wrong. Does not block."""
+        """Whether bytes of it were sent that may be wrong. Does not block."""
 
     @property
     def identity(self) -> Identity | None:
-        """Of the file that was committed, as it was proven; None where nothing is kept. Does not block."""
+        """The committed file, as it was proven; None where the blob is not kept. Does not block."""
 
     def begin(self, validator: Validator) -> None:
-        """Write down which generation the bytes will belong to, before the first is written."""
+        """Record the generation of the bytes, before the first is written."""
 
     def write(self, offset: int, buffers: Sequence[bytes]) -> None:
         """Write `buffers` one after the other at `offset`. Raises OSError."""
@@ -173,35 +173,35 @@ class Draft(Protocol):
         """Read back up to `count` bytes at `offset`. Raises OSError."""
 
     def leak(self) -> None:
-        """Write down, so that it survives a crash, that bytes leave that might be wrong."""
+        """Record, so that it survives a crash, that bytes are sent that may be wrong."""
 
     def drop(self, start: int, stop: int, *, leaked: bool) -> None:
-        """[start, stop) is wrong: a restart must not believe it. Leave a mark if some of it has left."""
+        """Record that [start, stop) is wrong, and write a mark if some of it was sent."""
 
     def record(self) -> None:
-        """Make all that was written so far survive a crash."""
+        """Make all bytes that were written survive a power cut."""
 
     def commit(self, proof: Proof) -> str:
         """Make it a proven blob that survives a crash; gives its key."""
 
     def reject(self, *, aside: bool, leaked: bool) -> None:
-        """Its generation ended: put the bytes aside or remove them, and leave a mark if some of them have left."""
+        """Put the bytes of an ended generation aside, or remove them, and write a mark if some were sent."""
 
     def discard(self) -> None:
         """Remove it."""
 
     def close(self) -> None:
-        """Let go of the file; what was recorded can be opened again."""
+        """Close the files; what was recorded can be opened again."""
 
 
 class Incoming(Protocol):
-    """A blob of an import, which comes whole and in order. Nothing of it survives a crash before `commit`."""
+    """A blob of an import, written whole and in order. Nothing of it survives a crash before `commit`."""
 
     def write(self, data: bytes) -> None:
         """Write the next bytes. Raises OSError."""
 
     def finish(self) -> Identity:
-        """Nothing more is written: make it survive a power cut; gives which file it is. Raises OSError."""
+        """End the writing, and make the bytes survive a power cut; gives the file's identity. Raises OSError."""
 
     def commit(self, proof: Proof) -> None:
         """Make it a proven blob that survives a crash, in place of one that is there. Raises OSError."""
@@ -214,19 +214,19 @@ class Store(Protocol):
     """A place for blobs."""
 
     def marks(self) -> dict[str, float]:
-        """The keys whose wrong bytes left, and when: seconds since the epoch. What lies in the future is put down as now."""
+        """The keys of blobs whose wrong bytes were sent, and when, in seconds since the epoch. A time in the future becomes now."""
 
     def refusals(self) -> dict[str, Refusal]:
-        """The keys that are not to be served."""
+        """The refused blobs, by their keys."""
 
     def refuse(self, key: str, refusal: Refusal) -> None:
-        """Keep in mind that a blob is not to be served, if that can be."""
+        """Record that a blob must not be served; an error of the disk is ignored."""
 
     def heads(self) -> dict[str, Head]:
-        """The heads that were kept, by the key of their blob, oldest first."""
+        """The recorded heads, by the keys of their blobs, oldest first. Raises OSError."""
 
     def keep_head(self, key: str, head: Head) -> None:
-        """Keep the head of a blob, whatever becomes of the blob. Raises OSError."""
+        """Record the head of a blob; it stays when the blob goes. Raises OSError."""
 
     def load(self) -> list[Stored]:
         """List the proven blobs and sweep leftovers. Called once, before anything else."""
@@ -236,7 +236,7 @@ class Store(Protocol):
 
         Raises:
             FileNotFoundError: there is none.
-            Damaged: it is no file, or its disk cannot tell.
+            Damaged: it is no file, or it cannot be read any more.
             OSError: it cannot be opened now.
         """
 
@@ -244,11 +244,11 @@ class Store(Protocol):
         """Begin a growing blob, or go on with one that was recorded. Raises OSError."""
 
     def recheck(self, expected: Expected) -> Draft:
-        """Open a blob that was proven once to have it proven again.
+        """Open a proven blob to verify it again.
 
         Raises:
             FileNotFoundError: there is none.
-            Damaged: it is none.
+            Damaged: it is no blob of the expected size.
             OSError: it cannot be opened now.
         """
 
@@ -262,22 +262,22 @@ class Store(Protocol):
         """Remove a proven blob, if it is there."""
 
     def touch(self, key: str, now: float) -> None:
-        """Keep the time of last use across restarts, if that can be."""
+        """Record the time of the last use; an error of the disk is ignored."""
 
     def files(self) -> int | None:
-        """How many more files can be made; None where the file system does not say. Raises OSError."""
+        """How many more files can be made; None where the file system has no such number. Raises OSError."""
 
     def free(self) -> int:
         """Bytes left on the file system. Raises OSError."""
 
     def describe(self, key: str) -> Facts:
-        """What is written down about a proven blob."""
+        """The contents of a blob's sidecar."""
 
     def verified(self, key: str, now: float) -> None:
-        """Note that the bytes of a proven blob were found right, if that can be."""
+        """Record that the bytes of a proven blob were found right; an error of the disk is ignored."""
 
     def quarantine_blob(self, key: str, *, leaked: bool) -> None:
-        """Put a proven blob aside, if it is there: its bytes are wrong. `leaked`: some of them have left."""
+        """Put a blob with wrong bytes aside, if it is there. `leaked`: some of them were sent."""
 
     def leftovers(self) -> list[Leftover]:
         """The growing blobs and the bytes that were put aside."""
@@ -286,7 +286,7 @@ class Store(Protocol):
         """Remove one of them. Raises OSError."""
 
     def redate(self, leftover: Leftover, now: float) -> None:
-        """Put one of them down as changed now, if that can be: its time lay in the future."""
+        """Set the time of one of them, which lay in the future, to now; an error of the disk is ignored."""
 
 
 AT_EMPTY_PATH = 0x1000
@@ -320,7 +320,7 @@ class FileFacts(NamedTuple):
 
 
 def file_facts(fd: int) -> FileFacts:
-    """What is known of an open file. Raises OSError."""
+    """The facts of an open file; waits for no disk. Raises OSError."""
     if _statx is not None:
         found = ctypes.create_string_buffer(ROOM)
         if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, WANTED, found) == 0:

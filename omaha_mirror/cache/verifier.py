@@ -1,7 +1,7 @@
-"""Blobs at rest: disks corrupt bytes, so what was proven once is read and hashed again.
+"""Verifies blobs at rest again: disks corrupt bytes.
 
 `verify` only reads; a `Verifier` acts on the result, one caller at a time for each blob: a wrong blob is put aside, its readers
-are cut, and the next request fetches it again. A `Scrubber` does that in the background, slowly, with those that are due.
+are cut, and the next request fetches it again. A `Scrubber` verifies the blobs that are due, slowly and in the background.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Pace = Callable[[int], Awaitable[object]]
 
 
 class VerifyOutcome(StrEnum):
-    """What reading a blob again came to."""
+    """The result of reading a blob again."""
 
     RIGHT = "right"
     WRONG = "wrong"
@@ -41,7 +41,7 @@ class VerifyOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VerifyResult:
-    """A blob that was read again: bytes read, and what is wrong with it or why that is not known ("" where it is right)."""
+    """A blob that was read again: the bytes read, and what is wrong or why that is not known ("" where it is right)."""
 
     key: str
     size: int
@@ -50,19 +50,19 @@ class VerifyResult:
 
 
 async def at_once(_: int) -> None:
-    """No pause: a `Pace`."""
+    """A `Pace` without a pause."""
 
 
 async def verify(store: Store, key: str, pace: Pace = at_once) -> VerifyResult:
-    """Read a proven blob from disk and hold it against its key and its sidecar; changes nothing.
+    """Read a proven blob and compare its digests with its key and its sidecar; changes nothing.
 
-    A blob that is gone or that the disk cannot read any more (EIO) is wrong; after other errors that is not known.
+    A blob that is gone, or cannot be read any more (EIO), is wrong; after other errors the result is not known.
     """
     return (await _read_again(store, key, pace))[0]
 
 
 async def _read_again(store: Store, key: str, pace: Pace) -> tuple[VerifyResult, Identity | None]:
-    """The verdict, and on which file."""
+    """The result, and the file that was read."""
     read, found = 0, None
     try:
         facts = await in_worker(store.describe, key)
@@ -94,7 +94,7 @@ async def _read_again(store: Store, key: str, pace: Pace) -> tuple[VerifyResult,
 
 
 def _expected(key: str, facts: Facts, size: int) -> Expected:
-    """The key is the law; what it does not say, the sidecar may know."""
+    """The key gives one digest; the sidecar, where it can be read, the size and the other."""
     size = facts.size if facts.size is not None else size
     if key.startswith("sha1-"):
         return Expected(size, facts.sha256, bytes.fromhex(key.removeprefix("sha1-")))
@@ -102,7 +102,7 @@ def _expected(key: str, facts: Facts, size: int) -> Expected:
 
 
 def _examine(file: BinaryIO, hasher: Hasher) -> int:
-    """One step, in a worker: hash a little, and leave the page cache as it was found. Gives the bytes read."""
+    """Hash a few bytes, in a worker, and leave the page cache as it was. Gives the number of bytes."""
     fd, at = file.fileno(), hasher.position
     warm = resident(fd, at, READ)
     data = os.pread(fd, READ, at)
@@ -127,20 +127,20 @@ class Verifier:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def verify(self, key: str, pace: Pace = at_once) -> VerifyResult | None:
-        """Read a blob again and act on it; None where there is no such blob."""
+        """Read a blob again and act on the result; None where there is no such blob."""
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn:
             if not self._cache.lists(key):
                 return None
             with self._cache.busy(key):
-                verdict, found = await _read_again(self._store, key, pace)
-            match verdict.outcome:
+                result, found = await _read_again(self._store, key, pace)
+            match result.outcome:
                 case VerifyOutcome.WRONG:
-                    await self._cache.quarantine(key, verdict.reason)
+                    await self._cache.quarantine(key, result.reason)
                 case VerifyOutcome.RIGHT:
                     await self._cache.verified(key, found)
                     await in_worker(self._store.verified, key, self._clock.time())
-            return verdict
+            return result
 
     async def verify_all(self, keys: Iterable[str] | None = None) -> AsyncGenerator[VerifyResult]:
         """Verify these blobs, or all: first those whose last verification is longest ago."""
@@ -148,8 +148,8 @@ class Verifier:
             contents = await self._cache.contents()
             keys = await WORK.call(lambda: [blob.key for blob in sorted(contents.blobs, key=_age)])
         for key in keys:
-            if (verdict := await self.verify(key)) is not None:
-                yield verdict
+            if (result := await self.verify(key)) is not None:
+                yield result
 
 
 class Scrubber:
@@ -158,7 +158,7 @@ class Scrubber:
     Args:
         verifier: of the cache.
         cache: whose blobs.
-        tell: called with what came of each.
+        tell: called with each result.
         rate: bytes a second.
         every: seconds after which a blob is due again.
     """
@@ -179,7 +179,7 @@ class Scrubber:
         self._rate = rate
         self._every = every
         self._tried: dict[str, float] = {}
-        """When each was last tried, of `boottime`, for those whose verification could not be written down."""
+        """When each was last tried, by `Clock.boottime`: a verification that could not be recorded counts as well."""
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -192,7 +192,7 @@ class Scrubber:
             await asyncio.sleep(wait)
 
     async def _pass(self) -> float:
-        """Sweep, look at all that is due; gives the seconds until something is again. Raises OSError."""
+        """Collect garbage, and verify all blobs that are due; gives the seconds until the next one is. Raises OSError."""
         await self._cache.gc(dry_run=False)
         blobs = (await self._cache.contents()).blobs
         for blob in await WORK.call(self._due, blobs):
@@ -200,12 +200,12 @@ class Scrubber:
         return max(1.0, await WORK.call(lambda: min([IDLE, *map(self._due_in, blobs)])))
 
     def _due(self, blobs: Sequence[Blob]) -> list[Blob]:
-        """Those that are due, the ones whose last verification is longest ago first; forgets those that are gone."""
+        """The blobs that are due, the one with the oldest verification first; forgets blobs that are gone."""
         self._tried = {b.key: self._tried[b.key] for b in blobs if b.key in self._tried}
         return sorted((blob for blob in blobs if self._due_in(blob) <= 0), key=_age)
 
     def _due_in(self, blob: Blob) -> float:
-        """Seconds until a blob is due; what was verified in the future was not."""
+        """Seconds until a blob is due; a verification in the future does not count."""
         left = self._every - self._clock.age(blob.verified)
         if blob.verified > self._clock.stamp():
             left = 0.0
@@ -215,9 +215,9 @@ class Scrubber:
 
     async def _look_at(self, key: str) -> None:
         self._tried[key] = self._clock.boottime()
-        verdict = await self._verifier.verify(key, self._pause)
-        if verdict is not None:
-            self._tell(verdict)
+        result = await self._verifier.verify(key, self._pause)
+        if result is not None:
+            self._tell(result)
 
     async def _pause(self, count: int) -> None:
         await asyncio.sleep(count / self._rate)

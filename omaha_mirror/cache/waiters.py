@@ -1,7 +1,7 @@
 """The readers of one growing blob: what each may have now, and how long it can be kept waiting.
 
-A reader is added, asks for its edge and waits as often as it likes, and is removed. `notify` and `progressed` wake the readers that can
-go on; none polls. Only this module changes the set of readers; it changes nothing of the fill.
+A reader is added, calls `edge` and `wait` as often as it likes, and is removed. `notify` and `progressed` wake those that can go
+on; none polls. This module alone removes readers (`Fill` adds them), and owns the waits; it changes nothing of the fill.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from omaha_mirror.cache.reader import Reader
 from omaha_mirror.cache.store import identity
 
 MANY = 16
-"""So many readers speak for all where fills take turns."""
+"""Readers whose names are looked at where fills take turns."""
 
 
 class Waiters:
@@ -29,7 +29,7 @@ class Waiters:
 
     Args:
         state: of the fill.
-        clearance: what may leave.
+        clearance: what may be sent.
         want: called with an offset that a reader waits for.
     """
 
@@ -57,26 +57,26 @@ class Waiters:
     # Where fills take turns
 
     def priority(self) -> Priority:
-        """A fill with readers goes first; one of a blob that was here before goes last."""
+        """A fill with readers goes first; one of a blob that was proven before goes last."""
         if self.readers:
             return Priority.WAITED_FOR
         return Priority.REPAIR if self._state.was_here else Priority.PREFETCH
 
     def claim(self) -> Claim:
-        """What the fill has to say for itself where fills take turns."""
+        """What decides when it is the fill's turn."""
         state, some = self._state, islice(self.readers, MANY)
         clients = frozenset(reader.client for reader in some) - {""}
         return Claim(clients, state.source.name.rpartition("/")[0], state.size - state.filled.total)
 
     def is_worth_trying(self) -> bool:
-        """Whether a byte came lately, or a reader has not waited long yet."""
+        """Whether a byte arrived lately, or a reader has not waited long yet."""
         newest = max((reader.since for reader in self.readers), default=0.0)
         return self._patience_left(newest) > 0
 
     # What a reader may have
 
     def edge(self, reader: Reader) -> int:
-        """Where the bytes that a reader may have end; its own offset where it may have none."""
+        """The end of the bytes that a reader may have; its own offset where it may have none."""
         state, offset = self._state, reader.offset
         if state.identity is not None:
             self._check_file()
@@ -85,16 +85,16 @@ class Waiters:
         return max(offset, min(self._clearance.released.run_end(offset), self._last(reader)))
 
     def _check_file(self) -> None:
-        """Let nothing more leave where the file is another than the one that was proven."""
+        """Release nothing any more where the file is another than the one that was proven."""
         state = self._state
         if state.failure is None and identity(state.place(0).file) != state.identity:
             state.failure = self._clearance.lose("the file was written since it was proven")
 
     def waits_for_proof(self, reader: Reader) -> bool:
-        """Whether a range gets nothing before the whole is proven.
+        """Whether a range gets no byte before the blob is proven.
 
-        It ends before the blob does, so that its client takes it for complete, and only the whole digest covers some
-        of its bytes: the head of a payload, which a client that resumes does not hash, or a file that is none.
+        It ends before the blob does, so that its client takes it for complete, and only the digest of the whole covers
+        some of its bytes: the head of a payload, which a client that resumes does not hash, or a file that is no payload.
         """
         state = self._state
         if state.proof is not None or reader.stop >= state.size:
@@ -102,23 +102,22 @@ class Waiters:
         return self._clearance.covered.run_end(reader.start) < reader.stop
 
     def _last(self, reader: Reader) -> int:
-        """Where its bytes end at the latest, as things stand.
+        """The end of the bytes that a range may have before the blob is proven.
 
-        The last byte of a range waits for the proof of the whole, as long as its client can wait, and then for all that
-        can be known of it alone: no client need end with unproven bytes before that.
+        Its last byte waits for the proof, as long as its client can wait, and after that until it is completable.
         """
         if self._state.proof is not None:
             return self._state.size
         if reader.stop - 1 in self._clearance.proven:
             return reader.stop
         certain = reader.stop - 1 in self._clearance.completable
-        # One byte less where the last one must wait.
+        # True counts as 1: one byte less where the last one must wait.
         return reader.stop - (self._can_wait(reader) or not certain)
 
     def _can_wait(self, reader: Reader) -> bool:
-        """Whether a client that lacks only the end of its range can still be kept waiting for the proof.
+        """Whether the last byte of a range can still wait for the proof.
 
-        Not where bytes pass through memory: it would hold up the others, and the proof with them.
+        Not where bytes pass through memory: it would delay the other readers, and the proof with them.
         """
         state = self._state
         return not state.in_order and time.monotonic() < reader.since + state.limits.proof_seconds
@@ -126,15 +125,15 @@ class Waiters:
     # Waiting
 
     async def wait(self, reader: Reader) -> int:
-        """Where the bytes that a reader may have now end.
+        """Wait until a reader may have bytes; gives their end.
 
-        At the edge of a healthy fill that is a trickle of what is held back, so that no client times out; never the
-        last byte.
+        Where bytes are there and held back for long, it gets a few of them, so that its client does not time out; never
+        the last byte.
 
         Raises:
-            NotInTime: there was nothing to give for as long as a client can be kept waiting.
-            GenerationEnded: it has wrong bytes, or its bytes have passed while it was held up.
-            NoSpaceNow: they have passed and were not kept, and another fill would not help.
+            NotInTime: no byte was released for as long as a client can wait.
+            GenerationEnded: it has wrong bytes, or its bytes were discarded while it waited for the proof.
+            NoSpaceNow: they were discarded, and another fill would not help.
             CacheError: the fill failed.
             Hangs: the disk does not answer.
         """
@@ -154,10 +153,10 @@ class Waiters:
         return edge
 
     def _raise_if_over(self, reader: Reader) -> None:
-        """Raise why a reader will never get its next byte, if it will not."""
+        """Raise why a reader will never get its next byte, where that is so."""
         state = self._state
         if state.proof is not None and state.was_discarded(reader.offset):
-            raise _passed(state)
+            raise _discarded(state)
         if state.ended:
             failure = state.failure or CacheError(f"no byte {reader.offset} of {state.size}")
             raise failure.with_traceback(None)
@@ -167,12 +166,12 @@ class Waiters:
             raise Hangs(workers.BLOBS)
 
     def _patience_left(self, since: float) -> float:
-        """Seconds until a reader that waits since `since` has waited in vain for too long."""
+        """Seconds until a reader that waits since `since` has waited too long without a byte."""
         state = self._state
         return max(since, state.last_byte_at) + state.limits.patience - time.monotonic()
 
     def _patience_of(self, reader: Reader) -> float:
-        """The same of one reader; that others get bytes does not help one that is held up."""
+        """The same of one reader; where it waits for the proof, bytes that others get do not count."""
         if self.waits_for_proof(reader):
             return reader.since + self._state.limits.patience - time.monotonic()
         return self._patience_left(reader.since)
@@ -208,7 +207,7 @@ class Waiters:
         return f"nothing from {state.source.name} for {state.limits.patience:.0f} s{why}"
 
     def waited_for(self) -> list[int]:
-        """The offsets that readers wait for, in order."""
+        """The offsets that readers wait for, in ascending order."""
         return sorted({reader.offset for reader in self._waiting.values()})
 
     def notify(self) -> None:
@@ -219,40 +218,40 @@ class Waiters:
                 woken.set_result(None)
 
     def cut(self, start: int, stop: int) -> None:
-        """[start, stop) was wrong: readers that were given some of it must not go on."""
+        """End the readers that got some of [start, stop), which was wrong."""
         for reader in list(self.readers):
             if reader.start < stop and start < reader.reach:
                 reader.cut()
 
-    # Passing through a spool
+    # Bytes that pass through memory
 
     def progressed(self) -> None:
-        """A reader went on, or left."""
+        """Note that a reader went on, or left."""
         self._progress.set()
 
     @property
     def _needing(self) -> list[Reader]:
-        """Those whose bytes must not be pushed out. The proof that some wait for comes only when all has passed."""
+        """The readers whose bytes must be kept; not those that wait for the proof, which comes after the last byte."""
         return [r for r in self.readers if r not in self._late and not self.waits_for_proof(r)]
 
     def _needed_from(self) -> int:
-        """The first byte in passing that is still needed: to be hashed, or by a reader."""
+        """The first byte in memory that is still needed: for the digest, or by a reader."""
         state, hashed = self._state, self._clearance.hashed
         top = state.filled.run_end(hashed)
         readers = (r.offset for r in self._needing if r.offset < top)
         return min(map(state.not_on_disk, [hashed, *readers]))
 
     async def wait_until_unneeded(self, offset: int) -> None:
-        """Return when bytes before `offset` are needed no more; a reader that holds up others for too long is cut."""
+        """Return when bytes before `offset` are needed no more; a reader that delays the others for too long is cut."""
         while self._needed_from() < offset:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._state.limits.lag_seconds):
-                    await self._passed(offset)
+                    await self._unneeded(offset)
                     return
             if self._waiting:
                 self._cut_laggards(offset)
 
-    async def _passed(self, offset: int) -> None:
+    async def _unneeded(self, offset: int) -> None:
         while self._needed_from() < offset:
             self._progress.clear()
             await self._progress.wait()
@@ -265,11 +264,11 @@ class Waiters:
                 reader.cut()
 
 
-def _passed(state: FillState) -> CacheError:
-    """The error for a reader whose next bytes passed while it was held up for the proof, and were not kept.
+def _discarded(state: FillState) -> CacheError:
+    """The error for a reader whose next bytes were discarded while it waited for the proof.
 
-    Where the proof told the head, it is one that begins anew: the next fill releases the head at once.
+    Where the head is known by now, the reader begins anew: the next fill releases the head at once.
     """
     if state.proof is not None and state.proof.head is not None:
-        return GenerationEnded("the bytes have passed")
+        return GenerationEnded("the bytes were discarded")
     return NoSpaceNow(f"a part of {state.source.name} cannot be had: there is no room to keep it")

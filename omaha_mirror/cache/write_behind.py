@@ -1,4 +1,4 @@
-"""What is written a little later: batches of chunks, and the checkpoints that bound what a power cut can lose."""
+"""Write-behind of chunks in batches, and the checkpoints that bound what a power cut can lose."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Checkpoint:
             self._enough.set()
 
     async def run(self, record: Callable[[], None]) -> None:
-        """Run until cancelled. What the disk refuses here is not kept, and hinders nothing."""
+        """Run until cancelled. An error of the disk is ignored: less survives a power cut."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds):
