@@ -12,6 +12,7 @@ from omaha_mirror.cache import DiskStore, Expected
 from omaha_mirror.cache.draft import DiskDraft
 from tests.cache.drafts import EXPECTED
 from tests.cache.site import Site
+from tests.cache.source import ScriptedSource, random_source
 from tests.support.clock import machine_clock
 
 MakeSite = Callable[..., Awaitable[Site]]
@@ -41,6 +42,12 @@ async def make_site(tmp_path: Path) -> AsyncIterator[MakeSite]:
 async def site(make_site: MakeSite) -> Site:
     """A site with the usual limits."""
     return await make_site()
+
+
+@pytest.fixture
+def source(request: pytest.FixtureRequest) -> ScriptedSource:
+    """Upstream's file, of `SIZE` bytes of the test's module."""
+    return random_source(request.module.SIZE)
 
 
 @pytest.fixture

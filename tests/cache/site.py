@@ -237,6 +237,13 @@ def open_files(directory: Path) -> list[str]:
     return [link for link in links if link.startswith(f"{directory}/")]
 
 
+async def have(site: Site, source: ScriptedSource, used: float) -> str:
+    """Have a blob here, last used at a time; gives its key."""
+    await site.cache.fetch(source.expected, source)
+    site.ledger.entries[source.expected.key].last_used = used
+    return source.expected.key
+
+
 async def step(reader: Reader) -> bytes:
     """The next bytes that a reader gets; empty at the end."""
     window = await reader.window()

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,10 @@ CHUNK = 16 * 1024
 
 def flipped(data: bytes, at: int) -> bytes:
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+def random_source(size: int) -> "ScriptedSource":
+    return ScriptedSource(os.urandom(size))
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """`when_abandoned: stop`: a fill that nobody waits for any more ends, and goes on with the next reader."""
 
 import asyncio
-import os
 
 import pytest
 
@@ -9,15 +8,10 @@ from omaha_mirror.cache import FetchScheduler
 from omaha_mirror.cache.events import FillEnded, Outcome
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, step
-from tests.cache.source import Open, ScriptedSource
+from tests.cache.source import Open, ScriptedSource, random_source
 
 SIZE = 1024 * 1024
 HALF = SIZE // 2
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
 
 
 @pytest.fixture
@@ -75,7 +69,7 @@ async def test_an_abandoned_fill_leaves_the_queue(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
     site = await make_site(when_abandoned="stop", scheduler=FetchScheduler(max_fills=1))
-    other = ScriptedSource(os.urandom(SIZE))
+    other = random_source(SIZE)
     gate = source.gate(0)
     reading = asyncio.create_task(site.read(source))
     await gate.reached.wait()

@@ -17,7 +17,7 @@ from omaha_mirror.packages.payload_prover import PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed
 from tests.cache.site import NO_WAIT_FOR_PROOF, Site, rest
-from tests.cache.source import CHUNK, ScriptedSource
+from tests.cache.source import CHUNK, ScriptedSource, random_source
 
 PAYLOAD = signed(pieces(40, 20_000))
 SIZE = len(PAYLOAD)
@@ -249,7 +249,7 @@ async def test_only_so_many_heads_are_kept(
 
 
 async def test_what_is_no_payload_has_no_head(make_site: MakeSite) -> None:
-    source = ScriptedSource(os.urandom(SIZE))
+    source = random_source(SIZE)
     site = await known(make_site, source)
     assert list((site.directory / "heads").iterdir()) == []
 
@@ -271,7 +271,7 @@ async def test_who_must_wait_for_the_proof_does_not_hold_up_what_passes(
 async def test_a_part_of_what_is_no_payload_cannot_be_had_where_nothing_is_kept(
     make_site: MakeSite,
 ) -> None:
-    source = ScriptedSource(os.urandom(SIZE))
+    source = random_source(SIZE)
     limits = Limits(spool=4 * 64 * 1024, pending=CHUNK)
     site = await make_site(max_size=SIZE - 1, limits=limits, provers=PayloadProvers())
     with pytest.raises(NoSpaceNow, match="no room to keep it"):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 
 import pytest
 
@@ -13,29 +12,13 @@ from omaha_mirror.cache.errors import (
 )
 from omaha_mirror.cache.events import FillEnded, Outcome
 from omaha_mirror.cache.prover import HoldBack
-from tests.cache.site import Site, rest, step
+from tests.cache.site import Site, have, rest, step
 from tests.cache.source import CHUNK, ScriptedSource
 
 SIZE = 1024 * 1024
 
 
 HALF = SIZE // 2
-
-
-def source_of(size: int = SIZE) -> ScriptedSource:
-    return ScriptedSource(os.urandom(size))
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return source_of()
-
-
-async def have(site: Site, source: ScriptedSource, used: float) -> str:
-    """Have a blob here, last used at a time."""
-    await site.cache.fetch(source.expected, source)
-    site.ledger.entries[source.expected.key].last_used = used
-    return source.expected.key
 
 
 async def test_fetch_gives_the_proof_once(site: Site, source: ScriptedSource) -> None:

@@ -1,7 +1,6 @@
 """A caller that is cancelled in the middle, as an HTTP handler is whose client leaves: the accounts agree with the disk."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -10,14 +9,14 @@ import pytest
 from omaha_mirror.cache.events import Corrupted, FillEnded
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Hold, Site
-from tests.cache.source import CHUNK, ScriptedSource
+from tests.cache.source import CHUNK, ScriptedSource, random_source
 
 SIZE = 4 * CHUNK
 
 
 @pytest.fixture
 def sources() -> list[ScriptedSource]:
-    return [ScriptedSource(os.urandom(SIZE)) for _ in range(3)]
+    return [random_source(SIZE) for _ in range(3)]
 
 
 async def cancelled_at(hold: Hold, work: Coroutine[Any, Any, object]) -> None:
@@ -73,20 +72,21 @@ async def test_a_removal_that_the_disk_refuses_changes_nothing(
     assert site.cache.holds(key)
 
 
-async def pieces(source: ScriptedSource) -> AsyncIterator[bytes]:
-    yield source.data
+async def take_in(site: Site, sources: list[ScriptedSource], *, commit: bool) -> None:
+    async def pieces(source: ScriptedSource) -> AsyncIterator[bytes]:
+        yield source.data
+
+    async with site.cache.ingest() as ingest:
+        for source in sources:
+            await ingest.add(source.expected, pieces(source))
+        if commit:
+            await ingest.commit()
 
 
 async def test_an_import_gives_all_names_once_it_has_begun(
     site: Site, sources: list[ScriptedSource]
 ) -> None:
-    async def take_in() -> None:
-        async with site.cache.ingest() as ingest:
-            for source in sources:
-                await ingest.add(source.expected, pieces(source))
-            await ingest.commit()
-
-    await cancelled_at(site.store.hold("name"), take_in())
+    await cancelled_at(site.store.hold("name"), take_in(site, sources, commit=True))
     assert blobs(site) == set(site.ledger.entries) == {source.expected.key for source in sources}
     for source in sources:
         assert await site.read(source) == source.data
@@ -96,12 +96,7 @@ async def test_an_import_gives_all_names_once_it_has_begun(
 async def test_of_an_import_that_was_not_committed_nothing_stays(
     site: Site, sources: list[ScriptedSource]
 ) -> None:
-    async def take_in() -> None:
-        async with site.cache.ingest() as ingest:
-            for source in sources:
-                await ingest.add(source.expected, pieces(source))
-
-    await cancelled_at(site.store.hold("incoming"), take_in())
+    await cancelled_at(site.store.hold("incoming"), take_in(site, sources, commit=False))
     assert site.files("incoming") == []
     assert site.open_files() == []
 

@@ -18,7 +18,7 @@ from omaha_mirror.cache.events import Corrupted, Opened
 from omaha_mirror.cache.reader import WINDOW
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Hold, Site, rest, step
-from tests.cache.source import ScriptedSource
+from tests.cache.source import ScriptedSource, random_source
 
 SIZE = WINDOW + 100_000
 HALF = SIZE // 2
@@ -72,7 +72,7 @@ Damage = Callable[[Path], None]
 
 @pytest.fixture
 def source() -> ScriptedSource:
-    source = ScriptedSource(os.urandom(SIZE))
+    source = random_source(SIZE)
     source.chunk = 1024 * 1024
     return source
 

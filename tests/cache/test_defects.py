@@ -1,7 +1,6 @@
 """An error that nobody expects: the log has its traceback, readers a plain line, and the books stay straight."""
 
 import asyncio
-import os
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -17,11 +16,6 @@ from tests.cache.source import ScriptedSource
 
 SIZE = 1024 * 1024
 BUG = ZeroDivisionError("a defect in here")
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
 
 
 def tracebacks(logs: list[MutableMapping[str, Any]]) -> list[object]:

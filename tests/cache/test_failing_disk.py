@@ -15,18 +15,9 @@ from omaha_mirror.cache.events import FillEnded, Outcome, Uncached
 from omaha_mirror.cache.prover import HoldBack, HoldBacks, Read
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest
-from tests.cache.source import CHUNK, ScriptedSource
+from tests.cache.source import CHUNK, ScriptedSource, flipped
 
 SIZE = 2 * 1024 * 1024
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
-
-
-def flipped(data: bytes, at: int) -> bytes:
-    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 @pytest.mark.parametrize("step_name", ["draft", "begin", "write"])

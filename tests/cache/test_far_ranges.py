@@ -1,25 +1,17 @@
 """A range far ahead gets a connection of its own, and no byte is fetched twice for it."""
 
 import asyncio
-import os
-
-import pytest
 
 from omaha_mirror.cache import Limits
 from omaha_mirror.cache.events import FillEnded, Opened, Outcome
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site
-from tests.cache.source import CHUNK, Open, ScriptedSource
+from tests.cache.source import CHUNK, Open, ScriptedSource, random_source
 
 SIZE = 2 * 1024 * 1024
 
 
 FAR = SIZE - 512 * 1024
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
 
 
 async def test_a_far_range_on_a_cold_blob_comes_first(site: Site, source: ScriptedSource) -> None:
@@ -88,7 +80,7 @@ async def test_bytes_on_their_way_to_the_disk_are_not_asked_for_again(
 
 async def test_there_are_never_more_connections_than_the_limit(make_site: MakeSite) -> None:
     size = 8 * 1024 * 1024
-    source = ScriptedSource(os.urandom(size))
+    source = random_source(size)
     site = await make_site(limits=Limits(max_connections=2, proof_seconds=0.0))
     starts = range(0, size, 1024 * 1024)
     gates = [source.gate(at) for at in starts]

@@ -11,7 +11,7 @@ from omaha_mirror.cache.errors import SourceGone
 from omaha_mirror.cache.events import FillEnded, FillStarted
 from omaha_mirror.cache.fetch_scheduler import BURST_SECONDS, Priority
 from tests.cache.conftest import MakeSite
-from tests.cache.source import ScriptedSource
+from tests.cache.source import ScriptedSource, random_source
 
 SIZE = 256 * 1024
 KB = 1000
@@ -202,7 +202,7 @@ async def test_more_places_are_taken_at_once_and_fewer_as_fills_end(fills: Fills
 
 
 def sources(count: int) -> list[ScriptedSource]:
-    return [ScriptedSource(os.urandom(SIZE)) for _ in range(count)]
+    return [random_source(SIZE) for _ in range(count)]
 
 
 async def test_a_cache_fetches_no_more_at_once_and_readers_before_prefetch(

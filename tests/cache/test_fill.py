@@ -12,17 +12,12 @@ from omaha_mirror.cache.errors import (
 from omaha_mirror.cache.events import Connected, FillEnded, Opened, Outcome
 from tests.cache.conftest import MakeSite
 from tests.cache.site import HOLD_BACK, Site, rest, step
-from tests.cache.source import CHUNK, Open, ScriptedSource
+from tests.cache.source import CHUNK, Open, ScriptedSource, random_source
 
 SIZE = 2 * 1024 * 1024
 
 
 FAR = SIZE - 512 * 1024
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
 
 
 async def test_many_readers_one_flight(site: Site, source: ScriptedSource) -> None:
@@ -113,7 +108,7 @@ async def test_any_hold_back(make_site: MakeSite, source: ScriptedSource, hold_b
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK])
 async def test_small_blobs(site: Site, size: int) -> None:
-    source = ScriptedSource(os.urandom(size))
+    source = random_source(size)
     assert await site.read(source, stop=size) == source.data
     assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
     assert site.cache.holds(source.expected.key)

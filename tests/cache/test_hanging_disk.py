@@ -16,7 +16,7 @@ from omaha_mirror.cache import page_cache
 from omaha_mirror.cache.events import FillEnded, Uncached
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
-from tests.cache.source import ScriptedSource
+from tests.cache.source import ScriptedSource, random_source
 
 SIZE = 1024 * 1024
 PATIENCE = 1.0
@@ -81,10 +81,6 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
         BLOBS.submit(int).result()
 
 
-def source_of() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
-
-
 def path_of(site: Site, source: ScriptedSource) -> Path:
     return site.store.path(source.expected.key)
 
@@ -92,7 +88,7 @@ def path_of(site: Site, source: ScriptedSource) -> Path:
 async def test_a_blob_whose_disk_hangs_passes_through_and_takes_few_threads(
     site: Site, disk: Disk
 ) -> None:
-    bad, good = source_of(), source_of()
+    bad, good = random_source(SIZE), random_source(SIZE)
     for source in (bad, good):
         assert await site.read(source) == source.data
     await site.told(FillEnded, 2)
@@ -132,14 +128,14 @@ async def test_when_no_thread_is_left_nobody_waits_for_one(
     make_site: MakeSite, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = await make_site()
-    blobs = [source_of() for _ in range(6)]
+    blobs = [random_source(SIZE) for _ in range(6)]
     for source in blobs:
         await site.cache.fetch(source.expected, source)
     disk.hang(site.directory)
     reading = [asyncio.create_task(site.read(source)) for source in blobs]
     assert await asyncio.gather(*reading) == [source.data for source in blobs]
     assert all(event.reason for event in site.all(Uncached))
-    new = source_of()
+    new = random_source(SIZE)
     assert await site.read(new) == new.data
     assert not site.cache.holds(new.expected.key)
     disk.answers.set()
@@ -153,7 +149,7 @@ async def test_when_no_thread_is_left_nobody_waits_for_one(
 async def test_a_fill_whose_disk_hangs_is_left_and_its_readers_go_on(
     site: Site, disk: Disk
 ) -> None:
-    source = source_of()
+    source = random_source(SIZE)
     disk.hang(site.store.partial)
     reading = [asyncio.create_task(site.read(source)) for _ in range(3)]
     assert await asyncio.gather(*reading) == [source.data] * 3

@@ -14,18 +14,13 @@ from omaha_mirror.cache.events import Connected, Evicted, FillEnded, Opened, Out
 from omaha_mirror.cache.memory_draft import MemoryDraft
 from tests.cache.conftest import MakeSite
 from tests.cache.site import HOLD_BACK, Site, rest, step
-from tests.cache.source import CHUNK, ScriptedSource
+from tests.cache.source import CHUNK, ScriptedSource, random_source
 
 SIZE = 2 * 1024 * 1024
 HALF = SIZE // 2
 SPOOL = 256 * 1024
 LIMITS = Limits(spool=SPOOL, pending=CHUNK, proof_seconds=0.0)
 FULL = OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
 
 
 @pytest.fixture
@@ -84,7 +79,7 @@ async def test_a_blob_smaller_than_the_memory_and_an_empty_one(make_site: MakeSi
     site = await make_site(limits=LIMITS)
     site.store.failures["draft"] = FULL
     for size in (0, 1, CHUNK):
-        source = ScriptedSource(os.urandom(size))
+        source = random_source(size)
         assert await site.read(source) == source.data
         await site.cache.fetch(source.expected, source)
     assert site.files("partial") + site.files("blobs") == []
@@ -192,7 +187,7 @@ async def test_a_disk_that_fills_up_is_emptied_and_the_blob_is_kept(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
     site = await make_site(limits=LIMITS)
-    old = ScriptedSource(os.urandom(SIZE))
+    old = random_source(SIZE)
     await site.cache.fetch(old.expected, old)
     gate = source.gate(HALF)
     reading = asyncio.create_task(site.read(source))
@@ -214,7 +209,7 @@ async def test_for_a_disk_that_fails_otherwise_no_blob_is_evicted(
     make_site: MakeSite, source: ScriptedSource
 ) -> None:
     site = await make_site(limits=LIMITS)
-    old = ScriptedSource(os.urandom(SIZE))
+    old = random_source(SIZE)
     await site.cache.fetch(old.expected, old)
     gate = source.gate(HALF)
     reading = asyncio.create_task(site.read(source))

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import os
 from contextlib import ExitStack
 from random import Random
 
@@ -21,7 +20,7 @@ from omaha_mirror.packages.payload_prover import LARGE, PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed
 from tests.cache.site import HOLD_BACK, NO_WAIT_FOR_PROOF, Site, rest, step
-from tests.cache.source import CHUNK, Open, ScriptedSource
+from tests.cache.source import CHUNK, Open, ScriptedSource, random_source
 
 PAYLOAD = signed(pieces(40, 50_000))
 SIZE = len(PAYLOAD)
@@ -416,7 +415,7 @@ async def test_a_disk_that_fills_up_in_an_operation_stops_nobody(
 
 
 async def test_what_is_no_payload_is_held_back_as_ever(site: Site) -> None:
-    source = ScriptedSource(os.urandom(SIZE))
+    source = random_source(SIZE)
     gate = source.gate(SIZE - 1)
     with site.cache.read(source.expected, source, 0, SIZE) as reader:
         got = await until(reader, SIZE - HOLD_BACK)

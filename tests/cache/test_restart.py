@@ -11,29 +11,13 @@ from omaha_mirror.cache import Limits, space
 from omaha_mirror.cache.errors import Stopping
 from omaha_mirror.cache.events import FillEnded, FillStarted, Opened, Outcome
 from tests.cache.conftest import MakeSite
-from tests.cache.site import Site, rest, step
-from tests.cache.source import CHUNK, Open, ScriptedSource
+from tests.cache.site import Site, have, rest, step
+from tests.cache.source import CHUNK, Open, ScriptedSource, random_source
 
 SIZE = 1024 * 1024
 
 
 HALF = SIZE // 2
-
-
-def source_of(size: int = SIZE) -> ScriptedSource:
-    return ScriptedSource(os.urandom(size))
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return source_of()
-
-
-async def have(site: Site, source: ScriptedSource, used: float) -> str:
-    """Have a blob here, last used at a time."""
-    await site.cache.fetch(source.expected, source)
-    site.ledger.entries[source.expected.key].last_used = used
-    return source.expected.key
 
 
 async def test_a_fill_goes_on_after_a_restart_where_it_was(
@@ -63,7 +47,7 @@ async def test_what_a_slow_disk_reads_back_for_long_is_kept_and_holds_up_no_othe
     make_site: MakeSite, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = await make_site()
-    gate, other = source.gate(HALF), source_of()
+    gate, other = source.gate(HALF), random_source(SIZE)
     fetching = asyncio.create_task(before.cache.fetch(source.expected, source))
     await gate.reached.wait()
     await before.filled(HALF)

@@ -1,7 +1,6 @@
 """Space for blobs: who goes, who stays, and what is not kept."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -9,8 +8,8 @@ import pytest
 from omaha_mirror.cache.events import Evicted, FillEnded, Uncached
 from omaha_mirror.cache.space import FILES
 from tests.cache.conftest import MakeSite
-from tests.cache.site import Site, rest, step
-from tests.cache.source import ScriptedSource
+from tests.cache.site import Site, have, rest, step
+from tests.cache.source import random_source
 from tests.support.disks import small_disk
 
 SIZE = 1024 * 1024
@@ -19,22 +18,11 @@ SIZE = 1024 * 1024
 HALF = SIZE // 2
 
 
-def source_of(size: int = SIZE) -> ScriptedSource:
-    return ScriptedSource(os.urandom(size))
-
-
-async def have(site: Site, source: ScriptedSource, used: float) -> str:
-    """Have a blob here, last used at a time."""
-    await site.cache.fetch(source.expected, source)
-    site.ledger.entries[source.expected.key].last_used = used
-    return source.expected.key
-
-
 async def test_the_least_recently_used_goes(make_site: MakeSite) -> None:
     site = await make_site(max_size=3 * SIZE)
-    blobs = [source_of() for _ in range(3)]
+    blobs = [random_source(SIZE) for _ in range(3)]
     keys = [await have(site, blob, used) for blob, used in zip(blobs, (2.0, 1.0, 3.0), strict=True)]
-    assert await site.read(source_of()) != b""
+    assert await site.read(random_source(SIZE)) != b""
     assert [site.cache.holds(key) for key in keys] == [True, False, True]
     assert site.all(Evicted) == [Evicted(keys[1], SIZE)]
     assert keys[1] not in site.files("blobs")
@@ -42,7 +30,7 @@ async def test_the_least_recently_used_goes(make_site: MakeSite) -> None:
 
 @pytest.mark.parametrize("how", ["read", "kept", "followed to the end"])
 async def test_what_is_in_use_or_offered_is_never_evicted(make_site: MakeSite, how: str) -> None:
-    blob, other = source_of(), source_of()
+    blob, other = random_source(SIZE), random_source(SIZE)
     key = blob.expected.key
     site = await make_site(max_size=SIZE, keep=lambda kept: how == "kept" and kept == key)
     if how != "followed to the end":
@@ -66,11 +54,11 @@ async def test_fills_that_make_room_at_once_do_not_take_the_same_victim_twice(
     make_site: MakeSite,
 ) -> None:
     site = await make_site(max_size=3 * SIZE)
-    old = [source_of() for _ in range(3)]
+    old = [random_source(SIZE) for _ in range(3)]
     for used, blob in enumerate(old):
         await have(site, blob, float(used))
     hold = site.store.hold("remove")
-    new = [source_of() for _ in range(2)]
+    new = [random_source(SIZE) for _ in range(2)]
     fetching = [asyncio.create_task(site.read(blob)) for blob in new]
     await hold.reached.wait()
     del site.store.holds["remove"]
@@ -85,9 +73,9 @@ async def test_a_victim_that_is_wanted_again_is_read_to_its_end_and_then_gone(
 ) -> None:
     """Its removal can never hit the new copy."""
     site = await make_site(max_size=2 * SIZE)
-    victim, other = source_of(), source_of()
+    victim, other = random_source(SIZE), random_source(SIZE)
     await have(site, victim, 0.0)
-    await have(site, source_of(), 1.0)
+    await have(site, random_source(SIZE), 1.0)
     hold = site.store.hold("remove")
     first = asyncio.create_task(site.read(other))
     await hold.reached.wait()
@@ -108,7 +96,7 @@ async def test_a_victim_that_is_wanted_again_is_read_to_its_end_and_then_gone(
 async def test_what_a_fill_has_written_is_not_counted_twice(make_site: MakeSite) -> None:
     """The disk's free space already lacks it."""
     site = await make_site()
-    first, second = source_of(), source_of()
+    first, second = random_source(SIZE), random_source(SIZE)
     gate = first.gate(HALF)
     with site.cache.read(first.expected, first, 0, HALF) as reader:
         await rest(reader)
@@ -123,12 +111,12 @@ async def test_where_no_more_files_can_be_made_the_oldest_blobs_go(
 ) -> None:
     """Bytes are free all the while."""
     site = await make_site()
-    blobs = [source_of() for _ in range(4)]
+    blobs = [random_source(SIZE) for _ in range(4)]
     for used, blob in enumerate(blobs):
         await have(site, blob, float(used))
     left = FILES - 3
     monkeypatch.setattr(site.store, "files", lambda: left)
-    new = source_of()
+    new = random_source(SIZE)
     assert await site.read(new) == new.data
     await site.told(FillEnded, 5)
     assert [e.key for e in site.all(Evicted)] == [blob.expected.key for blob in blobs[:2]]
@@ -142,7 +130,7 @@ async def test_a_disk_without_inodes_keeps_what_it_can_by_letting_others_go(
         site = await Site(disk / "cache").start()
         for number in range(256):  # they stay when their blobs go
             (disk / "cache" / "blobs" / f"{number:02x}").mkdir()
-        blobs = [source_of(1000) for _ in range(30)]
+        blobs = [random_source(1000) for _ in range(30)]
         for blob in blobs:
             assert await site.read(blob) == blob.data
             assert await site.read(blob) == blob.data

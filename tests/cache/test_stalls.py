@@ -1,7 +1,6 @@
 """Bytes stop coming in mid-body: a second connection asks again at the same offset, and what delivers first wins."""
 
 import asyncio
-import os
 
 import pytest
 
@@ -14,11 +13,6 @@ from tests.cache.source import Open, ScriptedSource
 
 SIZE = 1024 * 1024
 AT = 300_000
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
 
 
 async def test_the_fresh_connection_wins_where_it_delivers_first(

@@ -1,7 +1,6 @@
 """Who waits at the edge of a healthy fill is fed a little of what is held back, so that no client times out."""
 
 import asyncio
-import os
 import time
 
 import pytest
@@ -18,11 +17,6 @@ EDGE = SIZE - HOLD_BACK
 PERIOD = 0.03
 CRUMB = 100
 TRICKLE = Limits(trickle_seconds=PERIOD, trickle_bytes=CRUMB, proof_seconds=0.0)
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Connections that fail: what is tried again, and who is told."""
 
 import asyncio
-import os
 
 import pytest
 
@@ -19,11 +18,6 @@ from tests.cache.site import Site, rest
 from tests.cache.source import CHUNK, Open, ScriptedSource
 
 SIZE = 2 * 1024 * 1024
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
 
 
 @pytest.mark.parametrize("at", [0, 1, CHUNK, SIZE // 2 + 7, SIZE - 1])

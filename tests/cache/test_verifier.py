@@ -24,7 +24,7 @@ from omaha_mirror.cache.store import Facts, Removed
 from omaha_mirror.cache.verifier import VerifyOutcome, verify
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
-from tests.cache.source import ScriptedSource
+from tests.cache.source import ScriptedSource, random_source
 from tests.support.clock import SetClock, machine_clock
 
 SIZE = WINDOW + 3 * 1024 * 1024
@@ -33,7 +33,7 @@ DAY = 86400.0
 
 @pytest.fixture
 def source() -> ScriptedSource:
-    source = ScriptedSource(os.urandom(SIZE))
+    source = random_source(SIZE)
     source.chunk = 1024 * 1024
     return source
 

@@ -1,7 +1,6 @@
 """Bytes that turn out wrong, and files that are replaced: nobody completes, and the next round is clean."""
 
 import asyncio
-import os
 from contextlib import ExitStack
 
 import pytest
@@ -17,11 +16,6 @@ from tests.cache.source import ScriptedSource, flipped
 from tests.support.clock import SetClock
 
 SIZE = 2 * 1024 * 1024
-
-
-@pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(os.urandom(SIZE))
 
 
 async def test_a_flipped_byte_cuts_whoever_got_bytes_and_nobody_completes(
