@@ -1,8 +1,7 @@
 """Growing blobs: fetched once, streamed while they arrive, proven before anyone can finish them.
 
-Knows no Omaha and no HTTP. `Cache.read` gives a `Reader`, whose windows say which bytes of which file may be sent
-now. What is fetched comes from a `Source`, what is kept lies in a `Store`, and what may leave unproven is a
-`Prover`'s to say: the three ports.
+Knows no Omaha and no HTTP. `Cache.read` gives a `Reader`, whose windows are the bytes of a file that may be sent now. Three
+ports: a `Source` gives the bytes, a `Store` keeps them, and a `Prover` decides which unproven ones may be sent.
 """
 
 from omaha_mirror.cache.blob import Expected, Proof

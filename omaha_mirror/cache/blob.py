@@ -1,4 +1,4 @@
-"""What a blob is expected to be, and what it was proven to be."""
+"""A blob before and after its proof: the digests that are expected, and those that were found."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Expected:
         size: total size in bytes.
         sha256: 32 raw bytes, or None where it is not known.
         sha1: 20 raw bytes, or None.
-        source: what the bytes are fetched from, for people and, where no digest is known, for the key.
+        source: the URL, for people and, where no digest is known, for the key.
         key: the name of the blob in the cache: two generations never share one.
     """
 
@@ -64,13 +64,13 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What a complete blob was found to be.
+    """The digests and the signature that a complete blob was found to have.
 
     Attributes:
         size: in bytes.
         sha256: 32 raw bytes.
         sha1: 20 raw bytes, or None where none was expected.
-        proven_by: what it was held against.
+        proven_by: by which digest.
         signed_by: the id of the key that signed it, or "" where no signature is required.
         head: of the blob; None where it has none.
     """

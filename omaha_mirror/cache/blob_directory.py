@@ -14,7 +14,7 @@
 What a crash can do is decided by the order of the steps, and by nothing else:
 
 * Of the journal no more is believed than the data bears out. Bytes and their line are written together, before a byte
-  of them can leave, so a killed process loses nothing; what a power cut may lose is bounded by `record`.
+  of them can be sent, so a killed process loses nothing; `record` bounds the loss of a power cut.
 * A blob gets its name only after its bytes and its sidecar were synced; the folder is synced after the rename. A name
   under `blobs/` is therefore always a whole, proven blob.
 * The journal goes after that. A journal without data, or data without a journal, is a leftover and is swept.
@@ -66,7 +66,7 @@ class BlobDirectory:
 
     Args:
         directory: for them.
-        clock: dates what goes by its age.
+        clock: dates the files that are removed by their age.
     """
 
     def __init__(self, directory: Path, clock: Clock) -> None:

@@ -2,7 +2,7 @@
 
 Phases: made, `start` once, then everything else in any order, `close` once. What decides whether a request is a hit, joins a
 fill or starts one runs without an await in between: no two requests can start the same fill. It owns the fills and their
-tasks; the index, the space, the failures and the heads each own what they remember.
+tasks; the index, the space, the failures and the heads own their own records.
 """
 
 from __future__ import annotations
@@ -322,9 +322,8 @@ class Cache:
             if named:
                 self._index.put(named, state.size, proof.signed_by, state.identity)
             self._failures.right(key)
-            self._context.release(
-                state
-            )  # before the next await: a request that comes then may start a recheck
+            # Before the next await: a request that comes then may start a recheck.
+            self._context.release(state)
             await self._heads.write()
             return proof
         except BaseException as error:

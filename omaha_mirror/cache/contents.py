@@ -61,10 +61,10 @@ class Contents:
     Attributes:
         blobs: the proven ones.
         leftovers: growing blobs and bytes that were put aside.
-        used: of proven blobs and of what is booked for fills.
-        max_size: what they may take together.
-        free: left on the file system.
-        min_free: what must stay free there.
+        used: of proven blobs and reservations.
+        max_size: that these may take together.
+        free: on the file system.
+        min_free: that must stay free there.
         count: how many proven blobs there are, described or not.
     """
 

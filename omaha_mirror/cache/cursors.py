@@ -68,7 +68,7 @@ def plan(
 
     Args:
         size: size of the blob in bytes.
-        filled: what is there.
+        filled: the bytes that are there.
         cursors: the running ones.
         wanted: unfilled offsets that readers wait for.
         rate: present rate of the fill in bytes a second, 0 when not known.
@@ -113,9 +113,9 @@ def _idle(
 
 
 AHEAD = 4 * 1024 * 1024
-"""A reader with fewer filled bytes than this before it counts as waiting for what comes after them."""
+"""A reader with fewer filled bytes than this before it counts as waiting for the next ones."""
 Needs = Callable[[int, int], Iterable[Span]]
-"""What must be filled so that [start, stop) can leave."""
+"""See `Prover.needs`."""
 
 
 class Cursors:

@@ -1,4 +1,4 @@
-"""The default store: blobs in a directory. `blob_directory` says what its files are, and what a crash can do to them."""
+"""The default store: blobs in a directory. `blob_directory` describes its files, and the effects of a crash."""
 
 from __future__ import annotations
 

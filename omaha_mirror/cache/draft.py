@@ -1,6 +1,6 @@
-"""A growing blob in a directory. `blob_directory` says what its files are, and what a crash can do to them.
+"""A growing blob in a directory. `blob_directory` describes its files, and the effects of a crash.
 
-Phases: made (what is there was recovered), `begin` before the first `write`, then `write`, `read`, `drop`, `record` in any order and
+Phases: made (its bytes on the disk were recovered), `begin` before the first `write`, then `write`, `read`, `drop`, `record` in any order and
 from any worker, then one of `commit`, `reject`, `discard`, and `close` in any case. The draft owns its two files: the data, and a
 journal of lines.
 

@@ -58,7 +58,7 @@ class Untrusted(GenerationEnded):
     """The digest is right, but the blob must not be served: no trusted key has signed it, for example.
 
     Attributes:
-        terms: what it does not meet; see `Provers.terms`.
+        terms: that it does not meet; see `Provers.terms`.
     """
 
     def __init__(self, message: str, terms: str) -> None:
@@ -71,7 +71,7 @@ class Damaged(CacheError):
 
 
 class Lost(CacheError):
-    """The bytes cannot be read any more, and none that was sent is wrong: a reader goes on elsewhere at the same offset."""
+    """The bytes cannot be read any more, and none that was sent is wrong: a reader looks the blob up again at the same offset."""
 
 
 class ResumeUnsafe(CacheError):

@@ -21,7 +21,7 @@ GROWTH = 3.0
 """The ratio of the pause before a round to the pause before the last one."""
 COOLDOWN_SECONDS = 3600.0
 RESUME_UNSAFE_SECONDS = 900.0
-"""How long resuming is refused after wrong bytes left: a client resumes for 20 times 20 s, and 45 min later begins anew."""
+"""How long resuming is refused after wrong bytes were sent: a client resumes for 20 times 20 s, and 45 min later begins anew."""
 
 
 @dataclass(slots=True)

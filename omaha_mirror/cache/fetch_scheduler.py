@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 CROWD = 10.0
-"""What each other running fill of the same client, or release, costs."""
+"""Cost of each other running fill of the same client, or release."""
 BYTES = 1_000_000
-"""Bytes still to come that cost 1."""
+"""Bytes still to be fetched that cost 1."""
 LARGE = 30.0
-"""What they cost at most."""
+"""Their highest cost."""
 AGE = 2.0
-"""What a second is worth in which none of its clients had a turn."""
+"""Gain of a second in which none of the fill's clients had a turn."""
 OWN_AGE = 0.5
-"""What a second is worth in which it had none itself."""
+"""Gain of a second in which the fill itself had none."""
 OLD = 60.0
-"""Seconds of its own that count."""
+"""Seconds of the latter that count."""
 
 
 @dataclass(frozen=True, slots=True)

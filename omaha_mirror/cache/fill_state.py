@@ -163,7 +163,7 @@ class FillState:
     """The progress of one fill.
 
     Args:
-        expected: what it must become.
+        expected: size and digests that the blob must have.
         source: where the bytes come from.
         limits: bounds of the fill.
         is_recheck: whether the blob is on the disk, and is only verified again.
@@ -238,7 +238,7 @@ class FillState:
         return BLOBS.hang_on(self.expected) or BLOBS.hang_on(self.current_draft)
 
     def place(self, offset: int) -> Place:
-        """Where the bytes from `offset` on lie; read only what may leave."""
+        """Where the bytes from `offset` on lie; only released ones may be read."""
         return self.draft.place(offset)
 
     def bound(self, position: int, stop: int) -> int:

@@ -207,7 +207,7 @@ class DigestRun:
     """Calls the prover, and runs the digests of the whole over the hashable bytes, read back from the draft.
 
     Args:
-        expected: what the blob must become.
+        expected: size and digests that the blob must have.
         prover: decides which bytes may be sent before the blob is proven.
         source: the URL, for people.
     """

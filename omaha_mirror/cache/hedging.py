@@ -23,7 +23,7 @@ class Response:
     """Connects on the first `next`, and gives chunks until `close`.
 
     Args:
-        connect: opens the answer; what must be closed with it goes on the stack.
+        connect: opens the answer, and puts on the stack whatever must be closed with it.
     """
 
     def __init__(self, connect: Connect) -> None:
@@ -41,7 +41,7 @@ class Response:
         """The next chunk; None at the end.
 
         Raises:
-            SourceStalled: nothing comes at present; may be called again.
+            SourceStalled: no byte arrives at present; `next` may be called again.
             SourceError, GenerationEnded: nothing will come.
         """
         if self._body is None:
@@ -134,7 +134,7 @@ async def _ask_again(
 
 async def _first_good(*tasks: asyncio.Task[Delivered]) -> Delivered:
     """The first result; a `SourceFailed` is raised only when all tasks failed."""
-    left, failure = set(tasks), SourceFailed("nothing came")
+    left, failure = set(tasks), SourceFailed("no byte arrived")
     while left:
         done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -200,7 +200,7 @@ async def _tried(response: Response, worth_it: Callable[[], bool]) -> bytes | Ca
 async def hedge_slow(
     slow: Response, connect: Connect, *, seconds: float, worth_it: Callable[[], bool]
 ) -> tuple[Response, bytes]:
-    """Ask again beside a slow connection; gives the one to go on with, and what it has delivered since.
+    """Ask again beside a slow connection; gives the one to go on with, and the bytes that it has delivered since.
 
     Args:
         slow: hardly delivers.

@@ -1,6 +1,6 @@
 """Blobs of an import: written aside and proven, then visible together, or not at all.
 
-Phases: entered, `reserve`, `add` for each blob, `commit`; leaving the context removes what was not committed.
+Phases: entered, `reserve`, `add` for each blob, `commit`; leaving the context removes the blobs that were not committed.
 """
 
 from __future__ import annotations

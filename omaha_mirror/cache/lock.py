@@ -139,6 +139,6 @@ def _take(fd: int, path: Path, how: int) -> bool:
 
 def _holder(path: Path) -> Holder | None:
     with contextlib.suppress(OSError, Damaged, ValueError, LookupError, TypeError):
-        told = json.loads(read_file(path, LIMIT))
-        return Holder(int(told["pid"]), told["admin"])
+        fields = json.loads(read_file(path, LIMIT))
+        return Holder(int(fields["pid"]), fields["admin"])
     return None

@@ -32,10 +32,10 @@ class MemoryDraft:
     sending from them (sendfile copies nothing).
 
     Args:
-        expected: what it must become.
+        expected: size and digests that the blob must have.
         capacity: bytes of memory.
         under: the draft that the disk refused to go on with, or None.
-        kept: what that one holds.
+        kept: the bytes that that one holds.
     """
 
     def __init__(

@@ -17,7 +17,7 @@ from omaha_mirror.cache.store import Place, file_facts, identity
 
 
 class ProvenBlob:
-    """All of it may leave at once, as long as the file is the one that it was.
+    """A proven blob: all of it may be sent at once, as long as its file is unchanged.
 
     Args:
         file: opened for reading.
@@ -56,7 +56,7 @@ class ProvenBlob:
         return bool(self._readers)
 
     def attach(self, reader: Reader) -> None:
-        """Count a reader in, at its offset; who gives it the blob has just looked at the file with `state`."""
+        """Count a reader in, at its offset. The index has just looked at the file with `state`."""
         self._readers[reader] = reader.offset
 
     def detach(self, reader: Reader) -> None:
@@ -67,7 +67,7 @@ class ProvenBlob:
                 self._on_last()
 
     def edge(self, reader: Reader) -> int:
-        """The end: everything may leave, unless it turned out wrong, or is another file by now."""
+        """The end of the blob; the reader's own offset where the bytes are wrong, or the file is another one by now."""
         is_first = self._readers[reader] == reader.offset
         if not is_first and not self._is_lost and identity(self.file) != self.identity:
             self.lose("")

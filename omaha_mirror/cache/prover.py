@@ -117,7 +117,7 @@ class Provers(Protocol):
         """A prover.
 
         Args:
-            expected: what the blob must become.
+            expected: size and digests that the blob must have.
             hold_back: bytes at the end that are not sent before the blob is proven, unless a digest inside it proves them.
             head: known from an earlier proof of the same blob.
         """

@@ -1,4 +1,4 @@
-"""A proven blob that is verified again where it lies. `blob_directory` says what its files are.
+"""A proven blob that is verified again where it lies. `blob_directory` describes its files.
 
 It keeps its name meanwhile, so that a crash loses nothing. With the first wrong byte (`drop`) it becomes a growing blob
 (`_growing`) that has all other bytes, without CRC-32.
@@ -28,8 +28,8 @@ class RecheckDraft:
 
     Args:
         directory: where it is.
-        expected: what it must be.
-        clock: dates what is written down.
+        expected: size and digests that it must have.
+        clock: dates the sidecar.
 
     Raises:
         FileNotFoundError: there is none.
@@ -109,7 +109,7 @@ class RecheckDraft:
             self._growing.record()
 
     def _grow(self) -> DiskDraft:
-        """The growing blob. The journal comes first: without its data it is swept, and the blob stays what it was."""
+        """The growing blob. The journal comes first: without its data it is swept, and the blob stays as it was."""
         with self._lock:
             if self._growing is None:
                 key = self.expected.key

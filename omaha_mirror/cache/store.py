@@ -138,7 +138,7 @@ class Draft(Protocol):
 
     @property
     def expected(self) -> Expected:
-        """What it must become."""
+        """Size and digests that the blob must have."""
 
     @property
     def capacity(self) -> int | None:

@@ -1,4 +1,4 @@
-"""The readers of one growing blob: what each may have now, and how long it can be kept waiting.
+"""The readers of one growing blob: which bytes each may have now, and how long it can wait.
 
 A reader is added, calls `edge` and `wait` as often as it likes, and is removed. `notify` and `progressed` wake those that can go
 on; none polls. This module alone removes readers (`Fill` adds them), and owns the waits; it changes nothing of the fill.
@@ -271,4 +271,4 @@ def _discarded(state: FillState) -> CacheError:
     """
     if state.proof is not None and state.proof.head is not None:
         return GenerationEnded("the bytes were discarded")
-    return NoSpaceNow(f"a part of {state.source.name} cannot be had: there is no room to keep it")
+    return NoSpaceNow(f"a part of {state.source.name} was discarded: there is no room to keep it")

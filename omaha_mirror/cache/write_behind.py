@@ -29,7 +29,7 @@ class WriteBehind:
         self._task: asyncio.Task[None] | None = None
 
     async def put(self, chunk: bytes) -> None:
-        """Take a chunk. Raises what the write raised."""
+        """Take a chunk. Raises the error of the last write."""
         self._chunks.append(chunk)
         self.pending += len(chunk)
         if self._task is None or self._task.done():
@@ -39,7 +39,7 @@ class WriteBehind:
             await self.close()
 
     async def close(self) -> None:
-        """Return when no write runs any more, cancelled or not. Raises what the write raised."""
+        """Return when no write runs any more, cancelled or not. Raises its error."""
         if self._task is not None:
             await finish(self._task)
 
@@ -79,4 +79,4 @@ class Checkpoint:
                 except OSError:
                     pass
                 except Exception:
-                    LOG.exception("cannot record what was fetched")
+                    LOG.exception("cannot record the bytes that were fetched")
