@@ -265,7 +265,7 @@ class Cache:
         if blob is not None:
             blob.cut(reason)
         self._note_corrupted(key, reason)
-        await self._space.quarantine(key, leaked=blob is not None)
+        await finish(self._space.quarantine(key, leaked=blob is not None))
 
     def _note_corrupted(self, key: str, reason: str) -> None:
         self._failures.corrupted(key)

@@ -23,6 +23,7 @@ async def cancelled_at(hold: Hold, work: Coroutine[Any, Any, object]) -> None:
     """Cancel something while a thread works for it; return when it has ended."""
     task = asyncio.create_task(work)
     await hold.reached.wait()
+    await asyncio.sleep(0)
     task.cancel()
     await asyncio.sleep(0)
     hold.open()
@@ -70,6 +71,18 @@ async def test_a_removal_that_the_disk_refuses_changes_nothing(
         await site.cache.remove(key)
     assert key in blobs(site)
     assert site.cache.holds(key)
+
+
+async def test_a_wrong_blob_is_put_aside_though_its_turn_came_late(
+    site: Site, sources: list[ScriptedSource]
+) -> None:
+    await fill(site, sources)
+    hold = site.store.hold("leftovers")
+    first = asyncio.create_task(site.cache.gc(dry_run=True))
+    await hold.reached.wait()
+    await cancelled_at(hold, site.cache.quarantine(sources[0].expected.key, "a bit is wrong"))
+    await first
+    assert blobs(site) == set(site.ledger.entries) == {s.expected.key for s in sources[1:]}
 
 
 async def take_in(site: Site, sources: list[ScriptedSource], *, commit: bool) -> None:
