@@ -1,4 +1,4 @@
-"""ONE table: every answer to an update check has one of these reasons, and what each says and leads to."""
+"""The one table of reasons: each answer to an updatecheck has one, with its words, advice and effect."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Self
 
 
 class Effect(Flag):
-    """What follows from a reason."""
+    """The effects of a reason on a machine's state and on questions to upstream."""
 
     NONE = 0
     COMPLETE = auto()
-    """The machine has all it should have."""
+    """The machine has the version that it should have."""
     ON_HOLD = auto()
-    """A policy keeps the machine back."""
+    """A policy delays the machine's update."""
     RETRIES = auto()
-    """It may pass by itself: the machine is to ask again soon."""
+    """It may pass by itself: the machine is asked to check again soon."""
     UNASKED = auto()
-    """It holds whatever releases there are, so upstream is not asked."""
+    """It does not depend on releases, so upstream is not asked."""
     UNANSWERED = auto()
-    """Upstream gave no answer that can be used, or none yet."""
+    """There is no valid answer of upstream, or none yet."""
 
 
 _NEXT_CHECK = "Nothing needs to be done: the machine asks again within 50 minutes."
@@ -27,12 +27,12 @@ _UPSTREAM = "Upstream decides this; pin the track to a version to go your own wa
 
 
 class Reason(StrEnum):
-    """Why a machine was told what it was told; the value is the name in logs, metrics and the fleet database.
+    """The reason for an answer; the value is its name in logs, metrics and the fleet database.
 
     Attributes:
-        words: the same for people.
+        words: the reason for people.
         advice: what would change it, as a sentence.
-        effect: what follows from it.
+        effect: see `Effect`.
     """
 
     words: str
@@ -48,11 +48,11 @@ class Reason(StrEnum):
 
     @classmethod
     def named(cls, name: str) -> Reason | None:
-        """The reason of a name, if there is one: a database may have names of other versions."""
+        """The reason with a name; None if this version has none: a database may contain others."""
         return _BY_NAME.get(name)
 
     def sentence(self, detail: str) -> str:
-        """The reason in words, and what exactly."""
+        """The reason in words, with its detail."""
         return f"{self.words}: {detail}" if detail else self.words
 
     OFFERED = (

@@ -127,11 +127,11 @@ class Service(Parts):
             queues=lambda: {**self.omaha_upstream.queues(), "fleet": self.fleet_feed.recorder},
         )
 
-    def listens(self, name: str, connections: Callable[[], int]) -> None:
+    def add_listener(self, name: str, connections: Callable[[], int]) -> None:
         """Add a listener to the metrics; `connections` gives the number of its connections."""
         self._listeners[name] = connections
 
-    def examined_by(self, check: Callable[[], Iterable[Finding]]) -> None:
+    def add_check(self, check: Callable[[], Iterable[Finding]]) -> None:
         """Add a check to /readyz; it must not wait."""
         self._checks.append(check)
 
@@ -181,7 +181,7 @@ class Service(Parts):
         await self.examine.close()
         await self._fetcher.close()
 
-    def reached_at(self, admin: Address) -> None:
+    def publish_admin_address(self, admin: Address) -> None:
         """Write the admin listener's address to the lock file, for commands."""
         if self._lock is not None:
             self._lock.tell(str(admin))

@@ -1,4 +1,4 @@
-"""Text for people: what came from outside made printable, times with their age, counts and sizes. Times are UTC."""
+"""Text for people: printable text from outside, times (UTC), ages, counts and sizes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def iso(time: float) -> str:
 
 
 def minute(time: float) -> str:
-    """The same as people read it: `2026-11-23 20:21 UTC`."""
+    """A time for people: `2026-11-23 20:21 UTC`."""
     try:
         return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
     except (ValueError, OverflowError, OSError):
@@ -30,7 +30,7 @@ def minute(time: float) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How long ago something was: `3 minutes ago`, or `just now` within a minute."""
+    """An age: `3 minutes ago`, or `just now` within a minute."""
     return f"{span(seconds)} ago" if seconds >= 60 else "just now"
 
 

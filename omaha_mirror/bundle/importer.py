@@ -62,7 +62,7 @@ class Importer:
         self._catalog = catalog
         self._app_ids = app_ids
 
-    async def take_in(self, chunks: AsyncIterator[bytes]) -> ImportResult:
+    async def import_bundle(self, chunks: AsyncIterator[bytes]) -> ImportResult:
         """Import the bundle with these bytes.
 
         Raises:
@@ -94,7 +94,9 @@ class Importer:
             await reader.end()
             await ingest.commit()
         leads = [
-            await self._catalog.take_in(ChannelKey(app_id, bundle.board, bundle.track), list(way))
+            await self._catalog.import_releases(
+                ChannelKey(app_id, bundle.board, bundle.track), list(way)
+            )
             for app_id, way in groupby(sorted(_brought(bundle), key=_app_id), _app_id)
         ]
         return ImportResult(

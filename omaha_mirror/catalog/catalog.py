@@ -227,7 +227,7 @@ class Catalog:
             self._lookups.begin(key)
         self._upstream.thin_out(self._channels.versions())
 
-    async def take_in(self, key: ChannelKey, brought: Sequence[ImportedRelease]) -> bool:
+    async def import_releases(self, key: ChannelKey, brought: Sequence[ImportedRelease]) -> bool:
         """Store the releases of a bundle, oldest first; whether they are now the imported steps of the track.
 
         A version that upstream itself leads to stays as upstream sent it. Raises OSError: a restart would lose the import.

@@ -32,7 +32,7 @@ class BundleAccess(Protocol):
     def stream(self, request: ExportRequest, offset: int) -> AsyncGenerator[bytes]:
         """A bundle from an offset on."""
 
-    async def take_in(self, chunks: AsyncGenerator[bytes]) -> Json:
+    async def import_bundle(self, chunks: AsyncGenerator[bytes]) -> Json:
         """Import a bundle; gives the result. Raises what the chunks raise, too."""
 
 
@@ -71,7 +71,7 @@ class _Running:
     def stream(self, request: ExportRequest, offset: int) -> AsyncGenerator[bytes]:
         return self._mirror.receive(f"{AT}export", {**asdict(request), "offset": offset})
 
-    async def take_in(self, chunks: AsyncGenerator[bytes]) -> Json:
+    async def import_bundle(self, chunks: AsyncGenerator[bytes]) -> Json:
         failed: list[Exception] = []
         try:
             return await self._mirror.send(f"{AT}import", _recording(chunks, failed))
@@ -114,8 +114,8 @@ class _Stopped:
             async for chunk in it:
                 yield chunk
 
-    async def take_in(self, chunks: AsyncGenerator[bytes]) -> Json:
+    async def import_bundle(self, chunks: AsyncGenerator[bytes]) -> Json:
         try:
-            return asdict(await self._importer.take_in(chunks))
+            return asdict(await self._importer.import_bundle(chunks))
         except CacheError as error:
             raise Failure(str(error)) from None

@@ -58,7 +58,7 @@ async def _import(config: Config, sources: Sequence[Path], options: FolderOption
     with watching("reading") as watch:
         watch.began(str(sources[0]), size, "")
         async with aclosing(_watched(chunks, watch)) as watched, open_bundles(config) as access:
-            return await access.take_in(watched)
+            return await access.import_bundle(watched)
 
 
 async def _open(

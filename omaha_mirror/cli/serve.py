@@ -88,7 +88,7 @@ async def _serve(
     notifier = Notifier(os.environ)
     await service.start()
     reload = Reload(service, settings, config_path, log_level, notifier)
-    service.examined_by(reload.findings)
+    service.add_check(reload.findings)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
@@ -129,8 +129,8 @@ async def _public(
     listener = Listener(
         PublicApp(service.decisions, service.packages, service.observer, settings), settings.trusts
     )
-    service.listens("public", lambda: listener.connections)
-    service.examined_by(lambda: findings.accepting("public listener", listener.short))
+    service.add_listener("public", lambda: listener.connections)
+    service.add_check(lambda: findings.accepting("public listener", listener.short))
     async with _listening(listener, sockets or config.listen) as addresses:
         _say("http", addresses)
         if settings.certificate is not None:
@@ -159,12 +159,12 @@ async def _admin(
     if token.value is None:
         LOG.error("no token", why=token.trouble)
     app = AdminApp(admin_routes(service), token.value, addresses, token.trouble)
-    service.examined_by(lambda: findings.token(token.trouble))
+    service.add_check(lambda: findings.token(token.trouble))
     listener = Listener(app, limit=ADMIN_CONNECTIONS)
-    service.listens("admin", lambda: listener.connections)
-    service.examined_by(lambda: findings.accepting("admin listener", listener.short))
+    service.add_listener("admin", lambda: listener.connections)
+    service.add_check(lambda: findings.accepting("admin listener", listener.short))
     async with _listening(listener, sockets or addresses) as taken:
-        service.reached_at(taken[0])
+        service.publish_admin_address(taken[0])
         yield
 
 

@@ -1,4 +1,4 @@
-"""`omaha-mirror simulate`: be a fleet, and print how the server answered it."""
+"""`omaha-mirror simulate`: run a simulated fleet, and print the server's latencies and errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import click
 from rich.filesize import decimal
 
 from omaha_mirror.cli.exits import Exit, Failure
-from omaha_mirror.client.simulated import Downloads, Fleet, NobodyAnswers, Plan, State, Tally
+from omaha_mirror.client.simulated import Downloads, Fleet, NoAnswer, Plan, State, Tally
 from omaha_mirror.config.units import Address
 
-TELL = 10.0
-"""Seconds from one line of progress to the next; on a terminal one replaces the other, each second."""
-BEHIND = 0.5
-"""Seconds that machines may come late; beyond, the figures are those of this computer, not of the server."""
-NOT_HERE = """\
+PROGRESS_EVERY = 10.0
+"""Seconds between lines of progress; on a terminal one line is updated each second."""
+MAX_LATE = 0.5
+"""Seconds that machines may be late; beyond that, the figures depend on this computer more than on the server."""
+OTHER_COMPUTER = """\
 {server} is not on this computer. {machines} made-up machines would appear among those of the mirror there, and it
 may forward what they report to upstream."""
 
@@ -38,7 +38,7 @@ def run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Let the machines come, and print the figures."""
+    """Run the fleet, and print the figures."""
     _confirm(server, machines, yes)
     plan = Plan(
         server=server,
@@ -54,7 +54,7 @@ def run(
     failure: BaseException | None = None
     try:
         asyncio.run(_run(fleet, plan, quiet=quiet))
-    except NobodyAnswers as error:
+    except NoAnswer as error:
         words = f"no answer from {server}: {error}; does a mirror run there?"
         failure = Failure(words, Exit.UPSTREAM_UNREACHABLE)
     except KeyboardInterrupt as error:
@@ -71,15 +71,15 @@ def run(
 def _confirm(server: str, machines: int, yes: bool) -> None:
     """Ask before a server on another computer. Raises click.Abort."""
     if not (yes or Address(urlsplit(server).hostname or "", 0).is_loopback):
-        click.echo(NOT_HERE.format(server=server, machines=machines), err=True)
+        click.echo(OTHER_COMPUTER.format(server=server, machines=machines), err=True)
         click.confirm("Go on?", abort=True, err=True)
 
 
 async def _run(fleet: Fleet, plan: Plan, *, quiet: bool) -> None:
-    """Let the fleet run, and print the progress."""
+    """Run the fleet, and print the progress."""
     running = asyncio.create_task(fleet.run())
     terminal = sys.stderr.isatty()
-    while not (await asyncio.wait({running}, timeout=1.0 if terminal else TELL))[0]:
+    while not (await asyncio.wait({running}, timeout=1.0 if terminal else PROGRESS_EVERY))[0]:
         if not quiet:
             line = _progress(fleet.tally, plan)
             click.echo(f"\r\x1b[K{line}" if terminal else line, nl=not terminal, err=True)
@@ -90,7 +90,7 @@ async def _run(fleet: Fleet, plan: Plan, *, quiet: bool) -> None:
 
 def _progress(tally: Tally, plan: Plan) -> str:
     return (
-        f"{tally.machines} of {plan.machines} machines have come; {_states(tally)};"
+        f"{tally.machines} of {plan.machines} machines have started; {_states(tally)};"
         f" {tally.requests} requests, p99 {tally.latencies.at(0.99) * 1000:.1f} ms,"
         f" {tally.errors.total()} errors"
     )
@@ -141,7 +141,7 @@ def _print(plan: Plan, tally: Tally, seconds: float, as_json: bool) -> None:
         click.echo(f"downloads  {tally.downloads} whole and right, {decimal(tally.bytes)}")
     for why, count in tally.errors.most_common():
         click.echo(f"error      {count} times: {why}")
-    if tally.behind > BEHIND:
+    if tally.behind > MAX_LATE:
         click.echo(
             f"This computer was too slow: machines came up to {tally.behind:.1f} s late, and answers"
             " were read late. Take fewer machines, or a longer --over.",

@@ -40,27 +40,27 @@ STEP = 20.0
 """Mean seconds of one step of an update; at most a tenth of the period over which the machines start."""
 STEPS = 16
 """Updates that one machine installs one after the other at most: a track may have floors."""
-HOPELESS = 10
+GIVE_UP = 10
 """Failed requests, none answered before them, after which the fleet gives up."""
 KINDS = 50
 """Different errors that are counted each; all others together."""
-FINE = 50
+BUCKETS = 50
 """Buckets of latencies for each factor of e: each is 2 % above the one before."""
 BAD_DOWNLOADS = (ErrorCode.DOWNLOAD_TRANSFER_ERROR, ErrorCode.PAYLOAD_HASH_MISMATCH_ERROR)
 FAULTS = (*BAD_DOWNLOADS, ErrorCode.POSTINSTALL_RUNNER_ERROR, ErrorCode.ROLLBACK)
-"""How updates fail: in the download, in the step after it, and at the reboot."""
+"""The simulated failures: in the download, in the postinstall step, and at the reboot."""
 
 Mix = Mapping[str, float]
 """Values with their weights."""
 Downloads = Literal["none", "first", "all"]
 
 
-class NobodyAnswers(Exception):
-    """The server does not answer; the message says why."""
+class NoAnswer(Exception):
+    """No request got an answer; the message says why."""
 
 
 class State(StrEnum):
-    """How far a machine is."""
+    """The state of a simulated machine."""
 
     UNDER_WAY = "under way"
     NO_UPDATE = "no update"
@@ -119,7 +119,7 @@ class Latencies:
     def add(self, seconds: float) -> None:
         """Count an answer."""
         self.longest = max(self.longest, seconds)
-        self._counts[round(math.log(max(seconds, 1e-6)) * FINE)] += 1
+        self._counts[round(math.log(max(seconds, 1e-6)) * BUCKETS)] += 1
 
     @property
     def count(self) -> int:
@@ -132,7 +132,7 @@ class Latencies:
         for step in sorted(self._counts):
             left -= self._counts[step]
             if left <= 0:
-                return min(math.exp(step / FINE), self.longest)
+                return min(math.exp(step / BUCKETS), self.longest)
         return 0.0
 
 
@@ -185,30 +185,30 @@ class Fleet:
         self._fetched: set[str] = set()
 
     async def run(self) -> None:
-        """Return when the last machine has ended. Raises NobodyAnswers."""
+        """Run all machines. Raises NoAnswer."""
         try:
-            async with connections() as self._session, asyncio.TaskGroup() as stories:
-                await self._come(stories)
+            async with connections() as self._session, asyncio.TaskGroup() as running:
+                await self._start_machines(running)
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
-    async def _come(self, stories: asyncio.TaskGroup) -> None:
+    async def _start_machines(self, running: asyncio.TaskGroup) -> None:
         clock, plan = asyncio.get_running_loop().time, self._plan
         began = clock()
         for number in range(plan.machines):
             due = began + plan.over * (number + self._rng.random()) / plan.machines
             await asyncio.sleep(due - clock())
             self.tally.behind = max(self.tally.behind, clock() - due)
-            stories.create_task(self._live(Client(plan.machine(number))))
+            running.create_task(self._run_machine(Client(plan.machine(number))))
 
-    async def _live(self, client: Client) -> None:
+    async def _run_machine(self, client: Client) -> None:
         states = self.tally.states
         states[State.UNDER_WAY] += 1
-        state = await self._story(client)
+        state = await self._check_and_update(client)
         states[State.UNDER_WAY] -= 1
         states[state] += 1
 
-    async def _story(self, client: Client) -> State:
+    async def _check_and_update(self, client: Client) -> State:
         """Check and update until there is no update; gives the last state."""
         state = State.NO_UPDATE
         for _ in range(STEPS):
@@ -278,8 +278,8 @@ class Fleet:
                 status, answer = await post(self._session, self._plan.server, body)
             except ConnectionFailed as error:
                 tally.failed(str(error))
-                if tally.errors.total() >= HOPELESS and not tally.latencies.count:
-                    raise NobodyAnswers(str(error)) from None
+                if tally.errors.total() >= GIVE_UP and not tally.latencies.count:
+                    raise NoAnswer(str(error)) from None
                 return 0, b""
         tally.latencies.add(clock() - wanted)
         if status != 200:

@@ -42,7 +42,7 @@ MAX_MACHINES = 200_000
 
 async def write(database: Database, items: Sequence[Item]) -> None:
     """Write a batch: all of it, or nothing if it raises."""
-    await database.transact(partial(_take_in, items=items))
+    await database.transact(partial(_apply, items=items))
 
 
 async def upkeep(database: Database, now: float, retention: float) -> None:
@@ -86,7 +86,7 @@ _TIMES = {
 }
 
 
-def _take_in(connection: Connection, items: Sequence[Item]) -> None:
+def _apply(connection: Connection, items: Sequence[Item]) -> None:
     news = keyed(items)
     found = connection.execute(select(machines).where(machines.c.id.in_({key for key, _ in news})))
     names = tuple(found.keys())

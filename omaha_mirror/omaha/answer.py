@@ -1,4 +1,4 @@
-"""Reading an answer as the real clients do, and refusing what they would refuse."""
+"""Reads a response as the real clients do, and refuses what they would refuse."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _EVENTS = frozenset(("preinstall", "install", "postinstall", "update"))
 
 @dataclass(frozen=True, slots=True)
 class NoUpdate:
-    """There is nothing to do.
+    """A `noupdate` answer.
 
     Attributes:
         poll_interval: Seconds to the next check, if the server asks for it.
@@ -71,7 +71,7 @@ def read_answer(response: Response) -> Offer | NoUpdate:
     urls of all apps.
 
     Raises:
-        BadResponse: Where update_engine would fail; with the errorcode that it would report.
+        BadResponse: If update_engine would fail; with the errorcode that it would report.
     """
     checks = [app.update_check for app in response.apps if app.update_check is not None]
     if not checks:
@@ -111,7 +111,7 @@ def check_for_sysexts(response: Response) -> None:
     update fails in its last step (ue-rs omaha/src/response.rs, src/download/mod.rs:156).
 
     Raises:
-        BadResponse: With the first thing that it would stumble over.
+        BadResponse: With the first fault for ue-rs.
     """
     for app in response.apps:
         _check_app(app)

@@ -1,8 +1,7 @@
-"""A machine without I/O: it says what to send, and reads what comes back.
+"""A machine without I/O: makes its requests, and reads the responses.
 
-It keeps to the states that CoreUpdate and Nebraska know. A machine that has applied an update is
-held: until it reboots it sends pings alone. After the reboot it is finished: its next check has
-a ping, the question, and event 3/2 with the version it came from; or, when it still runs the old
+It has the states of CoreUpdate and Nebraska. A machine that has applied an update is held: until it reboots it sends only
+pings. After the reboot its next check has a ping, the updatecheck, and event 3/2 with the version it came from; or, when it still runs the old
 version, the rollback error (update_engine omaha_request_action.cc:83-140).
 """
 
@@ -28,10 +27,10 @@ _NEVER_UPDATED = "0.0.0.0"  # noqa: S104 - a version
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Who asks; the defaults are those of a Flatcar machine on amd64.
+    """The attributes of a machine's requests; the defaults are those of a Flatcar machine on amd64.
 
     Attributes:
-        version: That it runs.
+        version: The installed one.
         machineid: 32 hexadecimal digits that stay the same for the life of the machine.
         bootid: A UUID, new with each boot.
         updater: Name and version of the client program.
@@ -54,7 +53,7 @@ class Client:
     """One machine's conversation with its update server.
 
     Attributes:
-        machine: Who asks.
+        machine: Its attributes.
         held: Whether an update is applied and the reboot has not happened.
     """
 
@@ -64,14 +63,14 @@ class Client:
         self._news = _rebooted_from(_NEVER_UPDATED)
 
     def check(self) -> Request:
-        """Ping, question, and what happened since the last check; an old story is told once."""
+        """Ping, updatecheck, and the event since the last check, which is sent once."""
         news, self._news = self._news, _rebooted_from("")
         return self._request(
             ping=PingRequest(active=1), update_check=UpdateCheckRequest(), events=(news,)
         )
 
     def ping(self) -> Request:
-        """A sign of life alone."""
+        """A ping alone."""
         return self._request(ping=PingRequest(active=1))
 
     def download_started(self) -> Request:
@@ -88,11 +87,11 @@ class Client:
         return self._report(EventType.UPDATE_COMPLETE, EventResult.SUCCESS)
 
     def failed(self, code: int, flags: ErrorFlag = ErrorFlag.TEST_OMAHA_URL) -> Request:
-        """Event 3/0; the default flag is what every machine sets that uses a mirror."""
+        """Event 3/0; every machine that uses a mirror sets the default flag."""
         return self._report(EventType.UPDATE_COMPLETE, EventResult.ERROR, int(code) | int(flags))
 
     def rebooted(self, version: str, bootid: str = "") -> None:
-        """The machine runs `version` now: finished, or rolled back if that is the old one."""
+        """After a reboot into `version`: a rollback if it is the old one."""
         old = self.machine.version
         if self.held and version == old:
             self._news = _event(
@@ -104,11 +103,11 @@ class Client:
         self.held = False
 
     def receive(self, status: int, body: bytes) -> Offer | NoUpdate:
-        """Read the answer to a check as strictly as update_engine and ue-rs together.
+        """Read the response to a check as strictly as update_engine and ue-rs together.
 
         Args:
-            status: Of HTTP; 0 when no answer came at all.
-            body: Of the answer.
+            status: Of HTTP; 0 without a response.
+            body: Of the response.
 
         Raises:
             BadResponse: With the errorcode for `failed`, where update_engine would report one.

@@ -1,4 +1,4 @@
-"""What can be wrong with an Omaha message, each with the HTTP status that suits it."""
+"""The errors of Omaha messages, each with its HTTP status."""
 
 from typing import ClassVar
 
@@ -7,8 +7,8 @@ class OmahaError(Exception):
     """Base of all errors of this package.
 
     Attributes:
-        http_status: What a server would best answer when a request causes the error.
-        message: One line for people: what is wrong, where, and what was expected.
+        http_status: Of a server's response to a request with this error.
+        message: One line for people: the fault, its place, and what was expected.
     """
 
     http_status: ClassVar[int] = 400
@@ -23,7 +23,7 @@ class MalformedXML(OmahaError):
 
 
 class UnexpectedXML(OmahaError):
-    """The document is XML, but not the kind that is read here."""
+    """The document is XML, but no Omaha message."""
 
 
 class UnsupportedEncoding(OmahaError):

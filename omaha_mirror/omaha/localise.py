@@ -1,4 +1,4 @@
-"""Pointing an answer at this site."""
+"""Replaces the codebases of a response by this site's."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,16 +12,16 @@ CodebaseFor = Callable[[AppResponse, Manifest], str]
 
 
 def localise(response: Response, codebase_for: CodebaseFor, *, fallback: bool = False) -> Response:
-    """The same answer with its packages fetched from here: exactly two changes.
+    """Make a response lead to this site's packages: exactly two changes.
 
     The urls of each update become one, the first with another codebase; and each postinstall
     action says `DisablePayloadBackoff="true"`, without which one failure costs a machine a day
     (update_engine payload_state.cc:253). All the rest stays, unknown attributes included.
 
     Args:
-        response: Any answer.
-        codebase_for: Gives the codebase for an app and its first manifest; always the same one,
-            or update_engine forgets what failed (payload_state.cc:325).
+        response: Any response.
+        codebase_for: Gives the codebase for an app and its first manifest; it must always be the same,
+            or update_engine resets its failure counts (payload_state.cc:325).
         fallback: Keep the first url, as it was, as the second one, if every client can read it.
             It is never the first: ue-rs knows only that one (ue-rs src/download/mod.rs:156).
 
@@ -32,9 +32,9 @@ def localise(response: Response, codebase_for: CodebaseFor, *, fallback: bool = 
 
 
 def codebase_problem(codebase: str) -> str | None:
-    """Why update_engine and ue-rs would not both make the same URL of it, or `None`.
+    """Why update_engine and ue-rs would not make the same package URL from it; `None` if they would.
 
-    The one appends `/` and the name (omaha_request_action.cc:524), the other resolves the name
+    update_engine appends `/` and the name (omaha_request_action.cc:524), ue-rs resolves the name
     against it (ue-rs src/download/mod.rs:156).
     """
     try:

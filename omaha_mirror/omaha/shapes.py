@@ -1,4 +1,4 @@
-"""Which attribute and which element is which field: one table for both directions."""
+"""The attributes and elements of each message type: one table for reading and writing."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How a value stands in an attribute.
+    """How an attribute's text and a field's value are converted.
 
     Attributes:
         absent: The value of the field when there is no such attribute.
@@ -79,7 +79,7 @@ class Attribute:
 
 
 class Shape(Generic[T]):
-    """What the element of one type of message holds, in the order in which it is written.
+    """The attributes and children of a message type's element, in the order of writing.
 
     Attributes:
         type: The dataclass.

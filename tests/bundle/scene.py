@@ -49,7 +49,7 @@ async def pieces(data: bytes, size: int = 65_536) -> AsyncGenerator[bytes]:
 
 
 async def take_in(mirror: Mirror, data: bytes) -> ImportResult:
-    return await mirror.service.importer.take_in(pieces(data))
+    return await mirror.service.importer.import_bundle(pieces(data))
 
 
 @asynccontextmanager

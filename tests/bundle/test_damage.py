@@ -110,7 +110,7 @@ async def test_damage_to_a_newer_bundle_leaves_the_older_releases_as_they_are(
 
 @pytest.mark.parametrize("size", [1, 511, 513, 10_000_000])
 async def test_it_may_come_in_pieces_of_any_size(small: bytes, mirror: Mirror, size: int) -> None:
-    taken = await mirror.service.importer.take_in(pieces(small, size))
+    taken = await mirror.service.importer.import_bundle(pieces(small, size))
     assert taken.versions == STEPS
 
 

@@ -40,7 +40,7 @@ def files(folder: Path) -> list[Path]:
 
 async def take_in(mirror: Mirror, folder: Path, told: FolderOptions = TOLD) -> ImportResult:
     text, bundle, read = await open_folder(folder, told)
-    return await mirror.service.importer.take_in(compose(text, bundle, read))
+    return await mirror.service.importer.import_bundle(compose(text, bundle, read))
 
 
 async def refused(tmp_path: Path, folder: Path, words: str, told: FolderOptions = TOLD) -> None:

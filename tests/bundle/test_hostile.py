@@ -152,7 +152,7 @@ async def test_a_description_without_end_is_refused_before_it_is_read(mirror: Mi
             yield bytes(65536)
 
     with pytest.raises(BadBundle, match="no bundle"):
-        await mirror.service.importer.take_in(endless())
+        await mirror.service.importer.import_bundle(endless())
     assert read == 0
 
 
@@ -211,7 +211,7 @@ async def test_two_imports_at_a_time_do_not_mix(bundle: bytes, mirror: Mirror) -
         await gate.wait()
         yield bundle[60_000:]
 
-    first = asyncio.create_task(importer.take_in(slowly()))
+    first = asyncio.create_task(importer.import_bundle(slowly()))
     await halfway.wait()
     with pytest.raises(InUse, match="already"):
         await take_in(mirror, bundle)
@@ -229,7 +229,7 @@ async def test_an_import_that_is_broken_off_leaves_nothing(
         halfway.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(mirror.service.importer.take_in(half()))
+    task = asyncio.create_task(mirror.service.importer.import_bundle(half()))
     await halfway.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

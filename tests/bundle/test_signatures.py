@@ -51,7 +51,7 @@ async def take_in(
     await cache.start()
     await catalog.start()
     try:
-        taken = await Importer(cache, catalog, [FLATCAR_APP_ID]).take_in(pieces(bundle))
+        taken = await Importer(cache, catalog, [FLATCAR_APP_ID]).import_bundle(pieces(bundle))
     finally:
         await cache.close()
         await catalog.close()

@@ -22,11 +22,11 @@ from omaha_mirror.client.simulated import (
     CONNECTIONS,
     DOWNLOADS,
     FAULTS,
-    HOPELESS,
+    GIVE_UP,
     KINDS,
     Fleet,
     Latencies,
-    NobodyAnswers,
+    NoAnswer,
     Plan,
     State,
     Tally,
@@ -277,9 +277,9 @@ async def test_a_connection_that_breaks_costs_the_machine_that_asked(server: Ups
 async def test_a_simulation_ends_where_nobody_answers(server: Upstream) -> None:
     await server.refuse()
     fleet = Fleet(plan(server.origin, machines=1000))
-    with pytest.raises(NobodyAnswers, match="refused"):
+    with pytest.raises(NoAnswer, match="refused"):
         await fleet.run()
-    assert HOPELESS <= fleet.tally.requests <= HOPELESS + CONNECTIONS
+    assert GIVE_UP <= fleet.tally.requests <= GIVE_UP + CONNECTIONS
     await server.listen()
 
 

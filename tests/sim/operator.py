@@ -100,7 +100,7 @@ class Operator:
         carried = [chunk async for chunk in exporter.stream(bundle)]
         for member in bundle.members:
             await service.cache.remove(member.sha256.raw.hex())
-        taken = await service.importer.take_in(_again(carried))
+        taken = await service.importer.import_bundle(_again(carried))
         return f"{', '.join(taken.versions)} taken in again, {taken.added} bytes of it new"
 
     def _key(self, act: Act) -> str:

@@ -134,7 +134,7 @@ class BundleApi:
         """Take a bundle in, the body of the request; nothing changes unless all of it is right."""
         chunks = _body(request)
         try:
-            return as_json(await self._importer.take_in(chunks))
+            return as_json(await self._importer.import_bundle(chunks))
         except (BadBundle, NoSpace, InUse) as error:
             # Whoever is still sending hears of it when all is sent, not before.
             async for _ in chunks:
