@@ -67,7 +67,7 @@ class Connection(web.RequestHandler):
         more: for aiohttp.
 
     Attributes:
-        was_heard: whether a request has come.
+        has_asked: whether a request has come.
         raw: the connection below TLS.
         sample: what was delivered when that was looked at last.
     """
@@ -80,10 +80,10 @@ class Connection(web.RequestHandler):
         "_stays",
         "_table",
         "exempt",
+        "has_asked",
         "pending",
         "raw",
         "sample",
-        "was_heard",
     )
 
     def __init__(
@@ -101,7 +101,7 @@ class Connection(web.RequestHandler):
         self.pending = pending
         self.raw: asyncio.Transport | None = None
         self.sample: Sample | None = None
-        self.was_heard = False
+        self.has_asked = False
         self._answering = False
         self._stays = True
         self._answered = 0
@@ -147,7 +147,7 @@ class Connection(web.RequestHandler):
 
     def on_request(self, request: web.BaseRequest) -> None:
         """The head of a request has arrived."""
-        self._answering = self._stays = self.was_heard = True
+        self._answering = self._stays = self.has_asked = True
         if request.content.is_eof():
             self._table.set_busy(self)
         else:

@@ -81,7 +81,7 @@ class _Server(web.Server):
 
     async def _first_come(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)
-        if not connection.was_heard:
+        if not connection.has_asked:
             self._unheard.cancel(connection)
         connection.on_request(request)
         if not connection.exempt:
