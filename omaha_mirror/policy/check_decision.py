@@ -92,7 +92,7 @@ class CheckDecisions:
             await self._catalog.ask_about(app.app_id, app.board, rule.version, app.track)
 
         def decide() -> Decision:
-            steps = self._steps(app, rule)
+            steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
             decision = self._decide(app, rule, steps)
             if steps and decision.version != steps[-1].version:  # the other one is looked up
                 self._catalog.known(app.app_id, app.board, steps[-1].version)  # a use of it
@@ -108,28 +108,27 @@ class CheckDecisions:
         rule = self._rule(app.track)
         if isinstance(rule, Relay):
             return refuse(app, rule, self._app_ids)
-        return self._decide(app, rule, self._steps(app, rule))
+        steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
+        return self._decide(app, rule, steps)
 
-    def _steps(self, app: AppRequest, rule: Rule) -> tuple[Step, ...]:
-        return self._catalog.steps(app.app_id, app.board, app.track, rule)
-
-    def _decide(self, app: AppRequest, rule: Rule, steps: tuple[Step, ...]) -> Decision:
-        nothing = Reason.WARMING, ""
-        if not steps:
+    def _decide(
+        self,
+        app: AppRequest,
+        rule: Rule,
+        steps: tuple[Step, ...],
+        nothing: tuple[Reason, str] | None = None,
+    ) -> Decision:
+        """The decision by these steps; `nothing` is why there are none, where it is not for the catalog to say."""
+        if not steps and nothing is None:
             track = track_upstream(app.track, rule)
             nothing = self._catalog.nothing(app.app_id, app.board, track)
-        return self._told(app, rule, steps, nothing)
-
-    def _told(
-        self, app: AppRequest, rule: Rule, steps: tuple[Step, ...], nothing: tuple[Reason, str]
-    ) -> Decision:
         return decide(
             app,
             rule,
             tuple(map(self._judged, steps)),
             now=self._clock.at_least(),
             app_ids=self._app_ids,
-            nothing=nothing,
+            nothing=nothing or (Reason.WARMING, ""),
         )
 
     async def _looked_up(
@@ -175,7 +174,8 @@ class CheckDecisions:
             self._catalog.record_upstream(relayed.release)
 
         def decide() -> Decision:
-            return self._told(app, rule, self._step(app, relayed), (relayed.reason, relayed.detail))
+            nothing = relayed.reason, relayed.detail
+            return self._decide(app, rule, self._step(app, relayed), nothing)
 
         until = time.monotonic() + FIRST_ANSWER
         return await self._looked_up(app, client, rule, until, decide, relayed)

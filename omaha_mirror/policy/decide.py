@@ -197,10 +197,11 @@ def _step(app: AppRequest, rule: Rule, steps: Sequence[Step], has: Version) -> S
             return Decision(Reason.NEWER)
         ahead = [steps[-1]]
     prefix = app.update_check.targetversionprefix if app.update_check is not None else ""
-    wanted = [count for count, step in enumerate(ahead, 1) if has_prefix(step.version, prefix)]
-    if not wanted:
-        return Decision(Reason.OTHER_PREFIX, detail=prefix)
-    ahead = ahead[: wanted[-1]]
+    if prefix:
+        wanted = [count for count, step in enumerate(ahead, 1) if has_prefix(step.version, prefix)]
+        if not wanted:
+            return Decision(Reason.OTHER_PREFIX, detail=prefix)
+        ahead = ahead[: wanted[-1]]
     return next((step for step in ahead if step.floor), ahead[-1])
 
 
