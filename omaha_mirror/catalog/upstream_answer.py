@@ -27,6 +27,7 @@ from omaha_mirror.omaha import (
     Response,
     UpdateCheck,
     UpdateStatus,
+    Url,
     Version,
     check_for_sysexts,
     read_answer,
@@ -180,6 +181,7 @@ def _releases(
     manifests = sorted(
         map(_corrected, check.manifests), key=lambda manifest: Version.parse(manifest.version)
     )
+    check = replace(check, urls=tuple(map(_corrected_url, check.urls)))
     # Every client reads all urls; machines here are told the first alone.
     first = replace(check, urls=check.urls[:1])
     for manifest in manifests:
@@ -222,6 +224,13 @@ def _target(manifests: Sequence[Manifest]) -> Manifest:
 
 def _corrected(manifest: Manifest) -> Manifest:
     return replace(manifest, packages=tuple(map(_corrected_package, manifest.packages)))
+
+
+def _corrected_url(url: Url) -> Url:
+    """Accept a codebase that update_engine ends with a slash itself (update_engine/omaha_request_action.cc:524)."""
+    if not url.codebase or url.codebase.endswith("/"):
+        return url
+    return replace(url, codebase=f"{url.codebase}/")
 
 
 def _corrected_package(package: Package) -> Package:

@@ -224,10 +224,17 @@ def test_the_target_comes_last_and_all_before_it_are_floors(
 
 
 @pytest.mark.parametrize(
-    "codebase", [CODEBASE, "https://update.example/", "https://update.example:443/a/"]
+    "codebase",
+    [
+        CODEBASE,
+        *("https://update.example/", "https://update.example:443/a/"),
+        *("https://update.example", "https://update.example/a"),
+    ],
 )
 def test_any_folder_of_an_allowed_server_is_a_codebase(codebase: str) -> None:
-    assert read_check(with_codebase(codebase)).releases[0].release.payload.url == codebase + PAYLOAD
+    release = read_check(with_codebase(codebase)).releases[0].release
+    assert release.payload.url == f"{codebase.removesuffix('/')}/{PAYLOAD}"
+    assert release.check.urls[0].codebase.endswith("/")
 
 
 def test_as_much_as_is_taken_is_taken() -> None:
@@ -251,7 +258,6 @@ BAD: dict[str, tuple[UpdateCheck, str]] = {
     "a user": (with_codebase("https://me@update.example/"), "user"),
     "a file": (with_codebase("file:///etc/"), "codebase"),
     "a relative codebase": (with_codebase("/packages/"), "codebase"),
-    "no trailing slash": (with_codebase("https://update.example/a"), "does not end in /"),
     "a query": (with_codebase("https://update.example/?a=/"), "query"),
     "no codebase": (with_codebase(""), "codebase"),
     "no url": (replace(CHECK, urls=()), "url"),
