@@ -171,7 +171,9 @@ def _cost(fault: Fault, release: Release, size: int) -> int:
             operation = [stop - start for start, stop in spans if start <= at < stop]
             if operation and size == marks[-1]:
                 return 2 * operation[0]
-            return size + TAIL
+            # A wrong manifest lets right operations look wrong, before the whole digest tells.
+            largest = max(release.operations) if at < marks[1] and size == marks[-1] else 0
+            return size + TAIL + 2 * largest
         case NoRange() | WrongRange() | WrongLength() | RawHead() | LongRange():
             return size
         case Change(body=body):
