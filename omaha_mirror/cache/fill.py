@@ -105,9 +105,11 @@ class Fill:
     def detach(self, reader: Reader) -> None:
         """Count a reader out; the last one of an ended fill closes the file.
 
-        A client that got nothing because its range waits for the proof will ask again: the fill goes on without readers.
+        A client that got nothing because its range waits for the proof will ask again, and so will one that got wrong bytes:
+        the fill goes on without readers. What made right bytes look wrong, a wrong manifest for one, is found no other way.
         """
-        self.must_finish = self.must_finish or self.waiters.waits_for_proof(reader)
+        if reader.is_cut or self.waiters.waits_for_proof(reader):
+            self.must_finish = True
         self.waiters.remove(reader)
         self._cursors.look_again()
         self._let_go()

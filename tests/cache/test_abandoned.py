@@ -1,13 +1,17 @@
 """`when_abandoned: stop`: a fill that nobody waits for any more ends, and goes on with the next reader."""
 
 import asyncio
+import hashlib
 
 import pytest
 
-from omaha_mirror.cache import FetchScheduler
+from omaha_mirror.cache import FetchScheduler, Limits
+from omaha_mirror.cache.errors import GenerationEnded
 from omaha_mirror.cache.events import FillEnded, Outcome
+from omaha_mirror.packages.payload_prover import PayloadProvers
 from tests.cache.conftest import MakeSite
-from tests.cache.site import Site, step
+from tests.cache.payloads import operations, pieces, signed
+from tests.cache.site import Site, rest, step
 from tests.cache.source import Open, ScriptedSource, random_source
 
 SIZE = 1024 * 1024
@@ -63,6 +67,25 @@ async def test_a_reader_that_had_all_of_it_does_not_stop_the_keeping(
     assert site.cache.holds(source.expected.key)
     assert await site.read(source) == source.data
     assert source.sent == SIZE
+
+
+async def test_a_fill_that_cut_its_last_reader_finds_out_what_is_wrong(make_site: MakeSite) -> None:
+    """Else the next one would go on with the same wrong manifest, and cut its readers too, for ever."""
+    payload = signed(pieces(4, 50_000))
+    source = ScriptedSource(payload)
+    (start, stop), *_ = operations(payload)
+    source.flips[payload.index(hashlib.sha256(payload[start:stop]).digest())] += 1
+    gate = source.gate(stop - 1)
+    limits = Limits(trickle_seconds=0.02, trickle_bytes=100, proof_seconds=0.0)
+    site = await make_site(when_abandoned="stop", provers=PayloadProvers(), limits=limits)
+    with site.cache.read(source.expected, source, 0, len(payload)) as reader:
+        while reader.offset <= start:
+            await step(reader)
+        gate.open()
+        with pytest.raises(GenerationEnded):
+            await rest(reader)
+    assert (await site.told(FillEnded)).outcome is Outcome.WRONG
+    assert await site.read(source, 0, len(payload)) == payload
 
 
 async def test_an_abandoned_fill_leaves_the_queue(
