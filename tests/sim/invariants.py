@@ -39,6 +39,8 @@ from tests.support.faults import (
 
 TAIL = 1024
 """Bytes of signatures, which are fetched once more before a whole round."""
+LATEST = 5.0
+"""Seconds in which what was on its way when the mirror ended arrives."""
 SOON = 1.0
 """Seconds in which what a machine reported gets to the disk: a kill within them may lose it."""
 AT_ONCE = 6.5
@@ -200,7 +202,7 @@ def events(run: Run) -> Iterator[str]:
         again[machineid, event] += sum(
             life.how == "power" or when + SOON > life.ended
             for life in books.lives
-            if life.how in ("kill", "power") and when < life.ended
+            if life.how in ("kill", "power") and when < life.ended + LATEST
         )
     told, sure = Counter[object](), Counter[object]()
     ends = [life for life in books.lives if life.how in ("kill", "power")]
