@@ -1,7 +1,7 @@
-"""Threads that wait for disks. A disk that hangs and says no error takes the threads of its own pool, and nothing else.
+"""Thread pools for disk access. A disk that hangs without an error blocks only the threads of its own pool.
 
-Names are looked up in the event loop's own executor, which nothing else uses. A thread that never comes back keeps no
-process from ending, and who waits for it can stop waiting.
+The event loop's own executor is used for DNS alone. A hanging thread does not keep the process from ending, and its
+caller can stop waiting.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 PATIENCE = 5.0
-"""Seconds after which reading, opening or looking at a file counts as hanging."""
+"""Seconds after which opening, reading or examining a file counts as hanging."""
 SLOW = 30.0
-"""The same for what a slow disk may take its time for."""
+"""The same for work that takes long on a slow disk."""
 
 
 class Hangs(OSError):
     """A disk does not answer.
 
     Attributes:
-        work: what still waits for it; None where nothing was begun.
+        work: the call that hangs; None if none was started.
     """
 
     def __init__(self, workers: Workers, work: Future[Any] | None = None) -> None:
@@ -39,12 +39,12 @@ class Hangs(OSError):
 
     @property
     def lasts(self) -> bool:
-        """Whether it is still so."""
+        """Whether the disk still hangs."""
         return self._workers.are_lost() if self.work is None else not self.work.done()
 
 
 class _Job(Future[Any]):
-    """A call, and since when it runs, in monotonic seconds; None while it is in the queue."""
+    """A call; `since` is its start in monotonic seconds, None while it is in the queue."""
 
     def __init__(self, call: partial[Any]) -> None:
         super().__init__()
@@ -67,12 +67,12 @@ class _Job(Future[Any]):
 
 
 class Workers(Executor):
-    """A few threads that end with the process, whatever they wait for.
+    """A pool of threads that do not keep the process from ending.
 
     Args:
-        count: how many.
-        name: of what they wait for, for people.
-        spare: how many may take the places of those that hang, for calls that wait as long as it takes.
+        count: number of threads.
+        name: of the disk or directory, for people.
+        spare: number of further threads that may replace hanging ones.
 
     Attributes:
         name: the same.
@@ -102,7 +102,7 @@ class Workers(Executor):
             self._grow()
 
     def _grow(self) -> None:
-        """Have a thread for what is in the queue; one that hangs counts no more, up to a bound."""
+        """Start a thread for a queued call; up to `spare` hanging threads do not count."""
         fits = self._alive() < self._count and self._threads < self._most
         if self._idle < len(self._jobs) and fits:
             self._threads += 1
@@ -123,7 +123,7 @@ class Workers(Executor):
             self._threads -= 1
 
     def _next(self) -> _Job | None:
-        """What to do next, which runs from now on; None when there will be nothing any more."""
+        """The next call, marked as running; None at the end."""
         with self._lock:
             while not self._jobs:
                 if self._ended:
@@ -136,17 +136,17 @@ class Workers(Executor):
             return job
 
     def shutdown(self, wait: bool = False, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - as Executor declares it
-        """Let the threads end when the queue is empty. It waits for none of them."""
+        """Let the threads end when the queue is empty, without waiting for them."""
         with self._lock:
             self._ended = True
             self._lock.notify_all()
 
     def hanging(self, patience: float | None = None) -> int:
-        """How many threads have waited longer than that for one thing; None: than `PATIENCE`."""
+        """The number of threads with a call longer than `patience` seconds; None: `PATIENCE`."""
         return len(self._hanging(patience))
 
     def hang_on(self, thing: object) -> bool:
-        """Whether a method of a thing, or a call with it as an argument, has waited longer than `PATIENCE`."""
+        """Whether a method of an object, or a call with it as an argument, has taken longer than `PATIENCE`."""
         return any(job.is_about(thing) for job in self._hanging(None))
 
     def _hanging(self, patience: float | None) -> list[_Job]:
@@ -155,22 +155,22 @@ class Workers(Executor):
             return [job for job in self._running if job.since is not None and job.since < before]
 
     def are_lost(self, patience: float | None = None) -> bool:
-        """Whether all of them have."""
+        """Whether all threads hang."""
         return self.hanging(patience) >= self._count
 
     async def call(self, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call something and wait as long as it takes. A cancellation is raised when it has ended."""
+        """Call a function and wait for its end, also when this is cancelled."""
         return await self.patiently(math.inf, fn, *args, **kwargs)
 
     async def patiently(
         self, patience: float | None, fn: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Call something that may hang; what it gives when nobody waits any longer is closed.
+        """Call a function that may hang; a result that comes after `Hangs` is closed.
 
         A cancellation is raised when the call has ended, or hangs.
 
         Raises:
-            Hangs: it takes longer than `patience` seconds (None: `PATIENCE`), or no thread is left to do it.
+            Hangs: it takes longer than `patience` seconds (None: `PATIENCE`), or no thread is free.
         """
         if patience is None:
             patience = PATIENCE
@@ -203,7 +203,7 @@ class Workers(Executor):
 
 
 def _left(job: _Job, patience: float) -> float | None:
-    """Seconds until it is looked at again; None for never."""
+    """Seconds until the next check of a call; None: never."""
     if (since := job.since) is None:
         return min(patience, PATIENCE)
     return None if math.isinf(patience) else max(0.0, since + patience - time.monotonic())
@@ -217,8 +217,8 @@ def _close(job: Future[Any]) -> None:
 
 
 BLOBS = Workers(8, "the cache directory", spare=24)
-"""For the files of packages."""
-WORK = Workers(2, "what takes long to work out")
-"""For what waits for no disk: it would hold up the event loop for more than 10 ms."""
+"""For packages' files."""
+WORK = Workers(2, "long computations")
+"""For computations of more than 10 ms, which would block the event loop."""
 STATE = Workers(3, "the state directory")
-"""For all other files of the mirror's own."""
+"""For all other files of the mirror."""

@@ -1,7 +1,7 @@
-"""Choosing what a bundle holds, and having it here.
+"""Selects the packages of a bundle, and downloads missing ones.
 
-A machine is offered a release only if its own OEM package can be had; of system extensions only the machine knows which
-it needs (flatcar-postinst:215). So a bundle holds of the former what is asked for or used here, and all of the latter.
+A machine is offered a release only if its OEM's package is available; only the machine knows which system extensions it
+needs (flatcar-postinst:215). So a bundle contains the requested OEM packages, those in use here, and all extensions.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from omaha_mirror.policy.tracks import NothingToFetch, Tracks
 from omaha_mirror.reasons import Reason
 
 PATIENCE = 20.0
-"""Seconds that an operator waits for a release to be looked up."""
+"""Seconds that an export waits for a look-up."""
 
 Have = Callable[[PackageFile], AsyncGenerator[FetchProgress]]
-"""Has a package here, proven, and tells how far it is."""
+"""Downloads a package into the cache, and gives its progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """What is to be exported.
+    """The content of an export.
 
     Attributes:
-        track: whose way it is.
+        track: the name for the importing mirror's machines.
         board: one of `BOARDS`.
-        version: where it is to lead; None for where the track leads.
-        oems: ids of OEMs whose packages come along, besides those in use here.
+        version: the target; None: the track's.
+        oems: ids of OEMs whose packages are added to those in use here.
     """
 
     track: str
@@ -44,16 +44,16 @@ class ExportRequest:
 
 
 class Exporter:
-    """Makes bundles of what the catalog knows.
+    """Makes bundles of releases of the catalog.
 
     Args:
         catalog: of releases.
-        tracks: say where they lead.
+        tracks: compute where they lead.
         rule: gives the rule of a track.
-        app_ids: the applications that are answered for.
-        holds: whether a package is here.
-        read: gives the bytes of one.
-        have: fetches one; None where nobody is to be asked for anything.
+        app_ids: the applications that this mirror serves.
+        holds: whether the cache has a package.
+        read: gives the bytes of a package.
+        have: downloads a package; None for a stopped mirror, which asks upstream nothing.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class Exporter:
         self._have = have
 
     async def prepare(self, request: ExportRequest) -> AsyncGenerator[FetchProgress]:
-        """Have all packages of a bundle here; a report with an error ends it. Raises NothingToFetch."""
+        """Download the missing packages of a bundle; a report with an error is the last. Raises NothingToFetch."""
         bundle = await self.bundle(request)
         for member in bundle.members:
             if self._holds(member.file):
                 yield FetchProgress(member.file.name, member.size, member.size, done=True)
             elif self._have is None:
                 raise NothingToFetch(
-                    f"{member.path} is not here: start the mirror, which fetches it"
+                    f"{member.path} is not in the cache: start the mirror, which downloads it"
                 )
             else:
                 async with aclosing(self._have(member.file)) as steps:
@@ -92,15 +92,15 @@ class Exporter:
                             return
 
     async def bundle(self, request: ExportRequest) -> Bundle:
-        """What is to be in a bundle. Raises NothingToFetch."""
+        """The bundle of a request. Raises NothingToFetch."""
         try:
             if request.version is not None:
                 Version.parse(request.version)
-            ways = [await self._way(app_id, request) for app_id in self._app_ids]
+            paths = [await self._steps(app_id, request) for app_id in self._app_ids]
         except BadVersion as error:
             raise NothingToFetch(str(error)) from error
         entries = tuple(
-            self._entry(release, floor, request) for way in ways for release, floor in way
+            self._entry(release, floor, request) for steps in paths for release, floor in steps
         )
         names = {member.file.name for entry in entries for member in entry.members}
         for oem in request.oems:
@@ -115,8 +115,8 @@ class Exporter:
             async for chunk in chunks:
                 yield chunk
 
-    async def _way(self, app_id: str, request: ExportRequest) -> Sequence[tuple[Release, bool]]:
-        """The releases that machines of a track are led through now, oldest first, and whether each is a floor."""
+    async def _steps(self, app_id: str, request: ExportRequest) -> Sequence[tuple[Release, bool]]:
+        """The releases of the track's steps, oldest first, and whether each is a floor."""
         version = request.version and Version.parse(request.version).text
         rule = Pin(version) if version is not None else self._rule(request.track)
         wait = PATIENCE if self._have is not None else 0.0
@@ -146,6 +146,6 @@ class Exporter:
 def _member(release: Release, file: PackageFile) -> Member:
     if file.sha256 is None:
         raise NothingToFetch(
-            f"upstream tells no SHA-256 of {release.version}/{file.name}: it cannot be carried safely"
+            f"upstream has no SHA-256 of {release.version}/{file.name}: an import could not verify it"
         )
     return Member(release, file, file.sha256)

@@ -26,15 +26,15 @@ class Pinned:
 
     Args:
         follower: walks tracks.
-        told: the versions whose manifest upstream sent.
+        sent: the versions whose manifest upstream sent.
 
     Attributes:
         asked: the versions that upstream was asked about, each with the question under way.
     """
 
-    def __init__(self, follower: Follower, told: Container[ReleaseKey]) -> None:
+    def __init__(self, follower: Follower, sent: Container[ReleaseKey]) -> None:
         self._follower = follower
-        self._told = told
+        self._sent = sent
         self.asked: dict[ReleaseKey, asyncio.Task[None] | None] = {}
         self._closed = False
 
@@ -51,7 +51,7 @@ class Pinned:
 
         Waits for the running walks, at most `wait` seconds and at most `ASK_FIRST`.
         """
-        if key in self._told or self._closed:
+        if key in self._sent or self._closed:
             return
         if key not in self.asked:
             channels = list(self._channels(key, track))
@@ -72,5 +72,5 @@ class Pinned:
 
     async def _walk(self, key: ReleaseKey, channels: Iterable[ChannelKey]) -> None:
         for channel in channels:
-            if key not in self._told:
+            if key not in self._sent:
                 await self._follower.follow(channel, PATIENCE)

@@ -182,7 +182,7 @@ def _releases(
         map(_corrected, check.manifests), key=lambda manifest: Version.parse(manifest.version)
     )
     check = replace(check, urls=tuple(map(_corrected_url, check.urls)))
-    # Every client reads all urls; machines here are told the first alone.
+    # Clients check all urls, but the mirror sends only the first.
     first = replace(check, urls=check.urls[:1])
     for manifest in manifests:
         alone = replace(app, update_check=replace(check, manifests=(manifest,)))

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """0 to 2 are everybody's, 70 and 78 are EX_SOFTWARE and EX_CONFIG of sysexits(3), 130 is 128 + SIGINT."""
+    """0 to 2 are common to all programs, 70 and 78 are EX_SOFTWARE and EX_CONFIG of sysexits(3), 130 is 128 + SIGINT."""
 
     OK = 0
     FAILURE = 1

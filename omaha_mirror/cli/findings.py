@@ -1,4 +1,4 @@
-"""What the doctor's checks share: their results, and how they wait for what may hang."""
+"""The results of the doctor's checks, and calls and requests with a deadline for them."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Reload:
         settings: of its public listener.
         path: of the config file; None: the mirror runs without one.
         log_level: from the command line, which goes before the config.
-        notifier: told when a reload begins and ends.
+        notifier: reports the start and end of a reload to systemd.
     """
 
     def __init__(

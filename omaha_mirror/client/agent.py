@@ -1,4 +1,4 @@
-"""A machine on the network: it checks, downloads, verifies and reports in update_engine's order."""
+"""A machine that checks, downloads, verifies and reports over the network, in update_engine's order."""
 
 from __future__ import annotations
 

@@ -127,8 +127,8 @@ class _Cut:
 
     Attributes:
         why: for people.
-        headed: whether its head had come.
-        measured: whether that told the length.
+        headed: whether its head arrived.
+        measured: whether the head had a length.
     """
 
     why: str
@@ -149,7 +149,7 @@ async def download(
         session: see `connections`.
         wanted: the package.
         directory: exists.
-        watch: told what happens.
+        watch: gets the events.
         pause: seconds before a download that was cut goes on.
 
     Raises:

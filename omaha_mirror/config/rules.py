@@ -44,7 +44,7 @@ class Hold:
     """Every machine of the track is answered `noupdate`."""
 
     reason: Reason = Reason.HELD
-    """That machines are told."""
+    """In answers to machines."""
 
 
 @dataclass(frozen=True, config=_FORM)
@@ -135,7 +135,7 @@ def _read_word(value: object) -> object:
 
 
 def _without_mode(value: object) -> object:
-    """A mapping whose mode is the one that it can have."""
+    """The mapping without its mode, which must be one that allows further keys."""
     if not isinstance(value, dict):
         return value
     mode = value.get("mode")

@@ -236,7 +236,7 @@ class FleetRecorder:
         self._kept_up = self._clock.boottime()
 
     async def _write(self, batch: Sequence[Waiting]) -> None:
-        """Write a batch; where the database cannot hold an item of it, the others: the batch is halved until that item is alone."""
+        """Write a batch. If the database cannot store an item, the batch is halved until the item is alone, and the rest written."""
         parts, refusals = [batch], list[Exception]()
         try:
             while parts:
@@ -260,7 +260,7 @@ class FleetRecorder:
             self.refused += len(refusals)
             if refusals:
                 LOG.error(
-                    "the fleet database cannot hold what was reported",
+                    "the fleet database cannot store some reports",
                     items=len(refusals),
                     exc_info=refusals[-1],
                 )
@@ -308,7 +308,7 @@ async def _within(seconds: float, event: asyncio.Event) -> None:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the error may pass: the database fails, not the items. asyncpg has errors of its own; those of data have only a code."""
+    """Whether the error is of the database, and not of the items. asyncpg's own errors about data have only a code."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None) or ""
     if isinstance(error, (DataError, IntegrityError)) or state.startswith(BAD_DATA):
         return False

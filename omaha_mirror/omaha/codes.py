@@ -270,7 +270,7 @@ def describe_event(
 
 
 def _complete(previousversion: str | None) -> str:
-    """Event 3/2 comes with every check; only a real previous version tells of an update."""
+    """The words of event 3/2, which every check contains; only one with a real previous version means an update."""
     match previousversion:
         case None:
             return "update complete"

@@ -32,7 +32,7 @@ _PROTOCOL_3 = re.compile(r"3(\.[0-9]+)?")
 
 
 def parse_request(body: bytes, limits: Limits = REQUEST_LIMITS) -> Request:
-    """Read what a machine posted; the bytes may come from anybody.
+    """Read a machine's request; its bytes may be hostile.
 
     Raises:
         OmahaError: If it is not a request of protocol 3 in UTF-8, or passes a limit.

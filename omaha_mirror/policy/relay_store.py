@@ -38,7 +38,7 @@ class LastOffers:
         self._offers: OrderedDict[str, str] = OrderedDict()
         self._changed = asyncio.Event()
         self._saving: asyncio.Task[None] | None = None
-        # One thread: what is saved later is written later, also when whoever waited was cancelled.
+        # One thread keeps the order of the writes, also when a caller is cancelled.
         self._disk = Workers(1, "the relay's file")
 
     def __len__(self) -> int:

@@ -101,7 +101,7 @@ class Outbox:
         self._changed = asyncio.Event()
         self._disk_refuses = False
         self._tasks: list[asyncio.Task[None]] = []
-        # One thread: the segments are written by one at a time, also when whoever waited was cancelled.
+        # One thread keeps the order of the writes, also when a caller is cancelled.
         self._disk = Workers(1, "the outbox")
 
     @property

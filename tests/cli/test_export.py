@@ -137,7 +137,7 @@ async def test_a_stopped_mirror_gives_what_is_there(
         await mirror.terminate()
     done = await export(tmp_path, out)
     assert (done.status, out.exists()) == (3, False)
-    assert "is not here: start the mirror, which fetches it" in done.err
+    assert "is not in the cache: start the mirror, which downloads it" in done.err
     async with process(tmp_path, nebraska) as mirror:
         await export(tmp_path, out)
         whole = out.read_bytes()

@@ -1,15 +1,26 @@
-"""A TLS server beside the scripted upstream."""
+"""A fetcher for the scripted upstream, and a TLS server beside it."""
 
 import ssl
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 from pytest_aiohttp.plugin import AiohttpServer
 
+from omaha_mirror.upstream.allowed import AllowList
+from omaha_mirror.upstream.http import HttpFetcher
+from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.upstream import Upstream
 
 CERTIFICATES = Path(__file__).parent.parent / "data" / "tls"
+
+
+@pytest.fixture
+async def fetcher(upstream: Upstream) -> AsyncIterator[HttpFetcher]:
+    fetcher = HttpFetcher(HttpSettings(AllowList(upstream.origin)))
+    yield fetcher
+    await fetcher.close()
 
 
 @pytest.fixture

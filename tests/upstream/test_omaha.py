@@ -15,11 +15,9 @@ from omaha_mirror.omaha import (
     parse_response,
     serialise_request,
 )
-from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import BadAnswer, BadStatus, Dropped, TooLarge
 from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.omaha import ANSWER_LIMIT, OmahaServer, question
-from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.nebraska import PATH, SYNCER, Nebraska
 from tests.support.upstream import Fin, Redirect, Status, Upstream
 
@@ -30,11 +28,6 @@ MACHINE = "0123456789abcdef0123456789abcdef"
 
 def asked(version: str = "0.0.0", board: str = "amd64-usr") -> Request:
     return question(MACHINE, FLATCAR_APP_ID, board, "stable", version)
-
-
-@pytest.fixture
-def fetcher(upstream: Upstream) -> HttpFetcher:
-    return HttpFetcher(HttpSettings(AllowList(upstream.origin)))
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.upstream import segments as segments_module
-from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import (
     BadAnswer,
     BadStatus,
@@ -30,7 +29,6 @@ from omaha_mirror.upstream.errors import (
 )
 from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.outbox import Outbox, OutboxStats, is_refusal
-from omaha_mirror.upstream.requests import HttpSettings
 from omaha_mirror.upstream.segments import SEGMENT
 from tests.support.logs import Logs
 from tests.support.upstream import Hangup, Redirect, Status, Upstream
@@ -143,9 +141,10 @@ async def empty(outbox: Outbox) -> None:
         await asyncio.sleep(0)
 
 
-async def test_requests_arrive_in_order_one_at_a_time(upstream: Upstream, folder: Path) -> None:
+async def test_requests_arrive_in_order_one_at_a_time(
+    upstream: Upstream, fetcher: HttpFetcher, folder: Path
+) -> None:
     upstream.put(PATH, b"<response/>")
-    fetcher = HttpFetcher(HttpSettings(AllowList(upstream.origin)))
 
     async def send(request: bytes) -> None:
         await fetcher.post(upstream.url(PATH), request, limit=1000, deadline=PATIENCE)
@@ -156,18 +155,16 @@ async def test_requests_arrive_in_order_one_at_a_time(upstream: Upstream, folder
         await upstream.until(lambda: sum(r.done for r in upstream.log) == 20)
     assert [r.body for r in upstream.log] == requests(20)
     assert upstream.peak == 1
-    await fetcher.close()
 
 
 async def test_a_real_outage_costs_nothing_and_a_real_refusal_one(
-    upstream: Upstream, folder: Path
+    upstream: Upstream, fetcher: HttpFetcher, folder: Path
 ) -> None:
     upstream.put(PATH, b"<response/>")
     upstream.fault(PATH, Hangup(times=1))
     upstream.fault(PATH, Status(503, times=1))
     upstream.fault(PATH, Status(429, times=1))
     upstream.fault(PATH, Status(400, times=1))
-    fetcher = HttpFetcher(HttpSettings(AllowList(upstream.origin)))
 
     async def send(request: bytes) -> None:
         await fetcher.post(upstream.url(PATH), request, limit=1000, deadline=PATIENCE)
@@ -185,7 +182,6 @@ async def test_a_real_outage_costs_nothing_and_a_real_refusal_one(
         await upstream.until(lambda: len(upstream.log) == 6)
         await empty(outbox)
         assert outbox.stats == OutboxStats(queued=0, sent=1, dropped=0, refused=2)
-    await fetcher.close()
 
 
 @pytest.mark.parametrize(

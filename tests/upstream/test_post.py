@@ -1,7 +1,6 @@
 """Posting XML through the HTTP fetcher, in conversation with an upstream that misbehaves."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -39,12 +38,9 @@ QUESTION = b"<request/>"
 ANSWER = b"<response/>" * 1000
 
 
-@pytest.fixture
-async def fetcher(upstream: Upstream) -> AsyncIterator[HttpFetcher]:
+@pytest.fixture(autouse=True)
+def answer(upstream: Upstream) -> None:
     upstream.put(PATH, ANSWER)
-    fetcher = HttpFetcher(HttpSettings(AllowList(upstream.origin)))
-    yield fetcher
-    await fetcher.close()
 
 
 async def post(

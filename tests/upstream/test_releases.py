@@ -1,12 +1,10 @@
 """What a release server says about a file."""
 
 import hashlib
-from collections.abc import AsyncIterator
 
 import pytest
 
 from omaha_mirror.omaha.values import Digest
-from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.errors import (
     BadAnswer,
     BadStatus,
@@ -17,7 +15,6 @@ from omaha_mirror.upstream.errors import (
 )
 from omaha_mirror.upstream.http import HttpFetcher
 from omaha_mirror.upstream.releases import ReleaseServer
-from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.upstream import (
     Fault,
     Hangup,
@@ -39,11 +36,9 @@ SIDECAR = f"{PATH}.sha256"
 
 
 @pytest.fixture
-async def releases(upstream: Upstream) -> AsyncIterator[ReleaseServer]:
+def releases(upstream: Upstream, fetcher: HttpFetcher) -> ReleaseServer:
     upstream.put(PATH, BODY)
-    fetcher = HttpFetcher(HttpSettings(AllowList(upstream.origin)))
-    yield ReleaseServer(fetcher, upstream.origin + "/")
-    await fetcher.close()
+    return ReleaseServer(fetcher, upstream.origin + "/")
 
 
 async def test_a_file_is_described_without_being_fetched(
