@@ -56,7 +56,8 @@ class ConnectionTable(Generic[C]):
     def __init__(self) -> None:
         self.held = 0
         self._holders: dict[str, _Holder[C]] = {}
-        self._of: dict[C, _Holder[C] | None] = {}
+        self._exempt = _Holder[C]("")
+        self._of: dict[C, _Holder[C]] = {}
         self._held: dict[C, int] = {}
         self._giving: dict[int, dict[_Holder[C], None]] = {}
 
@@ -75,14 +76,17 @@ class ConnectionTable(Generic[C]):
         return holder.count if holder is not None else 0
 
     def add(self, connection: C, key: str | None) -> None:
-        """Add a connection, or count it for another address. None: it counts for no address, and is never closed for others."""
+        """Add a connection, or count it for another address.
+
+        None: it counts for no address, and is never closed to make room for others; only what it holds is bounded.
+        """
         held = self._held.get(connection, 0)
         self.remove(connection)
-        holder = None
+        holder = self._exempt
         if key is not None:
             holder = self._holders.setdefault(key, _Holder(key))
-            holder.count += 1
-            self._sort(holder)
+        holder.count += 1
+        self._sort(holder)
         self._of[connection] = holder
         if held:
             self.hold(connection, held)
@@ -97,7 +101,7 @@ class ConnectionTable(Generic[C]):
         holder.idle.pop(connection, None)
         holder.slow.pop(connection, None)
         self._sort(holder)
-        if not holder.count:
+        if not holder.count and holder is not self._exempt:
             del self._holders[holder.key]
 
     def set_idle(self, connection: C) -> None:
@@ -151,9 +155,7 @@ class ConnectionTable(Generic[C]):
             return
         self._held[connection] = self._held.get(connection, 0) + count
         self.held += count
-        holder = self._of[connection]
-        if holder is not None:
-            holder.held += count
+        self._of[connection].held += count
 
     def drop_held(self, connection: C) -> None:
         """Forget the buffered bytes of a connection."""
@@ -166,7 +168,8 @@ class ConnectionTable(Generic[C]):
     def heaviest(self, limit: int) -> list[C]:
         """The connections to close so that at most `limit` bytes are buffered: the oldest of the address that buffers most."""
         over, found = self.held - limit, list[C]()
-        for holder in sorted(self._holders.values(), key=lambda holder: -holder.held):
+        holders = [*self._holders.values(), self._exempt]
+        for holder in sorted(holders, key=lambda holder: -holder.held):
             for connection in holder.idle:
                 if over <= 0 or not holder.held:
                     return found
@@ -177,7 +180,8 @@ class ConnectionTable(Generic[C]):
 
     def _sort(self, holder: _Holder[C]) -> None:
         """Keep the addresses that have a connection to close, by their number of connections."""
-        level = holder.count if holder.idle or holder.slow else 0
+        gives = (holder.idle or holder.slow) and holder is not self._exempt
+        level = holder.count if gives else 0
         if level == holder.level:
             return
         if holder.level:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from ipaddress import ip_network
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
 import pytest
@@ -300,14 +300,16 @@ async def test_a_flood_is_told_in_two_lines(mirror: Mirror) -> None:
 # Bytes that are held for slow clients
 
 
+@pytest.mark.parametrize("trusted", [(), (ip_network(f"{GREEDY}/32"),)], ids=["client", "proxy"])
 async def test_half_sent_bodies_are_bounded_in_all(
-    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, trusted: tuple[IPv4Network, ...]
 ) -> None:
+    """Those of a proxy too, where it names no client."""
     monkeypatch.setattr(connection, "HELD", 1_000_000)
     body = omaha("request_check_first")
     head = request("POST", "/v1/update/", {"Content-Length": "60000"})
     async with (
-        serving(mirror, limit=1000) as address,
+        serving(mirror, PublicSettings(trusted=trusted), limit=1000) as address,
         dial(address, source=OTHER) as mine,
         dialled(address, GREEDY, 50) as talks,
     ):

@@ -106,8 +106,9 @@ def test_too_much_is_taken_from_who_holds_most(table: ConnectionTable[str]) -> N
 def test_what_moves_takes_what_it_holds_along(table: ConnectionTable[str]) -> None:
     fill(table, None, "p1")
     table.hold("p1", 10)
-    assert table.heaviest(0) == []
+    assert table.heaviest(0) == ["p1"]
     table.add("p1", "c")
+    assert table.heaviest(0) == []
     table.set_idle("p1")
     assert (table.held, table.heaviest(0)) == (10, ["p1"])
 
