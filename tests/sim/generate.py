@@ -18,6 +18,7 @@ from tests.sim.schedule import (
     DiskTrouble,
     Doing,
     End,
+    EndHow,
     Event,
     LineHow,
     Link,
@@ -303,11 +304,14 @@ def _act(rng: Random, releases: tuple[Release, ...], _: Settings) -> list[Event]
 
 
 def _end(rng: Random, _: tuple[Release, ...], settings: Settings) -> list[Event]:
+    ways: Sequence[EndHow] = ("kill", "power", "stop")
+    how = rng.choices(ways, (45, 35, 20))[0]
+    change = rng.choice((0, rng.randint(1, 60)))
     return [
         End(
             at=_when(rng),
-            how=rng.choices(("kill", "power", "stop"), (45, 35, 20))[0],
-            change=rng.choice((0, rng.randint(1, 60))),
+            how=how,
+            change=0 if how == "stop" else change,
             seconds=rng.choice((0.1, 1.0, 30.0)),
             mirror=2 if settings.second and rng.random() < 0.3 else 1,
         )

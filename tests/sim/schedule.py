@@ -29,6 +29,7 @@ RULES: dict[str, str] = {
 
 MachineKind = Literal["update_engine", "ranges", "curl"]
 LineHow = Literal["stall", "reset", "fin", "refuse", "lost", "slow"]
+EndHow = Literal["kill", "power", "stop"]
 Doing = Literal["hold", "pin", "release", "reload", "remove", "gc", "verify", "import"]
 
 
@@ -150,7 +151,7 @@ class End(Event):
         mirror: which one.
     """
 
-    how: Literal["kill", "power", "stop"] = "kill"
+    how: EndHow = "kill"
     change: int = 0
     mirror: int = 1
 

@@ -1,0 +1,76 @@
+"""Schedules that once failed, as small as they became: what was found by them is found again where it comes back.
+
+They are written out, as a seed means another schedule whenever `generate` is changed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from tests.sim.releases import SHAPES, Release
+from tests.sim.schedule import Act, Armed, End, Event, Link, MachinePlan, Schedule, Settings
+from tests.support.faults import Corrupt
+
+VERSION = "3815.2.1"
+LONG, SHORT = (replace(shape, version=VERSION) for shape in SHAPES[:2])
+BARE = replace(SHAPES[3], version="3602.2.3")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A schedule, and what went wrong."""
+
+    words: str
+    schedule: Schedule
+
+
+def _case(
+    words: str,
+    *,
+    seed: int,
+    machines: Sequence[MachinePlan],
+    events: Sequence[Event],
+    settings: Settings | None = None,
+    release: Release = LONG,
+) -> Case:
+    schedule = Schedule(
+        seed=seed,
+        settings=settings or Settings(),
+        releases=(release,),
+        bare=BARE,
+        machines=tuple(machines),
+        events=tuple(events),
+    )
+    return Case(words, schedule)
+
+
+CORPUS = (
+    _case(
+        "a power cut in the first life takes the state directory, and with it all offers",
+        seed=274,
+        release=SHORT,
+        machines=[
+            MachinePlan(
+                number=1, at=2.4631976711450636, kind="ranges", oem="azure", seed=3966669210
+            )
+        ],
+        events=[
+            End(at=0.3707301452688152, seconds=1.0, how="power", change=40),
+            Act(at=13.7, what="gc"),
+        ],
+    ),
+    _case(
+        "a fill that stops when its only reader was cut goes on with a wrong manifest, for ever",
+        seed=573,
+        settings=Settings(
+            max_fills=1,
+            when_abandoned="stop",
+            link=Link(latency=0.1, rate=2e6, segment=65536, buffer=4096),
+            limits={"trickle_seconds": 0.2},
+        ),
+        machines=[MachinePlan(number=1, at=0.342, seed=40092907)],
+        events=[
+            Armed(at=0.0, path=LONG.path(), fault=Corrupt(times=1, at=53)),
+            End(at=77.289, seconds=30.0),
+        ],
+    ),
+)
