@@ -106,10 +106,11 @@ class BlobDirectory:
         return {file.name.removesuffix(MARK): when for file, when in marks.items()}
 
     def mark(self, key: str) -> None:
-        """Write the mark that wrong bytes of a blob were sent."""
+        """Write the mark that wrong bytes of a blob were sent; it survives a power cut."""
         mark = self.quarantine / f"{key}{MARK}"
         mark.touch()
         date(mark, self._clock.stamp())
+        sync_folder(self.quarantine)
 
     def refusals(self) -> dict[str, Refusal]:
         """See `Store.refusals`."""

@@ -162,10 +162,14 @@ class DiskDraft:
         return key
 
     def reject(self, *, aside: bool, leaked: bool) -> None:
-        """See `Draft.reject`. The journal goes first: without it nothing believes the bytes any more."""
-        self._journal.unlink(missing_ok=True)
+        """See `Draft.reject`.
+
+        The mark comes first: without it and the journal nobody knows that wrong bytes were sent. Then the journal goes:
+        without it nothing believes the bytes any more.
+        """
         if leaked:
             self._directory.mark(self.expected.key)
+        self._journal.unlink(missing_ok=True)
         if aside:
             self._directory.set_aside(self._data, self.expected.key)
         self._data.unlink(missing_ok=True)

@@ -2,8 +2,9 @@
 
 import errno
 import os
+import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -11,8 +12,11 @@ import pytest
 
 from omaha_mirror.cache import DiskStore
 from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.state_file import make_folder
 from tests.cache.drafts import DATA, EXPECTED, KEY, SIZE, VALIDATOR, Opened, half_done, names, proof
 from tests.cache.site import open_files
+from tests.sim.disk import Dead, Disk
+from tests.sim.mounting import mounted
 from tests.support.clock import machine_clock
 
 HALF_DONE = Intervals([(0, 30_000), (60_000, 80_000)])
@@ -208,3 +212,31 @@ def test_a_crash_during_a_commit_leaves_a_whole_blob_or_a_draft(
     else:
         assert names(store.blobs) == []
         assert opened().filled == Intervals([(0, SIZE)])
+
+
+@pytest.mark.parametrize("power_fails", [False, True])
+@pytest.mark.parametrize("change", range(1, 7))
+def test_that_wrong_bytes_were_sent_is_known_however_their_rejection_ends(
+    change: int, power_fails: bool
+) -> None:
+    for seed in range(10):
+        disk = Disk(seed=seed)
+        with mounted(disk):
+            make_folder(Path("/sim/cache"))
+            store = DiskStore(Path("/sim/cache"), machine_clock())
+            store.load()
+            draft = store.draft(EXPECTED)
+            draft.begin(VALIDATOR)
+            draft.write(0, [DATA[:1000]])
+            draft.record()
+            draft.leak()
+            disk.end_at(change)
+            with suppress(Dead):
+                draft.reject(aside=False, leaked=True)
+            if power_fails:
+                disk.power_cut(random.Random(seed))
+            else:
+                disk.kill()
+            found = DiskStore(Path("/sim/cache"), machine_clock())
+            found.load()
+            assert KEY in found.marks() or found.draft(EXPECTED).leaked

@@ -38,6 +38,8 @@ from tests.sim.world import World
 UPSTREAM = "10.0.0.1"
 PATIENCE = 5 * 3600.0
 """Seconds after the last trouble in which every client ends."""
+AFTER = 0.01
+"""Seconds after the last event of a schedule: it has happened."""
 SETTLED = 60.0
 """Seconds between the end of the last client and the stop of the mirrors: what is under way ends."""
 
@@ -148,7 +150,7 @@ class _Run:
             await mirror.start()
         machines = [self._machine(plan) for plan in schedule.machines]
         happening = [asyncio.create_task(self._event(event)) for event in schedule.events]
-        await asyncio.sleep(max(0.0, schedule.quiet - world.loop.time()))
+        await asyncio.sleep(max(0.0, schedule.quiet + AFTER - world.loop.time()))
         world.say("world", "all trouble is over")
         self.site.heal_all()
         heal(world, self.mirrors)
