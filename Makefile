@@ -31,6 +31,9 @@ test-long: compiled
 sim: $(VENV)/.test
 	$(BIN)/python -m tests.sim --seeds $(SEEDS) $(ARGS)
 
+sim-mutations: compiled
+	$(BIN)/python -m tests.sim.mutations $(ARGS)
+
 fuzz: $(VENV)/.test
 	set -e; for name in payload manifest request response bundle; do \
 	  $(BIN)/python -m tests.fuzz $$name build/fuzz/$$name -max_total_time=$(FUZZ_SECONDS); done
