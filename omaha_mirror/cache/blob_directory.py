@@ -43,7 +43,7 @@ from omaha_mirror.cache.blob import Head, Proof
 from omaha_mirror.cache.errors import Damaged, is_unreadable
 from omaha_mirror.cache.heads import HEADS
 from omaha_mirror.cache.source import Validator
-from omaha_mirror.cache.store import Facts, Identity, Leftover, Refusal, Stored
+from omaha_mirror.cache.store import Facts, Identity, Leftover, Refusal, Stored, identity_of
 from omaha_mirror.state_file import note, put_aside, replace_file, sync, sync_folder
 
 LOG = structlog.get_logger(__name__)
@@ -155,10 +155,9 @@ class BlobDirectory:
     def identity(self, key: str) -> Identity | None:
         """Of the file of a blob; None where it cannot be read."""
         try:
-            found = self.path(key).lstat()
+            return identity_of(self.path(key).lstat())
         except OSError:
             return None
-        return Identity(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
     def doubt(self, key: str) -> Path:
         """The note that bytes of a blob were sent while it was verified again."""

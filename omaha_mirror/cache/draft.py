@@ -65,9 +65,8 @@ class DiskDraft:
             self._may_be_torn = True
         except OSError as error:
             self.file.close()
-            if is_unreadable(
-                error
-            ):  # the next draft of the blob begins anew, elsewhere on the disk
+            if is_unreadable(error):
+                # The next draft of the blob begins anew, elsewhere on the disk.
                 with contextlib.suppress(OSError):
                     self.reject(aside=True, leaked=False)
             raise
@@ -79,7 +78,15 @@ class DiskDraft:
             return []
 
     def _crc(self, offset: int, count: int) -> int | None:
-        return crc_of(self.file, offset, count)
+        """See `Crc`. Raises OSError."""
+        crc, stop = 0, offset + count
+        while offset < stop:
+            data = os.pread(self.file.fileno(), min(stop - offset, READ), offset)
+            if not data:
+                return None
+            crc = zlib.crc32(data, crc)
+            offset += len(data)
+        return crc
 
     def _append(self, lines: Iterable[bytes]) -> None:
         """Add lines to the journal, after the end of one that was cut short: only that one is lost. Raises OSError."""
@@ -184,19 +191,6 @@ class DiskDraft:
         with self._lock:
             self.file.close()
             self._log.close()
-
-
-def crc_of(file: BinaryIO, offset: int, count: int) -> int | None:
-    """The CRC-32 of `count` bytes at `offset`; None where they are not all there. Raises OSError."""
-    crc = 0
-    while count > 0:
-        data = os.pread(file.fileno(), min(count, READ), offset)
-        if not data:
-            return None
-        crc = zlib.crc32(data, crc)
-        offset += len(data)
-        count -= len(data)
-    return crc
 
 
 Crc = Callable[[int, int], int | None]

@@ -91,3 +91,6 @@ class Intervals:
 
     def __repr__(self) -> str:
         return f"Intervals({list(self._spans)})"
+
+
+NOTHING = Intervals()

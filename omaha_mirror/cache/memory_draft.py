@@ -14,11 +14,9 @@ from typing import BinaryIO
 
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.errors import CacheError
-from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.intervals import NOTHING, Intervals
 from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Draft, Place
-
-NOTHING = Intervals()
 
 
 class Overflowed(CacheError):

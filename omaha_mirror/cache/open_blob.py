@@ -45,10 +45,10 @@ class ProvenBlob:
 
     def state(self) -> Literal["same", "changed", "unnamed"]:
         """Whether the file is unchanged since it was opened, and has a name; without one it only serves the readers that it has."""
-        *found, names = file_facts(self.file.fileno())
+        found, names = file_facts(self.file.fileno())
         if not names and not self._readers:
             return "unnamed"
-        return "same" if tuple(found) == self.identity else "changed"
+        return "same" if found == self.identity else "changed"
 
     @property
     def is_read(self) -> bool:

@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from omaha_mirror.cache.blob import Expected, Head
-from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.intervals import NOTHING, Intervals
 
 Span = tuple[int, int]
 """Bytes [start, stop)."""
 Read = Callable[[int, int], bytes]
 """Gives up to `count` bytes at `offset`. Raises OSError."""
-
-
-NOTHING = Intervals()
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,12 @@ class Identity(NamedTuple):
 
 def identity(file: BinaryIO) -> Identity:
     """Of an open file; waits for no disk. Raises OSError."""
-    return Identity(*file_facts(file.fileno())[:4])
+    return file_facts(file.fileno())[0]
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """The same from a file's status."""
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,26 +314,14 @@ def _find_statx() -> Callable[..., int] | None:
 _statx = _find_statx()
 
 
-class FileFacts(NamedTuple):
-    """Device, inode, size in bytes, time of the last change in nanoseconds, and how many names it has."""
-
-    device: int
-    inode: int
-    size: int
-    written: int
-    names: int
-
-
-def file_facts(fd: int) -> FileFacts:
-    """The facts of an open file; waits for no disk. Raises OSError."""
+def file_facts(fd: int) -> tuple[Identity, int]:
+    """The identity of an open file, and how many names it has; waits for no disk. Raises OSError."""
     if _statx is not None:
         found = ctypes.create_string_buffer(ROOM)
         if _statx(fd, b"", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, WANTED, found) == 0:
             mask, names, inode, size, seconds, nanoseconds, *device = FIELDS.unpack_from(found)
             if mask & WANTED == WANTED:
                 written = seconds * 10**9 + nanoseconds
-                return FileFacts(os.makedev(*device), inode, size, written, names)
+                return Identity(os.makedev(*device), inode, size, written), names
     status = os.fstat(fd)
-    return FileFacts(
-        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_nlink
-    )
+    return identity_of(status), status.st_nlink

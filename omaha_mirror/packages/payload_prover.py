@@ -29,7 +29,7 @@ from dataclasses import replace
 from omaha_mirror.cache import Expected
 from omaha_mirror.cache.blob import Head
 from omaha_mirror.cache.errors import Untrusted
-from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.intervals import NOTHING, Intervals
 from omaha_mirror.cache.prover import HoldBack, Prover, Read, Ruling, Span
 from omaha_mirror.payload import (
     Key,
@@ -52,7 +52,6 @@ SHARE = 4
 HEAD = 256 * 1024
 """Bytes that are fetched once more where header or manifest cannot be read."""
 
-NOTHING = Intervals()
 Keys = Callable[[], Sequence[Key]]
 """Gives the keys that count now; none where nobody asks for a signature."""
 

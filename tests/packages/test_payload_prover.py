@@ -3,9 +3,9 @@
 import pytest
 
 from omaha_mirror.cache import Expected
-from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.intervals import NOTHING, Intervals
 from omaha_mirror.cache.prover import Prover, Ruling, Span
-from omaha_mirror.packages.payload_prover import LARGE, NOTHING, PayloadProvers
+from omaha_mirror.packages.payload_prover import LARGE, PayloadProvers
 from omaha_mirror.payload import read_metadata
 from tests.payload.build import build, flipped, private_key, public_key, reading
 
