@@ -67,7 +67,7 @@ async def test_a_start_with_the_line_down_and_nothing_known_is_no_error_at_a_mac
     await upstream.refuse()
     async with MirrorProcess(tmp_path, upstream.origin, **before(nebraska)) as process:
         await Box(process).nothing()
-        await process.logged("upstream cannot be asked")
+        await process.logged("upstream does not answer")
     await upstream.listen()
 
 

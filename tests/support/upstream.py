@@ -20,6 +20,7 @@ import hashlib
 import re
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
@@ -174,16 +175,17 @@ class Upstream:
 
     async def refuse(self) -> None:
         """Stop listening: new connections are refused, those that exist go on."""
-        self._accepting.cancel()
-        await asyncio.wait([self._accepting])
-        self._listener.close()
+        if self._listener.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
 
     async def listen(self) -> None:
         """Listen (again), on the same port as before."""
         self._listener = socket.create_server(("127.0.0.1", self._port), backlog=1024)
         self._listener.setblocking(False)
         self._port = self._listener.getsockname()[1]
-        self._accepting = asyncio.create_task(self._accept())
+        # A task that waits for sock_accept loses the connection that comes while it is cancelled.
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     def cut_all(self) -> None:
         """Reset every connection there is."""
@@ -211,10 +213,9 @@ class Upstream:
 
     # Serving
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            sock, _ = await loop.sock_accept(self._listener)
+    def _accept(self) -> None:
+        with suppress(BlockingIOError, ConnectionAbortedError):
+            sock, _ = self._listener.accept()
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._connections[Connection(sock, self._serve, self._left)] = None

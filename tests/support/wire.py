@@ -88,7 +88,13 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run())
         self._pump = asyncio.create_task(self._read())
-        self._task.add_done_callback(lambda _: ended(self))
+        self._task.add_done_callback(self._closed)
+        self._ended = ended
+
+    def _closed(self, _: asyncio.Task[None]) -> None:
+        self._pump.cancel()  # a task that is cancelled before it began has ended nothing itself
+        self._sock.close()
+        self._ended(self)
 
     async def end(self) -> None:
         """Close it and wait until it is gone."""
@@ -146,7 +152,7 @@ class Connection:
             self._loop.remove_writer(self._sock)
 
     async def _run(self) -> None:
-        with self._sock, contextlib.suppress(asyncio.IncompleteReadError, OSError):
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
             try:
                 while True:
                     await self._serve(self)
