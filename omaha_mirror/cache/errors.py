@@ -74,6 +74,10 @@ class Lost(CacheError):
     """The bytes cannot be read any more, and none that was sent is wrong: a reader looks the blob up again at the same offset."""
 
 
+class Unreadable(CacheError):
+    """The disk does not give back what a fill wrote: whoever got nothing yet goes on with a fill that needs no disk."""
+
+
 class ResumeUnsafe(CacheError):
     """Wrong bytes of this blob were sent lately: a client that has some must begin again at 0."""
 

@@ -28,7 +28,9 @@ from omaha_mirror.cache.errors import (
     GenerationEnded,
     Lost,
     Stopping,
+    Unreadable,
     Untrusted,
+    is_unreadable,
 )
 from omaha_mirror.cache.fill_context import FillContext
 from omaha_mirror.cache.fill_state import Clearance, FillState
@@ -180,6 +182,8 @@ class Fill:
                 return named, proof
         except BaseException as error:
             state.failure = failure_of(error)
+            if isinstance(state.failure, Unreadable):
+                self._context.index.leave_disk_alone(state.expected.key)
             if isinstance(state.failure, Defect):
                 raise state.failure from error
             raise
@@ -270,7 +274,8 @@ def failure_of(error: BaseException) -> CacheError:
         case asyncio.CancelledError():
             return Stopping("the fill was stopped")
         case OSError():
-            return CacheError(f"the cache directory failed: {error}")
+            kind = Unreadable if is_unreadable(error) else CacheError
+            return kind(f"the cache directory failed: {error}")
         case _:
             LOG.error("a defect ended a fill", exc_info=error)
             return Defect()

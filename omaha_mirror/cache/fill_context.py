@@ -51,7 +51,7 @@ class FillContext:
         """A draft on the disk, or in memory where the disk has no room or fails."""
         expected, reason = state.expected, "another fill of the same blob is under way"
         if self.index.is_unavailable(expected.key):
-            reason = "the cache directory does not answer"
+            reason = "its place in the cache directory cannot be used at present"
         elif expected.key not in self.growing:
             self.growing[expected.key] = state
             self.update_ledger()

@@ -27,6 +27,8 @@ from omaha_mirror.cache.space import Ledger
 from omaha_mirror.cache.store import Identity, Store
 
 LOG = structlog.get_logger(__name__)
+REWRITE_AFTER = 60.0
+"""Seconds in which a blob is not written where the disk did not give it back."""
 REOPEN_AFTER = 1.0
 """Seconds for which a blob that cannot be opened is fetched instead."""
 IDLE_SECONDS = 1.0
@@ -250,8 +252,12 @@ class Index:
         if known is not None:
             known.verified = None
 
-    def _retry_later(self, key: str) -> None:
-        until = time.monotonic() + REOPEN_AFTER
+    def leave_disk_alone(self, key: str) -> None:
+        """Let the blob pass through for a while: the disk does not give back what is written of it."""
+        self._retry_later(key, REWRITE_AFTER)
+
+    def _retry_later(self, key: str, seconds: float = REOPEN_AFTER) -> None:
+        until = time.monotonic() + seconds
         self._unavailable[key] = lambda: time.monotonic() < until
 
     def _wait_for_disk(self, key: str, error: Hangs) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO, Protocol, Self
 
 from omaha_mirror.aio.workers import Hangs
-from omaha_mirror.cache.errors import GenerationEnded, Lost, Stopping, is_unreadable
+from omaha_mirror.cache.errors import GenerationEnded, Lost, Stopping, Unreadable, is_unreadable
 from omaha_mirror.cache.events import Status
 from omaha_mirror.cache.page_cache import loaded
 from omaha_mirror.cache.prover import Read
@@ -190,7 +190,7 @@ class Reader:
                     self._look_up_again()
             except Hangs as error:
                 self._avoid_disk(error)
-            except (GenerationEnded, Stopping):
+            except (GenerationEnded, Stopping, Unreadable):
                 if self.offset > self.start:
                     raise
                 self._look_up_again()
