@@ -64,7 +64,7 @@ class DirectoryLock:
 
     def _hold(self, directory: Path) -> None:
         path = directory / NAME
-        if path.is_dir():
+        if os.path.lexists(path) and not path.is_file():
             set_aside(path)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
         self._fds.append(fd)

@@ -54,6 +54,11 @@ def a_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+def a_loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
 async def admin(state: Path, method: str, path: str) -> Answer:
     """Ask the admin listener, whose address the lock tells, with the token."""
     at = json.loads((state / ".lock").read_text())["admin"]
@@ -89,14 +94,14 @@ def slow(*damages: Callable[[Path], None]) -> list[Any]:
     return [pytest.param(damage, marks=pytest.mark.long) for damage in damages]
 
 
-@pytest.mark.parametrize("damage", [binary, *slow(empty, cut, a_folder, a_pipe)])
+@pytest.mark.parametrize("damage", [binary, *slow(empty, cut, a_folder, a_pipe, a_loop)])
 async def test_no_state_stops_a_start(
     tmp_path: Path, upstream: Upstream, damage: Callable[[Path], None]
 ) -> None:
     upstream.put(PAYLOAD_PATH, BODY)
     state = await asked_once(tmp_path, upstream)
     for path in [*state.rglob("*")]:
-        if path.is_file() and path.name != ".lock" and "fleet.db-" not in path.name:
+        if path.is_file() and "fleet.db-" not in path.name:
             damage(path)
     async with mirror(tmp_path, upstream) as running:
         ready = json.loads((await admin(state, "GET", "/readyz")).body)
