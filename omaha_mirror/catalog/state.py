@@ -34,6 +34,8 @@ from omaha_mirror.state_file import read_state, replace_file, restore
 LOG = structlog.get_logger(__name__)
 FORMAT = 2
 LIMIT = 64 * 1024 * 1024
+RETRY = 5.0
+"""Seconds until a disk that refused is tried again."""
 
 
 class ReleaseKey(NamedTuple):
@@ -268,6 +270,8 @@ class StateWriter:
         self._state = state
         self._disk = Workers(1, "the catalog's file")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._again: asyncio.TimerHandle | None = None
+        self._fails = False
 
     async def read(self) -> State:
         """The content of the file; a damaged one is renamed and logged."""
@@ -279,14 +283,23 @@ class StateWriter:
         await loop.run_in_executor(self._disk, save, self._path, self._state())
 
     async def save(self) -> None:
-        """Write the file; a failure is only logged, and the next write repeats it."""
+        """Write the file; a failure is only logged, and it is tried again until it is written."""
         try:
             await self.write()
+            self._fails = False
         except OSError as error:
-            LOG.error(
-                "the catalog cannot be written: a restart would lose the newest releases",
-                why=str(error),
-            )
+            if not self._fails:
+                LOG.error(
+                    "the catalog cannot be written: a restart would lose the newest releases",
+                    why=str(error),
+                )
+            self._fails = True
+            if self._again is None:
+                self._again = asyncio.get_running_loop().call_later(RETRY, self._retry)
+
+    def _retry(self) -> None:
+        self._again = None
+        self.save_behind()
 
     def save_behind(self) -> None:
         """Start to write the file, without waiting for it."""
@@ -299,4 +312,6 @@ class StateWriter:
         """Write the file a last time."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.save()
+        if self._again is not None:
+            self._again.cancel()
         self._disk.shutdown()

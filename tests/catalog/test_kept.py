@@ -1,11 +1,12 @@
 """What the catalog keeps: over restarts and full disks, and for whom it stays servable."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
-from omaha_mirror.catalog import Pin, Reason
-from omaha_mirror.catalog.state import load
+from omaha_mirror.catalog import Pin, Reason, state
+from omaha_mirror.catalog.state import State, load
 from omaha_mirror.catalog.version_lookup import FRESH
 from omaha_mirror.upstream.releases import ReleaseServer
 from tests.catalog.scene import (
@@ -27,6 +28,7 @@ from tests.catalog.scene import (
 )
 from tests.support.clock import SetClock
 from tests.support.logs import Logs
+from tests.support.talk import PATIENCE
 from tests.support.upstream import Status, Upstream
 
 # Restarts and the disk
@@ -104,11 +106,20 @@ async def test_uses_are_kept_over_a_restart_and_cost_no_write(site: Site, clock:
 
 
 async def test_a_full_disk_stops_no_update_and_is_tried_again(
-    site: Site, clock: SetClock, logs: Logs, monkeypatch: pytest.MonkeyPatch
+    site: Site, logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nobody need ask for anything: what was offered is to outlast a restart."""
+
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    def save(path: Path, known: State) -> None:
+        right(path, known)
+        loop.call_soon_threadsafe(written.set)
+
+    right, loop, written = state.save, asyncio.get_running_loop(), asyncio.Event()
+    monkeypatch.setattr(state, "RETRY", 0.02)
+    monkeypatch.setattr(state, "save", save)
     site.publish()
     opened = await site.start()
     with monkeypatch.context() as disk:
@@ -116,9 +127,8 @@ async def test_a_full_disk_stops_no_update_and_is_tried_again(
         release = await offered(opened)
     assert "No space left on device" in str(logs)
     assert load(site.path).releases == ()
-    clock.later += FRESH
-    await ask(opened)
-    await quiet(opened)
+    async with asyncio.timeout(PATIENCE):
+        await written.wait()
     assert [item.release for item in load(site.path).releases] == [release]
 
 
