@@ -57,6 +57,7 @@ class Surroundings:
         policy: says whether it can expect an update at all.
         say: adds a line to the story.
         quiet: when the last trouble is over.
+        forgets: whether the disk may have refused what was to outlast a crash.
     """
 
     mirror: Address
@@ -66,6 +67,7 @@ class Surroundings:
     policy: Policy
     say: Callable[[str], None]
     quiet: float
+    forgets: bool
 
 
 class Actor(ABC):
@@ -335,10 +337,27 @@ class UpdateEngineMachine(Actor):
         raise Failed(ErrorCode.POSTINSTALL_RUNNER_ERROR, f"{package.name} cannot be had")
 
 
+class Forgotten(Exception):
+    """The mirror does not know any more what it offered."""
+
+
 class Curl(Actor):
     """Somebody who downloads what is offered with curl, and goes on with what there is after each cut."""
 
     async def _work(self) -> None:
+        while True:
+            try:
+                await self._all()
+                return
+            except Forgotten:
+                self._say("asks for an offer again")
+
+    def _look(self, transfer: Transfer) -> None:
+        """A mirror that could not write down what it offers may forget it in a crash; another one must not."""
+        if transfer.status == 404 and self._around.forgets:
+            raise Forgotten
+
+    async def _all(self) -> None:
         while (offer := await self._check()) is None:
             if self._is_over():
                 self._end("held")
@@ -361,6 +380,7 @@ class Curl(Actor):
             answer: bytearray = bytearray()
             transfer, fields = await self._dialer.get(path, right, headers, answer.extend)
             self._say(f"curl {path} from {held}: {_word(transfer)}")
+            self._look(transfer)
             if transfer.status == 200:
                 got = answer
             elif transfer.status == 206:
@@ -411,6 +431,7 @@ class Ranges(Curl):
             got = bytearray()
             transfer, _ = await self._dialer.get(path, right, {"Range": asked}, got.extend)
             self._say(f"asks {path} for {asked}: {_word(transfer)}")
+            self._look(transfer)
             if transfer.status not in (0, 206, 416, 502, 504, 404):
                 self._fail(
                     f"a range is answered as it was asked: {self.who} asks for {asked} and gets {transfer.status}"

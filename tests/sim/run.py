@@ -175,6 +175,7 @@ class _Run:
             policy=self.policy,
             say=lambda words: world.say(name, words),
             quiet=self.schedule.quiet,
+            forgets=any(isinstance(event, DiskTrouble) for event in self.schedule.events),
         )
         process = Process(name, f"10.0.2.{plan.number}")
         return world.loop.start(process, machine(plan, around).run())
