@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from omaha_mirror.fleet.model import DecisionRun, Event, Machine, State
-from omaha_mirror.fleet.states import FAILURES, NO_VERSION
+from omaha_mirror.fleet.model import FAILURES, NO_VERSION, DecisionRun, Event, Machine, State
 from omaha_mirror.omaha import ErrorCode, EventResult, EventType, describe_error, describe_event
 from omaha_mirror.omaha.codes import HTTP_BASE
 from omaha_mirror.reasons import Reason

@@ -1,4 +1,4 @@
-"""The records of the fleet: what the observer writes, and what the reader returns.
+"""The records of the fleet: what the observer writes, and what the reader returns; and the rules of a machine's state.
 
 Times are seconds since the epoch. All text that a machine sends is hostile: `tidy` shortens and escapes it before it is
 stored.
@@ -14,6 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from omaha_mirror.omaha import AppRequest, EventRequest, EventResult, EventType
+from omaha_mirror.reasons import Effect, Reason
 from omaha_mirror.text import printable
 
 MAX_TEXT = 200
@@ -25,7 +26,13 @@ MAX_NUMBER = 2**53
 
 
 class State(StrEnum):
-    """The update state of a machine; see `states`."""
+    """The update state of a machine, with the names of Nebraska.
+
+    One update is: a check that is offered a release, event 13/1, the download, 14/1, 3/1, then pings alone until the reboot,
+    and with the next check 3/2 with the version before it (omaha_request_action.cc:83-140). `previousversion=""` comes with
+    every check and means nothing; `0.0.0.0` comes with the first check of a machine. Nebraska's own rules wait for an event
+    800 that update_engine does not send, so under those rules no machine becomes "installed".
+    """
 
     UNDEFINED = "undefined"
     GRANTED = "granted"
@@ -233,6 +240,57 @@ def _says_nothing(event: EventRequest) -> bool:
         EventType.UPDATE_COMPLETE,
         EventResult.SUCCESS_REBOOT,
     )
+
+
+NO_VERSION = ("", "0.0.0.0")  # noqa: S104 - a version
+FAILURES = frozenset(
+    {
+        EventResult.ERROR,
+        EventResult.ERROR_INSTALLER_MSI,
+        EventResult.ERROR_INSTALLER_OTHER,
+        EventResult.INSTALLER_SYSTEM,
+        EventResult.HANDOFF_ERROR,
+    }
+)
+
+
+def after_checkin(state: State, checkin: CheckIn) -> State:
+    """The state after an answer. An error stays until the machine gets an offer, or needs none."""
+    if not checkin.reason:
+        return State.INSTALLED  # update_engine pings alone only while it waits for the reboot
+    if checkin.offered is not None:
+        return State.GRANTED
+    reason = Reason.named(checkin.reason)
+    effect = Effect.NONE if reason is None else reason.effect
+    if Effect.COMPLETE in effect:
+        return State.COMPLETE
+    if state is State.ERROR:
+        return state
+    if Effect.ON_HOLD in effect:
+        return State.ON_HOLD
+    return state if state is State.COMPLETE else State.UNDEFINED
+
+
+def after_event(state: State, event: EventReport | Event) -> State:
+    """The state after an event; unchanged by an event that is not about an update."""
+    match _pair(event):
+        case EventType.UPDATE_DOWNLOAD_STARTED, EventResult.SUCCESS:
+            return State.DOWNLOADING
+        case EventType.UPDATE_DOWNLOAD_FINISHED, EventResult.SUCCESS:
+            return State.DOWNLOADED
+        case ((EventType.UPDATE_COMPLETE | EventType.UPDATE_INSTALLED), EventResult.SUCCESS):
+            return State.INSTALLED
+        case EventType.UPDATE_COMPLETE, EventResult.SUCCESS_REBOOT:
+            return state if event.previousversion in NO_VERSION else State.COMPLETE
+        case EventType.UPDATE_COMPLETE, EventResult.UPDATE_DEFERRED:
+            return State.ON_HOLD
+        case _, result if result in FAILURES:
+            return State.ERROR
+    return state
+
+
+def _pair(event: EventRequest | EventReport | Event) -> tuple[int | None, int | None]:
+    return event.eventtype, event.eventresult
 
 
 def machine_key(machineid: str, app_id: str) -> int:

@@ -23,7 +23,7 @@ from omaha_mirror.fleet.listing import (
     find_machines,
     machine_of,
 )
-from omaha_mirror.fleet.model import FETCHED, MAX_TEXT, DecisionRun, Event, Machine
+from omaha_mirror.fleet.model import FAILURES, FETCHED, MAX_TEXT, DecisionRun, Event, Machine
 from omaha_mirror.fleet.schema import (
     REPORTS,
     STRETCHES,
@@ -33,7 +33,6 @@ from omaha_mirror.fleet.schema import (
     machines,
     transfers,
 )
-from omaha_mirror.fleet.states import FAILURES
 from omaha_mirror.omaha import EventResult
 from omaha_mirror.text import printable
 

@@ -13,10 +13,11 @@ from omaha_mirror.fleet.model import (
     Item,
     State,
     Transfer,
+    after_checkin,
+    after_event,
     machine_key,
 )
 from omaha_mirror.fleet.schema import REPORTS, STRETCHES
-from omaha_mirror.fleet.states import after_checkin, after_event
 
 DAY = 86400
 Row = dict[str, Any]

@@ -4,8 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from omaha_mirror.fleet import CheckIn, Database, EventReport, FleetReader, History, Transfer, store
-from omaha_mirror.fleet.model import Item, State, tidy
-from omaha_mirror.fleet.states import after_checkin, after_event
+from omaha_mirror.fleet.model import Item, State, after_checkin, after_event, tidy
 from tests.support.mirror import Mirror
 
 APP = "e96281a6-d1af-4bde-9a0a-97b76e56dc57"
