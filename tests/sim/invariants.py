@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from omaha_mirror.service import Service
+from omaha_mirror.web.sending import TIME_TO_CLOSE
 from tests.sim.books import NEVER, Books
 from tests.sim.policy import Policy
 from tests.sim.releases import Release
@@ -198,11 +199,11 @@ def events(run: Run) -> Iterator[str]:
     for machineid, event, when, whole in run.site.reported():
         arrived[machineid, event] += 1
         taken[machineid, event] += whole
-        # What was sent just before a kill is sent again; a power cut may lose that it was sent for longer.
+        # What was not answered at the end is sent again; a power cut may lose that it was sent for longer.
         again[machineid, event] += sum(
             life.how == "power" or when + SOON > life.ended
             for life in books.lives
-            if life.how in ("kill", "power") and when < life.ended + LATEST
+            if life.how and when < life.ended + LATEST
         )
     told, sure = Counter[object](), Counter[object]()
     ends = [life for life in books.lives if life.how in ("kill", "power")]
@@ -240,7 +241,10 @@ def woken(run: Run) -> Iterator[str]:
             if (one.mirror, one.key) == (plan.mirror, key)
             and transfer.began <= one.at <= transfer.ended
         ]
-        line = 2 * transfer.announced / plan.link.rate + 20 * plan.link.latency
+        link = plan.link
+        crowded = 2 + link.segment / link.buffer  # what finds no room in a buffer travels again
+        line = crowded * transfer.announced / link.rate + 20 * link.latency
+        line += TIME_TO_CLOSE if transfer.first else 0.0  # it may be asking for the metadata again
         if proven and transfer.ended > proven[0] + line + AT_ONCE:
             yield (
                 f"who can go on is woken: {transfer.who} got {transfer.range or 'all'} of {transfer.path}"
