@@ -34,6 +34,8 @@ MAX_COUNT = 10_000
 MAX_BYTES = 16 * 1024 * 1024
 BATCH = 0.2
 """Seconds from a request to the write of its batch."""
+LAST_ANSWER = 1.0
+"""Seconds that a stop waits for the answer to a request: one that is cut is sent again, and may be counted twice."""
 RETRY = 5.0
 """Seconds from a failed write to the next."""
 LOG = structlog.get_logger(__name__)
@@ -94,7 +96,7 @@ class Outbox:
         self._queue: deque[Entry] = deque()
         self._size = 0
         self._newest = 0
-        self._sending = False
+        self._sending = self._closing = False
         self._refusal = ""
         self._sent = self._dropped = self._refused = 0
         self._filled = asyncio.Event()
@@ -122,7 +124,10 @@ class Outbox:
         ]
 
     async def close(self) -> None:
-        """Stop sending, and write the queued requests."""
+        """Stop sending, when what is being sent is answered or has had a moment; write the queued requests."""
+        self._closing = True
+        if self._sending:
+            await asyncio.wait(self._tasks[:1], timeout=LAST_ANSWER)
         for task in self._tasks:
             task.cancel()
         try:
@@ -162,9 +167,11 @@ class Outbox:
 
     async def _deliver(self) -> None:
         failures = 0
-        while True:
+        while not self._closing:
             await self._filled.wait()
             trouble = await self._offer(self._queue[0])
+            if self._closing:
+                break
             if trouble is None:
                 if failures:
                     LOG.info("upstream accepts requests again", waiting=len(self._queue))

@@ -199,11 +199,11 @@ def events(run: Run) -> Iterator[str]:
     for machineid, event, when, whole in run.site.reported():
         arrived[machineid, event] += 1
         taken[machineid, event] += whole
-        # What was not answered at the end is sent again; a power cut may lose that it was sent for longer.
+        # What was not answered at a kill is sent again; a power cut may lose that it was sent for longer.
         again[machineid, event] += sum(
             life.how == "power" or when + SOON > life.ended
             for life in books.lives
-            if life.how and when < life.ended + LATEST
+            if life.how in ("kill", "power") and when < life.ended + LATEST
         )
     told, sure = Counter[object](), Counter[object]()
     ends = [life for life in books.lives if life.how in ("kill", "power")]

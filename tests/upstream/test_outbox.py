@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from omaha_mirror.upstream import outbox as outbox_module
 from omaha_mirror.upstream import segments as segments_module
 from omaha_mirror.upstream.errors import (
     BadAnswer,
@@ -77,6 +78,12 @@ class Patient(random.Random):
 
     def uniform(self, a: float, b: float) -> float:
         return a / 10
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop hardly waits for an answer: most tests stop while none comes."""
+    monkeypatch.setattr(outbox_module, "LAST_ANSWER", 0.01)
 
 
 @pytest.fixture
@@ -320,6 +327,22 @@ async def test_what_was_not_sent_is_sent_after_a_restart_and_only_that(
     assert await left_on(folder) == [b"new", b"newer"]
     assert await left_on(folder) == []
     assert files(folder) == []
+
+
+async def test_a_stop_waits_for_the_answer_to_what_was_sent_and_begins_nothing(
+    folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox_module, "LAST_ANSWER", PATIENCE)
+    first, second = requests(2)
+    server.open.clear()
+    async with opened(folder, server.send) as outbox:
+        outbox.put(first)
+        outbox.put(second)
+        await server.until(lambda: server.tried == [first])
+        asyncio.get_running_loop().call_soon(server.open.set)
+    assert server.tried == [first]
+    async with opened(folder, server.send):
+        await server.until(lambda: server.taken == [first, second])
 
 
 async def test_a_restart_within_a_segment_sends_nothing_twice(folder: Path, server: Server) -> None:
