@@ -38,6 +38,8 @@ from tests.support.faults import (
     WrongRange,
 )
 
+ROOM = 1 << 20
+"""Bytes of a cache in which all packages have room."""
 TAIL = 1024
 """Bytes of signatures, which are fetched once more before a whole round."""
 LATEST = 5.0
@@ -145,6 +147,10 @@ def _most(run: Run, release: Release, path: str, size: int) -> int:
     struck = [fault for where, fault in run.site.server.struck if where in (path, ELSEWHERE + path)]
     requests = run.site.requests(path)
     rounds = sum(_rounds(event, run.schedule) for event in run.schedule.events)
+    if (
+        run.schedule.settings.max_size < ROOM
+    ):  # what is not kept is fetched for each who comes later
+        rounds += 1 + 2 * len(run.schedule.machines)
     destroyed = sum(_cost(fault, release, size) for fault in struck)
     return size * (1 + rounds) + destroyed + len(requests) * _unseen(run.schedule.settings.link)
 
