@@ -54,7 +54,7 @@ from tests.support.faults import (
 )
 
 T = TypeVar("T")
-BARE = "3602.2.3"
+BARE = "3941.1.0"
 """Not known to the Omaha server."""
 VERSIONS = ("3815.2.1", "3815.2.5", "4081.1.0")
 BUSY = 12.0
@@ -227,9 +227,9 @@ def _bare(rng: Random, bare: Release) -> list[Event]:
     drop, path = Drop(times=1, at=at), bare.path()
     faults: Sequence[list[Fault]] = (
         [drop],
-        [drop, NoRange(times=1)],
+        [drop, NoRange(times=3)],
         [Change(times=1, at=at, body=bare.forged, drop=True)],
-        [Change(times=1, at=at, body=bare.forged, drop=True), NoRange(times=1)],
+        [Change(times=1, at=at, body=bare.forged, drop=True), NoRange(times=3)],
         [Change(times=1, at=at, body=bare.forged, drop=True), NoValidator(times=1)],
         [drop, Nodes(times=2, count=2)],
     )
