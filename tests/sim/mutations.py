@@ -133,8 +133,8 @@ MUTATIONS = (
         "who can go on is woken",
         (
             "cache.waiters:Waiters.notify",
-            "or self.edge(reader) > reader.offset) and",
-            ") and",
+            "if (over or reader.is_cut",
+            "if False and (over or reader.is_cut",
         ),
     ),
     _mutation(
