@@ -232,6 +232,7 @@ def _bare(rng: Random, bare: Release) -> list[Event]:
         [Change(times=1, at=at, body=bare.forged, drop=True), NoRange(times=3)],
         [Change(times=1, at=at, body=bare.forged, drop=True), NoValidator(times=1)],
         [drop, Nodes(times=2, count=2)],
+        [Change(times=1, at=0, body=bare.longer, drop=True)],
     )
     return [Armed(at=0.0, path=path, fault=fault) for fault in rng.choice(faults)]
 
@@ -248,7 +249,7 @@ def _upstream(rng: Random, releases: tuple[Release, ...], _: Settings) -> list[E
 def _omaha(rng: Random, _: tuple[Release, ...], __: Settings) -> list[Event]:
     fault = rng.choice(
         (
-            Status(times=2, code=503),
+            Status(times=rng.choice((2, 40)), code=503),
             Status(times=1, code=500),
             Hangup(times=2),
             Stall(times=1, at=0, seconds=rng.choice((3, 40))),

@@ -64,6 +64,7 @@ LEFT = "nothing is left"
 KEPT = "nothing wrong is kept"
 POLICY = "an answer never contradicts policy"
 LOST = "no event is lost"
+OFFER = "what is offered is what upstream has"
 TWICE = "no event is counted twice"
 
 MUTATIONS = (
@@ -181,7 +182,7 @@ MUTATIONS = (
     ),
     _mutation(
         "sizes are not compared",
-        BYTES,
+        OFFER,
         ("upstream.resume:judge", "if None not in (total, size) and total != size:", "if False:"),
     ),
     _mutation(
@@ -206,6 +207,7 @@ MUTATIONS = (
     _mutation(
         "an entry of the outbox is sent and not marked",
         TWICE,
+        ("upstream.segments:Segments.write", "if last > done:", "if True:"),
         ("upstream.segments:Segments.write", "if self._last and done > self._done:", "if False:"),
     ),
     _mutation(

@@ -61,6 +61,11 @@ class Release:
         return replace(self, version=f"{self.version} forged").payload
 
     @property
+    def longer(self) -> bytes:
+        """The other payload, and more."""
+        return self.forged + _random(self.version, 1000)
+
+    @property
     def marks(self) -> tuple[int, ...]:
         """Where something begins in the payload: metadata, operations, signatures, and its end."""
         return _marks(self)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from omaha_mirror.cache.events import FillEnded
 from omaha_mirror.config import Address, Config
-from tests.sim import invariants, woken
+from tests.sim import invariants, watch
 from tests.sim.books import Books, Life, Proven
 from tests.sim.clients import Surroundings, machine
 from tests.sim.fleet import Fleet, in_memory
@@ -110,7 +110,7 @@ class _Run:
             stack.enter_context(world.running(begin, end))
             stack.enter_context(mounted(*(mirror.disk for mirror in self.mirrors)))
             stack.enter_context(in_memory(self.fleets, world.rng("fleet")))
-            stack.enter_context(woken.watched(world.fail))
+            stack.enter_context(watch.watched(self.schedule.releases, world.fail))
             world.loop.after_step = self._after_step
             yield
 
