@@ -62,8 +62,9 @@ class Release:
 
     @property
     def longer(self) -> bytes:
-        """The other payload, and more."""
-        return self.forged + _random(self.version, 1000)
+        """Another payload, and more: its first bytes, as many as the right one has, are nothing."""
+        other = replace(self, version=f"{self.version} longer").payload
+        return other + _random(self.version, 1000)
 
     @property
     def marks(self) -> tuple[int, ...]:
