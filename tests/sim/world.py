@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
 import secrets
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from typing import Any
 from unittest.mock import patch
 
@@ -23,10 +24,14 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import page_cache
 from omaha_mirror.upstream import requests
 from omaha_mirror.web import sendfile, sending
+from tests.sim.dispatch import FIRST
+from tests.sim.inodes import BLOCK
 from tests.sim.loop import PROCESS, Process, SimLoop
 from tests.sim.net import Net
 from tests.sim.threads import as_events
 
+COLD = 0.1
+"""How often pages have left memory although nothing told so."""
 EPOCH = 1_780_000_000.0
 """The time of day at the beginning of a run."""
 
@@ -102,7 +107,7 @@ class World:
                 (omaha_mirror.web.server, "open_sockets", self._listen),
                 (sendfile, "send_now", lambda sock, *part: sock.send_now(*part)),
                 (sendfile, "on_its_way", lambda sock: sock.end.waiting),
-                (page_cache, "resident", lambda *_: cold.random() < 0.9),
+                (page_cache, "resident", partial(_resident, cold)),
                 (requests, "_tls", lambda _: False),
                 (state_file, "_logged", set()),
                 (sending, "WITHOUT_SENDFILE", set()),
@@ -158,6 +163,19 @@ class World:
         else:
             self.say(process.name if process else "world", words)
         return ""
+
+
+def _resident(chance: random.Random, fd: int, offset: int, count: int) -> bool:
+    """Whether each page is in memory, and chance wants it so; a file in memory has no others."""
+    if chance.random() < COLD:
+        return False
+    probe = [bytearray(1)]
+    try:
+        for at in range(offset, offset + count if fd >= FIRST else offset, BLOCK):
+            os.preadv(fd, probe, at, os.RWF_NOWAIT)
+        return True
+    except OSError:
+        return False
 
 
 @cache
