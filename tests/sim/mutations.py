@@ -116,15 +116,6 @@ MUTATIONS = (
         ),
     ),
     _mutation(
-        "that unproven bytes leave is not written down",
-        WRONG_WHOLE,
-        (
-            "cache.fill_verification:Verification.before_send",
-            "if not is_sure and not self._leak_noted:",
-            "if False:",
-        ),
-    ),
-    _mutation(
         "a reservation is not given back",
         LEFT,
         ("cache.fill_context:FillContext.release", "self.ledger.release(key)", "pass"),
