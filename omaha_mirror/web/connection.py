@@ -9,6 +9,7 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast
 
 from aiohttp import StreamReader, web
@@ -138,6 +139,14 @@ class Connection(web.RequestHandler):
         if self._messages:
             self._body = self._messages[-1][1]
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone, and what was held for it with it: circles would keep it until garbage is collected."""
+        body, handler = self._body, self._task_handler
+        super().connection_lost(exc)
+        self._body = None
+        if handler is not None:
+            handler.add_done_callback(partial(_drop_frames, body))
+
     def _take(self, count: int) -> None:
         self._table.hold(self, count)
         if self._table.held > HELD:
@@ -264,6 +273,14 @@ def sends_package(request: web.BaseRequest) -> None:
     """Note at its connection that the answer to a request is a package."""
     if isinstance(request.protocol, Connection):
         request.protocol.on_package()
+
+
+def _drop_frames(body: StreamReader | None, handler: asyncio.Task[None]) -> None:
+    """Free what the handler's frames hold: it and the body keep the errors that ended them, with those frames."""
+    with suppress(asyncio.CancelledError):
+        handler.exception()  # a task keeps its cancellation until it is asked
+    if body is not None and (error := body.exception()) is not None:
+        error.__traceback__ = None
 
 
 def counts_for_client(request: web.BaseRequest) -> None:

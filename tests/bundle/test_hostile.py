@@ -213,7 +213,7 @@ async def test_two_imports_at_a_time_do_not_mix(bundle: bytes, mirror: Mirror) -
 
     first = asyncio.create_task(importer.import_bundle(slowly()))
     await halfway.wait()
-    with pytest.raises(InUse, match="already"):
+    with pytest.raises(InUse, match="another import is running"):
         await take_in(mirror, bundle)
     gate.set()
     assert (await first).leads

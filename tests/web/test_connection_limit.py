@@ -1,17 +1,19 @@
 """The limit of connections: which are accepted, and which are closed."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
 import pytest
-from aiohttp import web
+from aiohttp import StreamReader, web
 from structlog.testing import capture_logs
 
 from omaha_mirror.config import Address
 from omaha_mirror.web import connection, pace, public, server
+from omaha_mirror.web.connection import Connection
 from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, omaha, public_app
@@ -322,6 +324,40 @@ async def test_half_sent_bodies_are_bounded_in_all(
         assert await ended(talks[0])
         await mine.send(whole[-9:])
         assert (await mine.answer()).status == 200
+
+
+SENT = {
+    "half a head": b"POST /v1/update/ HTTP/1.1\r\nHost: a\r\nX: " + bytes(b"x" * 5000),
+    "half a body": request("POST", "/v1/update/", {"Content-Length": "60000"}) + bytes(50_000),
+    "half a chunk": b"POST /v1/update/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"ffff\r\n" + bytes(50_000),
+    "a request": request("GET", "/healthz"),
+    "many requests": request("GET", "/healthz") * 100,
+    "a body that nobody reads": request("PUT", "/healthz", {"Content-Length": "60000"})
+    + bytes(50_000),
+    "a package that is not here": request("GET", PAYLOAD_PATH),
+}
+
+
+@pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
+async def test_a_connection_that_is_gone_holds_no_memory(mirror: Mirror, sent: bytes) -> None:
+    """Garbage is collected seldom in a process that serves: circles would add up to gigabytes."""
+
+    def here() -> list[object]:
+        return [it for it in gc.get_objects() if isinstance(it, (Connection, StreamReader))]
+
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving(mirror, limit=1000) as address:
+            before = len(here())
+            async with dialled(address, GREEDY, 3) as talks:
+                for talk in talks:
+                    await talk.send(sent)
+                await until(lambda: len(here()) >= before + 3)
+            await until(lambda: len(here()) <= before + 1)  # the one that was looked at last
+    finally:
+        gc.enable()
 
 
 async def test_answers_that_are_not_read_are_bounded_in_all(
