@@ -144,7 +144,7 @@ class Connection(web.RequestHandler):
         body, handler = self._body, self._task_handler
         super().connection_lost(exc)
         self._body = None
-        if handler is not None:
+        if handler is not None and body is not None and not body.is_eof():
             handler.add_done_callback(partial(_drop_frames, body))
 
     def _take(self, count: int) -> None:
@@ -275,11 +275,11 @@ def sends_package(request: web.BaseRequest) -> None:
         request.protocol.on_package()
 
 
-def _drop_frames(body: StreamReader | None, handler: asyncio.Task[None]) -> None:
+def _drop_frames(body: StreamReader, handler: asyncio.Task[None]) -> None:
     """Free what the handler's frames hold: it and the body keep the errors that ended them, with those frames."""
     with suppress(asyncio.CancelledError):
         handler.exception()  # a task keeps its cancellation until it is asked
-    if body is not None and (error := body.exception()) is not None:
+    if (error := body.exception()) is not None:
         error.__traceback__ = None
 
 
