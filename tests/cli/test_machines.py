@@ -96,7 +96,7 @@ async def test_a_machine_that_a_new_one_moves_to_the_next_page_is_listed_once(
 
     monkeypatch.setattr(machines, "PER_PAGE", 2)
     monkeypatch.setattr(machines, "running_mirror", lambda _: nullcontext(Mirror()))
-    found = await machines._machines(load(config, {}), {})
+    found = await machines._machines(load(config, {"HOME": str(tmp_path)}), {})
     assert [machine["machineid"] for machine in found] == ["a", "c", "d", "e"]
 
 
