@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from omaha_mirror.aio.clock import Clock
@@ -59,7 +60,7 @@ def exposed() -> dict[str, Labels]:
     event = EventRequest(eventtype=3, eventresult=0, errorcode=10)
     observer.on_app(AppReport(AppRequest(events=(event,)), Decision(Reason.HELD), ""))
     found: dict[str, Labels] = {"up": {}}
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         for sample in family.samples:
             labels = found.setdefault(sample.name, {})
             for name, value in sample.labels.items():

@@ -17,7 +17,6 @@ from omaha_mirror.catalog import BOARDS, Reason, Release, Step, UpstreamPolicy
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.state import State, StoredRelease, save
 from omaha_mirror.config import Config, Hold, Pin
-from omaha_mirror.observability import findings
 from omaha_mirror.offline import Offline
 from omaha_mirror.omaha import AppRequest, UpdateCheckRequest
 from omaha_mirror.packages.source import expected
@@ -166,8 +165,8 @@ async def agree(scene: Scene) -> None:
     service = Service(scene.config)
     await service.open()
     try:
-        paths = service.tracks.paths(TRACKS)
-        shown(service, paths)
+        paths = await service.tracks.paths(TRACKS)
+        await shown(service, paths)
         blobs = {b.key: b.offered for b in (await service.cache.contents()).blobs}
         service._ledger.max_size = 2 * sum(blobs.values())
         evicted = {gone.key for gone in (await service.cache.gc(dry_run=True)).removed}
@@ -175,7 +174,7 @@ async def agree(scene: Scene) -> None:
         await service.close()
     offline = Offline(scene.config)
     async with offline.looking():
-        assert telling(offline.tracks.paths(TRACKS)) == telling(paths)
+        assert telling(await offline.tracks.paths(TRACKS)) == telling(paths)
         assert {b.key: b.offered for b in (await offline.cache.contents()).blobs} == blobs
     assert evicted == {key for key, offered in blobs.items() if not offered}
     async with Offline(scene.config).working() as worked:
@@ -186,7 +185,7 @@ async def agree(scene: Scene) -> None:
                 assert [entry.release.version for entry in entries] == [s.version for s in path.due]
 
 
-def shown(service: Service, paths: Sequence[TrackPath]) -> None:
+async def shown(service: Service, paths: Sequence[TrackPath]) -> None:
     """Machines, page, API, metrics and readiness tell what the paths tell."""
     by = {(path.status.track, path.status.board): path for path in paths}
     for track in TRACKS:
@@ -195,8 +194,8 @@ def shown(service: Service, paths: Sequence[TrackPath]) -> None:
             assert walked(service, track, board) == (led(path) if path is not None else [])
         views = stock.tracks(paths, (), None, service.rules, {}, NOW)
     api = TracksApi(service)
+    found = {f.name: f.words for f in (await service.examine()).findings}
     metrics = series(service.metrics)
-    found = {f.name: f.words for f in findings.tracks(service.tracks.statuses(), NOW)}
     keys = {expected(f).key for r in service.offered.releases() for f in r.files}
     for view, path in zip(views, paths, strict=True):
         offered = path.offered.version if path.offered is not None else None
@@ -204,7 +203,7 @@ def shown(service: Service, paths: Sequence[TrackPath]) -> None:
         assert (view.offered == offered) is (offered is not None)
         [*told] = [
             item.version
-            for item in api._info(view.track, service.tracks.of(view.track)).offered
+            for item in api._info(view.track, await service.tracks.of(view.track)).offered
             if item.board == view.board
         ]
         assert told == ([offered] if offered is not None else [])
@@ -259,7 +258,7 @@ async def test_a_rule_that_leads_to_the_same_on_many_tracks_is_followed_once(
 ) -> None:
     steps = Counted(many.catalog.steps)
     monkeypatch.setattr(many.catalog, "steps", steps)
-    paths = many.tracks.paths()
+    paths = await many.tracks.paths()
     assert {path.status.track for path in paths} == {f"t{n}" for n in range(1, 1000, 2)}
     assert all(path.offered is not None for path in paths)
     assert steps.calls < 10
@@ -267,6 +266,21 @@ async def test_a_rule_that_leads_to_the_same_on_many_tracks_is_followed_once(
     steps.calls = 0
     assert len(many.offered.led()) == 2
     assert steps.calls < 10
+
+
+async def test_where_many_tracks_lead_is_worked_out_in_slices(many: Service) -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(others())
+    paths = await many.tracks.paths()
+    working.cancel()
+    assert turns >= len(paths) / 50 >= 10
 
 
 async def test_whether_a_blob_is_offered_is_worked_out_once_for_all_who_ask(

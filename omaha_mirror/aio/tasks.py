@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from functools import partial
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 import structlog
@@ -48,6 +49,15 @@ async def in_worker(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
 def submit(function: Callable[[], object]) -> None:
     """Call `function` in such a thread without waiting for it; a defect is logged."""
     BLOBS.submit(function).add_done_callback(log_defect)
+
+
+async def in_slices(items: Iterable[T], size: int = 32) -> list[T]:
+    """The items that an iterator works out, `size` without a pause: the event loop does other work in between."""
+    rest, found = iter(items), list[T]()
+    while part := list(islice(rest, size)):
+        found += part
+        await asyncio.sleep(0)
+    return found
 
 
 async def stop(tasks: Iterable[asyncio.Task[Any]]) -> None:

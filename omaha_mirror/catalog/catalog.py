@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.tasks import in_slices
 from omaha_mirror.catalog.channel import ChannelKey, ChannelStatus, status
 from omaha_mirror.catalog.channels import Channels, ImportedRelease, Imports
 from omaha_mirror.catalog.follow import Follower
@@ -155,14 +156,14 @@ class Catalog:
             self._known_releases.use(known.release)
         return known
 
-    def channels(self, judged: Callable[[Step], Step]) -> list[ChannelStatus]:
+    async def channels(self, judged: Callable[[Step], Step]) -> list[ChannelStatus]:
         """The status of all channels; `judged` adds to a step what the cache knows of its bytes."""
         self._rebase()
         nothing, trouble, now = self._follower.nothing, self._follower.trouble, self._clock.time()
-        return [
+        return await in_slices(
             status(k, partial(self._judged, judged, k.key), nothing(k.key), trouble(k.key), now)
             for k in self._channels.shown()
-        ]
+        )
 
     def looked_up(self, release: Release) -> frozenset[str]:
         """The names of a release's extra packages that machines of this site need."""

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry, Info, ProcessCollector, disable
 from prometheus_client.exposition import generate_latest
 
 from omaha_mirror import __version__
+from omaha_mirror.aio.tasks import in_slices
+from omaha_mirror.aio.workers import WORK
 from omaha_mirror.cache import events
 from omaha_mirror.cache.verifier import VerifyOutcome
 from omaha_mirror.catalog import Reason
@@ -22,6 +24,7 @@ from omaha_mirror.observability.metric_kinds import (
     Labels,
     Looked,
     Reading,
+    Taken,
     Tally,
     gauge,
 )
@@ -56,15 +59,16 @@ class Counters:
 
     Attributes:
         declared: all of its metrics that are not Prometheus' own for every process.
+        registry: gives the numbers as they are now.
     """
 
     def __init__(self) -> None:
         # A second series for each counter, which nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         build = Declared(f"{PREFIX}build_info", "info", ("version",), "The running version.")
-        Info(f"{PREFIX}build", build.help, registry=self._registry).info({"version": __version__})
+        Info(f"{PREFIX}build", build.help, registry=self.registry).info({"version": __version__})
         self.declared = [build]
         self._declare_requests()
         self._declare_transfers()
@@ -156,7 +160,7 @@ class Counters:
         )
 
     def _count(self, name: str, help_: str, **labels: Labels) -> Tally:
-        tally = Tally(self._registry, name, help_, labels)
+        tally = Tally(self.registry, name, help_, labels)
         self.declared.append(tally.declared)
         return tally
 
@@ -164,8 +168,10 @@ class Counters:
         """Add metrics that are looked up."""
         readings = tuple(readings)
         self.declared += [reading.declared for reading in readings]
-        self._registry.register(Looked(readings))
+        self.registry.register(Looked(readings))
 
-    def exposition(self) -> bytes:
-        """All of it, as Prometheus reads it."""
-        return generate_latest(self._registry)
+    async def exposition(self) -> bytes:
+        """All of it, as Prometheus reads it: a metric at a time, and written in a worker, as there may be many series."""
+        taken = CollectorRegistry()
+        taken.register(Taken(await in_slices(self.registry.collect(), 1)))
+        return await WORK.call(generate_latest, taken)

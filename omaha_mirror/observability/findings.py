@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from omaha_mirror.catalog.channel import ChannelStatus
 from omaha_mirror.observability.health import Finding, State
 from omaha_mirror.policy.override_files import HOW
 from omaha_mirror.policy.track_rules import Overrides
+from omaha_mirror.policy.tracks import TrackPath
 
 NAMED = 3
 """How many things a finding names."""
@@ -34,6 +35,28 @@ def tracks(channels: Iterable[ChannelStatus], now: float) -> Iterator[Finding]:
         else:
             offers = channel.steps[-1].version if channel.steps else channel.detail or "no update"
             yield Finding(name, State.OK, offers)
+
+
+class TrackCheck:
+    """The check of `tracks` for a running mirror.
+
+    Args:
+        paths: gives where the tracks lead.
+        clock: tells the time.
+
+    Attributes:
+        statuses: of the paths at the last check; empty before the first.
+    """
+
+    def __init__(self, paths: Callable[[], Awaitable[Sequence[TrackPath]]], clock: Clock) -> None:
+        self.statuses: tuple[ChannelStatus, ...] = ()
+        self._paths = paths
+        self._clock = clock
+
+    async def __call__(self) -> Iterable[Finding]:
+        """Check them, in slices: there may be many."""
+        self.statuses = tuple([path.status for path in await self._paths()])
+        return tracks(self.statuses, self._clock.time())
 
 
 def _last(answered: float, now: float) -> str:

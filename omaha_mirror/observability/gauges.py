@@ -62,7 +62,7 @@ def readings(
         free: bytes that were last seen free on its disk, None before the first look.
         health: as it was last examined.
         fills: under way and in the queue.
-        channels: that upstream is asked about.
+        channels: where tracks lead, as it was last examined.
         connections: how many there are now, by listener.
         queues: by their names.
         lost_lines: of the log, by why; a view that goes on.

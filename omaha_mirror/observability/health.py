@@ -11,7 +11,7 @@ import errno
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -67,12 +67,15 @@ class Health:
         return self.state is not State.FAILED
 
 
+Check = Callable[[], Iterable[Finding] | Awaitable[Iterable[Finding]]]
+
+
 class Examiner:
     """Examines a mirror when somebody asks, once for all who ask within a second.
 
     Args:
         blocking: checks that wait for a disk, by the names of their findings; each runs in a worker, one at a time.
-        quick: checks that do not wait.
+        quick: checks that do not wait for a disk; one of many things is a coroutine function, and works in slices.
         where: what the blocking ones wait for, by the same names, for people.
 
     Attributes:
@@ -82,7 +85,7 @@ class Examiner:
     def __init__(
         self,
         blocking: Mapping[str, Callable[[], Finding]],
-        quick: Iterable[Callable[[], Iterable[Finding]]],
+        quick: Iterable[Check],
         where: Mapping[str, Path] | None = None,
     ) -> None:
         self.last = Health(())
@@ -113,7 +116,7 @@ class Examiner:
 
     async def _examine(self) -> None:
         found = await asyncio.gather(*(probe.look(self._workers) for probe in self._probes))
-        quick = [finding for check in self._quick for finding in _safely(check)]
+        quick = [finding for check in self._quick for finding in await _safely(check)]
         self.last = Health((*found, *quick))
         self._fresh_until = time.monotonic() + FRESH
 
@@ -142,14 +145,15 @@ class _Probe:
             )
             return Finding(self._name, State.DEGRADED, words)
         future, self._future = self._future, None
-        [found] = _safely(lambda: [future.result()])
+        [found] = await _safely(lambda: [future.result()])
         return found
 
 
-def _safely(check: Callable[[], Iterable[Finding]]) -> list[Finding]:
+async def _safely(check: Check) -> list[Finding]:
     """The findings of a check; where it raises, one finding that says so."""
     try:
-        return list(check())
+        found = check()
+        return list(await found if isinstance(found, Awaitable) else found)
     except Exception:
         LOG.exception("a check of the mirror's health failed")
         return [Finding("checks", State.DEGRADED, "a check failed itself; the log says how")]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 LOG = structlog.get_logger(__name__)
@@ -112,6 +112,17 @@ class Looked(Collector):
                 LOG.exception("a metric cannot be read", metric=declared.name)
                 continue
             yield found
+
+
+class Taken(Collector):
+    """Metrics as they were at one time."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics."""
+        return self._metrics
 
 
 def gauge(name: str, help_: str, *labels: str, read: Read) -> Reading:

@@ -36,8 +36,9 @@ def wire(
     `held` says whether no other mirror can take a directory; it waits for the disk.
     """
     disk_space = health.DiskSpace(config.cache.directory, lambda: ledger.min_free)
-    quick = (
-        lambda: findings.tracks(tracks.statuses(), cache.clock.time()),
+    track_check = findings.TrackCheck(tracks.paths, cache.clock)
+    quick: tuple[health.Check, ...] = (
+        track_check,
         lambda: findings.packages(availability.packages().get(Reason.PAYLOAD_WRONG, {})),
         lambda: findings.signatures(availability.packages().get(Reason.UNTRUSTED, {})),
         lambda: findings.redirects(redirects()),
@@ -52,7 +53,7 @@ def wire(
             free=lambda: disk_space.free,
             health=lambda: examine.last,
             fills=cache.fills,
-            channels=tracks.statuses,
+            channels=lambda: track_check.statuses,
             connections=connections,
             queues=queues,
             lost_lines=WRITER.dropped,
@@ -64,7 +65,7 @@ def wire(
 def _examiner(
     config: Config,
     disk_space: health.DiskSpace,
-    quick: Iterable[Callable[[], Iterable[health.Finding]]],
+    quick: Iterable[health.Check],
     held: Callable[[Path], bool],
 ) -> health.Examiner:
     """Examines both directories and the disk of the cache, and makes the quick checks."""

@@ -43,15 +43,15 @@ class WarmUp:
         self._prefetch = prefetch
         self._app_ids = app_ids
 
-    def channels(self) -> list[ChannelStatus]:
+    async def channels(self) -> list[ChannelStatus]:
         """What is known of each application, board and track that upstream was asked about."""
-        return self._tracks.channels()
+        return await self._tracks.channels()
 
     async def sync(self, track: str | None = None) -> list[ChannelStatus]:
         """Ask upstream now, about one track or all that are known; gives what is known then of what was asked."""
         name = track if track is None else track_upstream(track, self._rules(track))
         await self._catalog.sync(name)
-        return [channel for channel in self.channels() if name in (None, channel.track)]
+        return [channel for channel in await self.channels() if name in (None, channel.track)]
 
     async def warm(self, target: str, board: str) -> AsyncGenerator[FetchProgress]:
         """Fetch a version, or all that a track leads through, and tell how far it is: for each application that has it.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from omaha_mirror.aio.clock import Clock
+from omaha_mirror.aio.tasks import in_slices
 from omaha_mirror.catalog import (
     BOARDS,
     Catalog,
@@ -95,26 +96,22 @@ class Tracks:
 
     # For operators
 
-    def channels(self) -> list[ChannelStatus]:
+    async def channels(self) -> list[ChannelStatus]:
         """The status of all channels."""
-        return self._catalog.channels(self._judged)
+        return await self._catalog.channels(self._judged)
 
-    def paths(self, also: Iterable[str] = ()) -> list[TrackPath]:
+    async def paths(self, also: Iterable[str] = ()) -> list[TrackPath]:
         """The paths of all tracks with a channel or an offer, sorted by track.
 
         These are the tracks of the config, of overrides and of channels, and `also` these.
         """
-        channels = self.channels()
+        channels = await self.channels()
         named = {*self._rules.named(), *(channel.track for channel in channels), *also} - {""}
-        return list(self._paths(sorted(named), channels))
+        return await in_slices(self._paths(sorted(named), channels))
 
-    def of(self, track: str) -> list[TrackPath]:
+    async def of(self, track: str) -> list[TrackPath]:
         """The paths of one track."""
-        return list(self._paths([track], self.channels()))
-
-    def statuses(self) -> list[ChannelStatus]:
-        """The status of each path."""
-        return [path.status for path in self.paths()]
+        return list(self._paths([track], await self.channels()))
 
     def _paths(
         self, tracks: Iterable[str], channels: Iterable[ChannelStatus]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
-from omaha_mirror.aio.tasks import keep_running, log_failure
+from omaha_mirror.aio.tasks import in_slices, keep_running, log_failure
 from tests.support.logs import Logs
 
 
@@ -55,3 +56,23 @@ async def test_what_was_to_be_done_once_is_logged_when_it_fails(
     task.add_done_callback(log_failure)
     await asyncio.wait([task])
     assert [line["log_level"] for line in logs if "Traceback" in line["exception"]] == ["error"]
+
+
+async def test_others_work_between_two_slices() -> None:
+    made: list[int] = []
+    seen: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(10):
+            made.append(number)
+            yield number
+
+    async def other() -> None:
+        while len(made) < 10:
+            seen.append(len(made))
+            await asyncio.sleep(0)
+
+    working = asyncio.create_task(other())
+    assert await in_slices(items(), 4) == made == list(range(10))
+    assert seen == [4, 8]
+    await working

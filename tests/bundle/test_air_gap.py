@@ -142,7 +142,7 @@ async def test_the_same_bundle_again_changes_nothing(tmp_path: Path, bundle: byt
         again = await take_in(mirror, bundle)
         assert first.added > 0
         assert (again.added, again.versions, again.leads) == (0, STEPS, True)
-        seen = [step.seen for step in channel(mirror).steps]
+        seen = [step.seen for step in (await channel(mirror)).steps]
         assert seen == sorted(seen)
         assert await update_whole(Box(mirror)) == [*STEPS]
 
@@ -186,7 +186,7 @@ async def test_where_upstream_leads_a_track_its_word_stands(
         await mirror.service.warm_up.sync()
         assert (await Box(mirror).offer()).version == FLOORS[0]
         await take_in(mirror, bundle)
-        assert [step.version for step in channel(mirror).steps] == [FLOORS[0]]
+        assert [step.version for step in (await channel(mirror)).steps] == [FLOORS[0]]
         await Box(mirror, version=FLOORS[0]).nothing()
 
 
@@ -207,7 +207,7 @@ async def test_what_was_imported_stays_and_what_does_not_fit_is_refused(
         after = await mirror.service.cache.contents()
         assert after.blobs == before.blobs
         assert after.used == before.used == size
-        assert [status.track for status in mirror.service.warm_up.channels()] == ["stable"]
+        assert [status.track for status in await mirror.service.warm_up.channels()] == ["stable"]
 
 
 def current(mirror: Mirror) -> list[Release]:

@@ -317,10 +317,10 @@ async def test_releases_that_no_track_leads_to_any_more_are_bounded(tmp_path: Pa
 
 
 async def test_operators_see_each_channel(mirror: Mirror) -> None:
-    assert mirror.catalog.channels(lambda step: step) == []
+    assert await mirror.catalog.channels(lambda step: step) == []
     await mirror.tell(MIDDLE)
     await mirror.settled()
-    [status] = mirror.catalog.channels(lambda step: step)
+    [status] = await mirror.catalog.channels(lambda step: step)
     assert (status.app_id, status.board, status.track) == (APP, BOARD, "stable")
     assert [(s.version, s.floor, s.state) for s in status.steps] == [
         (FLOOR, True, Reason.OFFERED),
@@ -333,12 +333,12 @@ async def test_operators_see_each_channel(mirror: Mirror) -> None:
     assert json.loads(json.dumps(asdict(status)))["steps"][2]["version"] == TARGET
     mirror.site.upstream.answer(PATH, lambda _: b"<html>")
     await mirror.catalog.sync()
-    [status] = mirror.catalog.channels(lambda step: step)
+    [status] = await mirror.catalog.channels(lambda step: step)
     assert "not the response of an Omaha server" in status.trouble
     assert len(status.steps) == 3
     mirror.nebraska.answer()
     mirror.group.trouble = "error-noPackageFound"
     await mirror.catalog.sync("stable")
-    [status] = mirror.catalog.channels(lambda step: step)
+    [status] = await mirror.catalog.channels(lambda step: step)
     assert (status.steps, status.reason, status.trouble) == ((), Reason.WITHDRAWN, "")
     assert "error-noPackageFound" in status.detail

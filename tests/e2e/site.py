@@ -71,9 +71,9 @@ def count(mirror: Mirror, name: str, **labels: str) -> float:
     return found
 
 
-def channel(mirror: Mirror, track: str = "stable") -> ChannelStatus:
+async def channel(mirror: Mirror, track: str = "stable") -> ChannelStatus:
     """What the mirror tells of a track."""
-    [found] = [c for c in mirror.service.warm_up.channels() if c.track == track]
+    [found] = [c for c in await mirror.service.warm_up.channels() if c.track == track]
     return found
 
 

@@ -103,7 +103,7 @@ async def test_a_bad_answer_is_refused_once_and_nothing_comes_of_it(
         nebraska.answer()
         await mirror.service.warm_up.sync()
         assert (await Box(mirror, oem="azure").offer()).version == TARGET
-        assert not channel(mirror).trouble
+        assert not (await channel(mirror)).trouble
 
 
 @each
@@ -114,7 +114,7 @@ async def test_what_was_known_stands_against_a_bad_answer(
         offer = await Box(mirror, oem="azure").offer()
         spoilt(nebraska, spoil)
         await mirror.service.warm_up.sync()
-        assert channel(mirror).trouble
+        assert (await channel(mirror)).trouble
         assert await Box(mirror, oem="azure").offer() == offer
 
 
@@ -166,13 +166,14 @@ async def test_however_many_made_up_names_cost_a_bounded_number_of_questions(
         offer = await Box(mirror).offer()
         before = len(upstream.requests(PATH))
         await flood(mirror, made_up(field, range(300)))
-        followed = len(mirror.service.warm_up.channels())
+        followed = len(await mirror.service.warm_up.channels())
         asked = len(upstream.requests(PATH)) - before
         assert followed <= 64 + 1
         assert asked <= (64 if field == "track" else 0)
         await flood(mirror, made_up(field, range(300, 600)))
-        assert len(mirror.service.warm_up.channels()) == followed
+        assert len(await mirror.service.warm_up.channels()) == followed
         assert len(upstream.requests(PATH)) - before == asked
-        exposition = mirror.service.metrics.exposition()
+        await mirror.service.examine()
+        exposition = await mirror.service.metrics.exposition()
         assert exposition.count(b"omaha_mirror_track_offers{") == followed
         assert await Box(mirror, number=7).offer() == offer

@@ -80,8 +80,8 @@ async def test_the_far_mirror_learns_every_step_and_upstream_sees_the_near_one_a
     box = Box(chain.far)
     assert [await box.update() for _ in STEPS] == [*STEPS]
     await box.nothing()
-    assert [step.version for step in channel(chain.far).steps] == [*STEPS]
-    assert [step.floor for step in channel(chain.far).steps] == [True, True, False]
+    assert [step.version for step in (await channel(chain.far)).steps] == [*STEPS]
+    assert [step.floor for step in (await channel(chain.far)).steps] == [True, True, False]
     asked = [parse_request(entry.body).apps[0].machineid for entry in chain.origin.requests(PATH)]
     assert len({*asked}) == 1
     assert chain.nebraska.open_grants() == []
@@ -152,8 +152,8 @@ async def test_both_go_on_without_the_origin(chain: Chain, tmp_path: Path) -> No
     chain.origin.cut_all()
     for mirror in (chain.near, chain.far):
         await mirror.service.warm_up.sync()
-    assert channel(chain.near).trouble
-    assert not channel(chain.far).trouble
+    assert (await channel(chain.near)).trouble
+    assert not (await channel(chain.far)).trouble
     assert await box.offer() == offer
     # A third one, new, learns from the near one what that one knows.
     async with far_from(chain.near, tmp_path / "third") as third:

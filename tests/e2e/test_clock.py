@@ -76,7 +76,7 @@ async def test_so_it_does_over_restarts(
         await Box(mirror).nothing()
         await synced(mirror)
         await Box(mirror).nothing()
-        seen = channel(mirror).steps[0].seen
+        seen = (await channel(mirror)).steps[0].seen
         assert seen == pytest.approx(clock.right(), abs=600)
     clock.later += 47 * HOUR
     async with following(tmp_path, nebraska, clock=again(clock), **DELAYED) as mirror:

@@ -21,11 +21,10 @@ from tests.e2e.site import (
     count,
     following,
     three_steps,
-    until,
 )
 from tests.support.mirror import PAYLOAD, Mirror, real_payload
 from tests.support.nebraska import PATH, Nebraska
-from tests.support.talk import Talk, request
+from tests.support.talk import PATIENCE, Talk, request
 from tests.support.upstream import Status, Upstream
 
 AZURE, PODMAN = "oem-azure.gz", "flatcar-podman.gz"
@@ -206,19 +205,19 @@ async def test_an_outage_is_noticed_by_no_machine(
         assert await box.download(offer) == body(offer.version)
         await down(upstream)
         await mirror.service.warm_up.sync()
-        assert channel(mirror).trouble
-        asked, answered = len(upstream.log), channel(mirror).answered
+        assert (await channel(mirror)).trouble
+        asked, answered = len(upstream.log), (await channel(mirror)).answered
         for number in range(100):
             assert (await Box(mirror, number=number).offer()).version == offer.version
         assert await Box(mirror, number=200).download(offer) == body(offer.version)
         assert len(upstream.log) == asked
-        assert channel(mirror).answered == answered
+        assert (await channel(mirror)).answered == answered
         assert count(mirror, "upstream_errors_total", kind="omaha") >= 1
         await upstream.listen()
         await Box(mirror).offer()
         await mirror.service.warm_up.sync()
-        assert not channel(mirror).trouble
-        assert channel(mirror).answered > answered
+        assert not (await channel(mirror)).trouble
+        assert (await channel(mirror)).answered > answered
 
 
 async def test_a_check_waits_for_no_upstream_once_anything_is_known(
@@ -247,7 +246,9 @@ async def test_a_new_track_holds_its_first_check_up_for_a_moment_only(
         assert told.poll_interval == 45 * 60
         assert count(mirror, "checks_total", decision="noupdate", reason=Reason.WARMING.value) == 1
         gate.open()
-        await until(mirror, lambda: bool(channel(mirror).answered))
+        async with asyncio.timeout(PATIENCE):
+            while not (await channel(mirror)).answered:
+                await mirror.round_trips(1)
         monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 20.0)
         assert (await box.offer()).version == FLOORS[0]
 

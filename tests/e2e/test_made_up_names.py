@@ -46,6 +46,7 @@ async def test_made_up_tracks_keep_no_real_one_out(tmp_path: Path, upstream: Ups
             assert await Box(mirror).update() == "3200.0.0"
         named = {app.track for request in nebraska.requests for app in request.apps}
         assert len(named - {"stable"}) <= AT_ONCE + MAX_LEARNT
+        await mirror.service.examine()
         tracks = {
             dict(labels)["track"]
             for _, labels in series(mirror.service.metrics)

@@ -86,7 +86,7 @@ async def test_a_release_of_a_manifest_is_offered_and_served(
         for number, name in enumerate(ODD):
             box = Box(mirror, track=f"t{number}")
             told = await box.check()
-            assert isinstance(told, Offer), f"{name}: {channel(mirror, f't{number}').steps}"
+            assert isinstance(told, Offer), f"{name}: {(await channel(mirror, f't{number}')).steps}"
             assert await box.download(told) == made[number][1], name
 
 

@@ -46,7 +46,7 @@ async def test_two_tracks_that_are_one_upstream_are_asked_about_once(
         asked = len(nebraska.requests)
         await Box(mirror, number=2).offer()
         assert len(nebraska.requests) == asked
-        assert channel(mirror).steps[-1].version == STEPS[-1]
+        assert (await channel(mirror)).steps[-1].version == STEPS[-1]
 
 
 @pytest.mark.parametrize("mode", ["follow", "relay"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from omaha_mirror.observability.counters import Counters
@@ -12,7 +13,7 @@ Series = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 def series(metrics: Counters) -> Series:
     """The value of each series; fails where one is told twice."""
     found: dict[tuple[str, frozenset[tuple[str, str]]], float] = {}
-    for family in text_string_to_metric_families(metrics.exposition().decode()):
+    for family in text_string_to_metric_families(generate_latest(metrics.registry).decode()):
         for sample in family.samples:
             key = sample.name, frozenset(sample.labels.items())
             assert key not in found, f"{key} is told twice"

@@ -77,7 +77,7 @@ async def test_a_replay_on_a_track_that_nobody_follows_yet_makes_nobody_follow_i
     told = await explained(api, check(track="unheard-of"))
     assert told["reason"] == "warming"
     assert "A real check makes the mirror look it up" in told["explanation"][-1]
-    assert api.mirror.service.warm_up.channels() == []
+    assert await api.mirror.service.warm_up.channels() == []
     assert nebraska.requests == []
 
 

@@ -59,7 +59,8 @@ class HealthApi:
     async def _exposition(self, _: web.BaseRequest) -> web.StreamResponse:
         """The metrics, as Prometheus reads them."""
         await self._examine()
-        return web.Response(body=self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE})
+        body = await self._metrics.exposition()
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
 @dataclass(frozen=True, slots=True)

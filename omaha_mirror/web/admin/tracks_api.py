@@ -96,7 +96,7 @@ class TracksApi:
     async def _tracks(self, _: web.BaseRequest) -> web.StreamResponse:
         """The tracks: the rule in force, what is offered, and what upstream said."""
         by_track: dict[str, list[TrackPath]] = {name: [] for name in self._service.rules.named()}
-        for path in self._service.tracks.paths():
+        for path in await self._service.tracks.paths():
             by_track.setdefault(path.status.track, []).append(path)
         default = self._service.config.default_track
 
@@ -108,7 +108,7 @@ class TracksApi:
 
     async def _track(self, _: web.BaseRequest, track: str) -> web.StreamResponse:
         """One track."""
-        return self._one(unquote(track))
+        return await self._one(unquote(track))
 
     async def _pin(self, request: web.BaseRequest, track: str) -> web.StreamResponse:
         """Pin a track to a version until it is released, also across restarts."""
@@ -130,7 +130,7 @@ class TracksApi:
         if released is None:
             return refuse(404, f"track {printable(name)} was not pinned or held at run time")
         LOG.info("a track goes by the config again", track=printable(name))
-        return self._one(name)
+        return await self._one(name)
 
     async def _release_all(self, request: web.BaseRequest) -> web.StreamResponse:
         """Give all tracks back to the config that are held because what was pinned or held at run time cannot be read."""
@@ -145,10 +145,10 @@ class TracksApi:
         except BadOverride as error:
             raise BadRequest(str(error)) from None
         LOG.info("a track has another rule", track=track, rule=written(override.rule))
-        return self._one(track)
+        return await self._one(track)
 
-    def _one(self, track: str) -> web.StreamResponse:
-        return as_json(self._info(track, self._service.tracks.of(track)))
+    async def _one(self, track: str) -> web.StreamResponse:
+        return as_json(self._info(track, await self._service.tracks.of(track)))
 
     def _info(self, track: str, paths: Iterable[TrackPath]) -> TrackInfo:
         override = self._service.overrides.get(track)

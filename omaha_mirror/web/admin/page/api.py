@@ -119,11 +119,11 @@ class PageApi:
             "overview.html",
             parts=parts,
             server=self._server(request.headers.get("Host", "")),
-            tracks=sorted({*self._service.config.tracks, *self._known_tracks()}),
+            tracks=sorted({*self._service.config.tracks, *await self._known_tracks()}),
         )
 
-    def _known_tracks(self) -> set[str]:
-        return {channel.track for channel in self._service.warm_up.channels()}
+    async def _known_tracks(self) -> set[str]:
+        return {channel.track for channel in await self._service.warm_up.channels()}
 
     def _server(self, host: str) -> str:
         """SERVER of a machine's update.conf; where nothing else is known, by the name that the operator uses."""

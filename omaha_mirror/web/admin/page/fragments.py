@@ -110,7 +110,7 @@ class Fragments:
             counted = (await self._counts(now))["track"]
         except FleetUnavailable:
             counted = None
-        paths = self._service.tracks.paths(counted or ())
+        paths = await self._service.tracks.paths(counted or ())
         named = self._service.rules.named()
         tracks = {*named, *(path.status.track for path in paths)}
         overrides = self._service.overrides
