@@ -31,7 +31,8 @@ from omaha_mirror.catalog.model import (
     needed_packages,
 )
 from omaha_mirror.catalog.pinned_questions import ASK_FIRST, Pinned
-from omaha_mirror.catalog.state import ReleaseKey, State, StateWriter, key_of, latest, versions
+from omaha_mirror.catalog.state import ReleaseKey, key_of, versions
+from omaha_mirror.catalog.storage import Storage
 from omaha_mirror.config.rules import Pin, Rule
 from omaha_mirror.reasons import Reason
 
@@ -80,28 +81,22 @@ class Catalog:
             learn, self._wanted, self._settle, self._leads, self._changed, self._clock
         )
         self._pinned = Pinned(self._follower, self._upstream)
-        self._corrections = 0
         self._closed = False
-        self._writer = StateWriter(path, self._state)
+        self._storage = Storage(
+            path,
+            self._clock,
+            self._changed,
+            self._known_releases,
+            self._upstream,
+            self._follower,
+            self._imports,
+            self._lookups,
+        )
+        self.restore = self._storage.restore
 
     async def start(self) -> None:
         """Read the file. A damaged one is renamed and logged."""
-        self.restore(await self._writer.read())
-
-    def restore(self, state: State) -> None:
-        """Use the releases, channels and look-ups of an earlier process."""
-        self._known_releases.restore(state.releases)
-        self._upstream.restore(state.upstream)
-        for item in state.releases:
-            if item.current:
-                told = item.key in self._upstream
-                known = LookupResult(item.release, looked_up=item.looked_up, complete=told)
-                # No server confirms an imported package, which may be gone: the first look-up must end before an offer.
-                known_now = None if item.imported else known
-                self._lookups.restore(item.key, known_now, item.looked_up)
-        self._imports.restore(state.imported)
-        self._follower.restore(state.channels)
-        self._changed()
+        self._storage.restore(await self._storage.writer.read())
 
     async def close(self) -> None:
         """Stop asking upstream, and write the file, for the times of last use."""
@@ -109,7 +104,7 @@ class Catalog:
         await self._follower.close()
         await self._pinned.close()
         await self._lookups.close()
-        await self._writer.close()
+        await self._storage.writer.close()
 
     def change(self, following: FollowPlan) -> None:
         """Follow tracks by another plan from now on."""
@@ -121,7 +116,7 @@ class Catalog:
     @property
     def changes(self) -> int:
         """A number that grows when a track may lead to another version, or a release may be new or gone."""
-        self._rebase()
+        self._storage.rebase()
         return self._channels.changes
 
     def _changed(self) -> None:
@@ -133,7 +128,7 @@ class Catalog:
 
     def steps(self, app_id: str, board: str, track: str, rule: Rule) -> tuple[Step, ...]:
         """Where a track with this rule leads, as `leads_to` takes it, without asking upstream. For a relayed machine see `step`."""
-        self._rebase()
+        self._storage.rebase()
         steps = self._channels.steps(app_id, board, track, rule)
         known = self._known
         return tuple([Step(s.version, known(app_id, board, s), s.floor, s.seen) for s in steps])
@@ -158,7 +153,7 @@ class Catalog:
 
     async def channels(self, judged: Callable[[Step], Step]) -> list[ChannelStatus]:
         """The status of all channels; `judged` adds to a step what the cache knows of its bytes."""
-        self._rebase()
+        self._storage.rebase()
         nothing, trouble, now = self._follower.nothing, self._follower.trouble, self._clock.time()
         return await in_slices(
             status(k, partial(self._judged, judged, k.key), nothing(k.key), trouble(k.key), now)
@@ -168,24 +163,6 @@ class Catalog:
     def looked_up(self, release: Release) -> frozenset[str]:
         """The names of a release's extra packages that machines of this site need."""
         return self._lookups.names(key_of(release))
-
-    def _rebase(self) -> None:
-        """After a correction of the clock, replace stored times in the future by now."""
-        if self._clock.corrections == self._corrections:
-            return
-        self._corrections, now = self._clock.corrections, self._clock.time()
-        self._changed()
-        if latest(self._state()) > now:
-            parts = (
-                self._known_releases,
-                self._follower,
-                self._imports,
-                self._lookups,
-                self._upstream,
-            )
-            for part in parts:
-                part.rebase(now)
-            self._writer.save_behind()
 
     def _known(self, app_id: str, board: str, step: Step) -> LookupResult:
         return self._lookups.known(ReleaseKey(app_id, board, step.version)) or LookupResult()
@@ -244,7 +221,7 @@ class Catalog:
                 self._known_releases.put(version, known, self._channels.versions(), imported=True)
                 self.record_upstream(item.release)
         self._changed()
-        await self._writer.write()
+        await self._storage.writer.write()
         return leads
 
     async def look_up(
@@ -288,7 +265,7 @@ class Catalog:
         self._changed()
         if not self._closed:
             self.record_upstream(*releases)
-            self._writer.save_behind()
+            self._storage.writer.save_behind()
 
     def _leads(self, key: ReleaseKey) -> bool:
         return key in self._channels.versions()
@@ -304,15 +281,7 @@ class Catalog:
         ):
             self._lookups.forget(gone)
         self._changed()
-        await self._writer.save()
-
-    def _state(self) -> State:
-        return State(
-            tuple(self._known_releases.kept()),
-            self._upstream.all(),
-            tuple(self._follower.lasting()),
-            tuple(self._imports.kept()),
-        )
+        await self._storage.writer.save()
 
     # Paths
 

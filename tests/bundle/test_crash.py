@@ -52,7 +52,7 @@ async def import_that_dies(
             try:
                 await take_in(mirror, bundle)
             except DiedError:
-                mirror.service.catalog._writer.save = _nothing  # type: ignore[method-assign] # as a dead process
+                mirror.service.catalog._storage.writer.save = _nothing  # type: ignore[method-assign] # as a dead process
         return len(made) > step
 
 

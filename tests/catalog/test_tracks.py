@@ -95,7 +95,7 @@ class Mirror:
     async def settled(self) -> None:
         """Wait for all that is being looked up and written."""
         await self.catalog._lookups.quiet()
-        while tasks := [task for task in self.catalog._writer._tasks if not task.done()]:
+        while tasks := [task for task in self.catalog._storage.writer._tasks if not task.done()]:
             await asyncio.wait(tasks)
             await self.catalog._lookups.quiet()
 
