@@ -82,6 +82,7 @@ class Disk:
 
     Attributes:
         dead: whether this life has ended.
+        died: called when it ends by `end_at`.
         seconds: that a call takes.
         rate: bytes in a second; None for at once.
         strict: whether to note in `on_loop` the calls that wait outside of `begin` and `end`.
@@ -106,6 +107,7 @@ class Disk:
         self.rng = random.Random(f"{self.seed} {self.root}")
         self.used = self.inodes = 0
         self.fds: dict[int, Opened] = {}
+        self.died: Callable[[], None] = lambda: None
         self.locks: dict[Inode, list[Opened]] = {}
         self.replace: Callable[[Disk, Disk], None] | None = None
         self._free_numbers: list[int] = []
@@ -214,6 +216,7 @@ class Disk:
             self._left -= 1
             if self._left <= 0:
                 self.dead = True
+                self.died()
                 raise Dead
         return self._fault(kind, path) if self._faults else False
 

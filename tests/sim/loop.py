@@ -87,15 +87,15 @@ class SimLoop(asyncio.BaseEventLoop):
 
     Attributes:
         steps: how many there were.
+        after_step: what is to be done as soon as the step under way is over.
     """
 
     net: Net
-    after_step: Callable[[], None] | None = None
-    """Called after each step: something may have ended in it."""
 
     def __init__(self, rng: random.Random, tell: Callable[[str], None]) -> None:
         super().__init__()
         self.steps = 0
+        self.after_step: list[Callable[[], None]] = []
         self._now = 0.0
         self._chance = rng.random
         self._numbers = 0
@@ -190,8 +190,8 @@ class SimLoop(asyncio.BaseEventLoop):
             self._now += STEP * self._chance()
             self.steps += 1
             handle._run()
-            if self.after_step is not None:
-                self.after_step()
+            while self.after_step:
+                self.after_step.pop(0)()
             if self._stopping:  # type: ignore[attr-defined]
                 return
         if self.steps > MOST_STEPS:

@@ -144,6 +144,7 @@ class Mirror:
         if not self.runs or self._ends:
             return
         self._ends, self._how = True, how
+        self.disk.died = lambda: self._world.loop.after_step.append(self._died)
         self.disk.end_at(change)
         self._armed = self.gone()
         await asyncio.wait([self._armed])
@@ -207,9 +208,8 @@ class Mirror:
         found += [f"{sockets} sockets"] if sockets else []
         self.left += found
 
-    def look(self) -> None:
-        """After each step of the loop: its disk may have ended it."""
-        if self.disk.dead and self.process.alive:
+    def _died(self) -> None:
+        if self.process.alive:
             self._over(self._how)
 
     def _over(self, how: How) -> None:

@@ -111,12 +111,7 @@ class _Run:
             stack.enter_context(mounted(*(mirror.disk for mirror in self.mirrors)))
             stack.enter_context(in_memory(self.fleets, world.rng("fleet")))
             stack.enter_context(watch.watched(self.schedule.releases, world.fail))
-            world.loop.after_step = self._after_step
             yield
-
-    def _after_step(self) -> None:
-        for mirror in self.mirrors:
-            mirror.look()
 
     def _ended(self, mirror: Mirror, life: Life) -> None:
         """A life has ended: what it left is looked at."""
