@@ -2,9 +2,30 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Literal
 
 NEVER = float("inf")
+
+
+class Invariant(StrEnum):
+    """What must hold whatever happens; each problem of a run begins with one of these."""
+
+    WHOLE = "no success with wrong bytes"
+    RANGE = "no range ends with a byte that was not proven"
+    AS_ASKED = "a range is answered as it was asked"
+    ABORT = "no client aborts"
+    POLICY = "an answer never contradicts policy"
+    OFFER = "what is offered is what upstream has"
+    ENDS = "every client that goes on trying ends"
+    FETCHED = "bytes fetched are bound"
+    LOST = "no event is lost"
+    TWICE = "no event is counted twice"
+    WOKEN = "who can go on is woken"
+    KEPT = "nothing wrong is kept"
+    LEFT = "nothing is left"
+    LOOP = "nothing waits for a disk on the loop"
+    DEFECT = "no part of the mirror fails"
 
 
 @dataclass(slots=True)
@@ -129,7 +150,7 @@ class Books:
     lives: list[Life] = field(default_factory=list)
     ended: list[Ended] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    """What the models themselves saw go wrong: each begins with the invariant's name."""
+    """What the models themselves saw go wrong."""
 
     def rules(self, track: str, configured: str, since: float, until: float) -> Iterator[str]:
         """Every rule that may have been in force for a track at some time in [since, until].

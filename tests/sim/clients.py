@@ -23,7 +23,7 @@ from omaha_mirror.omaha import (
     Request,
     serialise_request,
 )
-from tests.sim.books import NEVER, Books, Check, Ended, Told, Transfer
+from tests.sim.books import NEVER, Books, Check, Ended, Invariant, Told, Transfer
 from tests.sim.http import Dialer, ask
 from tests.sim.policy import Policy
 from tests.sim.releases import Release
@@ -119,6 +119,9 @@ class Actor(ABC):
         self._say(words)
         raise Broken(words)
 
+    def _wrong(self, path: str) -> NoReturn:
+        self._fail(f"{Invariant.WHOLE}: {self.who} completes {path} with wrong bytes")
+
     def _bootid(self) -> str:
         return f"{self._rng.getrandbits(64):032x}"
 
@@ -197,7 +200,7 @@ class Actor(ABC):
         told = digest.raw if digest is not None and digest.algorithm == "sha256" else None
         right = [b for b in found if told in (None, hashlib.sha256(b).digest())]
         if not right:
-            self._fail(f"what is offered is what upstream has: {self.who}, {name} of {version}")
+            self._fail(f"{Invariant.OFFER}: {self.who}, {name} of {version}")
         return right[0]
 
 
@@ -281,22 +284,18 @@ class UpdateEngineMachine(Actor):
                 self._resumes += 1
                 metadata = await engine.metadata(_metadata_size(right))
                 if metadata != right[: len(metadata)]:
-                    self._fail(
-                        f"no range ends with a byte that was not proven: {self.who} resumes with a wrong manifest"
-                    )
+                    self._fail(f"{Invariant.RANGE}: {self.who} resumes with a wrong manifest")
                 kept += await engine.rest(before)
             else:
                 kept = await engine.first()
         except Aborted:
-            self._fail(f"no client aborts: {self.who} gets more than it lacks of the metadata")
+            self._fail(f"{Invariant.ABORT}: {self.who} gets more than it lacks of the metadata")
         except (Failed, asyncio.CancelledError):
             self._checkpoint(offer, right)
             raise
         if hashlib.sha256(kept).hexdigest() != digest:
             if kept[before:] != right[before:]:
-                self._fail(
-                    f"no success with wrong bytes: {self.who} completes {path} with wrong bytes"
-                )
+                self._wrong(path)
             raise Failed(10, "what came before the restart was wrong")
 
     def _watch(self, transfer: update_engine.Transfer) -> None:
@@ -330,9 +329,7 @@ class UpdateEngineMachine(Actor):
             if transfer.is_whole:
                 if bytes(got) == right:
                     return
-                self._fail(
-                    f"no success with wrong bytes: {self.who} completes {path} with wrong bytes"
-                )
+                self._wrong(path)
             self._say(f"{package.name}: {_word(transfer)}, try {attempt + 1}")
         raise Failed(ErrorCode.POSTINSTALL_RUNNER_ERROR, f"{package.name} cannot be had")
 
@@ -388,9 +385,7 @@ class Curl(Actor):
             if transfer.is_whole:
                 if got == right:
                     return
-                self._fail(
-                    f"no success with wrong bytes: {self.who} completes {path} with wrong bytes"
-                )
+                self._wrong(path)
             etag = fields.get("etag", etag)
             if transfer.status not in (0, 200, 206) or _now() - since > TOO_OLD:
                 await asyncio.sleep(60.0)
@@ -434,21 +429,19 @@ class Ranges(Curl):
             self._look(transfer)
             if transfer.status not in (0, 206, 416, 502, 504, 404):
                 self._fail(
-                    f"a range is answered as it was asked: {self.who} asks for {asked} and gets {transfer.status}"
+                    f"{Invariant.AS_ASKED}: {self.who} asks for {asked} and gets {transfer.status}"
                 )
             if (
                 transfer.status == 206
                 and transfer.entity != f"bytes {first}-{stop - 1}/{len(right)}"
             ):
                 self._fail(
-                    f"a range is answered as it was asked: {self.who} asks for {asked} and gets {transfer.entity}"
+                    f"{Invariant.AS_ASKED}: {self.who} asks for {asked} and gets {transfer.entity}"
                 )
             if transfer.status == 206 and transfer.is_whole:
                 if got == right[first:stop]:
                     return
-                self._fail(
-                    f"no range ends with a byte that was not proven: {self.who} gets {asked} of {path} wrong"
-                )
+                self._fail(f"{Invariant.RANGE}: {self.who} gets {asked} of {path} wrong")
             await asyncio.sleep(self._rng.choice((1.0, 20.0, 120.0)))
 
 

@@ -1,7 +1,6 @@
-"""What must hold whatever happens, each as a function over the books; what it yields begins with its name.
+"""The invariants that are held against the books, each as a function that yields what breaks it.
 
-`no success with wrong bytes`, `no client aborts`, `no range ends with a byte that was not proven` and `a range is answered as it
-was asked` are seen by the clients themselves, byte by byte, and stand in the books as failures.
+The others are seen where they break: by the clients, byte by byte, which note it in the books as failures, and by `watch`.
 """
 
 import hashlib
@@ -13,7 +12,7 @@ from itertools import pairwise
 
 from omaha_mirror.service import Service
 from omaha_mirror.web.sending import TIME_TO_CLOSE
-from tests.sim.books import NEVER, Books
+from tests.sim.books import NEVER, Books, Invariant
 from tests.sim.policy import Policy
 from tests.sim.releases import Release
 from tests.sim.schedule import (
@@ -90,13 +89,9 @@ def transfers(books: Books) -> Iterator[str]:
     """No answer ends with success and a wrong byte."""
     for transfer in books.transfers:
         if transfer.is_whole and transfer.wrong is not None:
-            name = (
-                "no range ends with a byte that was not proven"
-                if transfer.range
-                else "no success with wrong bytes"
-            )
+            broken = Invariant.RANGE if transfer.range else Invariant.WHOLE
             yield (
-                f"{name}: {transfer.who} got {transfer.range or 'all'} of {transfer.path},"
+                f"{broken}: {transfer.who} got {transfer.range or 'all'} of {transfer.path},"
                 f" and byte {transfer.wrong} is wrong"
             )
 
@@ -114,7 +109,7 @@ def policy(run: Run) -> Iterator[str]:
         if not allowed:
             rules = " or ".join(run.policy.rules(check.track, check.asked, check.answered))
             yield (
-                f"an answer never contradicts policy: {check.who} with {check.version} on {check.track}"
+                f"{Invariant.POLICY}: {check.who} with {check.version} on {check.track}"
                 f" ({rules}) was offered {check.offered} at {check.answered:.3f}"
             )
 
@@ -126,7 +121,7 @@ def clients_end(run: Run) -> Iterator[str]:
     for plan in run.schedule.machines:
         who = f"machine {plan.number}"
         if who not in ended and f"{who} " not in broken:
-            yield f"every client that goes on trying ends: {who} ({plan.kind}, {plan.track}) did not"
+            yield f"{Invariant.ENDS}: {who} ({plan.kind}, {plan.track}) did not"
 
 
 def bytes_fetched(run: Run) -> Iterator[str]:
@@ -141,7 +136,7 @@ def bytes_fetched(run: Run) -> Iterator[str]:
             most = _most(run, release, path, len(body))
             if fetched > most:
                 yield (
-                    f"bytes fetched are bound: {fetched} of {path}, at most {most} for {len(body)},"
+                    f"{Invariant.FETCHED}: {fetched} of {path}, at most {most} for {len(body)},"
                     f" with {len(run.site.requests(path))} requests"
                 )
 
@@ -226,10 +221,10 @@ def events(run: Run) -> Iterator[str]:
             )
     for key, count in sorted(sure.items(), key=str):
         if taken[key] < count:
-            yield f"no event is lost: {key} was told {count} times, and upstream took {taken[key]}"
+            yield f"{Invariant.LOST}: {key} was told {count} times, and upstream took {taken[key]}"
     for key, count in sorted(taken.items(), key=str):
         if is_answered and count > told[key] + again[key]:
-            yield f"no event is counted twice: {key} was told {told[key]} times, and upstream took {count}"
+            yield f"{Invariant.TWICE}: {key} was told {told[key]} times, and upstream took {count}"
 
 
 def woken(run: Run) -> Iterator[str]:
@@ -255,7 +250,7 @@ def woken(run: Run) -> Iterator[str]:
         line += TIME_TO_CLOSE if transfer.first else 0.0  # it may be asking for the metadata again
         if proven and transfer.ended > proven[0] + line + AT_ONCE:
             yield (
-                f"who can go on is woken: {transfer.who} got {transfer.range or 'all'} of {transfer.path}"
+                f"{Invariant.WOKEN}: {transfer.who} got {transfer.range or 'all'} of {transfer.path}"
                 f" {transfer.ended - proven[0]:.3f} s after it was proven"
             )
 
@@ -276,12 +271,10 @@ def kept(run: Run, files: Mapping[str, bytes]) -> Iterator[str]:
     """Nothing wrong has a name among the proven packages."""
     if any(isinstance(event, Rot) for event in run.schedule.events):
         return
-    proven = set()
     for path, content in sorted(files.items()):
-        if found := _BLOB.search(path):
-            proven.add(found[1])
-            if hashlib.sha256(content).hexdigest() != found[1]:
-                yield f"nothing wrong is kept: {path} has {len(content)} wrong bytes"
+        found = _BLOB.search(path)
+        if found and hashlib.sha256(content).hexdigest() != found[1]:
+            yield f"{Invariant.KEPT}: {path} has {len(content)} wrong bytes"
 
 
 def leaks(service: Service) -> Iterator[str]:
@@ -301,4 +294,4 @@ def leaks(service: Service) -> Iterator[str]:
     }
     for name, some in left.items():
         if some:
-            yield f"nothing is left: {len(some)} {name}"
+            yield f"{Invariant.LEFT}: {len(some)} {name}"

@@ -102,7 +102,7 @@ class Mirror:
                     self._began.set()
                     return
                 if not isinstance(error, OSError):
-                    world.fail(f"the mirror cannot start: {type(error).__name__} {error}")
+                    world.defect(f"cannot start: {type(error).__name__} {error}")
                 world.say(self.name, f"cannot start: {error}")
                 self._over("kill")
             await asyncio.sleep(AGAIN)
@@ -183,7 +183,7 @@ class Mirror:
         gone.cancel()
         if closing.done() and process.alive:
             if (error := closing.exception()) is not None:
-                world.fail(f"the mirror cannot stop: {type(error).__name__} {error}")
+                world.defect(f"cannot stop: {type(error).__name__} {error}")
             await asyncio.sleep(1.0)
             self._look_for_remains()
         if process.alive:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from omaha_mirror.cache.events import FillEnded
 from omaha_mirror.config import Address, Config
 from tests.sim import invariants, watch
-from tests.sim.books import Books, Life, Proven
+from tests.sim.books import Books, Invariant, Life, Proven
 from tests.sim.clients import Surroundings, machine
 from tests.sim.fleet import Fleet, in_memory
 from tests.sim.loop import Process, Stuck
@@ -100,7 +100,7 @@ class _Run:
             try:
                 world.loop.run_until_complete(self._all())
             except Stuck as error:
-                world.fail(f"the run ends: {error}")
+                world.fail(f"{Invariant.ENDS}: {error}")
             return Outcome(world.story, world.problems, world.loop.steps, world.loop.time())
 
     @contextmanager
@@ -225,6 +225,6 @@ class _Run:
             self.world.fail(problem)
         for mirror in self.mirrors:
             for left in mirror.left:
-                self.world.fail(f"nothing is left: {mirror.name} has {left}")
+                self.world.fail(f"{Invariant.LEFT}: {mirror.name} has {left}")
             for call in mirror.on_loop:
-                self.world.fail(f"nothing waits for a disk on the loop: {mirror.name} {call}")
+                self.world.fail(f"{Invariant.LOOP}: {mirror.name} {call}")

@@ -5,6 +5,7 @@ import inspect
 import pytest
 
 from omaha_mirror import state_file
+from tests.sim.books import Invariant
 from tests.sim.mutations import MUTATIONS, Edit, Moved, Mutation, _function, applied
 
 
@@ -17,7 +18,8 @@ def test_each_applies_and_goes(mutation: Mutation) -> None:
     assert [_function(edit.where).__code__ for edit in mutation.edits] == before
 
 
-def test_there_are_fifteen_at_least() -> None:
+def test_each_invariant_is_broken_by_one_at_least() -> None:
+    assert {mutation.breaks for mutation in MUTATIONS} == set(Invariant)
     assert len({mutation.name for mutation in MUTATIONS}) == len(MUTATIONS) >= 15
 
 
@@ -25,13 +27,16 @@ def test_there_are_fifteen_at_least() -> None:
     ("where", "old"), [("state_file:sync", "not there"), ("state_file:gone", "")]
 )
 def test_one_that_does_not_fit_says_so(where: str, old: str) -> None:
-    with pytest.raises(Moved, match=where), applied(Mutation("name", "", (Edit(where, old, "x"),))):
+    with (
+        pytest.raises(Moved, match=where),
+        applied(Mutation("name", Invariant.WHOLE, (Edit(where, old, "x"),))),
+    ):
         pass
 
 
 def test_what_is_edited_works_under_its_old_name() -> None:
     edit = Edit("state_file:_reason", "return line if line", 'return "other" + line if line')
-    with applied(Mutation("name", "", (edit,))):
+    with applied(Mutation("name", Invariant.WHOLE, (edit,))):
         assert state_file._reason(ValueError("x")) == "otherx"
     assert state_file._reason(ValueError("x")) == "x"
     assert inspect.getsource(state_file._reason)

@@ -15,6 +15,7 @@ from unittest.mock import patch
 from omaha_mirror.cache.fill import Fill
 from omaha_mirror.cache.reader import Reader
 from omaha_mirror.cache.waiters import Waiters
+from tests.sim.books import Invariant
 from tests.sim.releases import Release
 
 SLACK = 0.1
@@ -42,7 +43,7 @@ def watched(releases: Iterable[Release], fail: Callable[[str], None]) -> Iterato
             forgotten[reader] = forgotten.get(reader, 0) + 1
         if forgotten.get(reader, 0) == TWICE:
             fail(
-                f"who can go on is woken: a reader at {reader.offset} could have had the bytes"
+                f"{Invariant.WOKEN}: a reader at {reader.offset} could have had the bytes"
                 f" up to {edge}, and waited for {seconds:.3f} s"
             )
 
@@ -51,7 +52,7 @@ def watched(releases: Iterable[Release], fail: Callable[[str], None]) -> Iterato
         if edge >= reader.stop and isinstance(fill, Fill):
             head = heads.get(fill.state.expected.key, 0)
             for words in _unproven(fill, reader, head):
-                fail(f"no range ends with a byte that was not proven: {words}")
+                fail(f"{Invariant.RANGE}: {words}")
         return edge
 
     with patch.object(Waiters, "_woken_in", woken), patch.object(Reader, "_edge", proven_edge):

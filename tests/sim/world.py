@@ -24,6 +24,7 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import page_cache
 from omaha_mirror.upstream import requests
 from omaha_mirror.web import sendfile, sending
+from tests.sim.books import Invariant
 from tests.sim.dispatch import FIRST
 from tests.sim.inodes import BLOCK
 from tests.sim.loop import PROCESS, Process, SimLoop
@@ -51,7 +52,7 @@ class World:
         self.seed = seed
         self.story: list[str] = []
         self.problems: list[str] = []
-        self.loop = SimLoop(self.rng("loop"), self.fail)
+        self.loop = SimLoop(self.rng("loop"), self.defect)
         self.net = Net(self.loop, self.rng("net"))
 
     def rng(self, name: str) -> random.Random:
@@ -64,10 +65,15 @@ class World:
             return
         self.story.append(f"[{self.loop.time():12.6f}] {who}: {words}")
 
+    def defect(self, words: str) -> None:
+        """Tell of a failure inside the mirror that nothing foresees."""
+        self.fail(f"{Invariant.DEFECT}: {words}")
+
     def fail(self, words: str) -> None:
-        """Tell of what must not happen."""
+        """Tell of what must not happen: the words of an invariant, a colon, and what broke it."""
         if self.loop.is_closed():
             return
+        Invariant(words.partition(":")[0])
         process = PROCESS.get()
         self.say(process.name if process else "world", f"PROBLEM {words}")
         self.problems.append(words)
@@ -144,7 +150,7 @@ class World:
             logger_factory=structlog.ReturnLoggerFactory(),
             cache_logger_on_first_use=False,
         )
-        root.handlers[:] = [_Handler(self.fail)]
+        root.handlers[:] = [_Handler(self.defect)]
         root.setLevel("WARNING")
         try:
             yield
@@ -159,7 +165,7 @@ class World:
         more = " ".join(f"{key}={value!r}" for key, value in event.items() if key != "event")
         words = f"{level} {event['event']} {more}".rstrip()
         if level in ("exception", "error", "critical") and error:
-            self.fail(f"{words} {_named(error)}")
+            self.defect(f"{words} {_named(error)}")
         else:
             self.say(process.name if process else "world", words)
         return ""
