@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
 
-from omaha_mirror.aio.tasks import log_failure
+from omaha_mirror.aio.tasks import keep_running, stop
 from omaha_mirror.aio.workers import SLOW, STATE
 from omaha_mirror.cli.options import DEFAULT_CONFIG
 from omaha_mirror.config import Config, ConfigError, load
@@ -18,7 +20,7 @@ from omaha_mirror.observability.health import Finding, State
 from omaha_mirror.observability.telemetry import set_up_logging
 from omaha_mirror.service import Service
 from omaha_mirror.systemd import Notifier
-from omaha_mirror.web.public_settings import PublicSettings
+from omaha_mirror.web.public_settings import PublicFiles, PublicSettings
 
 LOG = structlog.get_logger(__name__)
 FINDING = "config"
@@ -57,19 +59,22 @@ class Reload:
         self._notifier = notifier
         self._broken = ""
         self._waiting: tuple[str, ...] = ()
-        self._turn = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._asked = asyncio.Event()
 
-    def __call__(self) -> None:
-        """Begin to read the config again, and apply it; one that waits for its turn is enough, as it reads what is there then."""
-        if len(self._tasks) < 2:
-            task = asyncio.create_task(self._reload())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            task.add_done_callback(log_failure)
+    @asynccontextmanager
+    async def at(self, number: signal.Signals) -> AsyncIterator[None]:
+        """Reload at each signal while the block runs; signals during a reload are one further reload."""
+        asyncio.get_running_loop().add_signal_handler(number, self._asked.set)
+        task = asyncio.create_task(keep_running(self._run, "reloading the config", pause=0.0))
+        try:
+            yield
+        finally:
+            await stop([task])
 
-    async def _reload(self) -> None:
-        async with self._turn:
+    async def _run(self) -> None:
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
             self._notifier.reloading()
             try:
                 await self._apply()
@@ -89,14 +94,20 @@ class Reload:
             words = f"{', '.join(self._waiting)} in {where} wait for a restart"
             yield Finding(FINDING, State.OK, words)
 
+    def _read(self) -> tuple[Config, PublicFiles]:
+        config = load(self._path, os.environ)
+        return config, self._settings.read(config)
+
     async def _apply(self) -> None:
-        service = self._service
+        service, loop = self._service, asyncio.get_running_loop()
         try:
-            config = await STATE.patiently(SLOW, load, self._path, os.environ)
-            files = await STATE.patiently(SLOW, self._settings.read, config)
+            async with asyncio.timeout(SLOW):
+                # A stop does not wait for a file that does not answer.
+                config, files = await loop.run_in_executor(STATE, self._read)
         except (ConfigError, OSError) as error:
-            self._broken = str(error).partition("\n")[0]
-            LOG.error("the config is broken, and all stays as it was", why=str(error))
+            why = str(error) or f"it was not read within {SLOW:g} s"
+            self._broken = why.partition("\n")[0]
+            LOG.error("the config is broken, and all stays as it was", why=why)
             return
         found = changes(service.config, config)
         self._broken, self._waiting = "", found.restart

@@ -89,7 +89,6 @@ async def _serve(
     await service.start()
     reload = Reload(service, settings, config_path, log_level, notifier)
     service.add_check(reload.findings)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
     gc.set_threshold(*GARBAGE)
@@ -97,6 +96,7 @@ async def _serve(
     ends = loop.time() + STOP  # where it does not even start
     try:
         async with (
+            reload.at(signal.SIGHUP),
             _admin(service, config, sockets[ADMIN]),
             _public(service, settings, config, sockets[PUBLIC]) as addresses,
             supervised(notifier, watchdog(os.environ), addresses[0], partial(status, service)),
