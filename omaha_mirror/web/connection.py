@@ -144,6 +144,10 @@ class Connection(web.RequestHandler):
         body, handler = self._body, self._task_handler
         super().connection_lost(exc)
         self._body = None
+        for message, _ in self._messages:
+            if (error := getattr(message, "exc", None)) is not None:
+                error.__traceback__ = None
+        self._messages.clear()
         if handler is not None and body is not None and not body.is_eof():
             handler.add_done_callback(partial(_drop_frames, body))
 
@@ -260,6 +264,10 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no HTTP with one line, and log one."""
+        if exc is not None:
+            exc.__traceback__ = (
+                None  # the parser's caller in it keeps the error, and this connection
+            )
         if message is None or request.writer.output_size > 0:
             raise ConnectionAbortedError("nothing that can be answered") from exc
         why = printable(message.partition("\n")[0].rstrip(": "))

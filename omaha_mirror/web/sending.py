@@ -107,10 +107,12 @@ async def _send_patiently(
         return await asyncio.get_running_loop().sendfile(
             transport, window.file, window.offset, window.count, fallback=False
         )
-    except asyncio.SendfileNotAvailableError:
+    except asyncio.SendfileNotAvailableError as error:
+        error.__traceback__ = None  # asyncio's frame in it keeps the error
         # It failed for whatever reason before a byte was sent: so will this, unless sendfile is the reason.
         return await _send_pieces(transport, response, window)
     except OSError as error:
+        error.__traceback__ = None
         if error.errno in NO_SENDFILE:
             _remember(window, error)
         raise

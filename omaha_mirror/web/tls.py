@@ -53,6 +53,8 @@ class Secure(SSLProtocol):
             self._connection.on_handshake_failure(exc)
         super().connection_lost(exc)
         self._connection.connection_lost(exc)
+        if exc is not None:
+            exc.__traceback__ = None  # asyncio's frame in it keeps the error, and this connection
 
 
 class Certificate:

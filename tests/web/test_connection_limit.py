@@ -11,6 +11,7 @@ import pytest
 from aiohttp import StreamReader, web
 from structlog.testing import capture_logs
 
+from omaha_mirror.cache import Window
 from omaha_mirror.config import Address
 from omaha_mirror.web import connection, pace, public, server
 from omaha_mirror.web.connection import Connection
@@ -336,30 +337,85 @@ SENT = {
     "a body that nobody reads": request("PUT", "/healthz", {"Content-Length": "60000"})
     + bytes(50_000),
     "a package that is not here": request("GET", PAYLOAD_PATH),
+    "no HTTP": b"nonsense\r\n\r\n",
+    "chunks that are none": b"POST /v1/update/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"zz\r\n" + bytes(50_000),
 }
 
 
-@pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
-async def test_a_connection_that_is_gone_holds_no_memory(mirror: Mirror, sent: bytes) -> None:
-    """Garbage is collected seldom in a process that serves: circles would add up to gigabytes."""
+@pytest.fixture
+async def uncollected(mirror: Mirror) -> AsyncIterator[Callable[..., int]]:
+    """Counts objects of a kind, and bodies that belong to one: garbage is collected seldom in a process that serves."""
 
-    def here() -> list[object]:
-        return [it for it in gc.get_objects() if isinstance(it, (Connection, StreamReader))]
+    def count(kind: type = Connection) -> int:
+        found = (it._protocol if isinstance(it, StreamReader) else it for it in gc.get_objects())
+        return sum(isinstance(it, kind) for it in found)
 
     gc.collect()
     gc.freeze()  # what is here is not gone through again
     gc.disable()
     try:
-        async with serving(mirror, limit=1000) as address:
-            before = len(here())
-            async with dialled(address, GREEDY, 3) as talks:
-                for talk in talks:
-                    await talk.send(sent)
-                await until(lambda: len(here()) >= before + 3)
-            await until(lambda: len(here()) <= before + 1)  # the one that was looked at last
+        yield count
     finally:
         gc.enable()
         gc.unfreeze()
+
+
+@pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
+async def test_a_connection_that_is_gone_holds_no_memory(
+    mirror: Mirror, uncollected: Callable[..., int], sent: bytes
+) -> None:
+    async with serving(mirror, limit=1000) as address:
+        before = uncollected()
+        async with dialled(address, GREEDY, 3) as talks:
+            for talk in talks:
+                await talk.send(sent)
+            await until(lambda: uncollected() >= before + 3)
+        await until(lambda: uncollected() <= before + 1)  # the one that was looked at last
+
+
+async def test_requests_that_nobody_answered_hold_no_memory(
+    mirror: Mirror, release: Upstream, uncollected: Callable[..., int]
+) -> None:
+    gate = release.hold(f"{PAYLOAD_PATH}.sha256")
+    waits = request("GET", PAYLOAD_PATH)
+    asks = request("POST", "/v1/update/", {}, omaha("request_check_first"))
+    async with serving(mirror, limit=1000) as address:
+        before = uncollected()
+        async with dialled(address, GREEDY, 3) as talks:
+            for talk in talks:
+                await talk.send(waits + 10 * asks)
+            await gate.reached()
+            await until(lambda: uncollected() >= before + 30)
+            for talk in talks:
+                talk.close(reset=True)
+            await until(lambda: uncollected() <= before + 1)
+
+
+async def test_a_client_that_leaves_a_package_holds_no_memory(
+    mirror: Mirror, release: Upstream, uncollected: Callable[..., int]
+) -> None:
+    release.put(PAYLOAD_PATH, LARGE)
+    assert (await mirror.get(PAYLOAD_PATH)).status == 200
+    async with serving(mirror, limit=1000) as address:
+        before = uncollected(Window)
+        async with dialled(address, GREEDY, 3, buffer=LARGE_PART) as talks:
+            for talk in talks:
+                await talk.send(request("GET", PAYLOAD_PATH))
+                await talk.head()
+        await until(lambda: uncollected(Window) <= before + 1)
+
+
+async def test_what_is_no_tls_holds_no_memory(
+    mirror: Mirror, uncollected: Callable[..., int]
+) -> None:
+    async with listening(mirror, secure_settings()) as (address, _):
+        before = uncollected()
+        async with dialled(address, GREEDY, 3) as talks:
+            for talk in talks:
+                await talk.send(HEALTH)
+                await talk.rest()
+        await until(lambda: uncollected() <= before + 1)
 
 
 async def test_answers_that_are_not_read_are_bounded_in_all(
