@@ -264,6 +264,7 @@ class FleetRecorder:
                     items=len(refusals),
                     exc_info=refusals[-1],
                 )
+                refusals.clear()  # their frames are of this call, which keeps the batch
 
     async def _gather(self) -> None:
         """Wait for an item and then for the rest of its batch, or until upkeep is due."""

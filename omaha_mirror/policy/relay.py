@@ -151,9 +151,13 @@ class CheckRelay:
     ) -> Response:
         """The answer to a request; simultaneous equal ones are collapsed."""
         alone = replace(request, apps=(app,))
-        return await self._shared_requests.ask(
-            (alone, address), lambda: self._asked(alone, id(request), wait, address)
-        )
+        try:
+            return await self._shared_requests.ask(
+                (alone, address), lambda: self._asked(alone, id(request), wait, address)
+            )
+        except (UpstreamError, TimeoutError, Resting) as error:
+            error.__traceback__ = None  # its frames keep the task that keeps it
+            raise
 
     async def _asked(self, request: Request, whole: int, wait: float, address: str) -> Response:
         """Send a request after the earlier ones of its check, its machine and its address."""
