@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -149,12 +148,9 @@ class OverviewApi:
         saved: tuple[Saving, ...] | None = None
         trouble = ""
         try:
-            states, served, fetched = await asyncio.gather(
-                reader.count_by("state", seen_since=now - DAY),
-                reader.served(first_day(max(SPANS), now)),
-                reader.fetched(first_day(max(SPANS), now)),
-            )
-            saved = savings(served, fetched, now)
+            states = await reader.count_by("state", seen_since=now - DAY)
+            since = first_day(max(SPANS), now)
+            saved = savings(await reader.served(since), await reader.fetched(since), now)
         except FleetUnavailable as error:
             trouble = str(error)
         summary = verdict(health, states)

@@ -111,8 +111,9 @@ class PageApi:
         )
 
     async def _overview(self, request: web.BaseRequest) -> web.StreamResponse:
-        rendered = await asyncio.gather(*(self._fragments.get(part.name) for part in PARTS))
-        bodies = [as_markup(body) for body in rendered if body is not None]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._fragments.get(part.name)) for part in PARTS]
+        bodies = [as_markup(body) for task in tasks if (body := task.result()) is not None]
         parts = list(zip(PARTS, bodies, strict=True))
         return _page(
             request,
