@@ -73,9 +73,7 @@ def serialise_request(request: Request) -> bytes:
     Raises:
         BadValue: If a value holds characters that XML cannot carry; a parsed one never does.
     """
-    out = [_DECLARATION]
-    _write(REQUEST, "request", request, out)
-    return "".join(out).encode()
+    return _document(REQUEST, "request", request)
 
 
 def serialise_response(response: Response) -> bytes:
@@ -84,8 +82,12 @@ def serialise_response(response: Response) -> bytes:
     Raises:
         BadValue: If a value holds characters that XML cannot carry; a parsed one never does.
     """
+    return _document(RESPONSE, "response", response)
+
+
+def _document(shape: Shape[T], tag: str, message: T) -> bytes:
     out = [_DECLARATION]
-    _write(RESPONSE, "response", response, out)
+    _write(shape, tag, message, out)
     return "".join(out).encode()
 
 
