@@ -149,6 +149,8 @@ class Verification:
         if clearance.lost is not None:
             raise clearance.lost
         had_begun = bool(clearance.completable)
+        if ruling.completable and not (had_begun or ruling.proven):
+            await self._record()
         self._apply(ruling)
         leaked = [self._take_back(start, stop) for start, stop in ruling.wrong]
         for (start, stop), left in zip(ruling.wrong, leaked, strict=True):
@@ -162,6 +164,15 @@ class Verification:
         self._waiters.notify()
         self._waiters.progressed()
         return ruling.more
+
+    async def _record(self) -> None:
+        """Have a head that no digest covers survive a power cut, before it is sent.
+
+        Where it is wrong, the digest of the whole shows that later, and who resumes is told to begin anew. If it were lost,
+        the right one would come in its place, and a client that has the wrong one would complete with it.
+        """
+        with contextlib.suppress(OSError):  # such a disk is given up anyway
+            await in_worker(self._state.draft.record)
 
     def _apply(self, ruling: Ruling) -> None:
         clearance = self._clearance

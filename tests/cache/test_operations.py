@@ -65,6 +65,19 @@ async def test_a_reader_gets_head_and_operations_each_when_it_is_whole_and_the_e
     assert (got, source.sent) == (PAYLOAD, SIZE)
 
 
+async def test_a_head_that_nothing_has_proven_is_synced_before_it_leaves(
+    site: Site, source: ScriptedSource
+) -> None:
+    hold = site.store.hold("record")
+    with site.cache.read(source.expected, source, 0, SIZE) as reader:
+        first = asyncio.create_task(step(reader))
+        await hold.reached.wait()
+        await site.filled(SIZE)
+        assert not first.done()
+        hold.open()
+        assert (await first) + await rest(reader) == PAYLOAD
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_ten_flipped_bytes_cost_ten_operations_and_nobody_notices(
     site: Site, source: ScriptedSource, seed: int

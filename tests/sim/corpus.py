@@ -73,4 +73,14 @@ CORPUS = (
             End(at=77.289, seconds=30.0),
         ],
     ),
+    _case(
+        "a power cut takes a wrong manifest that a client has, and the right one comes in its place",
+        seed=521,
+        settings=Settings(hold_back=4096, link=Link(latency=0.1, rate=2e4, segment=536)),
+        machines=[MachinePlan(number=1, at=0.0, kind="curl", seed=2729283619)],
+        events=[
+            Armed(at=1.881, path=LONG.path(), fault=Corrupt(times=2, at=318)),
+            End(at=3.9646, seconds=30.0, how="power"),
+        ],
+    ),
 )

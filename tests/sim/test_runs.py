@@ -13,11 +13,6 @@ from tests.sim.run import run
 
 CORPUS = Path(__file__).parent / "corpus.txt"
 FEW, MANY, AT_A_TIME = 40, 2000, 245
-OPEN = {
-    521: "a power cut takes all spans of a journal that says that unproven bytes were sent: who resumes is not told to"
-    " begin again, and completes with a wrong manifest"
-}
-"""Seeds of defects that are known and not mended yet."""
 STORIES = (
     "from tests.sim.generate import generate;from tests.sim.run import run;"
     "print([run(generate(seed)).story for seed in (3, 11)])"
@@ -26,7 +21,7 @@ STORIES = (
 
 def broken(seeds: range) -> dict[int, list[str]]:
     """What did not hold, by seed: `python -m tests.sim SEED` tells the story."""
-    outcomes = {seed: run(generate(seed)).problems for seed in seeds if seed not in OPEN}
+    outcomes = {seed: run(generate(seed)).problems for seed in seeds}
     return {seed: problems for seed, problems in outcomes.items() if problems}
 
 
