@@ -252,14 +252,14 @@ class FillState:
         self.rate.add(stop - start)
         self.last_byte_at = time.monotonic()
 
-    def not_on_disk(self, offset: int) -> int:
-        """The first byte from `offset` on that does not lie on the disk."""
+    def discardable(self, offset: int) -> int:
+        """The first byte from `offset` on that is discarded, or can be."""
         return self.draft.filled.run_end(offset)
 
     def was_discarded(self, offset: int) -> bool:
         """Whether the byte at `offset` arrived and was discarded."""
         return (
-            self.discarded_to > 0 and self.in_order and self.not_on_disk(offset) < self.discarded_to
+            self.discarded_to > 0 and self.in_order and self.discardable(offset) < self.discarded_to
         )
 
 

@@ -34,6 +34,10 @@ class MemoryDraft:
         capacity: bytes of memory.
         under: the draft that the disk refused to go on with, or None.
         kept: the bytes that that one holds.
+
+    Attributes:
+        filled: bytes that are never discarded: those of the draft below, and those that turned out wrong there or here after
+            the memory had gone on beyond them.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class MemoryDraft:
     ) -> None:
         self.expected = expected
         self.capacity: int = capacity
-        self.filled = kept
+        self.filled = self._on_disk = kept
         self.validator: Validator | None = under.validator if under is not None else None
         self._under = under
         self._discarded_to = 0
@@ -61,10 +65,10 @@ class MemoryDraft:
 
     def place(self, offset: int) -> Place:
         """See `Draft.place`."""
-        if self._under is not None and offset in self.filled:
+        if self._under is not None and offset in self._on_disk:
             file = self._under.place(offset).file
-            return Place(file, offset, self.filled.run_end(offset) - offset)
-        stop = self.filled.next_start(offset, self.expected.size)
+            return Place(file, offset, self._on_disk.run_end(offset) - offset)
+        stop = self._on_disk.next_start(offset, self.expected.size)
         return Place(self._file, offset, stop - offset, on_disk=False)
 
     @property
@@ -103,8 +107,11 @@ class MemoryDraft:
             self._under.leak()
 
     def drop(self, start: int, stop: int, *, leaked: bool) -> None:
-        """See `Draft.drop`. The bytes that are fetched in their place stay in memory."""
-        self.filled = self.filled.remove(start, stop)
+        """See `Draft.drop`. The bytes that are fetched in place of discarded ones stay in memory."""
+        with self._lock:
+            self._on_disk = self._on_disk.remove(start, stop)
+            kept = self.filled.remove(start, stop)
+            self.filled = kept.add(start, min(stop, self._discarded_to))
         if self._under is not None:
             self._under.drop(start, stop, leaked=leaked)
 

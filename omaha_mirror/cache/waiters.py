@@ -239,7 +239,7 @@ class Waiters:
         state, hashed = self._state, self._clearance.hashed
         top = state.filled.run_end(hashed)
         readers = (r.offset for r in self._needing if r.offset < top)
-        return min(map(state.not_on_disk, [hashed, *readers]))
+        return min(map(state.discardable, [hashed, *readers]))
 
     async def wait_until_unneeded(self, offset: int) -> None:
         """Return when bytes before `offset` are needed no more; a reader that delays the others for too long is cut."""

@@ -427,6 +427,23 @@ async def test_a_disk_that_fills_up_in_an_operation_stops_nobody(
     assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
 
 
+async def test_what_is_wrong_on_the_disk_when_the_memory_has_gone_on_is_had_in_its_place(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    limits = Limits(spool=4 * 64 * 1024, pending=CHUNK, proof_seconds=0.0)
+    site = await make_site(limits=limits, provers=PayloadProvers())
+    source.flips[OPERATIONS[1][0]] = 1
+    gate, judging = source.gate(OPERATIONS[9][0]), site.store.hold("record")
+    reading = asyncio.create_task(site.read(source))
+    await gate.reached.wait()
+    await judging.reached.wait()
+    site.store.failures["write"] = OSError(28, "No space left on device")
+    gate.open()
+    await site.filled(OPERATIONS[9][0] + limits.spool - 2 * CHUNK)
+    judging.open()
+    assert await reading == PAYLOAD
+
+
 async def test_what_is_no_payload_is_held_back_as_ever(site: Site) -> None:
     source = random_source(SIZE)
     gate = source.gate(SIZE - 1)
