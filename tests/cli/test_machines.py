@@ -4,15 +4,15 @@ import asyncio
 import csv
 import io
 import json
+import os
 from collections.abc import AsyncIterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from omaha_mirror.cli import machines
 from omaha_mirror.cli.machines import cell
-from omaha_mirror.cli.running import Json
+from omaha_mirror.cli.running import Json, RunningMirror
 from omaha_mirror.config import load
 from omaha_mirror.omaha import Client, Machine, serialise_request
 from tests.cli.running import Done, run
@@ -24,6 +24,17 @@ pytestmark = pytest.mark.long
 
 FORMULA = '=HYPERLINK("http://evil.example","click")'
 ALIASES = {"web": "held", "db": "held", FORMULA: "held"}
+
+
+async def check_in(mirror: MirrorProcess, number: int, alias: str = "") -> None:
+    machine = Machine(
+        version=f"3815.2.{number}",
+        machineid=f"{number:032x}",
+        track="lts",
+        machinealias=alias,
+    )
+    request = Client(machine).check()
+    assert (await mirror.post(serialise_request(request))).status == 200
 
 
 async def known(directory: Path, count: int) -> Done:
@@ -40,14 +51,7 @@ async def site(tmp_path: Path, upstream: Upstream) -> AsyncIterator[Path]:
     """The directory of a mirror that three machines have asked."""
     async with MirrorProcess(tmp_path, upstream.origin) as mirror:
         for number, alias in enumerate(ALIASES, 1):
-            machine = Machine(
-                version=f"3815.2.{number}",
-                machineid=f"{number:032x}",
-                track="lts",
-                machinealias=alias,
-            )
-            request = Client(machine).check()
-            assert (await mirror.post(serialise_request(request))).status == 200
+            await check_in(mirror, number, alias)
         await known(tmp_path, len(ALIASES))
         yield tmp_path
 
@@ -84,20 +88,28 @@ async def test_without_a_mirror_it_says_what_to_do(tmp_path: Path, upstream: Ups
 
 
 async def test_a_machine_that_a_new_one_moves_to_the_next_page_is_listed_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tmp_path / "config.yaml"
-    config.touch()
-    pages = iter([["a", "c"], ["c", "d"], ["e"]])
+    ask = RunningMirror.ask
+    async with MirrorProcess(tmp_path, upstream.origin) as mirror:
 
-    class Mirror:
-        async def ask(self, method: str, path: str) -> Json:
-            return {"machines": [{"machineid": name, "app_id": ""} for name in next(pages)]}
+        async def another_comes(self: RunningMirror, method: str, path: str) -> Json:
+            """Answer as ever; after the first page, a machine checks in that belongs on it."""
+            page = await ask(self, method, path)
+            if path.endswith("page=1"):
+                await check_in(mirror, 2)
+                while (await ask(self, "GET", "/api/v1/machines"))["total"] < 5:
+                    pass
+            return page
 
-    monkeypatch.setattr(machines, "PER_PAGE", 2)
-    monkeypatch.setattr(machines, "running_mirror", lambda _: nullcontext(Mirror()))
-    found = await machines._machines(load(config, {"HOME": str(tmp_path)}), {})
-    assert [machine["machineid"] for machine in found] == ["a", "c", "d", "e"]
+        for number in (1, 3, 4, 5):
+            await check_in(mirror, number)
+        await known(tmp_path, 4)
+        monkeypatch.setattr(machines, "PER_PAGE", 2)
+        monkeypatch.setattr(RunningMirror, "ask", another_comes)
+        async with asyncio.timeout(PATIENCE):
+            found = await machines._machines(load(tmp_path / "config.yaml", os.environ), {})
+    assert [int(machine["machineid"]) for machine in found] == [1, 3, 4, 5]
 
 
 CELLS = {
