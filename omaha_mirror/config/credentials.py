@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
+from omaha_mirror.aio.clock import kernel_synchronised
 from omaha_mirror.config.section import Listen, Location, Secret, Section, located, readable
 from omaha_mirror.config.units import Address
 
@@ -47,7 +48,7 @@ def _read(value: object, info: ValidationInfo) -> KeyFile:
         return value
     if not isinstance(value, str | Path):
         raise PydanticKnownError("string_type")
-    from omaha_mirror.payload import BadKey, read_pem  # noqa: PLC0415 (100 ms)
+    from omaha_mirror.payload import BadKey, read_pem  # noqa: PLC0415 (see check_certificate)
 
     path = readable(located(Path(value), info))
     try:
@@ -73,9 +74,7 @@ def check_certificate(path: Path) -> None:
     Raises:
         ValueError: it cannot be read, holds no certificate, or an expired one; the message says which.
     """
-    from cryptography import x509  # noqa: PLC0415 (100 ms)
-
-    from omaha_mirror.aio.clock import kernel_synchronised  # noqa: PLC0415 (100 ms)
+    from cryptography import x509  # noqa: PLC0415 (its import takes 100 ms, and few need it)
 
     pem = readable(path).read_bytes()
     try:

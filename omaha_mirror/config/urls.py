@@ -87,7 +87,7 @@ def database(text: str) -> str:
         if not rest.startswith("/") or rest.partition("?")[0] in ("/", "/:memory:"):
             raise ValueError(f"an SQLite database is a file: {expected}")
         path = rest[1:].partition("?")[0]
-        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 (these raise nothing)
+        if os.path.exists(path) and not os.path.isfile(path):  # noqa: PTH110, PTH113 (those of Path raise OSError)
             raise ValueError(f"{path} is no file, and an SQLite database is one: {expected}")
         return text
     if ":***@" in text or re.search(r"[?&]password=\*\*\*(&|$)", text):
