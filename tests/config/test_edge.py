@@ -115,7 +115,7 @@ def test_the_certificate_in_tests_can_be_used(tmp_path: Path) -> None:
 def test_what_cannot_work_is_told_with_its_place(
     folder: Path, text: str, at: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.aio.clock.kernel_synchronised", lambda: True)
+    monkeypatch.setattr("omaha_mirror.config.credentials.kernel_synchronised", lambda: True)
     said = problem(folder, text)
     assert said.startswith(f"{at}: "), said
     assert words in said
@@ -149,7 +149,7 @@ def test_a_clock_that_may_be_wrong_stops_no_start(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a clock that is years ahead every certificate is over."""
-    monkeypatch.setattr("omaha_mirror.aio.clock.kernel_synchronised", lambda: False)
+    monkeypatch.setattr("omaha_mirror.config.credentials.kernel_synchronised", lambda: False)
     over = folder / "over.pem"
     assert config(folder, f"tls: {{certificate: {over}}}").tls.certificate == over
 
