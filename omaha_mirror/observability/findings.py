@@ -43,20 +43,27 @@ class TrackCheck:
     Args:
         paths: gives where the tracks lead.
         clock: tells the time.
-
-    Attributes:
-        statuses: of the paths at the last check; empty before the first.
     """
 
     def __init__(self, paths: Callable[[], Awaitable[Sequence[TrackPath]]], clock: Clock) -> None:
-        self.statuses: tuple[ChannelStatus, ...] = ()
+        self._statuses: tuple[ChannelStatus, ...] | None = ()
         self._paths = paths
         self._clock = clock
 
     async def __call__(self) -> Iterable[Finding]:
         """Check them, in slices: there may be many."""
-        self.statuses = tuple([path.status for path in await self._paths()])
-        return tracks(self.statuses, self._clock.time())
+        try:
+            self._statuses = tuple([path.status for path in await self._paths()])
+        except Exception:
+            self._statuses = None
+            raise
+        return tracks(self._statuses, self._clock.time())
+
+    def statuses(self) -> tuple[ChannelStatus, ...]:
+        """Those of the paths at the last check, none before the first. Raises RuntimeError if that check failed."""
+        if self._statuses is None:
+            raise RuntimeError("the last check of the tracks failed")
+        return self._statuses
 
 
 def _last(answered: float, now: float) -> str:

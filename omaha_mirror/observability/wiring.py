@@ -53,7 +53,7 @@ def wire(
             free=lambda: disk_space.free,
             health=lambda: examine.last,
             fills=cache.fills,
-            channels=lambda: track_check.statuses,
+            channels=track_check.statuses,
             connections=connections,
             queues=queues,
             lost_lines=WRITER.dropped,
