@@ -312,7 +312,7 @@ def tidy(item: Item) -> Item:
     }
     if not isinstance(item, Transfer) and not item.machineid:
         changes["machineid"] = printable(item.address, MAX_TEXT)
-    return replace(item, **changes) if changes else item  # type: ignore[arg-type] # by name
+    return replace(item, **changes) if changes else item  # type: ignore[arg-type]  # each name has its own type
 
 
 def weight(item: Item) -> int:

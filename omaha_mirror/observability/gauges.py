@@ -29,11 +29,11 @@ class Queue(Protocol):
 
     @property
     def queued(self) -> int:
-        """Waiting now."""
+        """Items that wait now."""
 
     @property
     def sent(self) -> int:
-        """Delivered."""
+        """Items that were delivered."""
 
     @property
     def dropped(self) -> int:

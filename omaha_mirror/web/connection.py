@@ -37,7 +37,7 @@ class Counted(Protocol):
         """Whether a request is here that is not answered yet."""
 
     def give_up(self) -> None:
-        """End it now."""
+        """Close the connection now."""
 
     def __hash__(self) -> int: ...
 
@@ -140,7 +140,7 @@ class Connection(web.RequestHandler):
             self._body = self._messages[-1][1]
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection is gone, and what was held for it with it: circles would keep it until garbage is collected."""
+        """Free what a connection that has ended holds: its unread requests, and errors whose frames refer to it."""
         body, handler = self._body, self._task_handler
         super().connection_lost(exc)
         self._body = None
@@ -284,7 +284,7 @@ def sends_package(request: web.BaseRequest) -> None:
 
 
 def _drop_frames(body: StreamReader, handler: asyncio.Task[None]) -> None:
-    """Free what the handler's frames hold: it and the body keep the errors that ended them, with those frames."""
+    """Free the frames of a handler that has ended: it and the body keep the errors that ended them, and those the frames."""
     with suppress(asyncio.CancelledError):
         handler.exception()  # a task keeps its cancellation until it is asked
     if (error := body.exception()) is not None:

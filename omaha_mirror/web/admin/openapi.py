@@ -88,7 +88,7 @@ class _Schemas:
         wanted += [(kind, "validation", TypeAdapter(kind)) for kind in taken]
         wanted.sort(key=lambda item: str(item[0]))
         made, rest = TypeAdapter.json_schemas(wanted, ref_template="#/components/schemas/{model}")
-        self._made: dict[tuple[Any, str], Json] = dict(made)  # type: ignore[arg-type] # keys are as given
+        self._made: dict[tuple[Any, str], Json] = dict(made)  # type: ignore[arg-type]  # the keys are those of `wanted`; pydantic says only that they can be hashed
         self.components: Json = rest.get("$defs", {})
 
     def of(self, kind: Any) -> Json:
@@ -98,7 +98,7 @@ class _Schemas:
         return next(self._made[kind, mode] for mode in _MODES if (kind, mode) in self._made)
 
     def whole(self, kind: Any) -> Json:
-        """The schema itself."""
+        """The schema of a type, where `of` gives a reference."""
         schema = self.of(kind)
         found: Json = (
             self.components[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema

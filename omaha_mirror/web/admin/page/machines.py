@@ -62,7 +62,7 @@ class MachineRow:
 
 
 def machine_url(machine: Machine) -> str:
-    """Where its page is."""
+    """The path and query of a machine's page."""
     query = urlencode({"app": machine.app_id})
     return f"/machines/{quote(machine.machineid, safe='')}?{query}"
 
