@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from omaha_mirror.aio.tasks import keep_running
+from omaha_mirror.aio.tasks import keep_running, stop
 from omaha_mirror.aio.workers import Workers
 from omaha_mirror.upstream.errors import (
     BadAnswer,
@@ -126,12 +126,10 @@ class Outbox:
     async def close(self) -> None:
         """Stop sending, when what is being sent is answered or has had a moment; write the queued requests."""
         self._closing = True
-        if self._sending:
-            await asyncio.wait(self._tasks[:1], timeout=LAST_ANSWER)
-        for task in self._tasks:
-            task.cancel()
         try:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self._sending:
+                await asyncio.wait(self._tasks[:1], timeout=LAST_ANSWER)
+            await stop(self._tasks)
             await self._flush()
         finally:
             self._disk.shutdown()
