@@ -133,6 +133,10 @@ class Cache:
         """Why the blob must not be served although its digest is right, or None: it is not signed, for example."""
         return self._failures.refused(key, self._provers)
 
+    def immovable(self) -> dict[str, str]:
+        """Why damaged blobs could not be put aside when they were last fetched, by their keys."""
+        return {k: why for k, why in self._context.immovable.items() if not self.holds(k)}
+
     def fills(self) -> list[Progress]:
         """The fills that run or wait for their turn."""
         places = self.scheduler.positions()

@@ -102,7 +102,7 @@ class Evicted:
 
 @dataclass(frozen=True, slots=True)
 class Corrupted:
-    """A proven blob turned out wrong; it was put aside."""
+    """A proven blob turned out wrong; it is served no more, and put aside where the disk lets it."""
 
     key: str
     reason: str

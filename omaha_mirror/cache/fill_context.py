@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache import events
 from omaha_mirror.cache.errors import Damaged, NoSpace
 from omaha_mirror.cache.failures import Failures
@@ -35,6 +36,7 @@ class FillContext:
         space: makes room.
         corrupted: called with the key of a blob that turned out damaged, and why.
         growing: the fills that write to the disk, by the keys of their blobs.
+        immovable: why damaged blobs could not be put aside at the last try, by their keys.
     """
 
     scheduler: FetchScheduler
@@ -46,6 +48,7 @@ class FillContext:
     space: Space
     corrupted: Callable[[str, str], None]
     growing: dict[str, FillState] = field(default_factory=dict)
+    immovable: dict[str, str] = field(default_factory=dict)
 
     async def open_draft(self, state: FillState) -> Draft:
         """A draft on the disk, or in memory where the disk has no room or fails."""
@@ -94,7 +97,13 @@ class FillContext:
             if self.index.lists(key):
                 self.corrupted(key, "it is no file of the size that was written down")
             self.index.forget(key)
-            await self.space.quarantine(key, leaked=False)
+            self.immovable.pop(key, None)
+            try:
+                await self.space.quarantine(key, leaked=False)
+            except OSError as error:
+                if not isinstance(error, Hangs):
+                    self.immovable[key] = f"cannot be put aside: {error}"
+                raise
 
     def release(self, state: FillState) -> None:
         """End the reservation of a fill."""

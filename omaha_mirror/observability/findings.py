@@ -172,6 +172,21 @@ def reading(directory: Path, hanging: int) -> Iterator[Finding]:
         yield Finding("reading", State.DEGRADED, words)
 
 
+def quarantine(immovable: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether damaged files of the cache can be put aside.
+
+    Args:
+        immovable: those that cannot, by their keys, with the reason.
+    """
+    if immovable:
+        named = "; ".join(f"{key} {why}" for key, why in list(immovable.items())[:NAMED])
+        words = (
+            f"{len(immovable)} damaged files of the cache stay in the way, and their packages pass through from"
+            f" upstream with each request: {named}; remove them by hand (lsattr shows immutable ones)"
+        )
+        yield Finding("quarantine", State.DEGRADED, words)
+
+
 def overrides(given: Overrides) -> Iterator[Finding]:
     """What an operator must know of overrides that could not be read."""
     held = [override.track for override in given.all() if override.why != "given"]

@@ -19,7 +19,7 @@ def log_event(event: events.Event) -> None:
             LOG.error("served without caching", source=event.source, reason=event.reason)
         case events.Corrupted():
             LOG.error(
-                "a cached file is corrupted; it is in quarantine",
+                "a cached file is corrupted; it is not served any more",
                 key=event.key,
                 reason=event.reason,
             )

@@ -44,6 +44,7 @@ def wire(
         lambda: findings.redirects(redirects()),
         lambda: findings.log(WRITER.trouble(), sum(WRITER.dropped.values())),
         lambda: findings.reading(config.cache.directory, BLOBS.hanging()),
+        lambda: findings.quarantine(cache.immovable()),
         also,
     )
     examine = _examiner(config, disk_space, quick, held)

@@ -14,7 +14,7 @@ import pytest
 from omaha_mirror.cache import Proof, Reader
 from omaha_mirror.cache import page_cache as reading
 from omaha_mirror.cache.draft import DiskDraft
-from omaha_mirror.cache.events import Corrupted, Opened
+from omaha_mirror.cache.events import Corrupted, Opened, Uncached
 from omaha_mirror.cache.reader import WINDOW
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Hold, Site, rest, step
@@ -164,6 +164,28 @@ async def test_other_trouble_on_opening_condemns_nothing(
     await site.cache.fetch(source.expected, source)
     assert site.all(Corrupted) == []
     assert list(site.store.quarantine.iterdir()) == []
+
+
+async def test_a_damaged_file_that_cannot_be_put_aside_is_named_until_it_is_gone(
+    site: Site, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = await have(site, source)
+    truncated(blob)
+
+    def immutable(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(blob))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(site.store, "set_aside", immutable)
+        assert await site.read(source) == source.data
+        assert await site.read(source) == source.data
+    assert source.sent == 3 * SIZE
+    assert list(site.cache.immovable()) == [blob.name]
+    assert str(blob) in site.all(Uncached)[-1].reason
+    assert [event.key for event in site.all(Corrupted)] == [blob.name]
+    blob.unlink()
+    await site.cache.fetch(source.expected, source)
+    assert (source.sent, site.cache.immovable()) == (4 * SIZE, {})
 
 
 async def test_what_is_no_file_can_be_evicted_and_removed(

@@ -169,6 +169,14 @@ def test_packages_that_are_not_signed_degrade_with_what_to_do() -> None:
     assert list(signatures({})) == []
 
 
+def test_damaged_files_that_cannot_be_put_aside_are_named_and_degrade() -> None:
+    assert list(findings.quarantine({})) == []
+    [found] = findings.quarantine({f"{i:064x}": "cannot be put aside: no" for i in range(9)})
+    assert found.state is State.DEGRADED
+    assert found.words.startswith("9 damaged files")
+    assert found.words.count("cannot be put aside: no") == findings.NAMED
+
+
 def test_the_worst_finding_counts() -> None:
     states = [State.OK, State.FAILED, State.DEGRADED]
     found = [Finding(state, state, "") for state in states]
