@@ -398,9 +398,28 @@ class Ranges(Curl):
     """Asks for ranges of all kinds, one after the other, each until it has it."""
 
     async def _download(self, path: str, right: bytes) -> None:
-        wanted = self._ranges(len(right), _metadata_size(right))
-        for first, last in wanted:
+        for first, last in self._ranges(len(right), _metadata_size(right)):
             await self._range(path, right, first, last)
+        if right.startswith(b"CrAU"):
+            await self._lacking(path, right)
+
+    async def _lacking(self, path: str, right: bytes) -> None:
+        """The metadata as update_engine asks for it after a cut in it: more than it lacks aborts it."""
+        size = _metadata_size(right)
+        engine = UpdateEngine(lambda: self._dialer.dial(path, right), path, len(right), 1.0, 1.0)
+        while True:
+            held = update_engine.Transfer(0, size, bytearray(right[: self._rng.randrange(1, size)]))
+            try:
+                got = await engine.transfer(held)
+            except Failed as failed:
+                self._say(f"asks {path} for {held.range}: {failed}")
+                await asyncio.sleep(60.0)
+                continue
+            except Aborted:
+                self._fail(f"{Invariant.ABORT}: {self.who} gets more than it lacks of the metadata")
+            if got != right[:size]:
+                self._fail(f"{Invariant.RANGE}: {self.who} gets the rest of a wrong manifest")
+            return
 
     def _ranges(self, size: int, metadata: int) -> list[tuple[int, int | None]]:
         """First and last byte of each; None: up to the end."""

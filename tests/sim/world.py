@@ -23,7 +23,7 @@ from omaha_mirror import state_file
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import page_cache
 from omaha_mirror.upstream import requests
-from omaha_mirror.web import sendfile, sending
+from omaha_mirror.web import pace, sendfile, sending
 from tests.sim.books import Invariant
 from tests.sim.dispatch import FIRST
 from tests.sim.inodes import BLOCK
@@ -33,6 +33,8 @@ from tests.sim.threads import as_events
 
 COLD = 0.1
 """How often pages have left memory although nothing told so."""
+RARELY = 60.0
+"""Seconds between two looks for slow readers: no listener of a run comes to its limit, where they are cut."""
 EPOCH = 1_780_000_000.0
 """The time of day at the beginning of a run."""
 
@@ -117,6 +119,7 @@ class World:
                 (requests, "_tls", lambda _: False),
                 (state_file, "_logged", set()),
                 (sending, "WITHOUT_SENDFILE", set()),
+                (pace, "ROUND", RARELY),
             ):
                 stack.enter_context(patch.object(where, name, double))
             stack.enter_context(self._log())
