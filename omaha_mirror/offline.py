@@ -5,6 +5,7 @@ It sends nothing to upstream, and answers no machine.
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from typing import Self
@@ -25,7 +26,7 @@ class Offline(Parts):
     """The parts of a stopped mirror; `looking`, `cleaning` and `working` read its directories."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config, Clock(), self._learn, plan_of(config))
+        super().__init__(config, Clock(), self._learn, plan_of(config), rng=random.Random())
         self.exporter = Exporter(
             self.catalog,
             self.tracks,

@@ -39,7 +39,7 @@ class Parts:
         plan: FollowPlan,
         *,
         hook: Hook = lambda _event: None,
-        rng: random.Random | None = None,
+        rng: random.Random,
     ) -> None:
         up, state = config.upstream, config.state_directory
         self.config = config

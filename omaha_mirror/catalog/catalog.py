@@ -63,7 +63,7 @@ class Catalog:
         following: FollowPlan = ASK_NOTHING,
         *,
         clock: Clock | None = None,
-        rng: random.Random | None = None,
+        rng: random.Random,
         led: Callable[[], Collection[ReleaseKey]] = frozenset,
     ) -> None:
         self._led = led
@@ -72,7 +72,6 @@ class Catalog:
         self._known_releases = KnownReleases(self._clock, self._changed)
         self.package = self._known_releases.package
         self.changed_recently = self._known_releases.changed_recently
-        rng = rng or random.Random()
         self._follower = Follower(following, self._learnt, self._changed, self._clock, rng)
         self._imports = Imports()
         self._channels = Channels(self._follower, self._imports)

@@ -86,12 +86,12 @@ class Outbox:
         *,
         max_count: int = MAX_COUNT,
         max_bytes: int = MAX_BYTES,
-        rng: random.Random | None = None,
+        rng: random.Random,
     ) -> None:
         self._send = send
         self._max_count = max_count
         self._max_bytes = max_bytes
-        self._rng = rng or random.Random()
+        self._rng = rng
         self._segments = Segments(path)
         self._queue: deque[Entry] = deque()
         self._size = 0

@@ -47,7 +47,7 @@ async def take_in(
     clock = Clock()
     store = DiskStore(directory / "cache", clock)
     cache = Cache(store, Ledger(10**9, 0), clock, provers=PayloadProvers(keys))
-    catalog = Catalog(nobody, directory / "catalog.json", PAYLOAD)
+    catalog = Catalog(nobody, directory / "catalog.json", PAYLOAD, rng=random.Random())
     await cache.start()
     await catalog.start()
     try:

@@ -1,6 +1,7 @@
 """A catalog before a scripted release server, and a clock that can be put forward."""
 
 import hashlib
+import random
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -99,7 +100,7 @@ class Site:
         self._server = ReleaseServer(self.fetcher, upstream.origin)
 
     async def start(self) -> Catalog:
-        catalog = Catalog(self.learn, self.path, PAYLOAD, clock=self.clock)
+        catalog = Catalog(self.learn, self.path, PAYLOAD, clock=self.clock, rng=random.Random())
         await catalog.start()
         self.open.append(catalog)
         return catalog

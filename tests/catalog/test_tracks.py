@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import time
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
@@ -58,7 +59,12 @@ class Mirror:
         allowed = AllowList(self.site.upstream.origin)
         following = FollowPlan([APP], ask, allowed.check, ["stable"])
         self.catalog = Catalog(
-            self.site.learn, self.site.path, PAYLOAD, following, clock=self.site.clock
+            self.site.learn,
+            self.site.path,
+            PAYLOAD,
+            following,
+            clock=self.site.clock,
+            rng=random.Random(),
         )
         await self.catalog.start()
 
@@ -304,7 +310,7 @@ async def test_releases_that_no_track_leads_to_any_more_are_bounded(tmp_path: Pa
     async def unknown(wanted: LookupRequest) -> LookupResult:
         return LookupResult(reason=Reason.NOT_RELEASED)
 
-    catalog = Catalog(unknown, tmp_path / "catalog.json", PAYLOAD)
+    catalog = Catalog(unknown, tmp_path / "catalog.json", PAYLOAD, rng=random.Random())
     await catalog.start()
     for i in range(MAX_UNUSED + 10):
         catalog.record_upstream(release(version=f"{i}.0", learnt=float(i)))

@@ -132,10 +132,14 @@ class SimLoop(asyncio.BaseEventLoop):
             task._log_destroy_pending = False  # type: ignore[attr-defined]
         with warnings.catch_warnings(), patch.object(sys, "unraisablehook", lambda _: None):
             warnings.simplefilter("ignore")
+            asyncio._set_running_loop(
+                self
+            )  # else `finally` clauses would make a real one, and leave it open
             self._begun.clear()
             self._buried.clear()
             self.net.close()
             gc.collect()
+            asyncio._set_running_loop(None)
 
     def _new_task(self, _: object, work: Coroutine[Any, Any, T], **more: Any) -> asyncio.Task[T]:
         self._numbers += 1

@@ -600,12 +600,12 @@ async def test_lower_bounds_hold_for_what_is_found_at_the_start(
 
 
 KILLED = """
-import asyncio, sys
+import asyncio, random, sys
 from pathlib import Path
 from omaha_mirror.upstream.outbox import Outbox
 
 async def main(folder):
-    outbox = Outbox(folder, lambda request: asyncio.Event().wait())
+    outbox = Outbox(folder, lambda request: asyncio.Event().wait(), rng=random.Random())
     await outbox.start()
     for n in range(1000):
         outbox.put(b"%d" % n)
