@@ -68,6 +68,10 @@ def unknown(environ: Mapping[str, str]) -> Iterator[Problem]:
     for name in sorted(environ.keys() - VARIABLES.keys()):
         rest = name.removeprefix(PREFIX)
         if rest != name and not _KUBERNETES.fullmatch(rest):
+            inside = next((key for key in known if key.startswith(f"{rest}__")), None)
+            if inside is not None:
+                yield Problem(name, f"a variable names one key of a section, as {PREFIX}{inside}")
+                continue
             near = did_you_mean(rest.upper(), known, PREFIX)
             yield Problem(name, f"no key of the config has this variable{near}")
 

@@ -147,6 +147,13 @@ def test_an_unknown_variable_is_an_error_with_the_nearest_known_one(name: str, n
     assert str(problem) == f"{name}: no key of the config has this variable; did you mean {near}?"
 
 
+def test_the_variable_of_a_section_is_told_how_a_key_of_it_is_named() -> None:
+    problem = only_problem({"OMAHA_MIRROR_ADMIN": "{listen: []}"})
+    assert str(problem) == (
+        "OMAHA_MIRROR_ADMIN: a variable names one key of a section, as OMAHA_MIRROR_ADMIN__LISTEN"
+    )
+
+
 def test_an_unknown_variable_that_is_near_none_is_an_error() -> None:
     assert "did you mean" not in str(only_problem({"OMAHA_MIRROR_ZZZZZZZZ": ""}))
 
