@@ -28,6 +28,7 @@ from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.prover import Prover, Ruling, Span
 from omaha_mirror.cache.store import Draft
 from omaha_mirror.cache.waiters import Waiters
+from omaha_mirror.cache.write_behind import sync
 
 STEP = 2 * 1024 * 1024
 """Bytes that are hashed at a time."""
@@ -150,7 +151,9 @@ class Verification:
             raise clearance.lost
         had_begun = bool(clearance.completable)
         if ruling.completable and not (had_begun or ruling.proven):
-            await self._record()
+            # A wrong head that no digest covers shows later, and who resumes is told to begin anew. If a power cut took it, the
+            # right one would come in its place, and a client that has the wrong one would complete with it.
+            await sync(state.draft.record)
         self._apply(ruling)
         leaked = [self._take_back(start, stop) for start, stop in ruling.wrong]
         for (start, stop), left in zip(ruling.wrong, leaked, strict=True):
@@ -164,15 +167,6 @@ class Verification:
         self._waiters.notify()
         self._waiters.progressed()
         return ruling.more
-
-    async def _record(self) -> None:
-        """Have a head that no digest covers survive a power cut, before it is sent.
-
-        Where it is wrong, the digest of the whole shows that later, and who resumes is told to begin anew. If it were lost,
-        the right one would come in its place, and a client that has the wrong one would complete with it.
-        """
-        with contextlib.suppress(OSError):  # such a disk is given up anyway
-            await in_worker(self._state.draft.record)
 
     def _apply(self, ruling: Ruling) -> None:
         clearance = self._clearance

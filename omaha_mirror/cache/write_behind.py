@@ -66,7 +66,7 @@ class Checkpoint:
             self._enough.set()
 
     async def run(self, record: Callable[[], None]) -> None:
-        """Run until cancelled. An error of the disk is ignored: less survives a power cut."""
+        """Run until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds):
@@ -74,9 +74,14 @@ class Checkpoint:
             self._enough.clear()
             if self._unrecorded:
                 self._unrecorded = 0
-                try:
-                    await in_worker(record)
-                except OSError:
-                    pass
-                except Exception:
-                    LOG.exception("cannot record the bytes that were fetched")
+                await sync(record)
+
+
+async def sync(record: Callable[[], None]) -> None:
+    """Record a draft. An error, of the disk or another, ends no fill: less survives a power cut."""
+    try:
+        await in_worker(record)
+    except OSError:
+        pass
+    except Exception:
+        LOG.exception("cannot record the bytes that were fetched")

@@ -47,7 +47,7 @@ async def look(mirror: Mirror, folder: Path) -> object:
     return (
         files_below(folder / "without-line"),
         shown,
-        catalog.channels(lambda step: step),
+        await catalog.channels(lambda step: step),
         catalog.current(),
     )
 

@@ -1,6 +1,7 @@
 """The mirror reads time and chance where the simulation replaces them, and nowhere else."""
 
 import ast
+import gc
 import os
 import random
 import secrets
@@ -104,11 +105,13 @@ def asked(work: Callable[[], object]) -> set[str]:
         ):
             found.add("Random()")
 
+    callbacks, gc.callbacks[:] = gc.callbacks[:], []  # of hypothesis, which times each collection
     sys.setprofile(look)
     try:
         work()
     finally:
         sys.setprofile(None)
+        gc.callbacks[:] = callbacks
     return found
 
 
