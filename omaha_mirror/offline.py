@@ -15,10 +15,10 @@ from omaha_mirror.bundle import Exporter
 from omaha_mirror.bundle.files import read_file
 from omaha_mirror.cache.lock import DirectoryLock
 from omaha_mirror.catalog import LookupRequest, LookupResult, PackageFile, Reason, at_hand
-from omaha_mirror.catalog.state import load
+from omaha_mirror.catalog.catalog_file import load
+from omaha_mirror.composition import Parts
 from omaha_mirror.config import Config
 from omaha_mirror.packages.source import expected
-from omaha_mirror.parts import Parts
 from omaha_mirror.policy.omaha_upstream import plan_of
 
 

@@ -1,4 +1,4 @@
-"""The running mirror: the parts of `parts`, its servers upstream, its machines and its metrics."""
+"""The running mirror: the parts of `composition`, its servers upstream, its machines and its metrics."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from omaha_mirror.cache import Scrubber
 from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.cache.lock import DirectoryLock
 from omaha_mirror.catalog import LookupRequest, LookupResult, PackageFile
+from omaha_mirror.composition import Parts
 from omaha_mirror.config import Address, Config
 from omaha_mirror.config.changes import adopted
 from omaha_mirror.config.rules import Pin
@@ -26,12 +27,11 @@ from omaha_mirror.packages.payload_prover import keys_in
 from omaha_mirror.packages.prefetch import Prefetch
 from omaha_mirror.packages.source import expected
 from omaha_mirror.packages.warm_up import WarmUp
-from omaha_mirror.parts import Parts
-from omaha_mirror.policy.check_decision import CheckDecisions
 from omaha_mirror.policy.omaha_upstream import OmahaUpstream
+from omaha_mirror.policy.updatecheck import CheckDecisions
 from omaha_mirror.state_file import make_folder
 from omaha_mirror.upstream.http import HttpFetcher
-from omaha_mirror.upstream.releases import ReleaseServer
+from omaha_mirror.upstream.release_server import ReleaseServer
 from omaha_mirror.upstream.requests import settings_of
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent / "omaha_mirror"
 
 LAYERS = """
     state_file text systemd aio reasons | omaha payload http_ranges config cache | upstream fleet | catalog | policy packages
-    | observability bundle | parts | service offline | web client cli
+    | observability bundle | composition | service offline | web client cli
 """
 """Each imports only from what stands to its left; CONTRIBUTING.md shows the same line."""
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from omaha_mirror.bundle import ExportRequest
 from omaha_mirror.catalog import BOARDS, Reason, Release, Step, UpstreamPolicy
+from omaha_mirror.catalog.catalog_file import State, StoredRelease, save
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
-from omaha_mirror.catalog.state import State, StoredRelease, save
 from omaha_mirror.config import Config, Hold, Pin
 from omaha_mirror.offline import Offline
 from omaha_mirror.omaha import AppRequest, UpdateCheckRequest
@@ -23,7 +23,7 @@ from omaha_mirror.packages.source import expected
 from omaha_mirror.policy.override_files import Override, kept, write
 from omaha_mirror.policy.tracks import TrackPath
 from omaha_mirror.service import Service
-from omaha_mirror.web.admin.page import stock
+from omaha_mirror.web.admin.page import tracks_and_cache
 from omaha_mirror.web.admin.tracks_api import TracksApi
 from tests.catalog.scene import APP, package, release
 from tests.observability.exposed import series
@@ -192,7 +192,7 @@ async def shown(service: Service, paths: Sequence[TrackPath]) -> None:
         for board in BOARDS:
             path = by.get((track, board))
             assert walked(service, track, board) == (led(path) if path is not None else [])
-        views = stock.tracks(paths, (), None, service.rules, {}, NOW)
+        views = tracks_and_cache.tracks(paths, (), None, service.rules, {}, NOW)
     api = TracksApi(service)
     found = {f.name: f.words for f in (await service.examine()).findings}
     metrics = series(service.metrics)

@@ -138,13 +138,13 @@ async def test_a_package_that_the_config_names_is_part_of_the_release(mirror: Op
 async def test_a_slow_upstream_holds_a_check_up_for_a_moment_only(
     upstream: Upstream, mirror: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 0.05)
+    monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 0.05)
     gate = upstream.hold(PAYLOAD)
     async with mirror() as service:
         assert (await decide(service, MACHINE)).reason is Reason.WARMING
         await gate.reached()
         gate.open()
-        monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 30.0)
+        monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 30.0)
         await offer(service)
 
 
@@ -198,7 +198,7 @@ async def test_without_a_sidecar_a_payload_is_fetched_once_to_be_known(
 async def test_without_a_sidecar_nothing_is_offered_before_it_was_fetched(
     upstream: Upstream, mirror: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 0.05)
+    monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 0.05)
     upstream.remove(PAYLOAD)
     upstream.put(PAYLOAD, BODY, sidecar=False)
     gate = upstream.hold(PAYLOAD, at=len(BODY) - 1)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from omaha_mirror.catalog.catalog_file import dump_release, read_release
 from omaha_mirror.catalog.model import BOARDS, PackageFile, Release
-from omaha_mirror.catalog.state import dump_release, read_release
 from omaha_mirror.catalog.upstream_answer import Unusable, read_upstream
 from omaha_mirror.omaha import (
     AppResponse,

@@ -6,14 +6,14 @@ ports: a `Source` gives the bytes, a `Store` keeps them, and a `Prover` decides 
 
 from omaha_mirror.cache.blob import Expected, Proof
 from omaha_mirror.cache.cache import Cache
-from omaha_mirror.cache.contents import Progress
-from omaha_mirror.cache.disk import DiskStore
+from omaha_mirror.cache.disk_store import DiskStore
 from omaha_mirror.cache.fetch_scheduler import FetchScheduler
 from omaha_mirror.cache.fill_state import Limits
+from omaha_mirror.cache.inventory import Progress
 from omaha_mirror.cache.reader import Reader, Window
+from omaha_mirror.cache.scrub import Scrubber, Verifier, VerifyResult
 from omaha_mirror.cache.source import Body, Source, Validator
 from omaha_mirror.cache.space import Ledger
-from omaha_mirror.cache.verifier import Scrubber, Verifier, VerifyResult
 
 __all__ = [
     "Body",

@@ -19,7 +19,6 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import finish, in_worker, log_defect
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Expected, Proof
-from omaha_mirror.cache.contents import Contents, Progress, look
 from omaha_mirror.cache.errors import (
     CacheError,
     CoolingDown,
@@ -39,6 +38,7 @@ from omaha_mirror.cache.fill_state import FillState, Limits
 from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.index import Index, Unverified
 from omaha_mirror.cache.ingest import Ingest
+from omaha_mirror.cache.inventory import Contents, Progress, look
 from omaha_mirror.cache.open_blob import Opening, ProvenBlob
 from omaha_mirror.cache.prover import HoldBacks, Provers
 from omaha_mirror.cache.reader import Readable, Reader

@@ -19,7 +19,6 @@ from omaha_mirror.aio.tasks import finish, in_worker, stop, submit
 from omaha_mirror.aio.workers import BLOBS, Hangs
 from omaha_mirror.cache import events
 from omaha_mirror.cache.blob import Proof
-from omaha_mirror.cache.contents import Progress
 from omaha_mirror.cache.cursors import Cursors
 from omaha_mirror.cache.errors import (
     CacheError,
@@ -36,6 +35,7 @@ from omaha_mirror.cache.fill_context import FillContext
 from omaha_mirror.cache.fill_state import Clearance, FillState
 from omaha_mirror.cache.fill_verification import Verification
 from omaha_mirror.cache.intervals import Intervals
+from omaha_mirror.cache.inventory import Progress
 from omaha_mirror.cache.prover import Prover
 from omaha_mirror.cache.reader import Reader
 from omaha_mirror.cache.store import Draft, Place

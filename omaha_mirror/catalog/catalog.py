@@ -14,6 +14,7 @@ from pathlib import Path
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import in_slices
+from omaha_mirror.catalog.catalog_file import ReleaseKey, key_of, versions
 from omaha_mirror.catalog.channel import ChannelKey, ChannelStatus, status
 from omaha_mirror.catalog.channels import Channels, ImportedRelease, Imports
 from omaha_mirror.catalog.follow import Follower
@@ -31,7 +32,6 @@ from omaha_mirror.catalog.model import (
     needed_packages,
 )
 from omaha_mirror.catalog.pinned_questions import ASK_FIRST, Pinned
-from omaha_mirror.catalog.state import ReleaseKey, key_of, versions
 from omaha_mirror.catalog.storage import Storage
 from omaha_mirror.config.rules import Pin, Rule
 from omaha_mirror.reasons import Reason

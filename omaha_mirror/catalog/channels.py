@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from omaha_mirror.catalog.catalog_file import ReleaseKey, versions
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel, below, floors, rebased
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.model import Release, Step
-from omaha_mirror.catalog.state import ReleaseKey, versions
 from omaha_mirror.catalog.upstream_answer import UpstreamPolicy
 from omaha_mirror.config.rules import Follow, Pin, Rule, track_upstream
 from omaha_mirror.omaha import Version

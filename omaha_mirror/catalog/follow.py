@@ -40,7 +40,7 @@ from omaha_mirror.catalog.followed import (
     Inquiry,
 )
 from omaha_mirror.catalog.model import Release
-from omaha_mirror.catalog.question_turns import Turns
+from omaha_mirror.catalog.question_rate_limit import Turns
 from omaha_mirror.catalog.upstream_answer import (
     Unusable,
     UpstreamReading,

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
 from omaha_mirror.catalog.follow_events import FollowEvent
 from omaha_mirror.catalog.model import BOARDS
-from omaha_mirror.catalog.question_turns import FEW, surplus
+from omaha_mirror.catalog.question_rate_limit import FEW, surplus
 from omaha_mirror.catalog.walk import Walk
 from omaha_mirror.omaha import Response
 from omaha_mirror.reasons import Reason

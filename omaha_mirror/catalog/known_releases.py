@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Iterable
 from itertools import pairwise
 
 from omaha_mirror.aio.clock import Clock
+from omaha_mirror.catalog.catalog_file import ReleaseKey, StoredRelease, key_of
 from omaha_mirror.catalog.model import LookupResult, PackageFile, Release, extensions, not_later
-from omaha_mirror.catalog.state import ReleaseKey, StoredRelease, key_of
 
 RETENTION = 7 * 24 * 3600.0
 """Seconds that a release stays servable after its last use."""

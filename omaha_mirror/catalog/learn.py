@@ -12,7 +12,7 @@ from omaha_mirror.catalog.model import LookupResult, PackageFile, Release
 from omaha_mirror.omaha import Action, Digest, Manifest, Package, UpdateCheck, UpdateStatus, Url
 from omaha_mirror.reasons import Reason
 from omaha_mirror.upstream.errors import Changed, Gone, UpstreamError
-from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
+from omaha_mirror.upstream.release_server import ReleaseServer, RemotePackage
 
 Prove = Callable[[RemotePackage], Awaitable[Digest]]
 """Downloads a package without a known digest; gives its SHA-256. Raises `CannotProve`."""

@@ -13,10 +13,10 @@ import structlog
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import log_failure
+from omaha_mirror.catalog.catalog_file import ReleaseKey
 from omaha_mirror.catalog.learn import LookupRequest
 from omaha_mirror.catalog.model import LookupResult
-from omaha_mirror.catalog.question_turns import Turns
-from omaha_mirror.catalog.state import ReleaseKey
+from omaha_mirror.catalog.question_rate_limit import Turns
 from omaha_mirror.catalog.version_lookup import FRESH, Lookup
 
 TOGETHER = 4

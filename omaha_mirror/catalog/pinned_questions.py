@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Container, Iterable, Iterator
 
 from omaha_mirror.aio.tasks import log_failure
+from omaha_mirror.catalog.catalog_file import ReleaseKey
 from omaha_mirror.catalog.channel import ChannelKey
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.followed import channel_of
-from omaha_mirror.catalog.state import ReleaseKey
 
 PATIENCE = 60.0
 """Seconds that the walks may take."""

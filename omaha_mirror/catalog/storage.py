@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from omaha_mirror.aio.clock import Clock
+from omaha_mirror.catalog.catalog_file import State, StateWriter, latest
 from omaha_mirror.catalog.channels import Imports
 from omaha_mirror.catalog.follow import Follower
 from omaha_mirror.catalog.known_releases import KnownReleases, UpstreamReleases
 from omaha_mirror.catalog.lookup import Lookups
 from omaha_mirror.catalog.model import LookupResult
-from omaha_mirror.catalog.state import State, StateWriter, latest
 
 
 class Storage:

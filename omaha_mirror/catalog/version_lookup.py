@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from omaha_mirror.catalog.model import LookupResult, Release, not_later
-from omaha_mirror.catalog.question_turns import FEW, surplus
+from omaha_mirror.catalog.question_rate_limit import FEW, surplus
 from omaha_mirror.reasons import Reason
 
 FRESH = 3600.0

@@ -18,8 +18,8 @@ from rich.filesize import decimal
 
 from omaha_mirror.aio.clock import SET_CLOCK, SKEW, Clock
 from omaha_mirror.catalog import BOARDS
+from omaha_mirror.catalog.catalog_file import load
 from omaha_mirror.catalog.model import extensions
-from omaha_mirror.catalog.state import load
 from omaha_mirror.cli.exits import Exit
 from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
 from omaha_mirror.config import Config, Follow, Pin, Relay
@@ -30,8 +30,8 @@ from omaha_mirror.state_file import Damaged
 from omaha_mirror.upstream.errors import Forbidden, Gone, UpstreamError
 from omaha_mirror.upstream.fetcher import seconds
 from omaha_mirror.upstream.http import HttpFetcher
-from omaha_mirror.upstream.omaha import OmahaServer, question
-from omaha_mirror.upstream.releases import ReleaseServer
+from omaha_mirror.upstream.omaha_server import OmahaServer, question
+from omaha_mirror.upstream.release_server import ReleaseServer
 from omaha_mirror.upstream.requests import settings_of, untimely
 
 NEWEST = "9999.0.0"

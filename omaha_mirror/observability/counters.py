@@ -16,7 +16,7 @@ from omaha_mirror import __version__
 from omaha_mirror.aio.tasks import in_slices
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.cache import events
-from omaha_mirror.cache.verifier import VerifyOutcome
+from omaha_mirror.cache.scrub import VerifyOutcome
 from omaha_mirror.catalog import Reason
 from omaha_mirror.observability.metric_kinds import (
     PREFIX,

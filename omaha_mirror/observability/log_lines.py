@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from omaha_mirror.cache import VerifyResult, events
-from omaha_mirror.cache.verifier import VerifyOutcome
+from omaha_mirror.cache.scrub import VerifyOutcome
 
 LOG = structlog.get_logger(__name__)
 

@@ -40,7 +40,6 @@ The machine takes it, and reports:
 """
 
 from omaha_mirror.omaha.answer import NoUpdate, Offer, check_for_sysexts, read_answer
-from omaha_mirror.omaha.client import FLATCAR_APP_ID, Client, Machine
 from omaha_mirror.omaha.codes import (
     AppStatus,
     ErrorCode,
@@ -65,6 +64,7 @@ from omaha_mirror.omaha.errors import (
     UnsupportedProtocol,
 )
 from omaha_mirror.omaha.localise import codebase_problem, localise
+from omaha_mirror.omaha.machine import FLATCAR_APP_ID, Client, Machine
 from omaha_mirror.omaha.messages import (
     AT_ONCE,
     parse_request,

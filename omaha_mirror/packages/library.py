@@ -31,7 +31,7 @@ from omaha_mirror.omaha import Digest
 from omaha_mirror.packages.prefetch import Prefetch
 from omaha_mirror.packages.source import UpstreamSource, expected
 from omaha_mirror.upstream.fetcher import Fetcher
-from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
+from omaha_mirror.upstream.release_server import ReleaseServer, RemotePackage
 
 STEP = 1024 * 1024
 MANY = 4096

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.catalog import BOARDS, Catalog, Release
-from omaha_mirror.catalog.state import ReleaseKey
+from omaha_mirror.catalog.catalog_file import ReleaseKey
 from omaha_mirror.config.rules import depends_on_track
 from omaha_mirror.packages.source import Named, named
 from omaha_mirror.policy.decide import leads_to

@@ -16,14 +16,14 @@ from omaha_mirror.catalog.followed import ASK_NOTHING, CHANNELS, FollowPlan, Inq
 from omaha_mirror.config import Config
 from omaha_mirror.config.rules import Rule, track_upstream
 from omaha_mirror.omaha import AppRequest, Response
-from omaha_mirror.policy.check_decision import Upstream, as_upstream
 from omaha_mirror.policy.dry_run import UpstreamAnswer, ask_upstream
 from omaha_mirror.policy.relay import CheckRelay
 from omaha_mirror.policy.relay_store import LastOffers
+from omaha_mirror.policy.updatecheck import Upstream, as_upstream
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.fetcher import Fetcher
 from omaha_mirror.upstream.identity import lasting_id, pseudonym, site_secret
-from omaha_mirror.upstream.omaha import OmahaServer, question
+from omaha_mirror.upstream.omaha_server import OmahaServer, question
 from omaha_mirror.upstream.outbox import Outbox, OutboxStats
 
 TRACKS = (*CHANNELS, "edge", *(f"lts-{year}" for year in range(2021, 2041)))

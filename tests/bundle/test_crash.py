@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from omaha_mirror.catalog.state import load
+from omaha_mirror.catalog.catalog_file import load
 from tests.bundle.scene import NO_LINE, files_below, take_in, without_line
 from tests.e2e.site import FLOORS, STEPS, Box
 from tests.support.mirror import settings

@@ -12,7 +12,7 @@ from omaha_mirror.cache import DiskStore, Limits, Verifier, blob_directory
 from omaha_mirror.cache.blob import Head
 from omaha_mirror.cache.errors import GenerationEnded, NoSpaceNow, NotInTime
 from omaha_mirror.cache.events import FillEnded, FillStarted, Outcome, Repaired
-from omaha_mirror.cache.verifier import VerifyOutcome
+from omaha_mirror.cache.scrub import VerifyOutcome
 from omaha_mirror.packages.payload_prover import PayloadProvers
 from tests.cache.conftest import MakeSite
 from tests.cache.payloads import operations, pieces, signed

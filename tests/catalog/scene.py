@@ -32,7 +32,7 @@ from omaha_mirror.omaha import (
 from omaha_mirror.policy.decide import decide
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher
-from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
+from omaha_mirror.upstream.release_server import ReleaseServer, RemotePackage
 from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.clock import SetClock
 from tests.support.upstream import Upstream

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.catalog import LookupRequest, LookupResult, Pin, Reason
-from omaha_mirror.catalog.state import State, load, save
+from omaha_mirror.catalog.catalog_file import State, load, save
 from omaha_mirror.catalog.version_lookup import FRESH, MAX_NAMES, RETRY
 from tests.catalog.scene import (
     APP,
@@ -108,7 +108,7 @@ async def test_a_release_is_on_disk_before_anybody_can_be_offered_it(
         save(path, state)
         before.append(opened.known(APP, BOARD, VERSION))
 
-    monkeypatch.setattr("omaha_mirror.catalog.state.save", watched)
+    monkeypatch.setattr("omaha_mirror.catalog.catalog_file.save", watched)
     release = await offered(opened)
     assert before == [None, None]
     assert [item.release for item in load(site.path).releases] == [release]

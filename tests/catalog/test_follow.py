@@ -28,7 +28,7 @@ from omaha_mirror.catalog.followed import (
     FollowPlan,
     Inquiry,
 )
-from omaha_mirror.catalog.question_turns import EVERY
+from omaha_mirror.catalog.question_rate_limit import EVERY
 from omaha_mirror.omaha import AppResponse, AppStatus, Response, UpdateCheck, UpdateStatus, Version
 from omaha_mirror.upstream.errors import BadAnswer, Unreachable
 from tests.catalog.scene import APP, BOARD, DAY, HOUR, release

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.catalog import Pin, Reason, state
-from omaha_mirror.catalog.state import State, load
+from omaha_mirror.catalog import Pin, Reason, catalog_file
+from omaha_mirror.catalog.catalog_file import State, load
 from omaha_mirror.catalog.version_lookup import FRESH
-from omaha_mirror.upstream.releases import ReleaseServer
+from omaha_mirror.upstream.release_server import ReleaseServer
 from tests.catalog.scene import (
     APP,
     AZURE,
@@ -117,13 +117,13 @@ async def test_a_full_disk_stops_no_update_and_is_tried_again(
         right(path, known)
         loop.call_soon_threadsafe(written.set)
 
-    right, loop, written = state.save, asyncio.get_running_loop(), asyncio.Event()
-    monkeypatch.setattr(state, "RETRY", 0.02)
-    monkeypatch.setattr(state, "save", save)
+    right, loop, written = catalog_file.save, asyncio.get_running_loop(), asyncio.Event()
+    monkeypatch.setattr(catalog_file, "RETRY", 0.02)
+    monkeypatch.setattr(catalog_file, "save", save)
     site.publish()
     opened = await site.start()
     with monkeypatch.context() as disk:
-        disk.setattr("omaha_mirror.catalog.state.save", full)
+        disk.setattr("omaha_mirror.catalog.catalog_file.save", full)
         release = await offered(opened)
     assert "No space left on device" in str(logs)
     assert load(site.path).releases == ()

@@ -6,7 +6,7 @@ import pytest
 
 from omaha_mirror.catalog import CannotProve, LookupRequest, LookupResult, Reason, Release, learn
 from omaha_mirror.omaha import Digest, Url
-from omaha_mirror.upstream.releases import ReleaseServer, RemotePackage
+from omaha_mirror.upstream.release_server import ReleaseServer, RemotePackage
 from tests.catalog import scene
 from tests.catalog.scene import APP, AZURE, BOARD, BODY, PAYLOAD, VERSION, Site, path_of, sha256
 from tests.support.upstream import Status, Upstream

@@ -21,14 +21,14 @@ from omaha_mirror.catalog import (
     Relay,
     Rule,
 )
+from omaha_mirror.catalog.catalog_file import load
 from omaha_mirror.catalog.followed import FollowPlan, Inquiry
 from omaha_mirror.catalog.known_releases import MAX_UNUSED
-from omaha_mirror.catalog.state import load
 from omaha_mirror.omaha import AppRequest, Response
 from omaha_mirror.policy.decide import Decision, decide
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.identity import lasting_id
-from omaha_mirror.upstream.omaha import OmahaServer, question
+from omaha_mirror.upstream.omaha_server import OmahaServer, question
 from tests.catalog.scene import APP, AZURE, BOARD, BODY, DAY, PAYLOAD, Site, names, release
 from tests.support.clock import SetClock
 from tests.support.nebraska import PATH, Nebraska

@@ -20,7 +20,7 @@ from aiohttp import web
 from click.testing import CliRunner
 
 from omaha_mirror.cache.lock import DirectoryLock
-from omaha_mirror.catalog import state
+from omaha_mirror.catalog import catalog_file
 from omaha_mirror.cli import doctor_host, doctor_network, findings
 from omaha_mirror.cli.doctor import outcome
 from omaha_mirror.cli.doctor_host import directory, disk, examine_host, file_system
@@ -608,7 +608,9 @@ async def test_extensions_that_a_pinned_version_lacks_are_named(
     told = release("flatcar-podman.gz", version=VERSION)
     settings = config(tmp_path, upstream, tracks={"stable": "3000.0.0"})
     settings.state_directory.mkdir()
-    state.save(settings.state_directory / "catalog.json", state.State(upstream=(told,)))
+    catalog_file.save(
+        settings.state_directory / "catalog.json", catalog_file.State(upstream=(told,))
+    )
     found = of(await examine_network(settings), "extensions")
     assert found.state == "warn"
     assert "3000.0.0" in found.words

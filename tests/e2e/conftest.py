@@ -18,7 +18,7 @@ from tests.support.upstream import Upstream
 @pytest.fixture(autouse=True)
 def _first_answers_come_on_a_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mirror in this process lets a first check wait longer; tests of that wait set their own."""
-    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 20.0)
+    monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 20.0)
 
 
 @pytest.fixture

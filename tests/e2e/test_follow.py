@@ -238,7 +238,7 @@ async def test_a_check_waits_for_no_upstream_once_anything_is_known(
 async def test_a_new_track_holds_its_first_check_up_for_a_moment_only(
     tmp_path: Path, upstream: Upstream, nebraska: Nebraska, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 0.05)
+    monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 0.05)
     gate = upstream.hold(PATH)
     async with following(tmp_path, nebraska) as mirror:
         box = Box(mirror)
@@ -249,7 +249,7 @@ async def test_a_new_track_holds_its_first_check_up_for_a_moment_only(
         async with asyncio.timeout(PATIENCE):
             while not (await channel(mirror)).answered:
                 await mirror.round_trips(1)
-        monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 20.0)
+        monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 20.0)
         assert (await box.offer()).version == FLOORS[0]
 
 

@@ -61,7 +61,7 @@ async def test_a_connection_that_drips_is_left_for_one_that_does_not(
     tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It never stalls, and would take for ever."""
-    monkeypatch.setattr("omaha_mirror.parts.Limits", partial(Limits, slow_seconds=1.0))
+    monkeypatch.setattr("omaha_mirror.composition.Limits", partial(Limits, slow_seconds=1.0))
     async with mirror_in_process(tmp_path, upstream.origin) as mirror:
         folder = await two_packages(mirror, upstream)
         upstream.fault(f"{FOLDER}/{PAYLOAD}", Drip(times=1, rate=20.0, method="GET"))
@@ -75,7 +75,7 @@ async def test_one_client_with_three_large_packages_holds_up_nobody(
     tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "omaha_mirror.parts.FetchScheduler", partial(FetchScheduler, slice_seconds=0.1)
+        "omaha_mirror.composition.FetchScheduler", partial(FetchScheduler, slice_seconds=0.1)
     )
     tracks = {"stable": VERSION, **{f"t{number}": f"4000.{number}.0" for number in range(3)}}
     async with mirror_in_process(tmp_path, upstream.origin, tracks=tracks) as mirror:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from omaha_mirror.catalog.catalog_file import load
 from omaha_mirror.catalog.followed import MAX_LEARNT
 from omaha_mirror.catalog.lookup import TOGETHER
-from omaha_mirror.catalog.question_turns import AT_ONCE, FEW
-from omaha_mirror.catalog.state import load
+from omaha_mirror.catalog.question_rate_limit import AT_ONCE, FEW
 from omaha_mirror.catalog.version_lookup import MAX_NAMES
 from omaha_mirror.omaha import FLATCAR_APP_ID
 from tests.e2e.site import Box, following, three_steps

@@ -82,7 +82,7 @@ async def test_coreos_is_followed_with_its_own_payload_name_and_without_sidecars
 async def test_a_pinned_coreos_release_is_fetched_first_and_offered_when_its_digest_is_known(
     tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 0.05)
+    monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 0.05)
     path = "/amd64-usr/2135.6.0/update.gz"
     upstream.put(path, body("2135.6.0"), sidecar=False)
     gate = upstream.hold(path, at=10_000)

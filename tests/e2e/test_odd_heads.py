@@ -167,7 +167,7 @@ async def test_bytes_that_are_coded_fail_the_digest(tmp_path: Path, upstream: Up
 async def test_a_pin_whose_size_nobody_tells_is_fetched_first(
     tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch, *, until_closed: bool
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 0.05)
+    monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 0.05)
     upstream.put(PAYLOAD_PATH, real_payload())
     if until_closed:
         upstream.fault(PAYLOAD_PATH, RawHead(head=UNTIL_CLOSED))
@@ -181,6 +181,6 @@ async def test_a_pin_whose_size_nobody_tells_is_fetched_first(
         assert [line["reason"] for line in logs if line["event"] == "check"] == ["warming"]
         await gate.reached()
         gate.open()
-        monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 20.0)
+        monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 20.0)
         answer = await mirror.get(await mirror.payload())
         assert answer.body == real_payload()

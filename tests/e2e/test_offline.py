@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.catalog.state import load
+from omaha_mirror.catalog.catalog_file import load
 from tests.e2e.site import FLOORS, OLD, STEPS, Box, before, body, three_steps
 from tests.support.mirror import MirrorProcess
 from tests.support.nebraska import PATH, Nebraska

@@ -31,7 +31,7 @@ async def mirror(
     """A check is answered soon; the OEM's package belongs to the release."""
     upstream.put(PAYLOAD_PATH, payload, sidecar=False)
     upstream.put(OEM_PATH, real_payload(OEM), sidecar=False)
-    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 0.05)
+    monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 0.05)
     tracks = {"stable": {"version": VERSION, "packages": [OEM]}}
     async with mirror_in_process(tmp_path, upstream.origin, tracks=tracks) as mirror:
         yield mirror
@@ -55,7 +55,7 @@ async def test_it_is_offered_as_soon_as_it_was_fetched(
     await gate.reached()
     assert await told(mirror) == ("noupdate", "warming")
     gate.open()
-    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 20.0)
+    monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 20.0)
     assert await told(mirror) == ("ok", "offered")
 
     offer = (await mirror.check()).body.decode()
@@ -69,7 +69,7 @@ async def test_it_is_offered_as_soon_as_it_was_fetched(
 async def test_it_is_fetched_once_and_served_from_here(
     mirror: Mirror, upstream: Upstream, payload: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.policy.check_decision.FIRST_ANSWER", 20.0)
+    monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 20.0)
     folder = await mirror.folder()
     await upstream.refuse()
     for path in (folder + PAYLOAD, PAYLOAD_PATH):

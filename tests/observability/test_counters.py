@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import VerifyResult, events
-from omaha_mirror.cache.verifier import VerifyOutcome
+from omaha_mirror.cache.scrub import VerifyOutcome
 from omaha_mirror.catalog import PackageFile, Reason
 from omaha_mirror.observability.counters import ERRORS, REFUSALS, UpstreamError
 from omaha_mirror.observability.observers import AppReport, Observer, TransferReport

@@ -30,7 +30,7 @@ from omaha_mirror.policy.relay_store import LIMIT, LastOffers
 from omaha_mirror.reasons import Reason
 from omaha_mirror.upstream.allowed import AllowList
 from omaha_mirror.upstream.http import HttpFetcher
-from omaha_mirror.upstream.omaha import OmahaServer
+from omaha_mirror.upstream.omaha_server import OmahaServer
 from omaha_mirror.upstream.requests import HttpSettings
 from tests.support.clock import StoppedClock
 from tests.support.logs import Logs
@@ -237,7 +237,9 @@ async def test_a_defect_leaves_its_traceback_and_a_machine_is_told_what_it_was_l
 ) -> None:
     async with site.relay() as relay:
         offer = await check(relay)
-        monkeypatch.setattr("omaha_mirror.upstream.omaha.parse_response", lambda text: {}[text])
+        monkeypatch.setattr(
+            "omaha_mirror.upstream.omaha_server.parse_response", lambda text: {}[text]
+        )
         told = await check(relay)
         assert (told.release_id, told.detail) == (offer.release_id, DEFECT)
     assert "KeyError" in logs[0]["exception"]

@@ -249,7 +249,7 @@ async def hasty(
     release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: float
 ) -> AsyncIterator[Mirror]:
     """A mirror that keeps nobody waiting for long."""
-    monkeypatch.setattr("omaha_mirror.parts.Limits", partial(Limits, patience=patience))
+    monkeypatch.setattr("omaha_mirror.composition.Limits", partial(Limits, patience=patience))
     async with mirror_in_process(tmp_path, release.origin, cache={"hold_back": 1000}) as mirror:
         yield mirror
 

@@ -9,8 +9,8 @@ from aiohttp import web
 from pydantic import StrictBool
 
 from omaha_mirror.cache import Cache, Progress, Verifier, VerifyResult
-from omaha_mirror.cache.contents import Contents
 from omaha_mirror.cache.errors import InUse
+from omaha_mirror.cache.inventory import Contents
 from omaha_mirror.cache.store import Removed
 from omaha_mirror.text import printable
 from omaha_mirror.web.admin.answers import (

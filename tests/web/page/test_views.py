@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from omaha_mirror.cache import Progress
-from omaha_mirror.cache.contents import Blob, Contents
 from omaha_mirror.cache.events import FillEnded, Outcome
+from omaha_mirror.cache.inventory import Blob, Contents
 from omaha_mirror.catalog import Reason
 from omaha_mirror.catalog.channel import ChannelStatus, StepStatus
 from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
@@ -15,7 +15,7 @@ from omaha_mirror.observability.health import Finding, Health
 from omaha_mirror.observability.health import State as Level
 from omaha_mirror.policy.tracks import TrackPath
 from omaha_mirror.text import size
-from omaha_mirror.web.admin.page import machines, rendering, status, stock, svg
+from omaha_mirror.web.admin.page import machines, rendering, status, svg, tracks_and_cache
 from omaha_mirror.web.admin.page.status import Saving
 from omaha_mirror.web.errors import BadRequest
 
@@ -165,9 +165,9 @@ def step(version: str, state: Reason = Reason.OFFERED) -> StepStatus:
     return StepStatus(version, floor=False, seen=NOW - 3600, state=state)
 
 
-def track(rule: Rule, *led: ChannelStatus) -> stock.TrackView:
+def track(rule: Rule, *led: ChannelStatus) -> tracks_and_cache.TrackView:
     paths = [TrackPath(status, rule, (), (), channel(step("3.0.0"))) for status in led]
-    [told] = stock.tracks(paths, ["stable"], {"stable": 1200}, lambda _: rule, {}, NOW)
+    [told] = tracks_and_cache.tracks(paths, ["stable"], {"stable": 1200}, lambda _: rule, {}, NOW)
     return told
 
 
@@ -212,7 +212,7 @@ def test_a_track_that_upstream_was_not_asked_about() -> None:
 
 def test_all_tracks_that_anybody_named_are_there_with_their_overrides() -> None:
     paths = [TrackPath(channel(), Hold(), (), ())]
-    told = stock.tracks(
+    told = tracks_and_cache.tracks(
         paths, ["lts", "stable"], {"odd": 1, "": 1}, lambda _: Hold(), {"lts": NOW}, NOW
     )
     assert [(t.track, t.override is not None) for t in told] == [
@@ -228,9 +228,12 @@ def test_all_tracks_that_anybody_named_are_there_with_their_overrides() -> None:
 def test_a_cache_that_is_too_full_for_its_disk_is_marked() -> None:
     blob = Blob("key", 100, NOW, 0.0, "sha256", "release.pem", "", 1, offered=True)
     contents = Contents((blob,) * 30, (), 3000, 2000, 5, 10, 30)
-    told = stock.cache(contents, NOW)
+    told = tracks_and_cache.cache(contents, NOW)
     assert (told.room.percent, told.room.length, told.room.level) == (150, svg.WIDTH, "bad")
-    assert (len(told.blobs), told.more) == (stock.MAX_BLOBS, 30 - stock.MAX_BLOBS)
+    assert (len(told.blobs), told.more) == (
+        tracks_and_cache.MAX_BLOBS,
+        30 - tracks_and_cache.MAX_BLOBS,
+    )
     assert (told.blobs[0].file, told.blobs[0].verified) == ("key", None)
     assert told.blobs[0].notes == "1 reader, offered now, proven by sha256, signed by release.pem"
 

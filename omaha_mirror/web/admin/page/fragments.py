@@ -15,7 +15,7 @@ from omaha_mirror.aio.clock import Clock
 from omaha_mirror.fleet import FleetUnavailable, MachineQuery
 from omaha_mirror.fleet.listing import Trait
 from omaha_mirror.service import Service
-from omaha_mirror.web.admin.page import machines, status, stock, svg
+from omaha_mirror.web.admin.page import machines, status, svg, tracks_and_cache
 from omaha_mirror.web.admin.page.rendering import Rendered, Shared, render
 from omaha_mirror.web.admin.page.status import DAY, SPANS, first_day, savings
 
@@ -115,7 +115,7 @@ class Fragments:
         tracks = {*named, *(path.status.track for path in paths)}
         overrides = self._service.overrides
         return {
-            "tracks": stock.tracks(
+            "tracks": tracks_and_cache.tracks(
                 paths,
                 named,
                 counted,
@@ -136,8 +136,8 @@ class Fragments:
             return self._counted
 
     async def _cache(self, now: float) -> Values:
-        contents = await self._service.cache.contents(stock.MAX_BLOBS)
-        return {"cache": stock.cache(contents, now), "width": svg.WIDTH}
+        contents = await self._service.cache.contents(tracks_and_cache.MAX_BLOBS)
+        return {"cache": tracks_and_cache.cache(contents, now), "width": svg.WIDTH}
 
     async def _fleet(self, now: float) -> Values:
         reader, since = self._reader, now - svg.SPAN

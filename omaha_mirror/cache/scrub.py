@@ -18,8 +18,8 @@ from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.cache.blob import Expected, Hasher
 from omaha_mirror.cache.cache import Cache
-from omaha_mirror.cache.contents import Blob
 from omaha_mirror.cache.errors import Damaged, is_unreadable
+from omaha_mirror.cache.inventory import Blob
 from omaha_mirror.cache.page_cache import READ, resident
 from omaha_mirror.cache.store import Facts, Identity, Store, identity
 

@@ -7,9 +7,9 @@ import pytest
 
 from omaha_mirror.catalog import Reason
 from omaha_mirror.omaha import AppRequest, serialise_request
-from omaha_mirror.policy import check_decision
-from omaha_mirror.policy.check_decision import FIRST_ANSWER
+from omaha_mirror.policy import updatecheck
 from omaha_mirror.policy.decide import Decision, decide
+from omaha_mirror.policy.updatecheck import FIRST_ANSWER
 from tests.catalog.scene import APP, BOARD
 from tests.e2e.site import FLOORS, TARGET, Box, count, following, three_steps
 from tests.support.nebraska import PATH, Nebraska
@@ -68,7 +68,7 @@ async def test_a_check_decides_once_where_all_is_known(
     async with following(tmp_path, nebraska, tracks={"stable": rule}) as mirror:
         assert (await Box(mirror).offer()).version
         await Box(mirror, version=TARGET).nothing()
-        monkeypatch.setattr(check_decision, "decide", counted)
+        monkeypatch.setattr(updatecheck, "decide", counted)
         await Box(mirror).offer()
         await Box(mirror, version=TARGET).nothing()
     assert decided == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from omaha_mirror.cache.contents import Blob, Contents
+from omaha_mirror.cache.inventory import Blob, Contents
 from omaha_mirror.catalog.channel import ChannelStatus, StepStatus
 from omaha_mirror.config.rules import Follow, Hold, Pin, Relay, Rule
 from omaha_mirror.policy.tracks import TrackPath

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from omaha_mirror.catalog import Step, UpstreamPolicy
+from omaha_mirror.catalog.catalog_file import LIMIT, State, StoredRelease, load, save
 from omaha_mirror.catalog.channel import Channel, ChannelKey, KeptChannel
-from omaha_mirror.catalog.state import LIMIT, State, StoredRelease, load, save
 from omaha_mirror.omaha import (
     AppResponse,
     Digest,
@@ -247,8 +247,8 @@ def test_a_process_killed_while_it_saves_leaves_a_whole_file(path: Path, count: 
     saving = """
 import sys
 from pathlib import Path
-from omaha_mirror.catalog.state import save
-from tests.catalog.test_state import FEWER, STATE
+from omaha_mirror.catalog.catalog_file import save
+from tests.catalog.test_catalog_file import FEWER, STATE
 while True:
     for state in (STATE, FEWER):
         save(Path(sys.argv[1]), state)

@@ -17,7 +17,7 @@ from omaha_mirror.omaha import (
 )
 from omaha_mirror.upstream.errors import BadAnswer, BadStatus, Dropped, TooLarge
 from omaha_mirror.upstream.http import HttpFetcher
-from omaha_mirror.upstream.omaha import ANSWER_LIMIT, OmahaServer, question
+from omaha_mirror.upstream.omaha_server import ANSWER_LIMIT, OmahaServer, question
 from tests.support.nebraska import PATH, SYNCER, Nebraska
 from tests.support.upstream import Fin, Redirect, Status, Upstream
 
@@ -192,7 +192,7 @@ async def test_a_large_answer_is_read_in_a_worker(
         threads.append(threading.get_ident())
         return parse_response(body)
 
-    monkeypatch.setattr("omaha_mirror.upstream.omaha.parse_response", read)
+    monkeypatch.setattr("omaha_mirror.upstream.omaha_server.parse_response", read)
     body = b'<response protocol="3.0"><app appid="x"/>' + b" " * size + b"</response>"
     upstream.put(PATH, body)
     [app] = (await server.ask(asked())).apps

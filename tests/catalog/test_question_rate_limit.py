@@ -2,7 +2,7 @@
 
 import asyncio
 
-from omaha_mirror.catalog.question_turns import Turns, surplus
+from omaha_mirror.catalog.question_rate_limit import Turns, surplus
 from tests.support.clock import StoppedClock
 
 EVERY = 10.0

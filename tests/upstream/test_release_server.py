@@ -14,7 +14,7 @@ from omaha_mirror.upstream.errors import (
     TooLarge,
 )
 from omaha_mirror.upstream.http import HttpFetcher
-from omaha_mirror.upstream.releases import ReleaseServer
+from omaha_mirror.upstream.release_server import ReleaseServer
 from tests.support.upstream import (
     Fault,
     Hangup,

@@ -20,8 +20,8 @@ from omaha_mirror.cache.errors import GenerationEnded, InUse, ResumeUnsafe
 from omaha_mirror.cache.events import Corrupted, Opened
 from omaha_mirror.cache.lock import NAME, DirectoryInUse, DirectoryLock, Holder, NoLock, in_use
 from omaha_mirror.cache.reader import WINDOW
+from omaha_mirror.cache.scrub import VerifyOutcome, verify
 from omaha_mirror.cache.store import Facts, Removed
-from omaha_mirror.cache.verifier import VerifyOutcome, verify
 from tests.cache.conftest import MakeSite
 from tests.cache.site import Site, rest, step
 from tests.cache.source import ScriptedSource, random_source
@@ -570,7 +570,7 @@ async def test_of_a_large_cache_only_as_much_is_described_as_is_shown(
 async def test_the_event_loop_goes_on_while_a_large_cache_is_looked_at(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("omaha_mirror.cache.contents.AT_A_TIME", 2)
+    monkeypatch.setattr("omaha_mirror.cache.inventory.AT_A_TIME", 2)
     loop, asked = asyncio.get_running_loop(), [0]
 
     def keep(_key: str) -> bool:
