@@ -22,7 +22,7 @@ WITH_PORT = re.compile(r"(?P<v4>[0-9.]+):[0-9]+|\[(?P<v6>[^\]]+)\](?::[0-9]+)?",
 BODY_LIMIT = 64 * 1024
 BODY_SECONDS = 10.0
 HOST = re.compile(
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?",
+    r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,252}[A-Za-z0-9])?\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{0,5}))?",
     re.ASCII,
 )
 
@@ -116,7 +116,8 @@ async def read_body(request: web.BaseRequest) -> bytes:
     Raises:
         BadRequest: too large (413), too slow (408), or with a Content-Encoding (415).
     """
-    if "Content-Encoding" in request.headers:
+    codings = request.headers.getall("Content-Encoding", ())
+    if any(coding.strip().lower() not in ("", "identity") for coding in codings):
         raise BadRequest("send the request without Content-Encoding", 415)
     if (request.content_length or 0) > BODY_LIMIT:
         raise BadRequest(f"a request has at most {BODY_LIMIT} bytes", 413)
@@ -157,4 +158,4 @@ def base_url(public_url: str | None, scheme: str, host: str) -> str:
     found = HOST.fullmatch(host)
     if found is None or int(found["port"] or 0) > 65535:
         raise BadRequest("the Host header names no host; set public_url, or ask by name or address")
-    return f"{scheme}://{host.lower()}"
+    return f"{scheme}://{host.lower().removesuffix(':')}"  # a port may be empty: RFC 3986, 3.2.3

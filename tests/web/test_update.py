@@ -172,8 +172,13 @@ async def test_a_body_that_is_no_request_gets_one_plain_line(mirror: Mirror, nam
     assert answer.line
 
 
-async def test_a_compressed_body_is_refused(mirror: Mirror) -> None:
-    answer = await mirror.post(FIRST, **{"Content-Encoding": "gzip"})
+async def test_a_body_whose_coding_is_identity_is_read(mirror: Mirror) -> None:
+    assert (await mirror.post(FIRST, **{"Content-Encoding": "Identity"})).status == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "identity, gzip", "x"])
+async def test_a_compressed_body_is_refused(mirror: Mirror, coding: str) -> None:
+    answer = await mirror.post(FIRST, **{"Content-Encoding": coding})
     assert (answer.status, answer.line) == (415, "send the request without Content-Encoding")
 
 
@@ -306,6 +311,11 @@ HOSTILE = [
     "a:port",
     "a" * 300,
 ]
+
+
+async def test_a_port_may_be_empty(mirror: Mirror) -> None:
+    answer = await mirror.check(Host="mirror.test:")
+    assert b'codebase="http://mirror.test/packages/' in answer.body
 
 
 @pytest.mark.parametrize("host", HOSTILE)
