@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
 from typing import Any
 from unittest.mock import patch
@@ -27,17 +28,20 @@ def as_events(
         delay: gives the seconds that a call takes; what it does, it does at their end.
         begin, end: called around a call; the second gives seconds that its result is late besides.
     """
-    used: dict[int, Workers] = {}
+    queues: dict[Workers, deque[Any]] = {}
+    calls = ExitStack()
 
     def put(workers: Workers, job: Any) -> None:
-        used[id(workers)] = workers
+        if workers not in queues:  # a thread that a real event loop left behind may still run
+            queues[workers] = deque()
+            calls.enter_context(patch.object(workers, "_running", set()))
         job.process, job.context = PROCESS.get(), copy_context()
-        workers._jobs.append(job)
+        queues[workers].append(job)
         look(workers)
 
     def look(workers: Workers) -> None:
-        while workers._jobs and _has_room(workers):
-            job = workers._jobs.popleft()
+        while queues[workers] and _has_room(workers):
+            job = queues[workers].popleft()
             workers._running.add(job)
             job.since = loop.time()
             loop.call_later(delay(), work, workers, job, context=NOBODY.copy())
@@ -62,13 +66,8 @@ def as_events(
                 job.set_result(result.result())
         look(workers)
 
-    with patch.object(Workers, "_put", put), patch.object(Workers, "_grow", look):
-        try:
-            yield
-        finally:
-            for workers in used.values():
-                workers._jobs.clear()
-                workers._running.clear()
+    with calls, patch.object(Workers, "_put", put), patch.object(Workers, "_grow", look):
+        yield
 
 
 def _is_wanted(job: Any) -> bool:
