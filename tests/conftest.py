@@ -13,6 +13,7 @@ from hypothesis import settings
 from structlog.testing import capture_logs
 
 from tests.support.logs import Logs
+from tests.support.nebraska import Nebraska
 from tests.support.upstream import Upstream
 
 settings.register_profile("no-clock", deadline=None)
@@ -78,6 +79,16 @@ async def upstream() -> AsyncIterator[Upstream]:
     """The scripted upstream, listening."""
     async with Upstream() as upstream:
         yield upstream
+
+
+@pytest.fixture
+def nebraska(upstream: Upstream) -> Nebraska:
+    """On the scripted upstream: `stable` leads through two floors to its target."""
+    from tests.e2e.site import three_steps  # most tests need no site
+
+    nebraska = Nebraska(upstream)
+    three_steps(nebraska)
+    return nebraska
 
 
 @pytest.hookimpl(trylast=True)

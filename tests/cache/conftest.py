@@ -46,8 +46,9 @@ async def site(make_site: MakeSite) -> Site:
 
 @pytest.fixture
 def source(request: pytest.FixtureRequest) -> ScriptedSource:
-    """Upstream's file, of `SIZE` bytes of the test's module."""
-    return random_source(request.module.SIZE)
+    """Upstream's file: `PAYLOAD` of the test's module, or `SIZE` random bytes."""
+    payload = getattr(request.module, "PAYLOAD", None)
+    return random_source(request.module.SIZE) if payload is None else ScriptedSource(payload)
 
 
 @pytest.fixture

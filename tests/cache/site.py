@@ -181,11 +181,11 @@ class Site:
             hook=self._hook,
             keep=self.keep,
         )
-        self._told = asyncio.Event()
+        self._new_event = asyncio.Event()
 
     def _hook(self, event: Event) -> None:
         self.events.append(event)
-        self._told.set()
+        self._new_event.set()
 
     async def start(self) -> "Site":
         await self.cache.start()
@@ -207,11 +207,11 @@ class Site:
     def all(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
 
-    async def told(self, kind: type[E], count: int = 1) -> E:
+    async def event(self, kind: type[E], count: int = 1) -> E:
         """The `count`-th event of a kind, when there is one."""
         while len(self.all(kind)) < count:
-            self._told.clear()
-            await self._told.wait()
+            self._new_event.clear()
+            await self._new_event.wait()
         return self.all(kind)[count - 1]
 
     async def filled(self, count: int) -> None:

@@ -34,7 +34,7 @@ async def test_a_fill_stops_with_its_last_reader_and_goes_on_with_the_next(
         while last.offset < HALF:
             await step(last)
         assert site.all(FillEnded) == [], "somebody still reads"
-    assert (await site.told(FillEnded)).outcome is Outcome.STOPPED
+    assert (await site.event(FillEnded)).outcome is Outcome.STOPPED
     assert source.connected == 0
     gate.open()
     assert await site.read(source) == source.data
@@ -52,7 +52,7 @@ async def test_a_fill_that_fetch_waits_for_does_not_stop(
         await step(reader)
     gate.open()
     assert await fetching is not None
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
 
 
 async def test_a_reader_that_had_all_of_it_does_not_stop_the_keeping(
@@ -63,7 +63,7 @@ async def test_a_reader_that_had_all_of_it_does_not_stop_the_keeping(
     assert await site.read(source) == source.data
     await hold.reached.wait()
     hold.open()
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert site.cache.holds(source.expected.key)
     assert await site.read(source) == source.data
     assert source.sent == SIZE
@@ -84,7 +84,7 @@ async def test_a_fill_that_cut_its_last_reader_finds_out_what_is_wrong(make_site
         gate.open()
         with pytest.raises(GenerationEnded):
             await rest(reader)
-    assert (await site.told(FillEnded)).outcome is Outcome.WRONG
+    assert (await site.event(FillEnded)).outcome is Outcome.WRONG
     assert await site.read(source, 0, len(payload)) == payload
 
 
@@ -99,7 +99,7 @@ async def test_an_abandoned_fill_leaves_the_queue(
     with site.cache.read(other.expected, other, 0, SIZE):
         await asyncio.sleep(0)
         assert [fill.queued for fill in site.cache.fills()] == [0, 1]
-    assert (await site.told(FillEnded)).key == other.expected.key
+    assert (await site.event(FillEnded)).key == other.expected.key
     assert [fill.queued for fill in site.cache.fills()] == [0]
     gate.open()
     assert await reading == source.data
@@ -114,4 +114,4 @@ async def test_otherwise_a_fill_finishes_without_readers(
     with site.cache.read(source.expected, source, 0, SIZE) as reader:
         await step(reader)
     gate.open()
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN

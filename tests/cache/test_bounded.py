@@ -38,11 +38,6 @@ UNSPOKEN = [
 
 
 @pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(PAYLOAD)
-
-
-@pytest.fixture
 async def site(make_site: MakeSite) -> Site:
     return await make_site(provers=PayloadProvers(), limits=NO_WAIT_FOR_PROOF)
 
@@ -75,7 +70,7 @@ async def test_no_range_is_completed_with_bytes_of_a_forged_payload(
         source.replace(PAYLOAD)
         last.open()
         assert await getting == PAYLOAD[slice(*span)]
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)
     assert [event.outcome for event in site.all(FillEnded)] == [
         Outcome.WRONG,
         Outcome.PROVEN,
@@ -108,7 +103,7 @@ async def test_the_fill_goes_on_to_the_proof_although_nobody_reads_any_more(
         getting.cancel()
         await asyncio.wait([getting])
     gate.open()
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert await site.read(source, 0, HEAD) == PAYLOAD[:HEAD]
 
 
@@ -138,7 +133,7 @@ async def test_once_proven_the_head_leaves_before_the_rest_is_there(
         assert await site.read(source, *span) == PAYLOAD[slice(*span)]
     assert not site.all(FillEnded)
     gate.open()
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert source.sent == SIZE
 
 
@@ -162,7 +157,7 @@ async def test_a_wrong_head_is_known_at_once_and_fetched_alone(
     site = await known(make_site, source)
     source.flips[at] = 1
     assert await site.read(source, 0, HEAD) == PAYLOAD[:HEAD]
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     [mended] = site.all(Repaired)
     assert (mended.start, mended.stop, mended.leaked) == (0, HEAD, False)
     assert source.sent == SIZE + HEAD
@@ -194,7 +189,7 @@ async def test_a_note_that_is_wrong_or_damaged_costs_the_wait_and_nothing_else(
     path.write_bytes(note)
     site = await make_site(provers=PayloadProvers())
     assert await site.read(source, 0, HEAD) == PAYLOAD[:HEAD]
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     assert json.loads(path.read_bytes())["size"] == HEAD
 
 
@@ -208,7 +203,7 @@ async def test_a_folder_of_heads_that_cannot_be_read_stops_no_start(
     path.mkdir()
     site = await make_site(provers=PayloadProvers())
     assert await site.read(source, 0, HEAD) == PAYLOAD[:HEAD]
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     assert path.is_file()
 
 
@@ -291,7 +286,7 @@ async def test_a_range_of_operations_only_does_not_oblige_to_the_proof(
     )
     gate = source.gate(OPERATIONS[3][1])
     assert await site.read(source, *OPERATIONS[2]) == PAYLOAD[slice(*OPERATIONS[2])]
-    assert (await site.told(FillEnded)).outcome is Outcome.STOPPED
+    assert (await site.event(FillEnded)).outcome is Outcome.STOPPED
     gate.open()
 
 

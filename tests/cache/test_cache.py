@@ -46,7 +46,7 @@ async def test_a_cancelled_fetch_does_not_stop_the_fill(site: Site, source: Scri
     with pytest.raises(asyncio.CancelledError):
         await fetching
     gate.open()
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
 
 
 async def test_a_blob_of_unknown_digest_is_found_under_the_one_it_turned_out_to_have(
@@ -72,7 +72,7 @@ async def test_fills_under_way_are_listed(site: Site, source: ScriptedSource) ->
         assert progress == Progress(key, source.name, SIZE, HALF, progress.rate, 1, 0)
         assert progress.rate > 0
         gate.open()
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     assert site.cache.fills() == []
 
 
@@ -81,7 +81,7 @@ async def test_a_blob_removed_by_hand_is_fetched_again(site: Site, source: Scrip
     site.store.path(key).unlink()
     assert await site.read(source) == source.data
     assert source.sent == 2 * SIZE
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)
     assert site.cache.holds(key)
 
 

@@ -127,5 +127,5 @@ async def test_a_fill_that_is_stopped_twice_ends_when_no_thread_writes_any_more(
             await asyncio.sleep(0)
     assert site.cache.fills() != []
     hold.open()
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     assert await site.read(source) == source.data

@@ -78,7 +78,7 @@ async def test_a_crowd_gets_the_right_bytes(
     await crowd.run(200, gates)
     assert crowd.completed + crowd.cancelled >= 200
     assert crowd.completed > 0
-    ended = await site.told(FillEnded)
+    ended = await site.event(FillEnded)
     assert (ended.outcome, site.all(FillEnded)[1:]) == (Outcome.PROVEN, [])
     assert ended.fetched == 2 * SIZE, "each byte once"
     assert source.most_connected <= 4
@@ -111,4 +111,4 @@ async def test_a_crowd_survives_a_wrong_round(site: Site) -> None:
     last.open()
     assert await asyncio.gather(*tasks) == [good] * 50
     assert len(again) == 50
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)

@@ -32,7 +32,7 @@ async def test_a_defect_in_the_store_ends_the_fill(
     assert "division" not in str(met.value).lower()
     assert str(BUG) not in str(met.value)
     assert tracebacks(logs) == [BUG]
-    ended = await site.told(FillEnded)
+    ended = await site.event(FillEnded)
     assert (ended.outcome, ended.reason) == (Outcome.FAILED, str(met.value))
     site.store.failures.clear()
     assert await site.read(source) == source.data
@@ -49,7 +49,7 @@ async def test_a_defect_at_the_end_spoils_nothing(site: Site, source: ScriptedSo
     site.store.failures["commit"] = BUG
     with capture_logs() as logs:
         assert await site.read(source) == source.data
-        await site.told(FillEnded)
+        await site.event(FillEnded)
     assert tracebacks(logs) == [BUG]
 
 
@@ -91,7 +91,7 @@ async def test_a_defect_while_a_blob_is_opened_costs_a_fill(
     site: Site, source: ScriptedSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await site.read(source)
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     site.cache._index.close_idle(source.expected.key)
 
     def broken(_key: str) -> None:

@@ -27,12 +27,12 @@ async def test_a_disk_that_takes_nothing_stops_no_reader(
 ) -> None:
     site.store.failures[step_name] = OSError(number, os.strerror(number))
     assert await site.read(source) == source.data
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
-    assert os.strerror(number) in (await site.told(Uncached)).reason
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
+    assert os.strerror(number) in (await site.event(Uncached)).reason
     assert not site.cache.holds(source.expected.key)
     site.store.failures.clear()
     assert await site.read(source) == source.data
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)
     assert site.cache.holds(source.expected.key)
 
 
@@ -122,7 +122,7 @@ async def test_a_file_system_that_syncs_no_folder_keeps_packages(
     site = await make_site()
     for _ in range(3):
         assert await site.read(source) == source.data
-        await site.told(FillEnded)
+        await site.event(FillEnded)
     assert source.sent == SIZE
     assert site.all(Uncached) == []
     assert site.cache.holds(source.expected.key)
@@ -142,7 +142,7 @@ async def test_a_blob_whose_folder_cannot_be_synced_is_kept(
     monkeypatch.setattr(os, "fsync", fsync)
     for _ in range(2):
         assert await site.read(source) == source.data
-        await site.told(FillEnded)
+        await site.event(FillEnded)
     assert site.cache.holds(source.expected.key)
     assert (site.files("quarantine"), source.sent) == ([], SIZE)
 
@@ -153,7 +153,7 @@ async def test_a_disk_that_cannot_sync_hinders_nothing(
     site = await make_site(limits=Limits(record_bytes=CHUNK))
     site.store.failures["record"] = OSError(errno.ENOSPC, "No space left on device")
     assert await site.read(source) == source.data
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert site.cache.holds(source.expected.key)
 
 
@@ -162,7 +162,7 @@ async def test_a_proven_blob_that_cannot_be_kept_is_still_served(
 ) -> None:
     site.store.failures["commit"] = OSError(28, "No space left on device")
     assert await site.read(source) == source.data
-    assert (await site.told(FillEnded)).outcome is Outcome.FAILED
+    assert (await site.event(FillEnded)).outcome is Outcome.FAILED
     assert not site.cache.holds(source.expected.key)
 
 

@@ -19,7 +19,7 @@ async def test_a_far_range_on_a_cold_blob_comes_first(site: Site, source: Script
     assert await site.read(source, FAR, FAR + 1112) == source.data[FAR : FAR + 1112]
     assert source.opens[0] == Open(FAR, SIZE, None)
     source.gate(0).open()
-    ended = await site.told(FillEnded)
+    ended = await site.event(FillEnded)
     assert (ended.outcome, ended.fetched, source.sent) == (Outcome.PROVEN, SIZE, SIZE)
     assert source.opens[1] == Open(0, FAR, None)
 
@@ -34,7 +34,7 @@ async def test_a_far_range_on_a_filling_blob_gets_its_own_connection(
     assert [o.start for o in source.opens] == [0, FAR]
     slow.open()
     assert await first == source.data
-    assert (await site.told(FillEnded)).fetched == SIZE
+    assert (await site.event(FillEnded)).fetched == SIZE
     assert source.sent == SIZE, "the first connection stopped where the second had begun"
 
 
@@ -45,7 +45,7 @@ async def test_connections_of_a_cold_blob_agree_on_one_generation(
     whole, part = await asyncio.gather(*readers)
     assert (whole, part) == (source.data, source.data[FAR : FAR + 1112])
     assert source.opens[:2] == [Open(0, FAR, None), Open(FAR, SIZE, None)]
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     assert source.sent == SIZE
 
 
@@ -69,7 +69,7 @@ async def test_bytes_on_their_way_to_the_disk_are_not_asked_for_again(
     first = asyncio.create_task(site.read(source))
     await gate.reached.wait()
     second = asyncio.create_task(site.read(source, FAR - CHUNK, FAR))
-    await site.told(Opened, 2)
+    await site.event(Opened, 2)
     await asyncio.sleep(0)
     hold.open()
     gate.open()
@@ -90,7 +90,7 @@ async def test_there_are_never_more_connections_than_the_limit(make_site: MakeSi
         gate.open()
         assert await reader == source.data[at : at + CHUNK]
     assert source.most_connected == 2
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
 
 
 async def test_who_went_without_a_connection_gets_one_when_a_reader_leaves(
@@ -102,10 +102,10 @@ async def test_who_went_without_a_connection_gets_one_when_a_reader_leaves(
     first = asyncio.create_task(site.read(source, 0, CHUNK))
     await stalled.reached.wait()
     far = asyncio.create_task(site.read(source, FAR, FAR + 9))
-    await site.told(Opened, 2)
+    await site.event(Opened, 2)
     await asyncio.sleep(0)
     assert len(source.opens) == 1
     first.cancel()
     assert await far == source.data[FAR : FAR + 9]
     stalled.open()
-    assert (await site.told(FillEnded)).fetched == SIZE
+    assert (await site.event(FillEnded)).fetched == SIZE

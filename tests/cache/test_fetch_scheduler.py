@@ -221,7 +221,7 @@ async def test_a_cache_fetches_no_more_at_once_and_readers_before_prefetch(
     assert ahead.opens + wanted.opens == []
     gate.open()
     await asyncio.gather(*waiting)
-    await site.told(FillEnded, 3)
+    await site.event(FillEnded, 3)
     keys = [source.expected.key for source in (first, wanted, ahead)]
     assert [e.key for e in site.all(FillStarted)] == keys
 
@@ -232,7 +232,7 @@ async def test_what_is_new_is_fetched_before_what_was_here(make_site: MakeSite) 
     first, broken, ahead = sources(3)
     ahead.data += os.urandom(SIZE)  # among equals the smaller one would come sooner
     await site.read(broken)
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     await site.cache.quarantine(broken.expected.key, "for the test")
     gate = first.gate(0)
     waiting = [asyncio.create_task(site.cache.fetch(first.expected, first))]

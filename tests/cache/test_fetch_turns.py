@@ -139,7 +139,7 @@ async def test_a_small_package_does_not_wait_for_three_large_ones_of_one_client(
     await asyncio.gather(*(gate.reached.wait() for gate in gates))
     assert await read(small, "box") == small.data
     assert not any(task.done() for task in hog)
-    assert (await site.told(FillEnded)).key == small.expected.key
+    assert (await site.event(FillEnded)).key == small.expected.key
     for gate in gates:
         gate.open()
     assert await asyncio.gather(*hog) == [source.data for source in large]

@@ -26,7 +26,7 @@ async def test_many_readers_one_flight(site: Site, source: ScriptedSource) -> No
     assert source.opens == [Open(0, SIZE, None)]
     assert source.sent == SIZE
     assert [e.status for e in site.all(Opened)] == ["miss"] + ["filling"] * 19
-    ended = await site.told(FillEnded)
+    ended = await site.event(FillEnded)
     assert (ended.outcome, ended.fetched) == (Outcome.PROVEN, SIZE)
 
 
@@ -38,7 +38,7 @@ async def test_a_reader_may_join_at_any_time(site: Site, source: ScriptedSource)
         await gate.reached.wait()
         gate.open()
     assert await asyncio.gather(*readers) == [source.data] * 4
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     assert await site.read(source) == source.data
     assert [e.status for e in site.all(Opened)] == ["miss", "filling", "filling", "filling", "hit"]
     assert (source.sent, len(source.opens)) == (SIZE, 1)
@@ -87,7 +87,7 @@ async def test_the_last_byte_of_a_range_waits_for_the_proof(
         assert not ending.done()
         last.open()
         assert got + await ending == source.data[CHUNK : 2 * CHUNK]
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
 
 
 async def test_a_range_ends_unproven_where_its_client_can_wait_no_longer(
@@ -97,7 +97,7 @@ async def test_a_range_ends_unproven_where_its_client_can_wait_no_longer(
     last = source.gate(SIZE - 1)
     assert await site.read(source, CHUNK, 2 * CHUNK) == source.data[CHUNK : 2 * CHUNK]
     last.open()
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
 
 
 @pytest.mark.parametrize("hold_back", [1, SIZE, 10 * SIZE])
@@ -110,7 +110,7 @@ async def test_any_hold_back(make_site: MakeSite, source: ScriptedSource, hold_b
 async def test_small_blobs(site: Site, size: int) -> None:
     source = random_source(size)
     assert await site.read(source, stop=size) == source.data
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert site.cache.holds(source.expected.key)
 
 
@@ -119,7 +119,7 @@ async def test_no_reader_is_needed_to_finish(site: Site, source: ScriptedSource)
     with site.cache.read(source.expected, source, 0, SIZE) as reader:
         await step(reader)
     gate.open()
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert source.sent == SIZE
 
 
@@ -133,11 +133,11 @@ async def test_nobody_opens_a_connection_for_a_fill_that_is_ending(
     await asyncio.gather(hold.reached.wait(), slow.reached.wait(), far.reached.wait())
     source.refusals.append(SourceGone("gone"))
     far.open()
-    await site.told(Connected, 3)
+    await site.event(Connected, 3)
     for _ in range(9):
         await asyncio.sleep(0)
     readers.append(asyncio.create_task(site.read(source, SIZE // 2, SIZE)))
-    await site.told(Opened, 3)
+    await site.event(Opened, 3)
     for _ in range(9):
         await asyncio.sleep(0)
     assert len(source.opens) == 3
@@ -157,7 +157,7 @@ async def test_a_cancelled_reader_leaves_no_trace(site: Site, source: ScriptedSo
             await reading
         assert [progress.readers for progress in site.cache.fills()] == [0]
         gate.open()
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert site.open_files() == []
     assert source.sent == SIZE
 
@@ -168,7 +168,7 @@ async def test_the_file_stays_open_for_whoever_still_reads_it(
     with site.cache.read(source.expected, source, 0, SIZE) as reader:
         window = await reader.window()
         assert window is not None
-        await site.told(FillEnded)
+        await site.event(FillEnded)
         assert str(site.store.path(source.expected.key)) in site.open_files()
         assert os.pread(window.file.fileno(), window.count, 0) == source.data[: window.count]
         assert await rest(reader) == source.data

@@ -34,11 +34,6 @@ PLAIN = bytes(range(256)) * 4000
 
 
 @pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(PAYLOAD)
-
-
-@pytest.fixture
 def plain() -> ScriptedSource:
     return ScriptedSource(PLAIN)
 
@@ -81,7 +76,7 @@ async def test_it_is_proven_once_for_all_and_costs_nothing_afterwards(
     site = await restarted(make_site, source)
     assert site.cache.holds(source.expected.key)
     await crowd(site, source)
-    await site.told(Verified)
+    await site.event(Verified)
     await crowd(site, source)
     assert await site.cache.fetch(source.expected, source) is None
     assert len(site.all(Verified)) == 1
@@ -94,12 +89,12 @@ async def test_a_copy_is_right(make_site: MakeSite, source: ScriptedSource, tmp_
     site = await restarted(make_site, source)
     path = blob(site, source)
     await site.read(source)
-    await site.told(Verified)
+    await site.event(Verified)
     for times, copy in enumerate((shutil.copy, shutil.copy2), 2):
         copy(path, tmp_path / "copy")
         (tmp_path / "copy").rename(path)
         await crowd(site, source)
-        await site.told(Verified, times)
+        await site.event(Verified, times)
     os.utime(path, (1, 1))
     await crowd(site, source)
     assert source.opens == []
@@ -113,13 +108,13 @@ async def test_wrong_operations_are_fetched_alone_and_nobody_notices(
     path = blob(site, source)
     if while_running:
         await site.read(source)
-        await site.told(Verified)
+        await site.event(Verified)
     wrong = [OPERATIONS[i] for i in (0, 7, 38)]
     flip(path, *(start + 5 for start, _ in wrong))
     if while_running:
         path.touch()
     await crowd(site, source)
-    ended = await site.told(FillEnded)
+    ended = await site.event(FillEnded)
     assert (ended.outcome, ended.fetched) == (Outcome.PROVEN, source.sent)
     assert source.sent == sum(stop - start for start, stop in wrong)
     assert sorted((m.start, m.stop) for m in site.all(Repaired)) == wrong
@@ -137,7 +132,7 @@ async def test_a_flip_where_no_operation_is_goes_unnoticed_too(
     site = await restarted(make_site, source)
     flip(blob(site, source), at)
     await crowd(site, source)
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     await site.cache.fetch(source.expected, source)
     assert blob(site, source).read_bytes() == PAYLOAD
 
@@ -239,7 +234,7 @@ async def test_without_upstream_what_is_right_is_served_and_what_is_wrong_is_not
     down.refusals.extend(SourceFailed("the line is down") for _ in range(1000))
     site = await restarted(make_site, source)
     await crowd(site, down)
-    await site.told(Verified)
+    await site.event(Verified)
     start, stop = OPERATIONS[20]
     flip(blob(site, source), start)
     site = await make_site(provers=PayloadProvers(), limits=Limits(patience=0.5, proof_seconds=0.0))
@@ -318,7 +313,7 @@ async def test_meanwhile_it_is_neither_removed_nor_evicted_nor_put_aside(
     assert site.cache.holds(key)
     assert site.cache.fills() == []
     stops.hold.open()
-    await site.told(Verified)
+    await site.event(Verified)
     assert await site.read(source) == PAYLOAD
     assert source.opens == []
 
@@ -341,7 +336,7 @@ async def test_without_a_sidecar_the_key_is_the_law(
         damage()
         site = await make_site(provers=PayloadProvers())
         await crowd(site, source)
-        await site.told(Verified)
+        await site.event(Verified)
         assert site.store.describe(source.expected.key).size == SIZE
     sidecar.unlink()
     os.truncate(blob(site, source), SIZE // 2)

@@ -91,7 +91,7 @@ async def test_a_blob_whose_disk_hangs_passes_through_and_takes_few_threads(
     bad, good = random_source(SIZE), random_source(SIZE)
     for source in (bad, good):
         assert await site.read(source) == source.data
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)
     for source in (bad, good):
         assert await site.read(source) == source.data
     disk.hang(path_of(site, bad))
@@ -116,7 +116,7 @@ async def test_a_blob_whose_disk_hangs_passes_through_and_takes_few_threads(
 async def test_a_reader_in_the_middle_goes_on_from_upstream(site: Site, disk: Disk) -> None:
     source = ScriptedSource(os.urandom(3 * 8 * SIZE))
     assert await site.read(source) == source.data
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     with site.cache.read(source.expected, source, 0, source.expected.size) as reader:
         first = await step(reader)
         assert first

@@ -45,7 +45,7 @@ async def test_a_blob_that_cannot_be_kept_passes_through_each_time(
         site.store.failures["draft"] = OSError(why, os.strerror(why))
     for round_ in (1, 2):
         assert await site.read(source) == source.data
-        assert (await site.told(FillEnded, round_)).outcome is Outcome.PROVEN
+        assert (await site.event(FillEnded, round_)).outcome is Outcome.PROVEN
         assert source.sent == round_ * SIZE
         assert not site.cache.holds(source.expected.key)
         assert site.files("partial") + site.files("blobs") == []
@@ -92,18 +92,18 @@ async def test_a_reader_joins_as_long_as_its_first_byte_is_there(
     first = asyncio.create_task(small.read(source))
     await early.reached.wait()
     second = asyncio.create_task(small.read(source))
-    await small.told(Opened, 2)
+    await small.event(Opened, 2)
     early.open()
     await late.reached.wait()
     third = asyncio.create_task(small.read(source))
     fourth = asyncio.create_task(small.read(source, SIZE - 9))
-    await small.told(Opened, 4)
+    await small.event(Opened, 4)
     late.open()
     assert list(await asyncio.gather(first, second, third)) == [source.data] * 3
     assert await fourth == source.data[-9:]
     assert [e.status for e in small.all(Opened)] == ["miss", "filling", "miss", "filling"]
     assert source.sent == 2 * SIZE
-    await small.told(FillEnded, 2)
+    await small.event(FillEnded, 2)
     assert small.files("partial") == []
 
 
@@ -199,7 +199,7 @@ async def test_a_disk_that_fills_up_is_emptied_and_the_blob_is_kept(
     site.store.failures.clear()
     hold.open()
     assert await reading == source.data
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)
     assert site.all(Evicted) == [Evicted(old.expected.key, SIZE)]
     assert site.cache.holds(source.expected.key)
     assert (site.all(Uncached), source.sent) == ([], SIZE)
@@ -217,7 +217,7 @@ async def test_for_a_disk_that_fails_otherwise_no_blob_is_evicted(
     site.store.failures["write"], site.store.free_bytes = OSError(errno.EIO, "Input/output"), 0
     gate.open()
     assert await reading == source.data
-    assert "Input/output" in (await site.told(Uncached)).reason
+    assert "Input/output" in (await site.event(Uncached)).reason
     assert site.all(Evicted) == []
     assert site.cache.holds(old.expected.key)
 
@@ -245,8 +245,8 @@ async def test_a_disk_that_fills_up_stops_no_reader_wherever_it_is(
         later.open()
         got = await asyncio.gather(*(rest(reader) for reader in readers))
         assert got == [source.data[at:] for at in begun]
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
-    assert "No space left" in (await site.told(Uncached)).reason
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
+    assert "No space left" in (await site.event(Uncached)).reason
     assert SIZE < source.sent <= SIZE + 2 * CHUNK
     assert len(site.all(FillEnded)) == 1, "one flight for all"
     assert site.files("partial") + site.files("blobs") == []
@@ -279,7 +279,7 @@ async def test_a_disk_that_fills_up_under_two_connections(
     whole = asyncio.create_task(site.read(source))
     await near_gate.reached.wait()
     part = asyncio.create_task(site.read(source, far, far + 2 * CHUNK))
-    await site.told(Connected, 2)
+    await site.event(Connected, 2)
     await far_gate.reached.wait()
     await site.filled(2 * CHUNK)
     site.store.failures["write"] = FULL
@@ -287,7 +287,7 @@ async def test_a_disk_that_fills_up_under_two_connections(
     near_gate.open()
     assert await whole == source.data
     assert await part == source.data[far : far + 2 * CHUNK]
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     assert [e.outcome for e in site.all(FillEnded)] == [Outcome.PROVEN]
     assert [opened.start for opened in source.opens][2:] == [CHUNK, far + CHUNK]
     assert source.sent <= SIZE + 4 * CHUNK
@@ -309,12 +309,12 @@ async def test_a_write_that_ends_after_the_disk_was_given_up_is_not_counted(
     del site.store.holds["write"]
     site.store.failures["write"] = FULL
     near_gate.open()
-    await site.told(Uncached)
+    await site.event(Uncached)
     site.store.failures.clear()
     hold.open()
     assert await whole == source.data
     assert await part == source.data[HALF : HALF + CHUNK]
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert len(site.all(FillEnded)) == 1
 
 

@@ -20,11 +20,6 @@ HALF = OPERATIONS[20][0]
 
 
 @pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(PAYLOAD)
-
-
-@pytest.fixture
 async def site(make_site: MakeSite) -> Site:
     return await make_site(provers=PayloadProvers())
 
@@ -37,7 +32,7 @@ async def test_a_part_from_another_node_goes_on_where_the_first_ended(
     source.nodes.extend((f'"{i % 2}"', PAYLOAD) for i in range(6))
     assert await site.read(source) == PAYLOAD
     assert [(o.start, o.validator) for o in source.opens] == [(at, None) for at in (0, *drops)]
-    assert (source.sent, (await site.told(FillEnded)).outcome) == (SIZE, Outcome.PROVEN)
+    assert (source.sent, (await site.event(FillEnded)).outcome) == (SIZE, Outcome.PROVEN)
 
 
 async def test_a_restart_goes_on_with_another_node(
@@ -67,7 +62,7 @@ async def test_the_node_that_gives_the_same_wrong_operation_twice_is_left(
     # The first connection, the one that goes on, and those that fetch the operation again.
     source.nodes.extend([good, bad, bad, bad, good])
     assert await site.read(source) == PAYLOAD
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert [(m.start, m.stop) for m in site.all(Repaired)] == [(start, stop)] * 2
     assert source.sent <= SIZE + 3 * (stop - start)
 
@@ -136,7 +131,7 @@ async def test_a_node_with_a_file_of_another_size_is_passed_by(
     source.refusals.extend([SourceChanged("the file has 7 bytes now")] * others)
     assert await site.read(source) == PAYLOAD
     assert len(source.opens) == others + 1
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
 
 
 def test_a_lone_node_is_not_left() -> None:

@@ -30,11 +30,6 @@ HUNGRY = Limits(trickle_seconds=0.03, trickle_bytes=100, proof_seconds=0.0)
 
 
 @pytest.fixture
-def source() -> ScriptedSource:
-    return ScriptedSource(PAYLOAD)
-
-
-@pytest.fixture
 async def site(make_site: MakeSite) -> Site:
     return await make_site(provers=PayloadProvers())
 
@@ -90,7 +85,7 @@ async def test_ten_flipped_bytes_cost_ten_operations_and_nobody_notices(
     ranges += [(0, 1113), (1, SIZE - 1), (rng.randrange(SIZE // 2), rng.randrange(SIZE // 2, SIZE))]
     got = await asyncio.gather(*(site.read(source, *range_) for range_ in ranges))
     assert got == [PAYLOAD[start:stop] for start, stop in ranges]
-    ended = await site.told(FillEnded)
+    ended = await site.event(FillEnded)
     assert (ended.outcome, ended.fetched) == (
         Outcome.PROVEN,
         SIZE + sum(stop - start for start, stop in wrong),
@@ -109,7 +104,7 @@ async def test_what_was_wrong_is_fetched_on_its_own_while_the_rest_goes_on(
     source.flips[start] = 1
     later = source.gate(OPERATIONS[20][0])
     fetching = asyncio.create_task(site.cache.fetch(source.expected, source))
-    await site.told(Connected, 2)
+    await site.event(Connected, 2)
     assert not later.passable.is_set()
     assert source.opens[1] == Open(start, stop, None)
     later.open()
@@ -126,7 +121,7 @@ async def test_a_flipped_byte_that_makes_header_manifest_or_signatures_unreadabl
     source.flips[at] = 1
     got = await asyncio.gather(site.read(source), site.read(source, 9), site.read(source, TAIL - 9))
     assert list(got) == [PAYLOAD, PAYLOAD[9:], PAYLOAD[TAIL - 9 :]]
-    assert [e.outcome for e in [await site.told(FillEnded)]] == [Outcome.PROVEN]
+    assert [e.outcome for e in [await site.event(FillEnded)]] == [Outcome.PROVEN]
     assert len(site.all(Repaired)) == 1
 
 
@@ -141,7 +136,7 @@ async def test_a_wrong_digest_in_the_manifest_costs_a_round_and_nobody_completes
             await rest(reader)
         assert reader.offset == start
     assert await site.read(source) == PAYLOAD
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)
     assert [e.outcome for e in site.all(FillEnded)] == [Outcome.WRONG, Outcome.PROVEN]
 
 
@@ -213,7 +208,7 @@ async def test_an_unproven_end_of_a_range_is_in_no_crumb(
         with pytest.raises(NotInTime):
             await step(reader)
         gate.open()
-        await site.told(FillEnded)
+        await site.event(FillEnded)
         assert await rest(reader) == PAYLOAD[start + 249 : start + 250]
 
 
@@ -228,7 +223,7 @@ async def test_a_far_range_on_a_cold_package_gets_head_and_its_operations_first(
     assert not site.all(FillEnded)
     for gate in gates:
         gate.open()
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     assert source.sent <= SIZE + CHUNK
 
 
@@ -297,7 +292,7 @@ async def test_a_wrong_large_operation_cuts_who_got_of_it_and_is_fetched_alone(s
             await rest(begun)
         assert await rest(after) == BIG[stop:]
     assert await site.read(source) == BIG
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert source.sent == len(BIG) + stop - start
     assert len(site.all(FillStarted)) == 1
 
@@ -344,7 +339,7 @@ async def test_what_was_taken_back_is_not_believed_after_a_restart(
     await again.reached.wait()
     again.reached.clear()
     again.passable.clear()
-    await site.told(Repaired)
+    await site.event(Repaired)
     await again.reached.wait()
     await end.reached.wait()
     await site.filled(OPERATIONS[20][0] - (stop - start))
@@ -356,7 +351,7 @@ async def test_what_was_taken_back_is_not_believed_after_a_restart(
     end.open()
     site = await make_site(provers=PayloadProvers())
     assert await site.read(source) == PAYLOAD
-    assert (await site.told(FillStarted)).resumed == OPERATIONS[20][0] - (stop - start)
+    assert (await site.event(FillStarted)).resumed == OPERATIONS[20][0] - (stop - start)
     assert source.sent - sent == SIZE - OPERATIONS[20][0] + stop - start
     assert site.all(Repaired) == []
 
@@ -393,7 +388,7 @@ async def test_wrong_operations_are_mended_in_passing_too(
         site.read(source), site.read(source), site.read(source, 5, SIZE // 2)
     )
     assert list(got) == [PAYLOAD, PAYLOAD, PAYLOAD[5 : SIZE // 2]]
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
     assert sorted((m.start, m.stop) for m in site.all(Repaired)) == list(wrong)
 
 
@@ -424,7 +419,7 @@ async def test_a_disk_that_fills_up_in_an_operation_stops_nobody(
     site.store.failures["write"] = OSError(28, "No space left on device")
     gate.open()
     assert await reading == PAYLOAD
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
 
 
 async def test_what_is_wrong_on_the_disk_when_the_memory_has_gone_on_is_had_in_its_place(

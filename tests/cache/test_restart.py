@@ -33,13 +33,13 @@ async def test_a_fill_goes_on_after_a_restart_where_it_was(
         await before.cache.close()
         with pytest.raises(Stopping):
             await waiting
-    assert (await before.told(FillEnded)).outcome is Outcome.STOPPED
+    assert (await before.event(FillEnded)).outcome is Outcome.STOPPED
     gate.open()
     after = await make_site()
     assert await after.read(source) == source.data
-    assert (await after.told(FillStarted)).resumed == HALF
+    assert (await after.event(FillStarted)).resumed == HALF
     assert source.opens[-1] == Open(HALF, SIZE, None)
-    assert (await after.told(FillEnded)).fetched == SIZE - HALF
+    assert (await after.event(FillEnded)).fetched == SIZE - HALF
     assert source.sent == SIZE
 
 
@@ -78,10 +78,10 @@ async def test_a_fill_that_lacked_only_its_name_fetches_nothing(
     before = await make_site(limits=Limits(record_bytes=CHUNK))
     before.store.failures["commit"] = OSError(5, "Input/output error")
     assert await before.read(source) == source.data
-    await before.told(FillEnded)
+    await before.event(FillEnded)
     after = await make_site()
     assert await after.read(source) == source.data
-    ended = await after.told(FillEnded)
+    ended = await after.event(FillEnded)
     assert ended.outcome is Outcome.PROVEN
     assert ended.fetched < SIZE
 
@@ -101,7 +101,7 @@ async def test_another_generation_upstream_ends_what_a_restart_found(
     after = await make_site()
     assert await after.read(source, expected=source.unnamed) == source.data
     assert [e.outcome for e in after.all(FillEnded)][:1] == [Outcome.WRONG]
-    assert (await after.told(FillEnded, 2)).fetched == SIZE
+    assert (await after.event(FillEnded, 2)).fetched == SIZE
 
 
 async def test_a_proven_blob_is_a_hit_after_a_restart(

@@ -37,7 +37,7 @@ async def test_what_is_in_use_or_offered_is_never_evicted(make_site: MakeSite, h
         await site.cache.fetch(blob.expected, blob)
     with site.cache.read(blob.expected, blob, 0, SIZE) as reader:
         await step(reader)
-        await site.told(FillEnded)
+        await site.event(FillEnded)
         if how == "kept":
             reader.close()  # and once more at the end of the block: that is nothing
         assert await site.read(other) == other.data, "it passes through"
@@ -88,7 +88,7 @@ async def test_a_victim_that_is_wanted_again_is_read_to_its_end_and_then_gone(
         assert await rest(reader) == victim.data
     assert victim.sent == SIZE
     assert await site.read(victim) == victim.data
-    await site.told(FillEnded, 4)
+    await site.event(FillEnded, 4)
     assert site.cache.holds(victim.expected.key)
     assert victim.sent == 2 * SIZE
 
@@ -103,7 +103,7 @@ async def test_what_a_fill_has_written_is_not_counted_twice(make_site: MakeSite)
     site.store.free_bytes = SIZE + HALF
     assert await site.read(second) == second.data
     gate.open()
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)
 
 
 async def test_where_no_more_files_can_be_made_the_oldest_blobs_go(
@@ -118,7 +118,7 @@ async def test_where_no_more_files_can_be_made_the_oldest_blobs_go(
     monkeypatch.setattr(site.store, "files", lambda: left)
     new = random_source(SIZE)
     assert await site.read(new) == new.data
-    await site.told(FillEnded, 5)
+    await site.event(FillEnded, 5)
     assert [e.key for e in site.all(Evicted)] == [blob.expected.key for blob in blobs[:2]]
     assert site.cache.holds(new.expected.key)
 
@@ -134,7 +134,7 @@ async def test_a_disk_without_inodes_keeps_what_it_can_by_letting_others_go(
         for blob in blobs:
             assert await site.read(blob) == blob.data
             assert await site.read(blob) == blob.data
-        await site.told(FillEnded, len(blobs))
+        await site.event(FillEnded, len(blobs))
         assert site.all(Uncached) == []
         assert [blob.sent for blob in blobs] == [1000] * len(blobs)
         assert site.all(Evicted) != []

@@ -43,7 +43,7 @@ async def test_a_signed_package_is_proven_and_says_by_whom_it_was_signed(
     site, source = await start(), ScriptedSource(GOOD)
     source.flips.update([5, len(GOOD) - 5, OPERATIONS[7][0] + 300])
     assert await site.read(source) == GOOD
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     assert [blob.signed_by for blob in (await site.cache.contents()).blobs] == [keys[0].id]
     assert await (await start()).read(source) == GOOD
     assert source.sent < 2 * len(GOOD)
@@ -93,7 +93,7 @@ async def test_what_is_not_signed_completes_nowhere_and_is_tried_once(
             assert reader.offset < size
     with pytest.raises(Distrusted, match=words):
         await site.cache.fetch(expected, source)
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     opened = len(source.opens)
     for place in site, await start():
         assert place.cache.refused(key)
@@ -114,7 +114,7 @@ async def test_other_keys_give_another_chance(start: Start, keys: list[Key]) -> 
     keys.append(public_key("other"))
     assert site.cache.refused(source.expected.key) is None
     assert await site.read(source, 1) == source.data[1:], "what had left was right"
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)
     keys.pop()
     assert not site.cache.holds(source.expected.key)
     keys.clear()
@@ -129,7 +129,7 @@ async def test_what_was_proven_without_a_key_is_judged_from_the_disk_when_there_
     site, source = await start(), ScriptedSource(payload)
     with site.cache.read(source.expected, source, 0, len(payload)) as early:
         got = await step(early)
-        await site.told(FillEnded)
+        await site.event(FillEnded)
         keys.append(vendor)
         assert not site.cache.holds(source.expected.key)
         if payload is UNSIGNED:
@@ -139,7 +139,7 @@ async def test_what_was_proven_without_a_key_is_judged_from_the_disk_when_there_
         else:
             whole, tail = await asyncio.gather(site.read(source), site.read(source, 7))
             assert (whole, tail) == (GOOD, GOOD[7:])
-            await site.told(Verified)
+            await site.event(Verified)
             assert await site.read(source) == GOOD
             assert site.all(Opened)[-1].status == "hit"
             assert site.ledger.used == len(GOOD)
@@ -163,7 +163,7 @@ async def test_keys_that_come_while_a_package_arrives_count(start: Start, keys: 
         else:
             with pytest.raises(GenerationEnded):
                 await getting
-        await site.told(FillEnded)
+        await site.event(FillEnded)
         assert site.cache.holds(source.expected.key) == (payload is GOOD)
         assert source.sent == len(payload)
 

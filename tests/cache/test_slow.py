@@ -40,7 +40,7 @@ async def test_the_second_one_is_gone_on_with_when_it_delivers_more(
     first, second = source.opens
     assert first.start < second.start < SIZE // 2
     assert contests(site) == 1
-    ended = await site.told(FillEnded)
+    ended = await site.event(FillEnded)
     assert (ended.outcome, ended.fetched) == (Outcome.PROVEN, SIZE)
     assert source.connected == 0
 
@@ -51,7 +51,7 @@ async def test_a_second_one_that_is_no_better_is_closed(site: Site, source: Scri
     assert await site.read(source) == source.data
     assert contests(site) >= 1
     assert source.most_connected == 2
-    assert (await site.told(FillEnded)).fetched == SIZE
+    assert (await site.event(FillEnded)).fetched == SIZE
 
 
 @pytest.mark.parametrize("refusal", [SourceFailed("busy"), SourceGone("no such file")])
@@ -66,7 +66,7 @@ async def test_a_second_one_that_fails_changes_nothing(
     gate.open()
     assert await reading == source.data
     assert contests(site) >= 1
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
 
 
 async def test_nobody_is_hurried_for_whom_nobody_waits(site: Site, source: ScriptedSource) -> None:
@@ -85,7 +85,7 @@ async def test_where_the_slow_one_ends_meanwhile_the_other_goes_on(
     source.drops.add(CONTEST)
     gate.open()
     assert await reading == source.data
-    assert (await site.told(FillEnded)).fetched == SIZE
+    assert (await site.event(FillEnded)).fetched == SIZE
 
 
 def test_slow_is_what_delivers_little_while_it_is_waited_for() -> None:

@@ -93,7 +93,7 @@ async def test_the_stalled_connection_may_deliver_while_the_fresh_one_is_refused
     source.refusals.append(SourceFailed("busy"))
     before.open()
     await stall.reached.wait()
-    await site.told(Connected, 2)
+    await site.event(Connected, 2)
     stall.open()
     assert await reading == source.data
     assert len(source.opens) == 2
@@ -140,7 +140,7 @@ async def test_another_generation_on_the_fresh_connection_ends_the_fill(
         before.open()
         with pytest.raises(GenerationEnded):
             await rest(reader)
-    ended = await site.told(FillEnded)
+    ended = await site.event(FillEnded)
     assert (ended.outcome, "replaced" in ended.reason) == (Outcome.WRONG, True)
     assert (source.opens[1].start, source.connected) == (AT, 0)
     assert not stall.passable.is_set(), "nobody waited for the stalled one"
@@ -173,4 +173,4 @@ async def test_silence_is_no_failure_before_nobody_waits_any_more(
     stall.failure = SourceFailed("reset")
     stall.open()
     fresh.open()
-    assert (await site.told(FillEnded)).outcome is Outcome.FAILED
+    assert (await site.event(FillEnded)).outcome is Outcome.FAILED

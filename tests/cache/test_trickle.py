@@ -61,7 +61,7 @@ async def test_the_last_byte_is_never_in_a_crumb(
             await step(reader)
         assert reader.offset == 249
         hold.open()
-        await site.told(FillEnded)
+        await site.event(FillEnded)
         assert await rest(reader) == source.data[249:]
 
 
@@ -75,7 +75,7 @@ async def test_nor_is_the_last_byte_of_a_range_whose_client_can_wait(
         with pytest.raises(NotInTime):
             await step(reader)
         last.open()
-        await site.told(FillEnded)
+        await site.event(FillEnded)
         assert await rest(reader) == source.data[stop - 1 : stop]
 
 
@@ -111,7 +111,7 @@ async def test_a_fill_that_ended_wrong_feeds_nobody(site: Site, source: Scripted
         while reader.offset <= EDGE:
             await step(reader)
         last.open()
-        await site.told(FillEnded)
+        await site.event(FillEnded)
         with pytest.raises(GenerationEnded):
             await step(reader)
         assert reader.offset < SIZE

@@ -46,7 +46,7 @@ async def test_an_answer_that_begins_elsewhere_is_not_written(
     source.shift = 1
     with site.cache.read(source.expected, source, 0, SIZE) as reader:
         reading = asyncio.create_task(rest(reader))
-        trouble = await site.told(Trouble)
+        trouble = await site.event(Trouble)
         assert "began at 1, not at 0" in trouble.reason
         source.shift = 0
         assert await reading == source.data
@@ -64,7 +64,7 @@ async def test_what_is_definite_reaches_all_readers(
     gate.open()
     for outcome in await asyncio.gather(*readers, return_exceptions=True):
         assert isinstance(outcome, error)
-    assert (await site.told(FillEnded)).outcome is Outcome.FAILED
+    assert (await site.event(FillEnded)).outcome is Outcome.FAILED
     assert site.files("partial") == [], "nothing came, nothing is kept"
 
 
@@ -80,7 +80,7 @@ async def test_silence_lets_a_waiting_reader_go_and_the_fill_goes_on(
         await rest(reader)
     assert reader.offset == CHUNK
     gate.open()
-    assert (await site.told(FillEnded)).outcome is Outcome.PROVEN
+    assert (await site.event(FillEnded)).outcome is Outcome.PROVEN
 
 
 async def test_failing_for_as_long_as_a_reader_can_wait_ends_the_fill(
@@ -91,7 +91,7 @@ async def test_failing_for_as_long_as_a_reader_can_wait_ends_the_fill(
     source.refusals.extend(SourceFailed("no route") for _ in range(1000))
     with pytest.raises((NotInTime, SourceFailed), match="no route"):
         await site.read(source)
-    ended = await site.told(FillEnded)
+    ended = await site.event(FillEnded)
     assert (ended.outcome, ended.reason) == (Outcome.FAILED, "no route")
 
 

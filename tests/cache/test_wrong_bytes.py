@@ -49,7 +49,7 @@ async def test_a_flipped_byte_cuts_whoever_got_bytes_and_nobody_completes(
     quarantined = list((site.directory / "quarantine").glob("*.[0-9]*"))
     assert [path.read_bytes() for path in quarantined] == [flipped(good, 5)]
     assert await site.read(source) == good
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)
     assert [e.outcome for e in site.all(FillEnded)] == [Outcome.WRONG, Outcome.PROVEN]
     assert await site.read(source) == good
     assert site.all(Opened)[-1].status == "hit"
@@ -80,7 +80,7 @@ async def test_bytes_handed_out_count_as_left_though_nobody_said_that_they_were_
     await last.reached.wait()
     source.data = good
     last.open()
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     with pytest.raises(ResumeUnsafe), site.cache.read(expected, source, 1, SIZE):
         pass
 
@@ -97,9 +97,9 @@ async def test_the_tail_of_a_spoilt_blob_is_refused_on_a_hit_and_after_a_restart
     await last.reached.wait()
     source.data = good
     last.open()
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     assert await site.read(source) == good
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)
     await site.cache.close()
     clock = SetClock(synchronised=True)
     again = await make_site(clock=clock)
@@ -141,7 +141,7 @@ async def test_a_round_after_a_wrong_one_waits_for_trouble_to_pass(
     source.data = flipped(source.data, 0)
     reading = asyncio.create_task(site.read(source, 0, SIZE, expected))
     fetching = asyncio.create_task(site.cache.fetch(expected, source))
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     other = ScriptedSource(b"another" * 1000)
     assert await site.read(other) == other.data
     assert len(source.opens) == 1
@@ -222,7 +222,7 @@ async def test_a_reader_that_comes_while_wrong_bytes_are_put_away_gets_the_next_
     last.open()
     await hold.reached.wait()
     readers = [asyncio.create_task(site.read(source, at, at + 1)) for at in (0, SIZE - 1)]
-    await site.told(Opened, 3)
+    await site.event(Opened, 3)
     del site.store.holds["reject"]
     hold.open()
     assert await asyncio.gather(*readers) == [good[:1], good[-1:]]
@@ -243,7 +243,7 @@ async def test_a_reader_cut_while_its_bytes_are_loaded_reads_the_next_round(
     await last.reached.wait()
     source.data = good
     last.open()
-    await site.told(FillEnded)
+    await site.event(FillEnded)
     loading.open()
     assert await reading == good[:1]
-    await site.told(FillEnded, 2)
+    await site.event(FillEnded, 2)

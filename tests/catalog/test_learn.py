@@ -159,16 +159,16 @@ async def test_a_version_that_is_no_path_segment_is_asked_of_nobody(
     assert upstream.log == []
 
 
-# What an Omaha server told
+# What an Omaha server offered
 
 
-FOLDER = "/told/"
+FOLDER = "/offered/"
 PODMAN = "flatcar-podman.gz"
 OTHER = sha256(b"other")
 
 
 @pytest.fixture
-def told(upstream: Upstream) -> Release:
+def offered(upstream: Upstream) -> Release:
     """A release with two extra packages whose files are there, with the payload's sidecar."""
     release = scene.release("oem-azure.gz", PODMAN)
     codebase = upstream.url(FOLDER)
@@ -182,17 +182,17 @@ def told(upstream: Upstream) -> Release:
     )
 
 
-def wanted(told: Release, *extras: str, own: tuple[str, ...] = ()) -> LookupRequest:
+def wanted(offered: Release, *extras: str, own: tuple[str, ...] = ()) -> LookupRequest:
     return LookupRequest(
-        APP, BOARD, VERSION, PAYLOAD, (*extras, *own), upstream=told, own=frozenset(own)
+        APP, BOARD, VERSION, PAYLOAD, (*extras, *own), upstream=offered, own=frozenset(own)
     )
 
 
 async def test_a_told_release_is_what_was_told_once_its_files_are_confirmed(
-    upstream: Upstream, site: Site, told: Release
+    upstream: Upstream, site: Site, offered: Release
 ) -> None:
-    known = await site.learn(wanted(told, "oem-azure.gz"))
-    assert known == LookupResult(told, looked_up=frozenset({"oem-azure.gz"}))
+    known = await site.learn(wanted(offered, "oem-azure.gz"))
+    assert known == LookupResult(offered, looked_up=frozenset({"oem-azure.gz"}))
     assert [(request.method, request.path) for request in upstream.log] == [
         ("HEAD", FOLDER + PAYLOAD),
         ("GET", f"{FOLDER}{PAYLOAD}.sha256"),
@@ -203,13 +203,13 @@ async def test_a_told_release_is_what_was_told_once_its_files_are_confirmed(
 
 @pytest.mark.parametrize("name", ["size", "sidecar"])
 async def test_a_payload_that_differs_from_its_manifest_is_not_offered(
-    upstream: Upstream, site: Site, told: Release, name: str
+    upstream: Upstream, site: Site, offered: Release, name: str
 ) -> None:
     if name == "size":
         upstream.put(FOLDER + PAYLOAD, BODY[1:])
     else:
         upstream.put(f"{FOLDER}{PAYLOAD}.sha256", OTHER.hex.encode(), sidecar=False)
-    known = await site.learn(wanted(told))
+    known = await site.learn(wanted(offered))
     assert (known.release, known.reason) == (None, Reason.SIDECAR_DISAGREES)
     assert upstream.url(FOLDER + PAYLOAD) in known.detail
 
@@ -218,51 +218,51 @@ async def test_a_payload_that_differs_from_its_manifest_is_not_offered(
     ("status", "reason"), [(404, Reason.NOT_RELEASED), (503, Reason.UNREACHABLE)]
 )
 async def test_a_payload_that_cannot_be_had_is_not_offered(
-    upstream: Upstream, site: Site, told: Release, status: int, reason: Reason
+    upstream: Upstream, site: Site, offered: Release, status: int, reason: Reason
 ) -> None:
     upstream.fault(FOLDER + PAYLOAD, Status(status))
-    known = await site.learn(wanted(told))
+    known = await site.learn(wanted(offered))
     assert (known.release, known.reason) == (None, reason)
 
 
 async def test_a_named_extra_that_is_gone_or_another_is_lacking_and_stays_in_the_manifest(
-    upstream: Upstream, site: Site, told: Release
+    upstream: Upstream, site: Site, offered: Release
 ) -> None:
     upstream.remove(f"{FOLDER}oem-azure.gz")
     upstream.put(FOLDER + PODMAN, AZURE + b"more")
-    known = await site.learn(wanted(told, "oem-azure.gz", PODMAN))
-    assert known.release == told
+    known = await site.learn(wanted(offered, "oem-azure.gz", PODMAN))
+    assert known.release == offered
     assert set(known.lacking) == known.wrong == {"oem-azure.gz", PODMAN}
     assert "504 bytes" in known.lacking[PODMAN]
 
 
 async def test_a_named_extra_that_cannot_be_asked_about_is_only_lacking(
-    upstream: Upstream, site: Site, told: Release
+    upstream: Upstream, site: Site, offered: Release
 ) -> None:
     upstream.fault(FOLDER + PODMAN, Status(503))
-    known = await site.learn(wanted(told, PODMAN))
+    known = await site.learn(wanted(offered, PODMAN))
     assert (set(known.lacking), known.wrong) == ({PODMAN}, frozenset())
 
 
 async def test_an_extra_that_the_manifest_does_not_name_is_not_looked_for(
-    upstream: Upstream, site: Site, told: Release
+    upstream: Upstream, site: Site, offered: Release
 ) -> None:
     site.publish(["oem-ami.gz"])
-    known = await site.learn(wanted(told, "oem-ami.gz"))
-    assert known == LookupResult(told, looked_up=frozenset({"oem-ami.gz"}))
+    known = await site.learn(wanted(offered, "oem-ami.gz"))
+    assert known == LookupResult(offered, looked_up=frozenset({"oem-ami.gz"}))
     assert not upstream.requests(path_of("oem-ami.gz"))
 
 
 async def test_a_package_that_the_operator_adds_comes_from_the_release_server(
-    upstream: Upstream, site: Site, told: Release
+    upstream: Upstream, site: Site, offered: Release
 ) -> None:
     site.publish(["oem-ami.gz"])
-    known = await site.learn(wanted(told, own=("oem-ami.gz", "oem-none.gz", PODMAN)))
+    known = await site.learn(wanted(offered, own=("oem-ami.gz", "oem-none.gz", PODMAN)))
     release = found(known)
-    assert release.files[:-1] == told.files
+    assert release.files[:-1] == offered.files
     assert (release.files[-1].url, release.files[-1].sha256) == (
         upstream.url(path_of("oem-ami.gz")),
         sha256(AZURE),
     )
-    assert release.check.extra == told.check.extra
-    assert (release.id != told.id, known.lacking) == (True, {})
+    assert release.check.extra == offered.check.extra
+    assert (release.id != offered.id, known.lacking) == (True, {})

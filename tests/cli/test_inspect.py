@@ -22,14 +22,14 @@ def run(file: Path, *args: str) -> Result:
     return CliRunner().invoke(cli, ["inspect", str(file), *args])
 
 
-def told(file: Path, *args: str, status: int = 0) -> Any:
+def inspected(file: Path, *args: str, status: int = 0) -> Any:
     result = run(file, *args, "--json")
     assert result.exit_code == status
     return json.loads(result.stdout)
 
 
 def test_a_full_payload_is_told_in_full() -> None:
-    data = told(UPDATE, "--key", VENDOR)
+    data = inspected(UPDATE, "--key", VENDOR)
     assert (data["kind"], data["size"]) == ("full", 3981289)
     assert data["sha256"] == "43936185445721bd5132ccad7651c0d300eef4fd90e021ea252111ec2692986b"
     assert data["sha256_base64"] == "Q5NhhURXIb1RMsytdlHA0wDu9P2Q4CHqJSER7CaSmGs="
@@ -46,7 +46,7 @@ def test_a_full_payload_is_told_in_full() -> None:
 
 
 def test_a_delta_is_told_from_a_full_payload() -> None:
-    data = told(DELTA)
+    data = inspected(DELTA)
     assert data["kind"] == "delta"
     assert data["sections"][0]["operations"] == {
         "BSDIFF": 5,
@@ -58,17 +58,17 @@ def test_a_delta_is_told_from_a_full_payload() -> None:
 
 
 def test_without_a_key_nothing_is_said_of_validity() -> None:
-    data = told(OEM)
+    data = inspected(OEM)
     assert data["signatures"] == [{"version": 2, "key": None}]
     assert (data["valid_for_update_engine"], data["valid_for_ue_rs"]) == (None, None)
     assert "not checked" in run(OEM).stdout
 
 
 def test_the_wrong_key_is_status_4_and_one_right_key_among_several_is_enough() -> None:
-    data = told(OEM, "--key", OTHER, status=4)
+    data = inspected(OEM, "--key", OTHER, status=4)
     assert (data["valid_for_update_engine"], data["valid_for_ue_rs"]) == (False, False)
     assert "no signature that update_engine looks at" in run(OEM, "--key", OTHER).stderr
-    assert told(OEM, "--key", OTHER, "--key", VENDOR)["valid_for_update_engine"]
+    assert inspected(OEM, "--key", OTHER, "--key", VENDOR)["valid_for_update_engine"]
 
 
 def test_an_unsigned_payload_is_wrong_only_where_a_key_is_given(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_the_production_layout_is_understood_as_each_client_does(tmp_path: Path)
     old.write_bytes(pem("old"))
     new.write_bytes(pem("new"))
     file.write_bytes(build([b"data"], signers=[(1, private_key("old")), (2, private_key("new"))]))
-    assert told(file, "--key", str(new))["valid_for_ue_rs"]
-    data = told(file, "--key", str(old), status=4)
+    assert inspected(file, "--key", str(new))["valid_for_ue_rs"]
+    data = inspected(file, "--key", str(old), status=4)
     assert (data["valid_for_update_engine"], data["valid_for_ue_rs"]) == (False, True)
     people = run(file, "--key", str(old)).stdout
     assert "update_engine refuses" in people
@@ -100,7 +100,7 @@ def test_wrong_data_is_status_4_with_its_place_and_needs_no_key(tmp_path: Path) 
     result = run(file)
     assert result.exit_code == 4
     assert "bytes 147 to 703344 is not what the manifest says" in result.stderr
-    assert told(file, status=4)["wrong"] == [{"start": 147, "stop": 703344}]
+    assert inspected(file, status=4)["wrong"] == [{"start": 147, "stop": 703344}]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ async def test_a_good_config_is_applied(mirror: MirrorProcess, tmp_path: Path) -
     config = yaml.safe_load(mirror.config) | {"tracks": {"stable": "hold"}}
     assert await reload(mirror, yaml.safe_dump(config), tmp_path) == (0, "")
     await mirror.logged("config reloaded")
-    [app] = (await mirror.told(omaha("request_check_first"))).apps
+    [app] = (await mirror.response(omaha("request_check_first"))).apps
     assert app.update_check is not None
     assert app.update_check.status == "noupdate"
     assert await finding(tmp_path) is None

@@ -3,23 +3,14 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from omaha_mirror.omaha import FLATCAR_APP_ID
 from tests.cli.running import run
-from tests.e2e.site import STEPS, TARGET, Box, before, body, three_steps
+from tests.e2e.site import STEPS, TARGET, Box, before, body
 from tests.support.mirror import PAYLOAD, MirrorProcess
 from tests.support.nebraska import Group, Nebraska
 from tests.support.upstream import Upstream
 
 LINE = f"stable amd64-usr: {' -> '.join(STEPS)}\n"
-
-
-@pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
 
 
 def group(nebraska: Nebraska) -> Group:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from omaha_mirror.aio.clock import DAY
-from tests.e2e.site import FLOORS, Box, channel, following, three_steps, until
+from tests.e2e.site import FLOORS, Box, channel, following, until
 from tests.support.clock import SetClock
 from tests.support.mirror import Mirror
 from tests.support.nebraska import Nebraska
@@ -17,13 +17,6 @@ from tests.support.upstream import Upstream
 
 YEAR, HOUR = 365 * DAY, 3600.0
 DELAYED: dict[str, Any] = {"tracks": {"stable": {"mode": "follow", "delay": "48h"}}}
-
-
-@pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
 
 
 @pytest.fixture

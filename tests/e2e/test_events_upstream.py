@@ -4,10 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from omaha_mirror.omaha import FLATCAR_APP_ID, Request, parse_request, serialise_request
-from tests.e2e.site import FLOORS, Box, before, body, count, following, three_steps
+from tests.e2e.site import FLOORS, Box, before, body, count, following
 from tests.support.mirror import MirrorProcess
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.talk import PATIENCE
@@ -17,13 +15,6 @@ WHO: dict[str, Any] = {
     "machinealias": "rack-seven",
     "bootid": "{6a2f0b7c-3c1e-4f4e-9b60-0f5d3c0d9a11}",
 }
-
-
-@pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
 
 
 def reports(nebraska: Nebraska) -> list[Request]:
@@ -142,14 +133,14 @@ async def test_a_killed_mirror_loses_no_event_that_was_written_down(
         last = Box(process, number=100)
         await last.report(last.client.failed(9))
         end = last.client.machine.machineid
-        await upstream.until(lambda: any(machine == end for machine in told(nebraska)))
-    assert [m for m in told(nebraska) if m not in (end, f"{99:032x}")] == [
+        await upstream.until(lambda: any(machine == end for machine in reporters(nebraska)))
+    assert [m for m in reporters(nebraska) if m not in (end, f"{99:032x}")] == [
         f"{number:032x}" for number in range(20)
     ]
     assert (FLATCAR_APP_ID, f"{5:032x}") not in nebraska.instances
 
 
-def told(nebraska: Nebraska) -> list[str]:
+def reporters(nebraska: Nebraska) -> list[str]:
     return [request.apps[0].machineid for request in reports(nebraska)]
 
 

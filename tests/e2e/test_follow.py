@@ -20,7 +20,6 @@ from tests.e2e.site import (
     channel,
     count,
     following,
-    three_steps,
 )
 from tests.support.mirror import PAYLOAD, Mirror, real_payload
 from tests.support.nebraska import PATH, Nebraska
@@ -28,14 +27,6 @@ from tests.support.talk import PATIENCE, Talk, request
 from tests.support.upstream import Status, Upstream
 
 AZURE, PODMAN = "oem-azure.gz", "flatcar-podman.gz"
-
-
-@pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    """With two floors below the target of `stable`."""
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
 
 
 async def test_a_machine_three_floors_behind_steps_through_them_in_order(

@@ -177,7 +177,7 @@ async def test_a_payload_that_stays_wrong_is_no_longer_offered(
     release.fault(PAYLOAD_PATH, Corrupt(at=len(payload) - 1))
     for _ in range(3):
         assert not whole(await fetch(mirror, path))
-    [app] = (await mirror.told(omaha("request_check_first"))).apps
+    [app] = (await mirror.response(omaha("request_check_first"))).apps
     assert app.update_check is not None
     assert app.update_check.status == "noupdate"
     answer = await mirror.get(path)

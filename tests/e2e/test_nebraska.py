@@ -7,7 +7,7 @@ import pytest
 
 from omaha_mirror.catalog import Reason
 from omaha_mirror.omaha import FLATCAR_APP_ID, Offer, serialise_request
-from tests.e2e.site import FLOORS, OLD, TARGET, Box, body, count, following, three_steps, until
+from tests.e2e.site import FLOORS, OLD, TARGET, Box, body, count, following, until
 from tests.support.clock import SetClock
 from tests.support.mirror import PAYLOAD, mirror_in_process
 from tests.support.nebraska import PATH, Nebraska
@@ -17,13 +17,6 @@ OTHER_APP = "11111111-2222-3333-4444-555555555555"
 UNKNOWN_APP = "99999999-2222-3333-4444-555555555555"
 ARM = "arm64-usr"
 HOUR = 3600
-
-
-@pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
 
 
 # Who asks
@@ -52,7 +45,7 @@ async def test_the_applications_of_one_request_are_answered_in_order_whatever_be
         asked = [UNKNOWN_APP, OTHER_APP, FLATCAR_APP_ID, OTHER_APP]
         apps = [replace(check.apps[0], appid=f"{{{app_id}}}") for app_id in asked]
         apps[3] = replace(apps[3], version="version one")
-        answer = await mirror.told(serialise_request(replace(check, apps=tuple(apps))))
+        answer = await mirror.response(serialise_request(replace(check, apps=tuple(apps))))
         assert [app.app_id for app in answer.apps] == asked
         assert [app.status for app in answer.apps] == [
             "error-unknownApplication",

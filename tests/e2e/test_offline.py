@@ -7,17 +7,10 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.catalog.catalog_file import load
-from tests.e2e.site import FLOORS, OLD, STEPS, Box, before, body, three_steps
+from tests.e2e.site import FLOORS, OLD, STEPS, Box, before, body
 from tests.support.mirror import MirrorProcess
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.upstream import Upstream
-
-
-@pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
 
 
 async def test_a_killed_mirror_offers_and_serves_what_was_known_with_the_line_down(

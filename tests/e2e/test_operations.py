@@ -25,7 +25,7 @@ def changed(mirror: MirrorProcess, **changes: Any) -> str:
 
 async def status(mirror: MirrorProcess) -> str:
     """What a machine of the track is told now: `ok` or `noupdate`."""
-    [app] = (await mirror.told(omaha("request_check_first"))).apps
+    [app] = (await mirror.response(omaha("request_check_first"))).apps
     assert app.update_check is not None
     return app.update_check.status
 

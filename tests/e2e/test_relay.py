@@ -19,7 +19,7 @@ from omaha_mirror.omaha import (
     serialise_request,
     serialise_response,
 )
-from tests.e2e.site import FLOORS, OLD, STEPS, TARGET, Box, body, count, following, three_steps
+from tests.e2e.site import FLOORS, OLD, STEPS, TARGET, Box, body, count, following
 from tests.support.mirror import PAYLOAD, Mirror
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.upstream import Status, Upstream
@@ -28,18 +28,11 @@ RELAY = {"tracks": {"stable": "relay"}}
 KEY = FLATCAR_APP_ID, "stable", "amd64-usr"
 
 
-@pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
-
-
 def sent(request: Request) -> Request:
     return parse_request(serialise_request(request))
 
 
-def told(mirror: Mirror, reason: Reason) -> float:
+def checks_with(mirror: Mirror, reason: Reason) -> float:
     decision = "offered" if reason is Reason.OFFERED else "noupdate"
     return count(mirror, "checks_total", decision=decision, reason=reason.value)
 
@@ -83,7 +76,7 @@ async def test_each_machine_is_told_what_upstream_says_to_it_alone(
         first, second = Box(mirror, number=1), Box(mirror, number=2)
         await first.offer()
         await second.nothing()
-        assert (told(mirror, Reason.OFFERED), told(mirror, Reason.BUSY)) == (1, 1)
+        assert (checks_with(mirror, Reason.OFFERED), checks_with(mirror, Reason.BUSY)) == (1, 1)
 
 
 async def test_policy_takes_an_offer_away_and_an_outage_does_not(
@@ -95,15 +88,15 @@ async def test_policy_takes_an_offer_away_and_an_outage_does_not(
         upstream.fault(PATH, Status(503))
         assert await first.offer() == offer
         await second.nothing()
-        assert told(mirror, Reason.UNREACHABLE) == 1
+        assert checks_with(mirror, Reason.UNREACHABLE) == 1
         upstream.heal(PATH)
     nebraska.groups[KEY].trouble = "error-updatesDisabled"
     async with following(tmp_path, nebraska, **RELAY) as mirror:
         await first_of(mirror).nothing()
-        assert told(mirror, Reason.WITHDRAWN) == 1
+        assert checks_with(mirror, Reason.WITHDRAWN) == 1
         upstream.fault(PATH, Status(503))
         await first_of(mirror).nothing()
-        assert told(mirror, Reason.UNREACHABLE) == 1
+        assert checks_with(mirror, Reason.UNREACHABLE) == 1
 
 
 def first_of(mirror: Mirror) -> Box:
@@ -137,7 +130,7 @@ async def test_upstream_is_not_asked_about_what_is_not_ours(
     async with following(tmp_path, nebraska, **RELAY, upstream={"forward_events": "all"}) as mirror:
         box = Box(mirror, **who)
         request = box.client.check()
-        answer = await mirror.told(serialise_request(request))
+        answer = await mirror.response(serialise_request(request))
         assert answer.apps[0].update_check is not None
         assert answer.apps[0].update_check.status == "noupdate"
         await box.report(box.client.failed(9))
@@ -184,7 +177,7 @@ async def test_several_applications_of_one_request_go_up_and_are_answered_in_ord
         one, other = (Box(mirror, number=n).client.check() for n in (1, 2))
         unknown = replace(one.apps[0], appid="{11111111-2222-3333-4444-555555555555}")
         known = replace(other.apps[0], version=OLD)
-        answer = await mirror.told(
+        answer = await mirror.response(
             serialise_request(replace(one, apps=(unknown, one.apps[0], known)))
         )
         assert [app.update_check and app.update_check.status for app in answer.apps] == [
@@ -229,7 +222,7 @@ async def test_what_replaces_a_release_that_was_not_to_be_had_is_offered_at_once
     upstream.fault(path, Status(404))
     async with following(tmp_path, nebraska, **RELAY) as mirror:
         await first_of(mirror).nothing()
-        assert told(mirror, Reason.NOT_RELEASED) == 1
+        assert checks_with(mirror, Reason.NOT_RELEASED) == 1
         upstream.heal(path)
         nebraska.publish(FLOORS[0], {PAYLOAD: body("another")})
         box = first_of(mirror)

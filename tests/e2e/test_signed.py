@@ -220,7 +220,7 @@ class Keyed:
                 await self.process._news.wait()
 
     async def status(self) -> str:
-        [app] = (await self.process.told(omaha("request_check_first"))).apps
+        [app] = (await self.process.response(omaha("request_check_first"))).apps
         assert app.update_check is not None
         return app.update_check.status
 

@@ -5,16 +5,8 @@ from pathlib import Path
 import pytest
 
 from omaha_mirror.catalog import Reason
-from tests.e2e.site import STEPS, Box, body, channel, following, three_steps
+from tests.e2e.site import STEPS, Box, body, channel, following
 from tests.support.nebraska import Nebraska
-from tests.support.upstream import Upstream
-
-
-@pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
 
 
 @pytest.mark.parametrize("mode", ["follow", "relay"])

@@ -37,10 +37,10 @@ async def mirror(
         yield mirror
 
 
-async def told(mirror: Mirror) -> tuple[str, object]:
+async def decision(mirror: Mirror) -> tuple[str, object]:
     """What a machine is told, and the reason in the log."""
     with capture_logs() as logs:
-        [app] = (await mirror.told(omaha("request_check_first"))).apps
+        [app] = (await mirror.response(omaha("request_check_first"))).apps
     assert app.update_check is not None
     [reason] = [entry["reason"] for entry in logs if entry["event"] == "check"]
     return app.update_check.status, reason
@@ -51,12 +51,12 @@ async def test_it_is_offered_as_soon_as_it_was_fetched(
 ) -> None:
     gate = upstream.hold(PAYLOAD_PATH, at=len(payload) - 1)
     for _ in range(2):
-        assert await told(mirror) == ("noupdate", "warming")
+        assert await decision(mirror) == ("noupdate", "warming")
     await gate.reached()
-    assert await told(mirror) == ("noupdate", "warming")
+    assert await decision(mirror) == ("noupdate", "warming")
     gate.open()
     monkeypatch.setattr("omaha_mirror.policy.updatecheck.FIRST_ANSWER", 20.0)
-    assert await told(mirror) == ("ok", "offered")
+    assert await decision(mirror) == ("ok", "offered")
 
     offer = (await mirror.check()).body.decode()
     for name, body in ((PAYLOAD, payload), (OEM, real_payload(OEM))):

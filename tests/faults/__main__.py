@@ -14,7 +14,7 @@ from tests.faults.table import ROWS, SIZE, STATES, Ran
 PEERS = ("nginx proxy_cache", "nginx slice", "varnish", "squid", "apt-cacher-ng")
 
 
-def told(cells: Iterable[Ran]) -> str:
+def outcomes(cells: Iterable[Ran]) -> str:
     """How the clients of some cells ended; where on the way they were cut is left out."""
     words = Counter(word.partition(" at ")[0] for cell in cells for word in cell.words)
     if set(words) == {"ok"}:
@@ -41,7 +41,7 @@ async def main() -> None:
                 cells = [cell for some in ran.values() for cell in some]
                 most = max(cell.fetched for cell in cells) / SIZE
                 after = ", ".join(sorted({cell.after for cell in cells}))
-                ours = (*map(told, ran.values()), after, f"{most:.2f}")
+                ours = (*map(outcomes, ran.values()), after, f"{most:.2f}")
                 show((row.name, *ours, *(peer or "-" for peer in row.peers)))
 
 

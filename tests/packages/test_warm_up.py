@@ -8,7 +8,7 @@ import pytest
 from omaha_mirror.omaha import FLATCAR_APP_ID
 from omaha_mirror.packages.prefetch import FetchProgress
 from omaha_mirror.policy.tracks import NothingToFetch
-from tests.e2e.site import FLOORS, TARGET, body, following, three_steps
+from tests.e2e.site import FLOORS, TARGET, body, following
 from tests.support.mirror import PAYLOAD, Mirror
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.upstream import Status, Upstream
@@ -16,13 +16,6 @@ from tests.support.upstream import Status, Upstream
 BOARD = "amd64-usr"
 OTHER_APP = "11111111-2222-3333-4444-555555555555"
 THIRD_APP = "22222222-2222-3333-4444-555555555555"
-
-
-@pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
 
 
 async def warm(mirror: Mirror, target: str) -> list[FetchProgress]:

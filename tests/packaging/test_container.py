@@ -24,7 +24,7 @@ LINES = (ROOT / "packaging/Containerfile").read_text().replace("\\\n", " ").spli
 COMPOSE = yaml.safe_load((ROOT / "packaging/compose.yaml").read_text())
 
 
-def told(instruction: str) -> list[str]:
+def values_of(instruction: str) -> list[str]:
     """What follows an instruction, each time."""
     return [line.partition(" ")[2].strip() for line in LINES if line.startswith(f"{instruction} ")]
 
@@ -36,7 +36,9 @@ def service() -> dict[str, Any]:
 
 
 def test_all_that_is_copied_exists_and_is_all_that_the_package_is_built_from() -> None:
-    copied = [name for line in told("COPY") if "--from" not in line for name in line.split()[:-1]]
+    copied = [
+        name for line in values_of("COPY") if "--from" not in line for name in line.split()[:-1]
+    ]
     assert all((ROOT / name).exists() for name in copied)
     built_from = (ROOT / "pyproject.toml").read_text()
     for name in ("README.md", "LICENSE", "systemd", "config.example.yaml", "omaha_mirror"):
@@ -45,25 +47,25 @@ def test_all_that_is_copied_exists_and_is_all_that_the_package_is_built_from() -
 
 
 def test_it_runs_a_command_that_exists_as_nobody() -> None:
-    (entry,), (command,) = told("ENTRYPOINT"), told("CMD")
+    (entry,), (command,) = values_of("ENTRYPOINT"), values_of("CMD")
     assert json.loads(entry) == ["omaha-mirror"]
     assert json.loads(command)[0] in cli.commands
-    (user,) = told("USER")
+    (user,) = values_of("USER")
     assert 0 not in map(int, user.split(":"))
 
 
 def test_cache_and_state_are_the_volumes() -> None:
-    variables = dict(pair.split("=", 1) for line in told("ENV") for pair in shlex.split(line))
+    variables = dict(pair.split("=", 1) for line in values_of("ENV") for pair in shlex.split(line))
     config = load(None, variables)
     volumes = {str(config.cache.directory), str(config.state_directory)}
-    (line,) = told("VOLUME")
+    (line,) = values_of("VOLUME")
     assert set(json.loads(line)) == volumes
     assert {volume.partition(":")[2] for volume in service()["volumes"]} == volumes
     assert {volume.partition(":")[0] for volume in service()["volumes"]} == set(COMPOSE["volumes"])
 
 
 def test_the_port_is_the_one_that_it_listens_on() -> None:
-    assert told("EXPOSE") == [str(ALL_INTERFACES.port)]
+    assert values_of("EXPOSE") == [str(ALL_INTERFACES.port)]
     assert service()["ports"] == [f"{ALL_INTERFACES.port}:{ALL_INTERFACES.port}"]
 
 
@@ -99,7 +101,7 @@ def answer() -> Iterator[tuple[int, list[int]]]:
 
 
 def test_the_health_check_tells_good_from_bad_and_from_gone(answer: tuple[int, list[int]]) -> None:
-    (line,) = told("HEALTHCHECK")
+    (line,) = values_of("HEALTHCHECK")
     python, *arguments = json.loads(re.sub(r".* CMD ", "", line))
     assert python == "python"
     port, statuses = answer

@@ -45,7 +45,7 @@ def steps(text: str) -> list[Step]:
     return [step(word.removesuffix("!"), floor=word.endswith("!")) for word in text.split()]
 
 
-def told(
+def decided(
     machine: AppRequest = MACHINE,
     rule: Rule = PIN,
     path: Sequence[Step] = (step(),),
@@ -54,8 +54,8 @@ def told(
     return decide(machine, rule, path, now=now, app_ids=[APP])
 
 
-def told_of(known: LookupResult, machine: AppRequest = MACHINE, rule: Rule = PIN) -> Decision:
-    return told(machine, rule, [Step(VERSION, known)])
+def decided_for(known: LookupResult, machine: AppRequest = MACHINE, rule: Rule = PIN) -> Decision:
+    return decided(machine, rule, [Step(VERSION, known)])
 
 
 def prefixed(prefix: str) -> AppRequest:
@@ -69,12 +69,12 @@ def prefixed(prefix: str) -> AppRequest:
 @pytest.mark.parametrize("board", BOARDS)
 def test_an_older_machine_is_offered_the_release(board: str, rule: Rule) -> None:
     target = step()
-    decision = told(replace(MACHINE, board=board), rule, [target])
+    decision = decided(replace(MACHINE, board=board), rule, [target])
     assert decision == Decision(Reason.OFFERED, target.known.release, version=VERSION)
 
 
 def test_an_app_id_counts_however_it_is_written() -> None:
-    assert told(replace(MACHINE, appid=BRACED)).reason is Reason.OFFERED
+    assert decided(replace(MACHINE, appid=BRACED)).reason is Reason.OFFERED
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_versions_have_one_order(
     has: str, target: str, pinned: str, followed: str, board: str
 ) -> None:
     machine = replace(MACHINE, version=has, board=board)
-    assert told(machine, Pin(target), [step(target)]).reason == pinned
+    assert decided(machine, Pin(target), [step(target)]).reason == pinned
     for rule in (FOLLOW, RELAY):
-        assert told(machine, rule, [step(target)]).reason == followed
+        assert decided(machine, rule, [step(target)]).reason == followed
 
 
 FLOORS = "100.0 200.0! 300.0! 400.0 500.0"
@@ -169,7 +169,7 @@ SKIP = Pin("500.0", skip_floors=True)
 def test_a_machine_is_led_step_by_step(
     rule: Rule, path: str, has: str, prefix: str, expected: str
 ) -> None:
-    decision = told(replace(prefixed(prefix), version=has), rule, steps(path))
+    decision = decided(replace(prefixed(prefix), version=has), rule, steps(path))
     if decision.release is None:
         assert decision.reason == expected
         assert decision.version is None
@@ -241,23 +241,23 @@ def test_what_no_release_can_change_comes_first(
 def test_a_machine_without_an_id_waits_for_delay_and_ramp(
     rule: Rule, hours: float, expected: str, poll: int | None
 ) -> None:
-    decision = told(MACHINE, rule, now=SEEN + hours * HOUR)
+    decision = decided(MACHINE, rule, now=SEEN + hours * HOUR)
     assert (decision.reason, decision.poll_interval) == (expected, poll)
     assert decision.version == VERSION
 
 
 def test_the_time_of_the_offer_is_told() -> None:
-    decision = told(MACHINE, Follow(delay=HOUR), now=SEEN)
+    decision = decided(MACHINE, Follow(delay=HOUR), now=SEEN)
     assert decision.detail == f"{VERSION} from 2023-11-14 23:13:20 UTC"
-    assert told(MACHINE, Follow(delay=1e15), now=SEEN).reason is Reason.DELAYED
+    assert decided(MACHINE, Follow(delay=1e15), now=SEEN).reason is Reason.DELAYED
 
 
 def test_each_step_is_delayed_by_itself() -> None:
     path = [step("100.0", floor=True), replace(step("200.0"), seen=SEEN + 5 * HOUR)]
     rule = Follow(delay=10 * HOUR)
     now = SEEN + 11 * HOUR
-    assert told(replace(MACHINE, version="50.0"), rule, path, now).version == "100.0"
-    assert told(replace(MACHINE, version="100.0"), rule, path, now).reason is Reason.DELAYED
+    assert decided(replace(MACHINE, version="50.0"), rule, path, now).version == "100.0"
+    assert decided(replace(MACHINE, version="100.0"), rule, path, now).reason is Reason.DELAYED
 
 
 def test_turns_spread_evenly_and_stay_as_they_are() -> None:
@@ -268,7 +268,7 @@ def test_turns_spread_evenly_and_stay_as_they_are() -> None:
         return {
             machine.machineid
             for machine in machines
-            if told(machine, SPREAD, [step(version)], now).release is not None
+            if decided(machine, SPREAD, [step(version)], now).release is not None
         }
 
     shares = [offered(hours) for hours in (9, 12.5, 15, 17.5, 20)]
@@ -292,13 +292,13 @@ def test_turns_spread_evenly_and_stay_as_they_are() -> None:
 )
 def test_why_there_is_no_release_is_told(known: LookupResult, poll: int | None) -> None:
     for rule in (PIN, FOLLOW, RELAY):
-        decision = told_of(known, MACHINE, rule)
+        decision = decided_for(known, MACHINE, rule)
         assert decision == Decision(known.reason, None, known.detail, poll, VERSION)
     assert decision.words == known.reason.sentence(known.detail)
 
 
 def test_where_nothing_was_ever_asked_is_warming() -> None:
-    decision = told(MACHINE, FOLLOW, [])
+    decision = decided(MACHINE, FOLLOW, [])
     assert decision == Decision(Reason.WARMING, poll_interval=2700)
 
 
@@ -323,14 +323,14 @@ def test_where_nothing_was_ever_asked_is_warming() -> None:
 def test_a_machine_waits_for_its_own_oem_package_only(
     known: LookupResult, expected: Reason, rule: Rule
 ) -> None:
-    decision = told_of(known, replace(MACHINE, oem="azure"), rule)
+    decision = decided_for(known, replace(MACHINE, oem="azure"), rule)
     assert decision.reason is expected
     assert decision.poll_interval == (None if expected is Reason.OFFERED else 2700)
 
 
 @pytest.mark.parametrize("oem", ["", "../azure", "Azure", "a" * 33, "azure.gz?x", "ä", "a\n"])
 def test_an_oem_that_is_no_file_name_needs_no_package(oem: str) -> None:
-    assert told(replace(MACHINE, oem=oem)).reason is Reason.OFFERED
+    assert decided(replace(MACHINE, oem=oem)).reason is Reason.OFFERED
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_an_oem_that_is_no_file_name_needs_no_package(oem: str) -> None:
 def test_a_package_that_the_operator_names_must_be_there(
     known: LookupResult, expected: Reason, detail: str
 ) -> None:
-    decision = told_of(known, MACHINE, Pin(VERSION, (PODMAN,)))
+    decision = decided_for(known, MACHINE, Pin(VERSION, (PODMAN,)))
     assert decision.reason is expected
     assert detail in decision.detail
 

@@ -328,7 +328,7 @@ async def test_where_only_the_first_file_takes_a_change_the_second_does_not_cont
 
 
 async def status(mirror: Mirror, body: bytes) -> str:
-    [app] = (await mirror.told(body)).apps
+    [app] = (await mirror.response(body)).apps
     assert app.update_check is not None
     return app.update_check.status
 
@@ -431,7 +431,7 @@ async def test_overrides_that_cannot_be_read_hold_every_track_until_an_operator_
             assert await status(mirror, asked) == "noupdate"
         [seen] = (await api.post("explain", {"request": EDGE.decode()}))["apps"]
         assert seen["reason"] == "overrides-unreadable"
-        ready = await api.told("GET", "/readyz")
+        ready = await api.json("GET", "/readyz")
         assert (ready["ready"], ready["state"]) == (True, "degraded")
         assert [c["state"] for c in ready["checks"] if c["name"] == "overrides"] == ["degraded"]
         assert (await api.get("tracks/edge"))["rule"] == "hold"

@@ -26,13 +26,13 @@ from tests.catalog.scene import APP, BODY, VERSION, release, sha256
 MACHINE = AppRequest(appid=f"{{{APP}}}", update_check=UpdateCheckRequest())
 
 
-def told(*apps: tuple[AppRequest, Decision | None]) -> Response:
+def serialised(*apps: tuple[AppRequest, Decision | None]) -> Response:
     """The answer as it arrives."""
     return parse_response(serialise_response(answer(apps)))
 
 
 def test_an_offer_passes_both_kinds_of_client() -> None:
-    response = told((MACHINE, Decision(Reason.OFFERED, release("oem-azure.gz"))))
+    response = serialised((MACHINE, Decision(Reason.OFFERED, release("oem-azure.gz"))))
     offer = read_answer(response)
     assert isinstance(offer, Offer)
     assert (offer.version, offer.sha256, offer.size) == (VERSION, sha256(BODY), len(BODY))
@@ -52,27 +52,29 @@ def test_an_offer_is_what_upstream_told_whatever_that_is() -> None:
         extra=later,
         extra_elements=(Element("later"),),
     )
-    response = told((MACHINE, Decision(Reason.OFFERED, replace(base, check=check))))
+    response = serialised((MACHINE, Decision(Reason.OFFERED, replace(base, check=check))))
     assert response.apps[0].update_check == check
 
 
 def test_a_poll_interval_goes_with_either_answer() -> None:
-    held = told((MACHINE, Decision(Reason.WARMING, poll_interval=2700)))
+    held = serialised((MACHINE, Decision(Reason.WARMING, poll_interval=2700)))
     assert read_answer(held) == NoUpdate(2700)
-    offer = read_answer(told((MACHINE, Decision(Reason.OFFERED, release(), poll_interval=2700))))
+    offer = read_answer(
+        serialised((MACHINE, Decision(Reason.OFFERED, release(), poll_interval=2700)))
+    )
     assert isinstance(offer, Offer)
     assert offer.poll_interval == 2700
 
 
 def test_a_decision_against_an_update_is_no_error() -> None:
     for reason in set(Reason) - {Reason.OFFERED, Reason.UNKNOWN_APP}:
-        response = told((MACHINE, Decision(reason, detail="why")))
+        response = serialised((MACHINE, Decision(reason, detail="why")))
         assert response.apps[0].status == "ok"
         assert read_answer(response) == NoUpdate()
 
 
 def test_an_unknown_app_is_told_so_and_has_no_update() -> None:
-    response = told((MACHINE, Decision(Reason.UNKNOWN_APP)))
+    response = serialised((MACHINE, Decision(Reason.UNKNOWN_APP)))
     assert response.apps[0].status == "error-unknownApplication"
     assert read_answer(response) == NoUpdate()
 
@@ -80,7 +82,7 @@ def test_an_unknown_app_is_told_so_and_has_no_update() -> None:
 def test_each_app_is_answered_in_order_by_its_id_without_braces() -> None:
     unknown = AppRequest(appid="{another}", update_check=UpdateCheckRequest())
     quiet = AppRequest(appid=APP, ping=PingRequest(), events=(EventRequest(), EventRequest()))
-    apps = told(
+    apps = serialised(
         (unknown, Decision(Reason.UNKNOWN_APP)),
         (MACHINE, Decision(Reason.OFFERED, release())),
         (quiet, None),

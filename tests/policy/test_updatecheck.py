@@ -11,17 +11,10 @@ from omaha_mirror.policy import updatecheck
 from omaha_mirror.policy.decide import Decision, decide
 from omaha_mirror.policy.updatecheck import FIRST_ANSWER
 from tests.catalog.scene import APP, BOARD
-from tests.e2e.site import FLOORS, TARGET, Box, count, following, three_steps
+from tests.e2e.site import FLOORS, TARGET, Box, count, following
 from tests.support.nebraska import PATH, Nebraska
 from tests.support.talk import dial, request
 from tests.support.upstream import Upstream
-
-
-@pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
 
 
 @pytest.mark.parametrize("mode", ["follow", "relay"])

@@ -81,7 +81,7 @@ class Site:
     async def post(self, body: bytes, **headers: str) -> Answer:
         return await ask(self.address, "POST", "/v1/update/", headers, body)
 
-    async def told(self, body: bytes) -> Response:
+    async def response(self, body: bytes) -> Response:
         """The answer to an Omaha request, read."""
         answer = await self.post(body)
         assert answer.status == 200, answer.body
@@ -89,7 +89,7 @@ class Site:
 
     async def folder(self) -> str:
         """The path of the packages that are offered."""
-        [app] = (await self.told(omaha("request_check_first"))).apps
+        [app] = (await self.response(omaha("request_check_first"))).apps
         assert app.update_check is not None
         assert app.update_check.status == "ok"
         path = re.sub(r"^http://[^/]+", "", app.update_check.urls[0].codebase)
@@ -247,7 +247,7 @@ class MirrorProcess(Site):
         """All lines of what has happened: they come in order, and a little later. Needs the level `info`."""
         mark = f"mark-{len(self.log)}"
         body = omaha("request_check_first").replace(b'track="stable"', f'track="{mark}"'.encode())
-        await self.told(body)
+        await self.response(body)
         await self.logged(f'"{mark}"')
         return self.log
 

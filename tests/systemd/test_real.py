@@ -71,7 +71,7 @@ class Mirror(Site):
 
     async def status(self) -> str:
         """What a machine of the track is told now."""
-        [app] = (await self.told(omaha("request_check_first"))).apps
+        [app] = (await self.response(omaha("request_check_first"))).apps
         assert app.update_check is not None
         return app.update_check.status
 
@@ -190,7 +190,7 @@ async def test_it_goes_on_when_the_journal_is_killed(machine: Machine, mirror: M
     until(lambda: machine.try_("systemctl", "is-active", "systemd-journald.service")[0] == 0)
     track = f"after-{time.monotonic_ns()}"
     body = omaha("request_check_first").replace(b'track="stable"', f'track="{track}"'.encode())
-    await mirror.told(body)
+    await mirror.response(body)
     until(lambda: track in machine.run("journalctl", "--unit", SERVICE, "--no-pager"))
     assert mirror.show("MainPID") == pid
     assert (await mirror.readiness())[0] == 200

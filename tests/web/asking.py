@@ -23,10 +23,10 @@ class Api(Admin):
         self.mirror = mirror
 
     async def get(self, path: str) -> Any:
-        return await self.told("GET", f"/api/v1/{path}")
+        return await self.json("GET", f"/api/v1/{path}")
 
     async def post(self, path: str, body: Any = None) -> Any:
-        return await self.told("POST", f"/api/v1/{path}", body or {})
+        return await self.json("POST", f"/api/v1/{path}", body or {})
 
     async def refused(self, method: str, path: str, status: int, body: Any = None) -> str:
         """The words of a refusal, which are one line."""

@@ -47,7 +47,7 @@ class Admin:
         sent = b"" if body is None else json.dumps(body).encode()
         return await ask(self.address, method, path, headers, sent)
 
-    async def told(self, method: str, path: str, body: Any = None) -> Any:
+    async def json(self, method: str, path: str, body: Any = None) -> Any:
         answer = await self.ask(method, path, body)
         assert answer.status == 200, answer.body
         return json.loads(answer.body)
@@ -160,7 +160,7 @@ async def test_the_host_must_be_one_that_is_listened_on(
 async def test_a_package_is_told_with_what_keeps_it(
     admin: Admin, release: Upstream, key: str
 ) -> None:
-    told = await admin.told("GET", "/api/v1/cache")
+    told = await admin.json("GET", "/api/v1/cache")
     [blob] = told["blobs"]
     assert (blob["key"], blob["size"], blob["proven_by"]) == (key, len(BODY), "sha256")
     assert (blob["source"], blob["offered"]) == (release.url(PAYLOAD_PATH), True)
@@ -177,7 +177,7 @@ async def test_a_fill_is_told_while_it_runs(
         await talk.send(request("GET", path))
         await talk.head()
         await gate.reached()
-        [fill] = (await admin.told("GET", "/api/v1/fills"))["fills"]
+        [fill] = (await admin.json("GET", "/api/v1/fills"))["fills"]
         assert (fill["source"], fill["size"]) == (release.url(PAYLOAD_PATH), len(BODY))
         assert 0 < fill["filled"] <= 100_000
         assert (fill["readers"], fill["queued"]) == (1, 0)
@@ -197,7 +197,7 @@ async def test_a_rotten_package_is_found_and_fetched_again(
     assert await verdicts(admin, body) == [(key, "right")]
     rot(mirror, key)
     assert await verdicts(admin, body) == [(key, "wrong")]
-    assert [x["kind"] for x in (await admin.told("GET", "/api/v1/cache"))["leftovers"]] == [
+    assert [x["kind"] for x in (await admin.json("GET", "/api/v1/cache"))["leftovers"]] == [
         "quarantine"
     ]
     assert (await mirror.get(await mirror.payload())).body == BODY
@@ -248,9 +248,9 @@ async def test_an_upstream_that_cannot_say_is_a_bad_gateway(
 
 
 async def test_where_no_track_is_followed_there_is_none_to_ask_about(admin: Admin) -> None:
-    [stable] = (await admin.told("GET", "/api/v1/tracks"))["tracks"]
+    [stable] = (await admin.json("GET", "/api/v1/tracks"))["tracks"]
     assert (stable["track"], stable["channels"]) == ("stable", [])
-    assert await admin.told("POST", "/api/v1/sync", {}) == {"tracks": []}
+    assert await admin.json("POST", "/api/v1/sync", {}) == {"tracks": []}
 
 
 async def test_a_client_that_reads_a_rotten_package_is_cut(
@@ -295,20 +295,20 @@ async def test_a_collection_can_be_tried_first(
     admin: Admin, mirror: Mirror, key: str, tmp_path: Path
 ) -> None:
     mirror.service.cache._ledger.max_size = 1
-    told = await admin.told("POST", "/api/v1/cache/gc", {"dry_run": True})
+    told = await admin.json("POST", "/api/v1/cache/gc", {"dry_run": True})
     assert (told["dry_run"], told["removed"]) == (True, [])
     assert "max_size" in told["short"]
     mirror.service.cache._keep = lambda _: False
     gone = [{"kind": "blob", "key": key, "size": len(BODY)}]
     for dry_run in (True, False):
         assert mirror.service.cache.holds(key)
-        told = await admin.told("POST", "/api/v1/cache/gc", {"dry_run": dry_run})
+        told = await admin.json("POST", "/api/v1/cache/gc", {"dry_run": dry_run})
         assert told == {"dry_run": dry_run, "removed": gone, "short": ""}
     assert not mirror.service.cache.holds(key)
 
 
 async def test_a_package_is_removed_once(admin: Admin, mirror: Mirror, key: str) -> None:
-    assert (await admin.told("DELETE", f"/api/v1/cache/{key}"))["key"] == key
+    assert (await admin.json("DELETE", f"/api/v1/cache/{key}"))["key"] == key
     answer = await admin.ask("DELETE", f"/api/v1/cache/{key}")
     assert answer.status == 404
     assert key in error(answer)
@@ -373,7 +373,7 @@ async def test_all_tracks_are_described_in_a_worker(
         return written(rule)
 
     monkeypatch.setattr(tracks_api, "written", watched)
-    told = await admin.told("GET", "/api/v1/tracks")
+    told = await admin.json("GET", "/api/v1/tracks")
     assert [track["track"] for track in told["tracks"]] == ["stable"]
     assert threads
     assert threading.get_ident() not in threads

@@ -19,14 +19,6 @@ FIRST = FLOORS[0]
 
 
 @pytest.fixture
-def nebraska(upstream: Upstream) -> Nebraska:
-    """With two floors below the target of `stable`."""
-    nebraska = Nebraska(upstream)
-    three_steps(nebraska)
-    return nebraska
-
-
-@pytest.fixture
 async def api(tmp_path: Path, nebraska: Nebraska) -> AsyncIterator[Api]:
     """Before a mirror that follows on all tracks but two."""
     tracks = {"beta": "relay", "lts": "hold"}

@@ -43,7 +43,7 @@ def changed(**attributes: str) -> bytes:
 
 async def status(mirror: Mirror, **attributes: str) -> str:
     """What `<updatecheck>` says to such a machine; its app is well known."""
-    [app] = (await mirror.told(changed(**attributes))).apps
+    [app] = (await mirror.response(changed(**attributes))).apps
     assert app.status == "ok"
     assert app.update_check is not None
     return app.update_check.status
@@ -102,7 +102,7 @@ async def test_an_unknown_app_is_told_so_and_the_next_app_is_served(mirror: Mirr
     assert known is not None
     other = '<app appid="other" version="1.0.0"><updatecheck/></app>'
     body = f'<request protocol="3.0">{other}{known[0]}</request>'.encode()
-    first, second = (await mirror.told(body)).apps
+    first, second = (await mirror.response(body)).apps
     assert _outcome(first) == ("other", "error-unknownApplication", "noupdate")
     assert _outcome(second)[1:] == ("ok", "ok")
 
@@ -376,7 +376,7 @@ async def test_what_a_machine_says_does_not_break_the_lines_of_the_log(mirror: M
     nasty = "1&#10;2&#9;&#x9b;\u2028x"
     body = changed(version=nasty, track=nasty, machineid=nasty, previousversion=nasty)
     with capture_logs() as logs:
-        await mirror.told(body)
+        await mirror.response(body)
     [line] = [entry for entry in logs if entry["event"] == "check"]
     assert "rebooted from" in line["events"]
     for entry in logs:
