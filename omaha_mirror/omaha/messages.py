@@ -5,11 +5,11 @@ unknown attributes and elements stay in `extra` and `extra_elements`. So a messa
 same; only comments, text around known elements, and the case of hexadecimal digits are lost.
 """
 
-import re
 from typing import Any, TypeVar
 
-from omaha_mirror.omaha.errors import TooLarge, UnexpectedXML, UnsupportedProtocol
+from omaha_mirror.omaha.errors import TooLarge
 from omaha_mirror.omaha.protocol import Request, Response
+from omaha_mirror.omaha.reading import check_root, read_message, read_tree
 from omaha_mirror.omaha.shapes import REQUEST, RESPONSE, Child, Shape
 from omaha_mirror.omaha.xml import (
     REQUEST_LIMITS,
@@ -19,7 +19,6 @@ from omaha_mirror.omaha.xml import (
     Node,
     checked_name,
     escape,
-    read,
     read_trusted,
     write,
 )
@@ -28,7 +27,7 @@ T = TypeVar("T")
 AT_ONCE = 8 * 1024
 """Bytes of a message that are read in less than 10 ms, whatever they are."""
 _DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_PROTOCOL_3 = re.compile(r"3(\.[0-9]+)?")
+_REQUEST = Child("request", "", REQUEST)
 
 
 def parse_request(body: bytes, limits: Limits = REQUEST_LIMITS) -> Request:
@@ -37,7 +36,7 @@ def parse_request(body: bytes, limits: Limits = REQUEST_LIMITS) -> Request:
     Raises:
         OmahaError: If it is not a request of protocol 3 in UTF-8, or passes a limit.
     """
-    request = _message(REQUEST, read(body, limits), "request")
+    request: Request = read_message(body, limits, _REQUEST)
     _check_apps(request, limits)
     return request
 
@@ -48,7 +47,7 @@ def parse_response(body: bytes, limits: Limits = RESPONSE_LIMITS) -> Response:
     Raises:
         OmahaError: If it is not a response of protocol 3 in UTF-8, or passes a limit.
     """
-    response = _message(RESPONSE, read(body, limits, strict=True), "response")
+    response = _response(read_tree(body, limits))
     _check_apps(response, limits)
     return response
 
@@ -59,7 +58,7 @@ def parse_stored_response(body: bytes) -> Response:
     Raises:
         OmahaError: If the file was damaged.
     """
-    return _message(RESPONSE, read_trusted(body), "response")
+    return _response(read_trusted(body))
 
 
 def _check_apps(message: Request | Response, limits: Limits) -> None:
@@ -91,30 +90,16 @@ def _document(shape: Shape[T], tag: str, message: T) -> bytes:
     return "".join(out).encode()
 
 
-def _message(shape: Shape[T], root: Node, tag: str) -> T:
-    if root.name != tag:
-        raise UnexpectedXML(f"expected <{tag}>, found <{root.name[:40]}>")
-    spoken = root.attributes.get("protocol", "")
-    if not _PROTOCOL_3.fullmatch(spoken):
-        raise UnsupportedProtocol(f"protocol {spoken[:40]!r} is not Omaha 3.0")
-    return _read(shape, root)
+def _response(root: Node) -> Response:
+    check_root("response", root.name, root.attributes)
+    return _read(RESPONSE, root)
 
 
 def _read(shape: Shape[T], node: Node) -> T:
-    values: dict[str, Any] = {}
-    extra = []
-    known = shape.attributes
-    for name, text in node.attributes.items():
-        attribute = known.get(name)
-        if attribute is not None and (value := attribute.read(text)) != attribute.absent:
-            values[attribute.field] = value
-        else:
-            extra.append((name, text))
-    if extra:
-        values["extra"] = tuple(extra)
+    values = shape.fields(node.attributes)
     if node.children:
         _read_children(shape, node.children, values)
-    return shape.type(**values)
+    return shape.make(values)
 
 
 def _read_children(shape: Shape[Any], nodes: list[Node], values: dict[str, Any]) -> None:

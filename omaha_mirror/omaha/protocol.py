@@ -30,7 +30,6 @@ class _App:
         app_id: `appid` in lower case and without braces.
     """
 
-    __slots__ = ("app_id",)
     appid: str
     app_id: str
 
@@ -38,7 +37,7 @@ class _App:
         object.__setattr__(self, "app_id", normalise_app_id(self.appid))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Os:
     """`request/os`; `sp` of update_engine is `<version>_<uname -m>`."""
 
@@ -50,7 +49,7 @@ class Os:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PingRequest:
     """`request/app/ping`: the machine lives; `a` and `r` are days since the last such report."""
 
@@ -61,7 +60,7 @@ class PingRequest:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class UpdateCheckRequest:
     """`request/app/updatecheck`: the machine asks for an update."""
 
@@ -70,7 +69,7 @@ class UpdateCheckRequest:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EventRequest:
     """`request/app/event`: what happened at the machine (see `codes.describe_event`).
 
@@ -90,7 +89,7 @@ class EventRequest:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AppRequest(_App):
     """`request/app`: one application of one machine.
 
@@ -123,7 +122,7 @@ class AppRequest(_App):
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Request:
     """`request`: what a machine posts.
 
@@ -147,7 +146,7 @@ class Request:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class DayStart:
     """`response/daystart`: seconds since midnight at the server; update_engine ignores it."""
 
@@ -157,7 +156,7 @@ class DayStart:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class PingResponse:
     """`response/app/ping`."""
 
@@ -166,7 +165,7 @@ class PingResponse:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class EventResponse:
     """`response/app/event`: one for each event of the request."""
 
@@ -175,7 +174,7 @@ class EventResponse:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Url:
     """`urls/url`: where the packages lie; absolute, ends in `/`, has no query."""
 
@@ -184,7 +183,7 @@ class Url:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Package:
     """`packages/package`; the first of a manifest is the payload of the update.
 
@@ -205,7 +204,7 @@ class Package:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Action:
     """`actions/action`; the one for `postinstall` rules the update.
 
@@ -233,7 +232,7 @@ class Action:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """`updatecheck/manifest`: one release; the floor attributes are Nebraska's."""
 
@@ -247,7 +246,7 @@ class Manifest:
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class UpdateCheck:
     """`response/app/updatecheck`: the answer to the question for an update.
 
@@ -270,7 +269,7 @@ class UpdateCheck:
         return self.manifests[0] if self.manifests else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class AppResponse(_App):
     """`response/app`; `status` is one of `codes.AppStatus`, and update_engine ignores it."""
 
@@ -283,7 +282,7 @@ class AppResponse(_App):
     extra_elements: tuple[Element, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Response:
     """`response`: what a server answers; one app for each app of the request, in its order."""
 

@@ -1,9 +1,7 @@
-"""XML documents as trees, read within limits, and written.
+"""XML documents as trees: their limits, those that the mirror itself wrote, and how they are written.
 
-Documents from outside are read with expat: it keeps nothing after the parse, takes time in proportion to the bytes,
-and each limit is checked before it goes on. lxml keeps every distinct name for the life of the process and takes quadratic
-time for many attributes, so it reads only documents that the mirror itself wrote. Neither reads DTDs, resolves entities or
-uses the network.
+lxml keeps every distinct name for the life of the process and takes quadratic time for many attributes, so what comes from
+outside is read in `reading`, by expat. Neither reads DTDs, resolves entities or uses the network.
 """
 
 import re
@@ -11,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
-from xml.parsers import expat
 
 from lxml import etree
 
@@ -145,93 +142,19 @@ class Node(NamedTuple):
         return Element(self.name, tuple(self.attributes.items()), text, children)
 
 
-_new_node: Callable[[tuple[str, dict[str, str], list[str], list[Node]]], Node] = partial(
+new_node: Callable[[tuple[str, dict[str, str], list[str], list[Node]]], Node] = partial(
     tuple.__new__, Node
 )
 """What `Node(...)` does, at half of the cost."""
 
 
-def read(body: bytes, limits: Limits, *, strict: bool = False) -> Node:
-    """Read a document.
-
-    Args:
-        body: UTF-8.
-        limits: Looked at before anything is kept.
-        strict: Refuse names with a namespace: no client reads them.
-
-    Raises:
-        OmahaError: If it is not well-formed UTF-8 XML without a DTD, or passes a limit.
-    """
-    _refuse_early(body, limits.body)
-    document = Node("", {}, [], [])
-    outer = [document]
-    texts: list[str] = []
-    left = limits.elements
-    names: set[str] = set()
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise TooLarge(f"more than {limits.elements} XML elements")
-        if len(outer) > limits.depth:
-            raise TooLarge(f"XML elements nested deeper than {limits.depth}")
-        names.add(name)
-        if attributes:
-            names.update(attributes)
-            if len(attributes) > limits.attributes:
-                raise TooLarge(f"more than {limits.attributes} attributes on <{name[:40]}>")
-            if max(map(len, attributes.values())) > limits.value:
-                raise TooLarge(f"an attribute of <{name[:40]}> is over {limits.value} characters")
-        if len(names) > limits.names:
-            raise TooLarge(f"more than {limits.names} different names")
-        node = _new_node((name, attributes, [], []))
-        parent = outer[-1]
-        if texts:
-            parent.text.extend(texts)
-            texts.clear()
-        parent.children.append(node)
-        outer.append(node)
-
-    def end(_name: str) -> None:
-        node = outer.pop()
-        if texts:
-            node.text.extend(texts)
-            texts.clear()
-
-    _parse(body, start, texts.append, end)
-    if strict and any(name.partition(":")[0] == "xmlns" or ":" in name for name in names):
-        raise UnexpectedXML("XML namespaces are not accepted: no client reads them")
-    return document.children[0]
-
-
-def _parse(
-    body: bytes,
-    start: Callable[[str, dict[str, str]], None],
-    characters: Callable[[str], None],
-    end: Callable[[str], None],
-) -> None:
-    """Parse, and refuse every encoding but UTF-8, and every DOCTYPE."""
-    parser = expat.ParserCreate("UTF-8")
-    parser.buffer_text = True
-    parser.XmlDeclHandler = _refuse_encoding
-    parser.StartDoctypeDeclHandler = _refuse_doctype
-    parser.StartElementHandler = start
-    parser.CharacterDataHandler = characters
-    parser.EndElementHandler = end
-    try:
-        parser.Parse(body, True)
-    except expat.ExpatError as error:
-        raise MalformedXML(f"not well-formed XML: {error}") from None
-
-
 def read_trusted(body: bytes) -> Node:
-    """Read a document that passed `read` before it was written down.
+    """Read a document that passed `reading.read_tree` before it was written down.
 
     Raises:
         OmahaError: If it is not well-formed UTF-8 XML: the file was damaged.
     """
-    _refuse_early(body, RESPONSE_LIMITS.body)
+    refuse_early(body, RESPONSE_LIMITS.body)
     # Without collect_ids=False: that option turns the loading of external DTDs back on.
     parser = etree.XMLParser(
         encoding="utf-8",
@@ -256,7 +179,8 @@ def _from_lxml(element: etree._Element) -> Node:
     return Node(element.tag, attributes, text, list(map(_from_lxml, element)))
 
 
-def _refuse_early(body: bytes, limit: int) -> None:
+def refuse_early(body: bytes, limit: int) -> None:
+    """Refuse what need not be parsed. Raises OmahaError."""
     if len(body) > limit:
         raise TooLarge(f"{len(body)} bytes, and {limit} are accepted")
     if not body:
@@ -265,12 +189,3 @@ def _refuse_early(body: bytes, limit: int) -> None:
         raise UnsupportedEncoding("UTF-16 is not accepted: send UTF-8")
     if body.startswith(_GZIP):
         raise UnsupportedEncoding("compressed bodies are not accepted: send plain XML")
-
-
-def _refuse_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
-    if encoding is not None and encoding.lower() != "utf-8":
-        raise UnsupportedEncoding(f"the encoding {encoding[:40]!r} is not accepted: send UTF-8")
-
-
-def _refuse_doctype(_name: str, _system: str | None, _public: str | None, _internal: bool) -> None:
-    raise UnexpectedXML("a DOCTYPE is not accepted")
