@@ -1,4 +1,4 @@
-"""Logs: structlog, readable on a terminal, JSON lines under systemd.
+"""Logs: structlog's loggers, lines that are readable on a terminal, and JSON under systemd.
 
 All of it goes to standard error by way of `standard_error`, which neither waits nor fails: our own lines, at the cost of
 making them; what libraries say through the standard logging, warnings included; and crashes, as a line with its traceback.
@@ -10,13 +10,17 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
-from functools import partial
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+from json import JSONEncoder
+from json.encoder import encode_basestring_ascii as quoted
 from types import TracebackType
-from typing import Literal, ParamSpec, cast
+from typing import Literal, ParamSpec
 
 import structlog
-from structlog.types import EventDict, Processor, WrappedLogger
+from structlog.types import EventDict
 
 from omaha_mirror.observability import standard_error
 from omaha_mirror.observability.standard_error import WRITER
@@ -27,33 +31,36 @@ LONGEST = 32 * 1024
 """Characters of a line; values are cut until it has no more."""
 CUTS = (8192, 1024, 128)
 """Characters that a value keeps, tried one after the other."""
+CALLED_WITH = ("exc_info", "stack_info")
+"""What a library's line can have besides its text."""
+LEVELS = {"warn": "warning", "exception": "error"}
+"""Names of levels by those of the methods that have another."""
 
-STAMPED: tuple[Processor, ...] = (
-    structlog.processors.add_log_level,
-    structlog.processors.TimeStamper("iso", utc=True),
-)
+HEAD = frozenset({"event", "level", "timestamp", "exception"})
+"""Keys that are no values of an event."""
+SPECIAL = frozenset(" ='\"")
+COLOURS = ("\x1b[2m", "\x1b[1m", "\x1b[36m", "\x1b[35m", "\x1b[0m")
+"""For the time, what happened, names and values, and the end of each."""
+NO_COLOURS = ("",) * len(COLOURS)
+LEVEL_COLOURS = {
+    "debug": "\x1b[32m\x1b[1m",
+    "info": "\x1b[32m\x1b[1m",
+    "warning": "\x1b[33m\x1b[1m",
+    "error": "\x1b[31m\x1b[1m",
+    "critical": "\x1b[31m\x1b[1m",
+}
 
 P = ParamSpec("P")
 Format = Literal["auto", "json", "console"]
+Render = Callable[[EventDict], str]
 
 
 def set_up_logging(form: Format, level: str) -> None:
     """Send all logs to standard error in one form; `auto` is readable on a terminal and JSON elsewhere."""
     line = _Line(_renderer(form))
-    structlog.configure(
-        processors=[*STAMPED, line],
-        logger_factory=_Lines,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-    )
-    handler = _Handler()
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=STAMPED,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, line],
-        )
-    )
+    structlog.configure(wrapper_class=_logger(level, line), logger_factory=str)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_Handler(line)]
     root.setLevel(level.upper())
     logging.captureWarnings(True)
     for chatty in ("asyncio", "alembic", "aiosqlite"):
@@ -63,22 +70,16 @@ def set_up_logging(form: Format, level: str) -> None:
         _tell_crashes()
 
 
-def _renderer(form: Format) -> Processor:
+def _renderer(form: Format) -> Render:
     terminal = os.isatty(standard_error.DESCRIPTOR)
     if form == "json" or (form == "auto" and not terminal):
-        return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(
-        colors=terminal and not os.environ.get("NO_COLOR"),
-        exception_formatter=structlog.dev.plain_traceback,
-    )
+        return _json
+    return partial(_console, colours=terminal and not os.environ.get("NO_COLOR"))
 
 
 def _notice(line: _Line, lines: int) -> str:
     """The line that says how many lines were lost."""
-    event: EventDict = {"event": "lines of the log were lost", "lines": lines}
-    for stamp in STAMPED:
-        event = cast(EventDict, stamp(None, "warning", event))
-    return f"{line(None, 'warning', event)}\n"
+    return line("warning", {"event": "lines of the log were lost", "lines": lines})
 
 
 def begin_to_queue() -> None:
@@ -94,42 +95,88 @@ def tell(observe: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
         LOG.exception("a report failed")
 
 
-class _Lines:
-    """The logger behind structlog: takes finished lines."""
+def _logger(level: str, line: _Line) -> type[structlog.typing.FilteringBoundLogger]:
+    """Structlog's logger without its chain of processors: what passes the level becomes a line at once."""
 
-    def __init__(self, *_: object) -> None: ...
+    class Logger(structlog.make_filtering_bound_logger(level)):  # type: ignore[misc]  # a class made by a function
+        def _proxy_to_logger(self, method: str, event: str, **values: object) -> None:
+            values["event"] = event
+            WRITER.put(line(method, values))
 
-    def msg(self, line: str) -> None:
-        """Write a line."""
-        WRITER.put(line + "\n")
-
-    debug = info = warning = error = critical = msg
+    return Logger
 
 
 class _Line:
-    """Renders an event as a line of bounded length; never raises."""
+    """Makes a line of bounded length of an event; never raises."""
 
-    def __init__(self, renderer: Processor) -> None:
-        self._renderer = renderer
+    def __init__(self, render: Render) -> None:
+        self._render = render
 
-    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
+    def __call__(self, method: str, event: EventDict) -> str:
+        event["level"] = LEVELS.get(method, method)
+        event["timestamp"] = _timestamp(time.time_ns() // 1_000_000)
         try:
-            event = structlog.processors.format_exc_info(logger, method, event)
-            line = self._render(logger, method, event)
+            if "exc_info" in event:
+                event = structlog.processors.format_exc_info(None, method, event)
+            line = self._render(event)
             for longest in CUTS:
                 if len(line) <= LONGEST:
                     break
-                line = self._render(logger, method, _shortened(event, longest))
-            return line[:LONGEST]
+                line = self._render(_shortened(event, longest))
+            return f"{line[:LONGEST]}\n"
         except Exception as error:
-            kept = {key: event[key] for key in ("level", "timestamp") if key in event}
+            kept = {key: event[key] for key in ("level", "timestamp")}
             name = event.get("event")
             kept["of"] = printable(name) if isinstance(name, str) else ""
             instead = {"event": "a line cannot be made", "why": type(error).__name__, **kept}
-            return self._render(logger, method, instead)
+            return f"{self._render(instead)}\n"
 
-    def _render(self, logger: WrappedLogger, method: str, event: EventDict) -> str:
-        return str(self._renderer(logger, method, dict(event)))
+
+@lru_cache(1)
+def _timestamp(milliseconds: int) -> str:
+    """A time since the epoch by ISO 8601: `2026-11-23T20:21:00.123Z`."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _json(event: EventDict) -> str:
+    """One object in ASCII; what JSON has no type for is there by its `repr`."""
+    pairs = [
+        f'"{key}": {quoted(value) if type(value) is str else _encoded(value)}'
+        for key, value in event.items()
+    ]
+    return f"{{{', '.join(pairs)}}}"
+
+
+_encoded = JSONEncoder(default=repr).encode
+
+
+def _console(event: EventDict, *, colours: bool) -> str:
+    """Text for people: a time, a level, what happened, and its values by their names; a traceback follows it."""
+    dim, bold, name, value, end = COLOURS if colours else NO_COLOURS
+    level, after = event["level"], event.get("exception")
+    strength = LEVEL_COLOURS.get(level, "") if colours else ""
+    head = f"{dim}{event['timestamp']}{end} [{strength}{level:<9}{end}]"
+    what = f"{bold}{_inert(str(event['event'])):<30}{end}"
+    keys = sorted(event.keys() - HEAD)
+    pairs = [f"{name}{key}{end}={value}{_word(event[key])}{end}" for key in keys]
+    line = " ".join([head, what, *pairs]).rstrip()
+    return f"{line}\n{_inert(after)}" if after else line
+
+
+def _word(value: object) -> str:
+    """A value as it is, or with quotation marks and escapes where it could be misread."""
+    if not isinstance(value, str):
+        return _inert(repr(value))
+    bare = value.isprintable() and SPECIAL.isdisjoint(value)
+    return value if value and bare else repr(value)
+
+
+def _inert(text: str) -> str:
+    """The lines of a text, with nothing that controls a terminal."""
+    if text.isprintable():
+        return text
+    return "\n".join([printable(line, len(line)) for line in text.expandtabs().split("\n")])
 
 
 def _shortened(event: EventDict, longest: int) -> EventDict:
@@ -145,11 +192,18 @@ def _shortened(event: EventDict, longest: int) -> EventDict:
 class _Handler(logging.Handler):
     """Writes what libraries log."""
 
+    def __init__(self, line: _Line) -> None:
+        super().__init__()
+        self._line = line
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            WRITER.put(self.format(record) + "\n")
+            event: EventDict = {"event": record.getMessage()}
         except Exception as error:  # arguments that do not fit the text, for one
             LOG.error("a library's line cannot be made", logger=record.name, why=str(error))
+            return
+        event.update({key: found for key in CALLED_WITH if (found := getattr(record, key))})
+        WRITER.put(self._line(record.levelname.lower(), event))
 
 
 def _tell_crashes() -> None:

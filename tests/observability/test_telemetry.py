@@ -98,3 +98,31 @@ def test_each_line_is_json_of_bounded_length_and_nothing_gets_past_it() -> None:
     assert "LookupError" in one("Exception in callback")["exception"]
     assert "ZeroDivisionError" in one('"crashed"')["exception"]
     assert len(told) == 12
+
+
+CONSOLE = r"""
+import logging
+import structlog
+from omaha_mirror.observability.telemetry import set_up_logging
+
+set_up_logging("console", "info")
+LOG = structlog.get_logger("x")
+LOG.info("check", track="stable", why="a b", empty="", bad="\x1b[31m\ud800\u202e", number=1)
+logging.getLogger("library").warning("%s", "one\n\x1b[2Jtwo")
+try:
+    raise ValueError("\x1b]0;title\x07\nmore")
+except ValueError:
+    LOG.exception("failed")
+"""
+
+
+def test_lines_for_people_control_no_terminal() -> None:
+    done = subprocess.run([sys.executable, "-c", CONSOLE], check=True, capture_output=True)
+    check, first, second, failed, *trace = done.stderr.decode("ascii", "replace").splitlines()
+    words = r"bad='\x1b[31m\ud800\u202e' empty='' number=1 track=stable why='a b'"
+    assert check.endswith(f"Z [info     ] check{' ' * 26}{words}")
+    assert first.endswith("[warning  ] one")
+    assert second.rstrip() == "\N{REPLACEMENT CHARACTER}[2Jtwo".encode().decode("ascii", "replace")
+    assert failed.split()[2:] == ["]", "failed"]
+    assert trace[0] == "Traceback (most recent call last):"
+    assert not any("\x1b" in line or "\x07" in line for line in trace)
