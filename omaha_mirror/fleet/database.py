@@ -10,17 +10,32 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import URL, Connection, NullPool, create_engine, event, make_url
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    NullPool,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    make_url,
+    select,
+)
 from sqlalchemy.exc import ArgumentError, OperationalError
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from omaha_mirror.aio.workers import STATE, Workers
+from omaha_mirror.fleet.schema import METADATA, NEWEST, VERSION
 from omaha_mirror.state_file import set_aside
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 LOG = structlog.get_logger(__name__)
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -58,7 +73,6 @@ class Database:
         timeout: seconds that connecting, waiting for a lock, or one statement may take.
 
     Attributes:
-        engine: for reads.
         writer: for `transact`; not for the event loop.
         where: the URL with the password masked.
 
@@ -69,28 +83,47 @@ class Database:
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
         self._url = read_url(url)
         self._timeout = timeout
-        is_file = self._url.drivername == DRIVERS["sqlite"]
-        self.engine = create_async_engine(
-            self._url,
-            connect_args=self._args(),
-            pool_pre_ping=not is_file,
-            pool_size=CONNECTIONS,
-            max_overflow=0,
-        )
-        self.writer = self.engine.sync_engine
         secret = [key for key in self._url.query if "password" in key.lower()]
         shown = self._url.difference_update_query(secret)
         self.where = shown.render_as_string(hide_password=True)
         self._settled = asyncio.Event()
         self._settled.set()
+        self._opening = asyncio.Lock()
+        self._engine: AsyncEngine | None = None
         self._thread: Workers | None = None
-        if is_file:
+        if self._is_file:
             self._thread = Workers(1, "the fleet database")
-            self.writer = create_engine(
-                self._url.set(drivername="sqlite"), connect_args=self._args()
+            file = self._url.set(drivername="sqlite")
+            self.writer = _set_up(create_engine(file, connect_args=self._args()))
+        else:
+            self.writer = self.engine.sync_engine
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """For reads. The first use imports 6 MB, and takes too long for the event loop: see `connect`."""
+        if self._engine is None:
+            from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 (see above)
+
+            self._engine = create_async_engine(
+                self._url,
+                connect_args=self._args(),
+                pool_pre_ping=not self._is_file,
+                pool_size=CONNECTIONS,
+                max_overflow=0,
             )
-            for engine in (self.engine.sync_engine, self.writer):
-                event.listen(engine, "connect", _set_up_sqlite)
+            if self._is_file:
+                _set_up(self._engine.sync_engine)
+        return self._engine
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for reads, when no migration runs."""
+        await self._settled.wait()
+        async with self._opening:
+            if self._engine is None:
+                await STATE.call(lambda: self.engine)
+        async with self.engine.connect() as connection:
+            yield connection
 
     async def migrate(self) -> None:
         """Create the tables, or migrate those of an older version. In a worker: it takes long.
@@ -106,10 +139,6 @@ class Database:
                 await STATE.call(asyncio.run, self._migrate_postgresql())
         finally:
             self._settled.set()
-
-    async def settled(self) -> None:
-        """Return when no migration runs."""
-        await self._settled.wait()
 
     async def transact(self, work: Callable[[Connection], None]) -> None:
         """Run work as one transaction: all of it, or nothing if it raises.
@@ -127,8 +156,7 @@ class Database:
         """After an error: whether it put a damaged SQLite file aside, so that a new one can be created."""
         if self._thread is None or not self._is_damage(error):
             return False
-        await self.engine.dispose()
-        self.writer.dispose()
+        await self._dispose()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._thread, self._put_aside)
 
@@ -160,6 +188,10 @@ class Database:
         return True
 
     @property
+    def _is_file(self) -> bool:
+        return self._url.drivername == DRIVERS["sqlite"]
+
+    @property
     def _file(self) -> Path:
         return Path(self._url.database or "")
 
@@ -167,8 +199,12 @@ class Database:
         """Close all connections when the running work has ended."""
         if self._thread is not None:
             await self._thread.call(self._thread.shutdown)
-            self.writer.dispose()
-        await self.engine.dispose()
+        await self._dispose()
+
+    async def _dispose(self) -> None:
+        if self._engine is not None:
+            await self._engine.dispose()
+        self.writer.dispose()
 
     def _transact(self, work: Callable[[Connection], None]) -> None:
         with self.writer.begin() as connection:
@@ -187,6 +223,8 @@ class Database:
             await asyncio.sleep(AGAIN)
 
     async def _migrate_postgresql(self) -> None:
+        from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 (see `engine`)
+
         engine = create_async_engine(self._url, connect_args=self._args(), poolclass=NullPool)
         async with engine.begin() as connection:
             await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK})")
@@ -194,7 +232,7 @@ class Database:
 
     def _args(self) -> dict[str, Any]:
         """The driver's names of its deadlines."""
-        if self._url.drivername == DRIVERS["sqlite"]:
+        if self._is_file:
             return {"timeout": self._timeout}
         return {"timeout": self._timeout, "command_timeout": self._timeout}
 
@@ -228,16 +266,38 @@ def _escaped(text: str) -> str:
     return scheme + slashes + user.replace("@", "%40") + at + server
 
 
-def _set_up_sqlite(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")
-    cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
-    cursor.close()
+def _set_up(engine: Engine) -> Engine:
+    """The engine of an SQLite file, each connection of which is set up."""
+
+    def connected(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
+        cursor.close()
+
+    event.listen(engine, "connect", connected)
+    return engine
 
 
 def _upgrade(connection: Connection) -> None:
-    # Half a second of imports, in the worker that needs them.
+    """Make the tables, or bring them up to date. Raises BadDatabase."""
+    tables = inspect(connection).get_table_names()
+    if not tables:
+        METADATA.create_all(connection, checkfirst=False)
+        VERSION.create(connection)
+        connection.execute(insert(VERSION).values(version_num=NEWEST))
+    elif VERSION.name not in tables or _version(connection) != NEWEST:
+        _migrate(connection)
+
+
+def _version(connection: Connection) -> str | None:
+    """The last migration of the tables."""
+    return connection.execute(select(VERSION)).scalar()
+
+
+def _migrate(connection: Connection) -> None:
+    # Half a second and 9 MB of imports, in the worker that needs them.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from sqlalchemy import Column, ColumnElement, Row, Text, case, func, literal, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.fleet.model import MAX_TEXT, Machine, State
 from omaha_mirror.fleet.schema import machines
 from omaha_mirror.omaha import BadVersion, Version
 from omaha_mirror.text import printable
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 MAX_PER_PAGE = 1000
 MAX_DISTINCT = 200

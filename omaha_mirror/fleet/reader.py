@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Row, Table, func, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.fleet.database import Database
@@ -37,6 +36,9 @@ from omaha_mirror.omaha import EventResult
 from omaha_mirror.text import printable
 
 _TROUBLE = (*sorted(FAILURES), EventResult.UPDATE_DEFERRED)
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
 
 class FleetUnavailable(Exception):
@@ -202,8 +204,7 @@ class FleetReader:
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
         try:
             async with asyncio.timeout(self._timeout):
-                await self._database.settled()
-                async with self._database.engine.connect() as connection:
+                async with self._database.connect() as connection:
                     yield connection
         except TimeoutError:
             raise FleetUnavailable(

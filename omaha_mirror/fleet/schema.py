@@ -1,4 +1,4 @@
-"""The tables of the fleet database; `migrations` creates them, and a test compares the two.
+"""The tables of the fleet database as they are created; `migrations` changes older ones, and a test compares the two.
 
 Each machine's check-ins and events are rings: a slot is overwritten in turn, so that no machine can fill the
 database, and a row that is written twice is the same row.
@@ -6,13 +6,33 @@ database, and a row that is written twice is the same row.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, Index, Integer, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
 
 STRETCHES = 50
 REPORTS = 100
 """Slots of a machine's rings of different answers and of events."""
 
 METADATA = MetaData()
+NEWEST = "0005"
+"""The last of `migrations`."""
+VERSION = Table(
+    "alembic_version",
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
+"""Alembic's own table: which migration was the last."""
 
 
 def _text(name: str) -> Column[str]:

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_public_key,
-)
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 SIZE_LIMIT = 64 * 1024
 """Bytes of a PEM file."""
-LEAST_BITS = 2048
 
 
 class BadKey(Exception):
@@ -43,11 +34,9 @@ class Key:
 
     def signed(self, sha256: bytes, signature: bytes) -> bool:
         """Whether this key made `signature` (PKCS #1 v1.5) over the data with the digest `sha256`."""
-        try:
-            self.public.verify(signature, sha256, PKCS1v15(), Prehashed(SHA256()))
-        except InvalidSignature:
-            return False
-        return True
+        from omaha_mirror.payload import rsa  # noqa: PLC0415 (see there)
+
+        return rsa.made(self.public, sha256, signature)
 
 
 def read_key(pem: bytes, name: str) -> Key:
@@ -62,16 +51,13 @@ def read_key(pem: bytes, name: str) -> Key:
         )
     if pem.count(b"-----BEGIN ") > 1:
         raise BadKey(f"{name} holds more than one PEM block: put each key in a file of its own")
+    from omaha_mirror.payload import rsa  # noqa: PLC0415 (see there)
+
     try:
-        public = load_pem_public_key(pem)
-    except (ValueError, UnsupportedAlgorithm):
-        raise BadKey(f'{name} is no PEM public key ("-----BEGIN PUBLIC KEY-----")') from None
-    if not isinstance(public, RSAPublicKey):
-        raise BadKey(f"{name} is no RSA key: clients know only signatures of RSA")
-    if public.key_size < LEAST_BITS:
-        raise BadKey(f"{name} has {public.key_size} bits: fewer than {LEAST_BITS} prove nothing")
-    spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return Key(hashlib.sha256(spki).hexdigest()[:16], name, public)
+        public = rsa.read_public(pem)
+    except ValueError as error:
+        raise BadKey(f"{name} {error}") from None
+    return Key(rsa.id_of(public), name, public)
 
 
 def read_pem(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, MetaData, text
 
 from omaha_mirror.fleet import BadDatabaseURL, Database, FleetReader
 from omaha_mirror.fleet.database import MIGRATIONS, BadDatabase, read_url
-from omaha_mirror.fleet.schema import METADATA
+from omaha_mirror.fleet.schema import METADATA, NEWEST, VERSION
 from tests.fleet.scene import ASK, OFFERED, Site
 
 
@@ -49,20 +50,37 @@ def test_a_password_is_never_told(secret: str) -> None:
     assert "secret" not in str(error.value)
 
 
-async def test_the_migrations_make_just_the_tables_of_the_schema(database: Database) -> None:
-    def differences(connection: Connection) -> object:
-        return compare_metadata(MigrationContext.configure(connection), METADATA)
+def migrated(connection: Connection, revision: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
+
+@pytest.mark.parametrize("way", ["created", "migrated"])
+async def test_the_tables_are_those_of_the_schema_whether_created_or_migrated(
+    way: str, url: str
+) -> None:
+    def differences(connection: Connection) -> object:
+        return compare_metadata(MigrationContext.configure(connection), whole)
+
+    whole = MetaData()
+    for table in (*METADATA.sorted_tables, VERSION):
+        table.to_metadata(whole)
+    database = Database(url)
+    if way == "migrated":
+        await database.transact(partial(migrated, revision="head"))
+    await database.migrate()
     async with database.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+        found = await connection.execute(text("SELECT version_num FROM alembic_version"))
+        assert found.scalars().all() == [NEWEST]
+    await database.close()
 
 
 async def test_a_database_of_an_older_version_opens_with_what_is_in_it(url: str) -> None:
     def older(connection: Connection) -> None:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0004")
+        migrated(connection, "0004")
         row = "(42, 0, 1, 2, 3, '1.0', 'beta', 'held', NULL, 'the track is held', '{}')"
         connection.execute(text(f"INSERT INTO checkins VALUES {row}"))
 

@@ -14,6 +14,8 @@ import re
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -21,14 +23,13 @@ from aiohttp import web
 from omaha_mirror.config import Address
 from omaha_mirror.service import Service
 from omaha_mirror.text import printable
-from omaha_mirror.web.admin.answers import READ, Form, Route, read_form, refuse
+from omaha_mirror.web.admin.answers import READ, Form, Route, as_long_json, read_form, refuse
 from omaha_mirror.web.admin.bundle_api import BundleApi
 from omaha_mirror.web.admin.cache_api import CacheApi
 from omaha_mirror.web.admin.explain_api import ExplainApi
 from omaha_mirror.web.admin.fleet_api import FleetApi
-from omaha_mirror.web.admin.openapi import OpenApi
 from omaha_mirror.web.admin.overview_api import HealthApi, OverviewApi
-from omaha_mirror.web.admin.page import PageApi
+from omaha_mirror.web.admin.page import Page
 from omaha_mirror.web.admin.tracks_api import TracksApi
 from omaha_mirror.web.admin.upstream_api import UpstreamApi
 from omaha_mirror.web.errors import UNEXPECTED, BadRequest, answered, reply_to
@@ -180,4 +181,21 @@ def admin_routes(service: Service) -> tuple[Route, ...]:
         *FleetApi(service).routes(),
         *ExplainApi(service).routes(),
     )
-    return (*api, *OpenApi(api).routes(), *PageApi(service).routes())
+    return (*api, _described(api), *Page(service).routes())
+
+
+def _described(api: Iterable[Route]) -> Route:
+    """What describes an API, itself included (OpenAPI 3.1)."""
+
+    @cache
+    def describe() -> dict[str, Any]:
+        from omaha_mirror.web.admin.openapi import description  # noqa: PLC0415 (few ask for it)
+
+        return description((*api, own))
+
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        """This description."""
+        return await as_long_json(describe)
+
+    own = Route(READ, re.compile(r"/api/v1/openapi\.json"), answer, gives=dict[str, Any])
+    return own

@@ -1,20 +1,17 @@
-"""`/api/v1/openapi.json`: the API described (OpenAPI 3.1), made from the routes that answer it."""
+"""The API described (OpenAPI 3.1), made from the routes that answer it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, is_dataclass
-from functools import cache
 from typing import Any
 
-from aiohttp import web
 from pydantic import TypeAdapter
 
 from omaha_mirror import __version__
-from omaha_mirror.web.admin.answers import LINES, READ, Route, as_long_json
+from omaha_mirror.web.admin.answers import LINES, READ, Route
 
-PATH = r"/api/v1/openapi\.json"
 _GROUP = re.compile(r"\(\?P<(\w+)>((?:\[[^\]]*\]|[^()\[\]])+)\)")
 _MODES = ("serialization", "validation")
 Json = dict[str, Any]
@@ -25,26 +22,6 @@ class Error:
     """What went wrong, in words for people."""
 
     error: str
-
-
-class OpenApi:
-    """Describes routes, its own among them.
-
-    Args:
-        routes: those with a path outside `/api/v1/` are described where they say what they give.
-    """
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._own = Route(READ, re.compile(PATH), self._described, gives=Json)
-        self._describe = cache(lambda: description((*routes, self._own)))
-
-    def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
-        return (self._own,)
-
-    async def _described(self, _: web.BaseRequest) -> web.StreamResponse:
-        """This description."""
-        return await as_long_json(self._describe)
 
 
 def description(routes: Iterable[Route]) -> Json:

@@ -1,4 +1,4 @@
-"""The status page: `/`, `/machines`, a page for each machine, the parts that renew themselves, and the forms.
+"""The handlers of the status page.
 
 It works without scripts. With them the parts renew themselves, by requests that are answered 304 while nothing changes.
 """
@@ -19,7 +19,7 @@ from omaha_mirror.config import Address, Hold, Pin
 from omaha_mirror.fleet import FleetUnavailable, State
 from omaha_mirror.policy.track_rules import BadOverride
 from omaha_mirror.service import Service
-from omaha_mirror.web.admin.answers import CHANGE, READ, Form, Handler, Route
+from omaha_mirror.web.admin.answers import Form, Handler
 from omaha_mirror.web.admin.page import machines
 from omaha_mirror.web.admin.page.fragments import PARTS, Fragments
 from omaha_mirror.web.admin.page.rendering import (
@@ -98,17 +98,18 @@ class PageApi:
         compile_templates()
         self._static = {name: Rendered.of((HERE / "static" / name).read_bytes()) for name in STATIC}
 
-    def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
-        return (
-            Route(READ, re.compile("/"), _for_people(self._overview)),
-            Route(READ, re.compile("/machines"), _for_people(self._machines)),
-            Route(READ, re.compile("/machines/(?P<name>[^/]+)"), _for_people(self._machine)),
-            Route(READ, re.compile("/fragments/(?P<name>[a-z]+)"), _for_people(self._fragment)),
-            Route(READ, re.compile("/static/(?P<name>[a-z.]+)"), _for_people(self._file)),
-            Route(CHANGE, re.compile("/actions/track"), _for_people(self._track), form=True),
-            Route(CHANGE, re.compile("/actions/sync"), _for_people(self._sync), form=True),
-        )
+    def handlers(self) -> dict[str, Handler]:
+        """By the name of the route."""
+        handlers: dict[str, Handler] = {
+            "overview": self._overview,
+            "machines": self._machines,
+            "machine": self._machine,
+            "fragment": self._fragment,
+            "static": self._file,
+            "track": self._track,
+            "sync": self._sync,
+        }
+        return {name: _for_people(handler) for name, handler in handlers.items()}
 
     async def _overview(self, request: web.BaseRequest) -> web.StreamResponse:
         async with asyncio.TaskGroup() as group:
