@@ -22,14 +22,8 @@ from omaha_mirror.service import Service
 from omaha_mirror.web.admin.answers import Form, Handler
 from omaha_mirror.web.admin.page import machines
 from omaha_mirror.web.admin.page.fragments import PARTS, Fragments
-from omaha_mirror.web.admin.page.rendering import (
-    HERE,
-    Rendered,
-    as_markup,
-    compile_templates,
-    render,
-    reply,
-)
+from omaha_mirror.web.admin.page.rendering import HERE, Rendered, reply
+from omaha_mirror.web.admin.page.templates import as_markup, compile_templates, render
 from omaha_mirror.web.errors import BadRequest
 
 LOG = structlog.get_logger(__name__)

@@ -16,8 +16,9 @@ from omaha_mirror.fleet import FleetUnavailable, MachineQuery
 from omaha_mirror.fleet.listing import Trait
 from omaha_mirror.service import Service
 from omaha_mirror.web.admin.page import machines, status, svg, tracks_and_cache
-from omaha_mirror.web.admin.page.rendering import Rendered, Shared, render
+from omaha_mirror.web.admin.page.rendering import Rendered, Shared
 from omaha_mirror.web.admin.page.status import DAY, SPANS, first_day, savings
+from omaha_mirror.web.admin.page.templates import render
 
 PATIENCE = 6.0
 """Seconds that a part may take; the examination of the disks takes five at most."""

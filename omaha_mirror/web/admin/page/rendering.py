@@ -1,4 +1,4 @@
-"""From values to bytes: templates that escape all text, and headers that let a browser run no foreign script."""
+"""From values to bytes: text, and headers that let a browser run no foreign script."""
 
 from __future__ import annotations
 
@@ -11,21 +11,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from omaha_mirror.http_ranges import Precondition, evaluate
 from omaha_mirror.text import ago, iso, minute
 
 HERE = Path(__file__).parent
-TEMPLATES = Environment(
-    loader=FileSystemLoader(HERE / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    auto_reload=False,
-)
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
@@ -51,22 +41,6 @@ class Rendered:
     def of(cls, body: bytes) -> Rendered:
         """With the ETag of these bytes."""
         return cls(body, f'"{hashlib.sha256(body).hexdigest()[:24]}"')
-
-
-def compile_templates() -> None:
-    """Compile all of them, before it could delay a request."""
-    for name in TEMPLATES.list_templates():
-        TEMPLATES.get_template(name)
-
-
-def render(template: str, **values: object) -> str:
-    """A template filled in."""
-    return TEMPLATES.get_template(template).render(values)
-
-
-def as_markup(rendered: Rendered) -> Markup:
-    """Markup that a template takes in unescaped: another template rendered it."""
-    return Markup(rendered.body.decode())  # noqa: S704 - see above
 
 
 def reply(
