@@ -135,7 +135,13 @@ class Connection(web.RequestHandler):
         """Bytes of requests came."""
         if data:  # else aiohttp goes on with what came before
             self._take(len(data))
+        stops = self._close, self._force_close
+        if self._body is not None and not self._body.is_eof():
+            self._close = self._force_close = (
+                False  # else a stop takes the rest of a request from it
+            )
         super().data_received(data)
+        self._close, self._force_close = self._close or stops[0], self._force_close or stops[1]
         if self._messages:
             self._body = self._messages[-1][1]
 

@@ -107,7 +107,8 @@ async def answered(
 
     Raises:
         ConnectionError: the client left.
-        CancelledError: the same, or the mirror stops. One that somebody else's work was ended with is an error like others.
+        CancelledError: the same, or the mirror stops, before the request has arrived whole or after. One that somebody
+            else's work was ended with is an error like others.
     """
     try:
         return await answer(request)
@@ -117,7 +118,7 @@ async def answered(
         return _unexpected(request, error, say)
     except asyncio.CancelledError as error:
         task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if task is None or task.cancelling() or request.content.exception() is error:
             raise
         return _unexpected(request, error, say)
     except Exception as error:

@@ -4,15 +4,17 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from omaha_mirror.web import server
-from tests.support.mirror import PAYLOAD_PATH, MirrorProcess, mirror_in_process
+from tests.support.mirror import PAYLOAD_PATH, MirrorProcess, mirror_in_process, omaha
 from tests.support.talk import Talk, dial, request
 from tests.support.upstream import Upstream
 from tests.web.conftest import BODY
 
 HOUR = 3600.0
 SIDECAR = f"{PAYLOAD_PATH}.sha256"
+CHECK = request("POST", "/v1/update/", body=omaha("request_check_first"))
 
 
 @pytest.fixture(autouse=True)
@@ -108,3 +110,35 @@ async def test_who_is_heard_after_the_signal_begins_nothing_that_is_not_here(
         await late.send(request("GET", PAYLOAD_PATH))
         await ends(late, 502)
         await stopping
+
+
+async def test_a_request_whose_end_comes_after_the_signal_is_answered(
+    release: Upstream, tmp_path: Path
+) -> None:
+    async with (
+        mirror_in_process(tmp_path, release.origin) as mirror,
+        dial(mirror.address) as idle,
+        dial(mirror.address) as slow,
+    ):
+        await idle.send(request("GET", "/healthz"))
+        assert (await idle.answer()).status == 200
+        await slow.send(CHECK[:-9])
+        await mirror.round_trips(1)
+        stopping = asyncio.create_task(mirror.listener.stop())
+        assert await idle.rest() == b""
+        await slow.send(CHECK[-9:])
+        await ends(slow, 200)
+        await stopping
+
+
+async def test_one_whose_end_does_not_come_is_no_defect(
+    release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "GRACE", 0.1)
+    async with mirror_in_process(tmp_path, release.origin) as mirror, dial(mirror.address) as talk:
+        await talk.send(CHECK[:-9])
+        await mirror.round_trips(1)
+        with capture_logs() as lines:
+            await mirror.listener.stop()
+        await ends(talk, None)
+        assert [line["event"] for line in lines] == []
