@@ -200,8 +200,9 @@ def events(run: Run) -> Iterator[str]:
         isinstance(event, LinkTrouble) and event.who == "upstream" for event in schedule.events
     )
     taken, again = Counter[object](), Counter[object]()
-    for machineid, event, when, whole in run.site.reported():
+    for machineid, event, when, whole, is_page in run.site.reported():
         taken[machineid, event] += whole
+        again[machineid, event] += is_page
         # What was not answered at a kill is sent again; a power cut may lose that it was sent for longer.
         again[machineid, event] += sum(
             life.how == "power" or when + SOON > life.ended

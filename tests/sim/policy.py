@@ -1,6 +1,7 @@
 """What machines may be offered, worked out from the books alone: the rules given, and what upstream led to."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
 
 from omaha_mirror.omaha import Version
 from tests.sim.books import NEVER, Books
@@ -45,8 +46,17 @@ class Policy:
         """Where a rule leads or has led, the newest last."""
         word, _, version = rule.partition(" ")
         if word == "pin":
+            yield from self._floors(version, until)
             yield version
         elif word in ("follow", "relay"):
             for published in self._books.published:
                 if published.track == track and published.at <= until:
                     yield published.version
+
+    def _floors(self, version: str, until: float) -> Iterator[str]:
+        """What upstream replaced: asked for its steps at that moment, a mirror takes it for a floor until it asks again."""
+        newest = Version.parse(version)
+        for one, other in permutations(self._books.published, 2):
+            is_replaced = one.track == other.track and one.at < other.at <= until
+            if is_replaced and Version.parse(one.version) < newest:
+                yield one.version

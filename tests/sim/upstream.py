@@ -112,6 +112,7 @@ class Server(Upstream):
     Attributes:
         bare: the path of a file that has no sidecar.
         answered: the requests, and when each came.
+        unclear: those of them that were answered with a page: whether upstream counted them is not known.
     """
 
     def __init__(self, host: str) -> None:
@@ -122,6 +123,7 @@ class Server(Upstream):
         self._ports: dict[StreamConversation, int] = {}
         self.bare = ""
         self.answered: list[tuple[float, Request]] = []
+        self.unclear: list[Request] = []
 
     @property
     def origin(self) -> str:
@@ -149,6 +151,7 @@ class Server(Upstream):
             for path, fault in self.struck[before:]:
                 if path == request.path and isinstance(fault, RawHead) and b" 200 " in fault.head:
                     request.status, request.whole = 200, True
+                    self.unclear.append(request)
 
     def heal_all(self) -> None:
         """Disarm all that is armed."""
@@ -267,8 +270,8 @@ class Site:
         server = self.server
         return [*server.requests(path, "GET"), *server.requests(ELSEWHERE + path, "GET")]
 
-    def reported(self) -> list[tuple[str, tuple[int, int, int], float, bool]]:
-        """The events that arrived: whose, what, when, and whether the answer was sent whole, and was 200."""
+    def reported(self) -> list[tuple[str, tuple[int, int, int], float, bool, bool]]:
+        """The events that arrived: whose, what, when, whether the answer was sent whole and was 200, and whether it was a page."""
         found = []
         for when, request in self.server.answered:
             if (request.method, request.path) != ("POST", OMAHA):
@@ -282,6 +285,7 @@ class Site:
                             (event.eventtype or 0, event.eventresult or 0, event.errorcode or 0),
                             when,
                             taken,
+                            any(request is page for page in self.server.unclear),
                         )
                         for event in app.events
                         if event.previousversion != ""
