@@ -232,8 +232,6 @@ class Connection(web.RequestHandler):
                 self._table.add(self, None)
             self._table.set_idle(self)
 
-    # How it is given up
-
     @property
     def answering(self) -> bool:
         """Whether a request is here that is not answered yet."""
@@ -270,10 +268,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no HTTP with one line, and log one."""
-        if exc is not None:
-            exc.__traceback__ = (
-                None  # the parser's caller in it keeps the error, and this connection
-            )
+        if exc is not None:  # the parser's caller in its traceback keeps it, and this connection
+            exc.__traceback__ = None
         if message is None or request.writer.output_size > 0:
             raise ConnectionAbortedError("nothing that can be answered") from exc
         why = printable(message.partition("\n")[0].rstrip(": "))
