@@ -188,7 +188,8 @@ class Actor(ABC):
         track, now = self._client.machine.track, _now()
         if now < self._around.quiet:
             return False
-        return not self._around.policy.leads_on(track, self._client.machine.version, now)
+        has, mirror = self._client.machine.version, self.plan.mirror
+        return not self._around.policy.leads_on(track, has, now, mirror)
 
     def _bytes(self, version: str, name: str, digest: Digest | None) -> bytes:
         """Of a package that is offered; of the release without a digest, either generation may be, as a whole."""

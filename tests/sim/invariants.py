@@ -97,17 +97,12 @@ def transfers(books: Books) -> Iterator[str]:
 
 
 def policy(run: Run) -> Iterator[str]:
-    """No machine is offered what no rule in force allows; a second mirror has its own by what it was told last."""
-    plans = run.schedule.machines if run.schedule.settings.second else ()
-    behind = {f"machine {plan.number}" for plan in plans if plan.mirror == 2}
+    """No machine is offered what no rule in force allows."""
+    mirrors = {f"machine {plan.number}": plan.mirror for plan in run.schedule.machines}
     for check in run.books.checks:
-        if check.offered is None or check.who in behind:
-            continue
-        allowed = run.policy.allows(
-            check.track, check.offered, check.version, check.asked, check.answered
-        )
-        if not allowed:
-            rules = " or ".join(run.policy.rules(check.track, check.asked, check.answered))
+        mirror = mirrors[check.who]
+        if not run.policy.allows(check, mirror):
+            rules = " or ".join(run.policy.rules(check.track, check.asked, check.answered, mirror))
             yield (
                 f"{Invariant.POLICY}: {check.who} with {check.version} on {check.track}"
                 f" ({rules}) was offered {check.offered} at {check.answered:.3f}"
@@ -184,7 +179,8 @@ def _cost(fault: Fault, release: Release, size: int) -> int:
         case NoRange() | WrongRange() | WrongLength() | RawHead() | LongRange():
             return size
         case Change(body=body):
-            return 5 * size if len(body) == size else 0
+            # The right file in its place again is another one: it is sent from its first byte.
+            return size * (5 if len(body) == size else 1)
         case _:
             return 0
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 
 from omaha_mirror.omaha import Version
-from tests.sim.books import NEVER, Books
+from tests.sim.books import NEVER, Books, Check
 from tests.sim.schedule import RULES
 
 
@@ -20,24 +20,27 @@ class Policy:
         self._books = books
         self._pins = pins
 
-    def rules(self, track: str, since: float, until: float) -> Sequence[str]:
-        """Every rule that may have been in force: `hold`, `follow`, `relay` or `pin VERSION`."""
+    def rules(self, track: str, since: float, until: float, mirror: int = 1) -> Sequence[str]:
+        """Every rule that may have been in force: `hold`, `follow`, `relay` or `pin VERSION`. Operators are at the first mirror."""
         configured = RULES.get(track, "hold")
         rule = f"pin {self._pins[configured]}" if configured in self._pins else configured
-        return list(self._books.rules(track, rule, since, until))
+        return list(self._books.rules(track, rule, since, until)) if mirror == 1 else [rule]
 
-    def allows(self, track: str, offered: str, has: str, since: float, until: float) -> bool:
-        """Whether a machine may be offered a version at some time in [since, until]."""
-        if Version.parse(offered) <= Version.parse(has):
-            return False
-        return any(
-            offered in self._targets(track, rule, until) for rule in self.rules(track, since, until)
-        )
+    def allows(self, check: Check, mirror: int) -> bool:
+        """Whether a machine may be offered what it was offered at a mirror."""
+        offered, until = check.offered, check.answered
+        if offered is None or Version.parse(offered) <= Version.parse(check.version):
+            return offered is None
+        rules = self.rules(check.track, check.asked, until, mirror)
+        return any(offered in self._targets(check.track, rule, until) for rule in rules)
 
-    def leads_on(self, track: str, has: str, now: float) -> bool:
-        """Whether a machine is to be offered something sooner or later, by the rule that is in force now for good."""
+    def leads_on(self, track: str, has: str, now: float, mirror: int) -> bool:
+        """Whether a machine is to be offered something sooner or later, by the rules that are in force now for good.
+
+        One of the second mirror needs both: that one asks the first.
+        """
         found = []
-        for rule in self.rules(track, now, NEVER):
+        for rule in (*self.rules(track, now, NEVER), *self.rules(track, now, NEVER, mirror)):
             targets = list(self._targets(track, rule, now))
             found.append(bool(targets) and Version.parse(targets[-1]) > Version.parse(has))
         return all(found)
