@@ -156,10 +156,8 @@ class Cache:
             Stopping: the mirror is being stopped.
         """
         find = partial(self._find, expected, source, start)
-        measure, left = (
-            partial(self._heads.size, expected),
-            partial(self._reader_left, expected.key),
-        )
+        measure = partial(self._heads.size, expected)
+        left = partial(self._reader_left, expected.key)
         reader = Reader(find, start, stop, measure, client, left)
         self._uses.readers[expected.key] += 1
         return reader

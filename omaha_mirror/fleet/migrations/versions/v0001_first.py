@@ -11,70 +11,74 @@ def upgrade() -> None:
     """Make them."""
     op.create_table(
         "machines",
-        sa.Column("id", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("machineid", sa.Text, nullable=False),
-        sa.Column("app_id", sa.Text, nullable=False),
-        sa.Column("address", sa.Text, nullable=False),
-        sa.Column("alias", sa.Text, nullable=False),
-        sa.Column("board", sa.Text, nullable=False),
-        sa.Column("track", sa.Text, nullable=False),
-        sa.Column("oem", sa.Text, nullable=False),
-        sa.Column("oemversion", sa.Text, nullable=False),
-        sa.Column("version", sa.Text, nullable=False),
-        sa.Column("alephversion", sa.Text, nullable=False),
-        sa.Column("state", sa.Text, nullable=False),
+        _number("id"),
+        *_text("machineid", "app_id", "address", "alias", "board", "track", "oem", "oemversion"),
+        *_text("version", "alephversion", "state"),
         sa.Column("errorcode", sa.BigInteger),
-        sa.Column("reason", sa.Text, nullable=False),
+        *_text("reason"),
         sa.Column("offered", sa.Text),
-        sa.Column("first_seen", sa.Float, nullable=False),
-        sa.Column("last_seen", sa.Float, nullable=False),
-        sa.Column("since", sa.Float, nullable=False),
-        sa.Column("asked", sa.BigInteger, nullable=False),
-        sa.Column("stretches", sa.BigInteger, nullable=False),
-        sa.Column("reports", sa.BigInteger, nullable=False),
+        *_times("first_seen", "last_seen", "since"),
+        *_counts("asked", "stretches", "reports"),
     )
     op.create_index("machines_search", "machines", ["machineid", "alias", "address"])
     op.create_index("machines_last_seen", "machines", ["last_seen"])
     op.create_table(
         "checkins",
-        sa.Column("machine", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("slot", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("first", sa.Float, nullable=False),
-        sa.Column("last", sa.Float, nullable=False),
-        sa.Column("count", sa.BigInteger, nullable=False),
-        sa.Column("version", sa.Text, nullable=False),
-        sa.Column("track", sa.Text, nullable=False),
-        sa.Column("reason", sa.Text, nullable=False),
+        _number("machine"),
+        _number("slot"),
+        *_times("first", "last"),
+        *_counts("count"),
+        *_text("version", "track", "reason"),
         sa.Column("offered", sa.Text),
-        sa.Column("detail", sa.Text, nullable=False),
-        sa.Column("inputs", sa.Text, nullable=False),
+        *_text("detail", "inputs"),
     )
     op.create_table(
         "events",
-        sa.Column("machine", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("slot", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("time", sa.Float, nullable=False),
+        _number("machine"),
+        _number("slot"),
+        *_times("time"),
         sa.Column("eventtype", sa.BigInteger),
         sa.Column("eventresult", sa.BigInteger),
         sa.Column("errorcode", sa.BigInteger),
         sa.Column("previousversion", sa.Text),
-        sa.Column("version", sa.Text, nullable=False),
+        *_text("version"),
     )
     op.create_index("events_time", "events", ["time"])
+    _statistics()
+
+
+def _statistics() -> None:
     op.create_table(
         "transfers",
-        sa.Column("day", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("release", sa.Text, primary_key=True),
-        sa.Column("name", sa.Text, primary_key=True),
-        sa.Column("cache_status", sa.Text, primary_key=True),
-        sa.Column("requests", sa.BigInteger, nullable=False),
-        sa.Column("bytes", sa.BigInteger, nullable=False),
-        sa.Column("seconds", sa.Float, nullable=False),
+        _number("day"),
+        *(
+            sa.Column(name, sa.Text, primary_key=True)
+            for name in ("release", "name", "cache_status")
+        ),
+        *_counts("requests", "bytes"),
+        *_times("seconds"),
     )
     op.create_table(
         "census",
-        sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
+        _number("hour"),
         sa.Column("kind", sa.Text, primary_key=True),
         sa.Column("value", sa.Text, primary_key=True),
         sa.Column("machines", sa.Integer, nullable=False),
     )
+
+
+def _number(name: str) -> "sa.Column[int]":
+    """A column of the primary key."""
+    return sa.Column(name, sa.BigInteger, primary_key=True, autoincrement=False)
+
+
+def _text(*names: str) -> list["sa.Column[str]"]:
+    return [sa.Column(name, sa.Text, nullable=False) for name in names]
+
+
+def _times(*names: str) -> list["sa.Column[float]"]:
+    return [sa.Column(name, sa.Float, nullable=False) for name in names]
+
+
+def _counts(*names: str) -> list["sa.Column[int]"]:
+    return [sa.Column(name, sa.BigInteger, nullable=False) for name in names]
