@@ -188,7 +188,7 @@ def _words(result: CheckResult, machine: Machine) -> Iterator[str]:
 
 
 def _why_not(app_status: str, machine: Machine) -> str:
-    """What the answer says about why there is no update."""
+    """Likely reasons why there is no update."""
     match app_status:
         case AppStatus.OK:
             return NO_UPDATE.format(machine.machineid)

@@ -15,7 +15,7 @@ from omaha_mirror.config import Config, Follow, Hold, Pin, Relay, Track, load, l
 from omaha_mirror.config.environment import VARIABLES, given
 
 PORTLESS = (
-    "trusted_proxies without public_url: machines are told the host and port that the proxy passes on (X-Forwarded-Host,"
+    "trusted_proxies without public_url: machines get URLs with the host and port that the proxy passes on (X-Forwarded-Host,"
     " X-Forwarded-Port, X-Forwarded-Proto, else Host); where it leaves the port out, set public_url"
 )
 

@@ -45,7 +45,7 @@ async def examine_host(config: Config) -> list[Found]:
     try:
         running = await in_thread(partial(in_use, cache))
     except (OSError, TimeoutError) as error:
-        found.append(warn("mirror", f"cannot tell whether one runs on {cache}: {why(error)}"))
+        found.append(warn("mirror", f"it is not known whether one runs on {cache}: {why(error)}"))
         running = None
     found.append(descriptors(running))
     return [
@@ -135,7 +135,7 @@ def token(config: Config) -> Found:
 
 
 def keys(config: Config) -> list[Found]:
-    """The keys whose signature packages must have."""
+    """The public keys of `upstream.public_keys`."""
     found = keys_in(config.upstream.key_files)
     if not found:
         return [ok("keys", "no key: machines alone check the signature; see upstream.public_keys")]
@@ -208,7 +208,7 @@ async def readiness(running: DirectoryInUse | None) -> list[Found]:
     except ConnectionError as error:
         return [fail("mirror", f"{url} does not answer: {error}")]
     except (ValueError, LookupError, TypeError):
-        return [fail("mirror", f"{url} answers something else than its health")]
+        return [fail("mirror", f"{url} does not answer with its health")]
     makers = {State.DEGRADED: warn, State.FAILED: fail}
     wrong = [makers[State(s)](f"mirror: {n}", w) for n, s, w in checks if s in makers]
     return wrong or [ok("mirror", f"{_holder(running)} and is ready")]

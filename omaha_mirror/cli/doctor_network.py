@@ -146,13 +146,13 @@ async def _track(
     statuses = [app.status for app in response.apps]
     if statuses == [AppStatus.FAILED_TO_RETRIEVE_UPDATE_PACKAGE_INFO]:
         words = (
-            f"{url} says {statuses[0]} about {app_id} on the track {track}: if the track has another"
+            f"{url} answers {statuses[0]} for {app_id} on the track {track}: if the track has another"
             f" name there, give that as tracks.{name}.upstream_track"
         )
         return [warn("omaha", words)]
     if statuses != [AppStatus.OK]:
         said = ", ".join(statuses) or "nothing"
-        return [warn("omaha", f"{url} says {said} about {app_id} on the track {track}")]
+        return [warn("omaha", f"{url} answers {said} for {app_id} on the track {track}")]
     return [ok("omaha", f"{url} answers for the track {track}")]
 
 
@@ -205,7 +205,7 @@ async def redirected(config: Config, fetcher: HttpFetcher) -> list[Found]:
     except Forbidden as error:
         return [fail("redirect", f"{url}: {error.reason}")]
     except UpstreamError:
-        pass  # another check says whether it can be reached, and it need not have this page
+        pass  # another check finds whether it can be reached, and it need not have this page
     return []
 
 

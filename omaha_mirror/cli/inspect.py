@@ -59,7 +59,7 @@ def _verify(path: Path, keys: Sequence[Key]) -> Report:
 
 def _problems(report: Report, keys: Sequence[Key]) -> Iterator[str]:
     for start, stop in report.wrong:
-        yield f"the data of the operation at bytes {start} to {stop} is not what the manifest says"
+        yield f"the data of the operation at bytes {start} to {stop} does not have the manifest's digest"
     if keys and not report.signed.signatures:
         yield "it is not signed"
     elif keys and not report.signed.valid_for_update_engine:

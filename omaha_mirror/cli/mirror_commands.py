@@ -240,7 +240,7 @@ def explain() -> None:
 @json_option
 @work("doctor:run")
 def doctor() -> None:
-    """Check all that the mirror needs, and say what to do.
+    """Check all that the mirror needs, and print what to do.
 
     That is the config, disk, addresses, upstream, clock, and the health of a running mirror. Each check prints a line: ok,
     warn or fail, and what to do. The command changes nothing. Run it as the mirror's user, or as root. The exit status is
@@ -258,7 +258,7 @@ def config() -> None:
 @quiet_option
 @work("config:check")
 def check() -> None:
-    """Say whether the config is valid, and what the mirror will do with it.
+    """Print whether the config is valid, and what the mirror will do with it.
 
     All errors are printed, each with its place in the file; the exit status is then 78.
     """
@@ -269,7 +269,7 @@ def check() -> None:
 @click.argument("pid", type=click.IntRange(min=1))
 @work("config:reload")
 def reload() -> None:
-    """Let the running mirror with this process id apply the config, and say whether it can.
+    """Let the running mirror with this process id apply the config, and print whether it can.
 
     A broken config changes nothing in the mirror, which reports it on /readyz; the exit status is then 78.
     `systemctl reload omaha-mirror` runs this command.

@@ -44,7 +44,7 @@ def _or_default(_: click.Context, __: click.Parameter, value: Path | None) -> Pa
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
-        pass  # reading the file says why it cannot be read
+        pass  # reading the file raises why it cannot be read
     return DEFAULT_CONFIG
 
 
@@ -90,7 +90,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 """Gives a command `quiet: bool`."""
 
-dry_run_option = click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only print what would be done.")
 """Gives a command `dry_run: bool`."""
 
 board_option = click.option(

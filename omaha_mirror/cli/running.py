@@ -141,7 +141,7 @@ def _object(text: bytes) -> Json:
     except ValueError:
         value = None
     if not isinstance(value, dict):
-        raise Failure("the running mirror sends something else than JSON")
+        raise Failure("the running mirror sends no JSON")
     return value
 
 

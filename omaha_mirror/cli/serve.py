@@ -40,7 +40,7 @@ STOP = 27.0
 GARBAGE = 500, 2, 2000
 """New objects between two looks for garbage, and how many of these come before a longer one: each takes milliseconds."""
 ADMIN_CONNECTIONS = 64
-"""At once, to the admin listener: they are out of what connections of machines leave."""
+"""At once, to the admin listener; they are reserved, beside those of machines."""
 PUBLIC, ADMIN = "omaha", "admin"
 """Names that sockets from systemd have: they take the place of `listen` and `admin.listen`."""
 
@@ -90,7 +90,7 @@ async def _serve(
     reload = Reload(service, settings, config_path, log_level, notifier)
     service.add_check(reload.findings)
     gc.collect()
-    gc.freeze()  # what lives as long as the process is not looked through again for each few hundred requests
+    gc.freeze()  # what lives as long as the process is not examined again for each few hundred requests
     gc.set_threshold(*GARBAGE)
     stop, loop = _stop_signal(), asyncio.get_running_loop()
     ends = loop.time() + STOP  # where it does not even start

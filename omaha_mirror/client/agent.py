@@ -39,7 +39,7 @@ class Answer:
 
     Attributes:
         outcome: as update_engine reads it.
-        app_status: what the server says about the application; update_engine does not look at it.
+        app_status: the server's status of the application; update_engine ignores it.
     """
 
     outcome: Offer | NoUpdate

@@ -1,4 +1,4 @@
-"""HTTP as update_engine speaks it: its header fields, a connection for each request, its deadlines, its redirects."""
+"""HTTP as update_engine uses it: its header fields, a connection for each request, its deadlines, its redirects."""
 
 from __future__ import annotations
 

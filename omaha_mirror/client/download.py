@@ -24,7 +24,7 @@ from omaha_mirror.state_file import sync, sync_folder
 TRIES = 20
 """How often a download that was cut is taken up again (update_engine/libcurl_http_fetcher.cc:301, ue-rs src/util.rs)."""
 PENDING = 4 * 1024 * 1024
-"""Bytes that may wait for the disk: what comes is taken in at once, for a connection that breaks loses what was not."""
+"""Bytes that may wait for the disk: a connection that breaks loses the bytes that were not read yet."""
 PAUSE = 1.0
 """Seconds before that; update_engine waits 20, ue-rs one."""
 
@@ -128,7 +128,7 @@ class _Cut:
     Attributes:
         why: for people.
         headed: whether its head arrived.
-        measured: whether the head had a length.
+        measured: whether the head gave a length.
     """
 
     why: str
@@ -298,7 +298,7 @@ class _PartFile:
         self.size += len(chunk)
 
     async def commit(self) -> None:
-        """Hold the bytes against their digests, and give them their name. Raises UpdateFailed."""
+        """Verify the digests, and rename the file. Raises UpdateFailed."""
         for digest, hasher in self._hashers:
             if hasher.digest() != digest.raw:
                 raise WrongBytes(

@@ -146,7 +146,7 @@ class Tally:
         errors: the words of each error, with its number.
         latencies: of the answers.
         behind: seconds by which the latest machine was late: this computer was too slow.
-        downloads: payloads that were fetched whole and had their digest.
+        downloads: payloads that were fetched whole and have their digest.
         bytes: received for payloads, those of failed downloads included.
     """
 
@@ -287,7 +287,7 @@ class Fleet:
         return status, answer
 
     async def _download(self, offer: Offer) -> bool:
-        """Fetch a payload if the plan says so; gives False if that failed."""
+        """Fetch a payload if the plan includes it; gives False if that failed."""
         url = offer.urls[0]
         wanted = {"none": False, "first": url not in self._fetched, "all": True}
         if not wanted[self._plan.download]:

@@ -167,7 +167,7 @@ def _machine(machine: Machine, now: float) -> str:
     alias = f" ({machine.alias})" if machine.alias else ""
     board = f" for {machine.board}" if machine.board else ""
     track = f", on track {machine.track}" if machine.track else ""
-    seen = f"last heard of {_when(machine.last_seen, now)}"
+    seen = f"last seen {_when(machine.last_seen, now)}"
     return (
         f"Machine {machine.machineid}{alias} at {machine.address} runs {machine.version or 'no known version'}"
         f"{board}{track}, {seen}."

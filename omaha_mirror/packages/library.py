@@ -35,11 +35,11 @@ from omaha_mirror.upstream.release_server import ReleaseServer, RemotePackage
 
 STEP = 1024 * 1024
 MANY = 4096
-"""Packages of which it is remembered what the cache holds them against."""
+"""Packages whose expected digests are remembered."""
 
 
 class PackageLibrary:
-    """Has packages through the cache.
+    """Reads and fetches packages through the cache.
 
     Args:
         cache: that they are kept in.
@@ -62,7 +62,7 @@ class PackageLibrary:
         return self._cache.read(*self._blob_of(file), start, stop, client)
 
     async def fetch(self, file: PackageFile) -> Proof | None:
-        """Have a package here, proven. Raises CacheError, OSError."""
+        """Fetch and prove a package, unless it is here. Raises CacheError, OSError."""
         return await self._cache.fetch(*self._blob_of(file))
 
     def holds(self, file: PackageFile) -> bool:
@@ -81,7 +81,7 @@ class PackageLibrary:
                 yield data
 
     async def prove(self, package: RemotePackage) -> Digest:
-        """Fetch a package of which nobody tells a digest: what arrives whole under one validator counts.
+        """Fetch a package without a known digest: what arrives whole under one validator counts.
 
         Raises:
             CannotProve: with words.
@@ -99,7 +99,7 @@ class PackageLibrary:
         return Digest("sha256", proof.sha256)
 
     async def measure(self, package: RemotePackage) -> int:
-        """The bytes of a package of which nobody tells the size: they are counted when their digest is right.
+        """The size of a package where no server gives it: its bytes are counted, and their digest must be right.
 
         Raises:
             CannotProve: with words.
@@ -122,7 +122,7 @@ class PackageLibrary:
         return size
 
     async def learn(self, wanted: LookupRequest, releases: ReleaseServer) -> LookupResult:
-        """Settle a version: what came in a bundle and is here needs nobody's word; all else upstream is asked about."""
+        """Look a version up: one that was imported and is here needs no question; about any other, upstream is asked."""
         brought = None
         if wanted.imported and wanted.upstream is not None:
             brought = at_hand(wanted, wanted.upstream, self.holds)
@@ -139,7 +139,7 @@ class PackageLibrary:
         return replace(found, lacking=lacking, doubt="")
 
     def _blob(self, file: PackageFile) -> tuple[Expected, UpstreamSource]:
-        """What the bytes of a package must turn out to be, and where they come from."""
+        """The expected digests of a package, and where its bytes come from."""
         known = (file.sha256 or file.sha1) is not None
         source = UpstreamSource(self._fetcher, file.url, file.size, self._rng, known=known)
         return expected(file), source

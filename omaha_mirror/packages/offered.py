@@ -45,7 +45,7 @@ class _Now:
 
 
 class Offered:
-    """Worked out when something changed, not when somebody asks. For the event loop alone.
+    """Computed when something changed, not for each question. For the event loop alone.
 
     Args:
         catalog: of releases.

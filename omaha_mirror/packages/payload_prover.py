@@ -53,7 +53,7 @@ HEAD = 256 * 1024
 """Bytes that are fetched once more where header or manifest cannot be read."""
 
 Keys = Callable[[], Sequence[Key]]
-"""Gives the keys that count now; none where nobody asks for a signature."""
+"""Gives the keys that count now; none where no signature is required."""
 
 
 def keys_in(files: Mapping[str, bytes]) -> tuple[Key, ...]:

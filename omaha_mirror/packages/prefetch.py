@@ -1,4 +1,4 @@
-"""Fetching ahead: what machines will ask for next is fetched before they do.
+"""Fetching ahead: what machines will ask for next is fetched before.
 
 With a request for the payload of a release go the packages of the OEMs whose machines asked for it, and those
 system extensions that this site has asked for before (flatcar-postinst:150,215 fetches both right after the payload).

@@ -97,7 +97,7 @@ class SinglePackage:
         return await in_worker(PayloadProvers().head_size, self._blob.size, read)
 
     def forward_reports(self, request: Request, app: AppRequest) -> None:
-        """There is nobody to pass them on to."""
+        """There is no server to forward them to."""
 
 
 class _HashedFile(ProvenBlob):

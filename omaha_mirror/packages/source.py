@@ -35,7 +35,7 @@ Named = tuple[tuple[str, str], ...]
 
 
 def expected(file: PackageFile) -> Expected:
-    """What the cache is to hold the bytes of a package against."""
+    """The digests by which the cache verifies a package."""
     return Expected(
         file.size,
         file.sha256.raw if file.sha256 is not None else None,

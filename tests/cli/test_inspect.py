@@ -99,7 +99,7 @@ def test_wrong_data_is_status_4_with_its_place_and_needs_no_key(tmp_path: Path) 
     file.write_bytes(flipped(OEM.read_bytes(), 5000))
     result = run(file)
     assert result.exit_code == 4
-    assert "bytes 147 to 703344 is not what the manifest says" in result.stderr
+    assert "bytes 147 to 703344 does not have the manifest's digest" in result.stderr
     assert inspected(file, status=4)["wrong"] == [{"start": 147, "stop": 703344}]
 
 

@@ -51,7 +51,7 @@ def test_a_held_machine() -> None:
     runs = "runs 3815.2.0 for amd64-usr, on track stable"
     since = "2026-09-20 14:13 UTC (1 day ago)"
     assert explain(MACHINE, [TOLD], [], NOW) == [
-        f"Machine 0123 (web-1) at 192.0.2.7 {runs}, last heard of {seen}.",
+        f"Machine 0123 (web-1) at 192.0.2.7 {runs}, last seen {seen}.",
         "It is kept back.",
         f"It asked for an update as 3815.2.0 on track stable {seen}, 30 times since {since}.",
         "The answer was `noupdate`: the track is held.",
@@ -103,7 +103,7 @@ def test_a_silent_machine_is_said_to_be_missing() -> None:
 def test_a_machine_that_has_not_asked_yet(state: State, words: str) -> None:
     said = explain(replace(MACHINE, state=state, alias="", board="", track=""), [], [], NOW)
     assert words in said[2]
-    assert said[0].startswith("Machine 0123 at 192.0.2.7 runs 3815.2.0, last heard of")
+    assert said[0].startswith("Machine 0123 at 192.0.2.7 runs 3815.2.0, last seen")
 
 
 def test_an_error_of_the_machine_itself_points_to_its_journal() -> None:

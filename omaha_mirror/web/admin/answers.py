@@ -1,4 +1,4 @@
-"""What the admin listener's answers and requests are made of: JSON both ways."""
+"""Requests and answers of the admin listener: JSON both ways."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def as_lines(request: web.BaseRequest, objects: AsyncGenerator[object]) ->
         except OSError as error:
             if not response.prepared:
                 raise
-            LOG.warning("an answer was broken off", path=request.path, why=str(error))
+            LOG.warning("an answer was cut off", path=request.path, why=str(error))
             request.protocol.force_close()
     if not response.prepared:
         await response.prepare(request)
@@ -117,7 +117,7 @@ async def as_lines(request: web.BaseRequest, objects: AsyncGenerator[object]) ->
 
 @contextmanager
 def something_to_fetch() -> Iterator[None]:
-    """Raises BadRequest where there is nothing to fetch: 404, or 502 where upstream cannot say."""
+    """Raises BadRequest where there is nothing to fetch: 404, or 502 where upstream does not answer."""
     try:
         yield
     except NothingToFetch as error:

@@ -1,6 +1,6 @@
-"""The admin listener: what operators see and do, as JSON.
+"""The admin listener: its checks of requests, and its routes.
 
-A web page must not reach it through somebody's browser: the Host must be a name that it listens on (DNS rebinding), and
+A foreign web page must not reach it through an operator's browser: the Host must be a name that it listens on (DNS rebinding), and
 what changes anything needs the token in a way in which no browser sends it by itself: as Bearer, or typed into a form of
 ours. As a password (Basic), which browsers remember, it opens only what is to be seen.
 """
@@ -47,7 +47,7 @@ class AdminApp:
         routes: what it answers.
         token: required for changes, and beyond loopback for everything. None: there is none, so all that is refused.
         addresses: that it listens on.
-        trouble: why there is no token, for whoever would need it.
+        trouble: why there is no token, for the answer to a request that needs it.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ def _denied(*, reads: bool) -> web.Response:
 
 
 def _is_foreign(request: web.BaseRequest) -> bool:
-    """Whether a browser says that another site's page made it send this."""
+    """Whether a browser marks the request as another site's (Sec-Fetch-Site, Origin)."""
     origin = request.headers.get("Origin")
     if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
         return True

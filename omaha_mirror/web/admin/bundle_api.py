@@ -41,13 +41,13 @@ from omaha_mirror.web.errors import BadRequest
 
 LOG = structlog.get_logger(__name__)
 SILENCE = 60.0
-"""Seconds that a bundle that is sent here may pause: sticks are slow, and hands as well."""
+"""Seconds that an upload may pause: memory sticks are slow, and so are the people who swap them."""
 TAR = "application/x-tar"
 Text = Annotated[str, Field(min_length=1, max_length=128)]
 
 
 class Wanted(Question):
-    """What a bundle is to hold: where a track leads, or one version, with the packages of these OEMs."""
+    """The contents of a bundle: where a track leads, or one version, with the packages of these OEMs."""
 
     track: Text
     board: Board = BOARDS[0]
@@ -67,14 +67,14 @@ class Rest(Wanted):
 
 
 class BundleApi:
-    """Sends bundles, and takes them."""
+    """Exports and imports bundles."""
 
     def __init__(self, exporter: Exporter, importer: Importer) -> None:
         self._exporter = exporter
         self._importer = importer
 
     def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
+        """Its routes."""
         at = "/api/v1/bundle/"
         return (
             Route(
@@ -99,18 +99,18 @@ class BundleApi:
         )
 
     async def _prepare(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Have all packages of a bundle here; a line for each step of the progress."""
+        """Download the packages of a bundle that are missing; a line for each step of the progress."""
         export = (await read_model(request, Wanted)).export
         with something_to_fetch():
             return await as_lines(request, self._exporter.prepare(export))
 
     async def _announce(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Tell what a bundle will be."""
+        """The size and digest that a bundle will have."""
         bundle = await self._bundle((await read_model(request, Wanted)).export)
         return as_json(await WORK.call(Announced.of, bundle))
 
     async def _export(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Send a bundle, a tar; what of it is not here is fetched on the way."""
+        """Send a bundle, a tar; missing packages are fetched on the way."""
         wanted = await read_model(request, Rest)
         bundle = await self._bundle(wanted.export)
         announced = await WORK.call(Announced.of, bundle)
@@ -122,7 +122,7 @@ class BundleApi:
                 async for chunk in chunks:
                     await response.write(chunk)
         except (CacheError, OSError) as error:
-            LOG.warning("an export was broken off", why=str(error))
+            LOG.warning("an export was cut off", why=str(error))
             request.protocol.force_close()
         return response
 
@@ -131,12 +131,12 @@ class BundleApi:
             return await self._exporter.bundle(export)
 
     async def _import(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Take a bundle in, the body of the request; nothing changes unless all of it is right."""
+        """Import a bundle, the body of the request; nothing changes unless all of it is right."""
         chunks = _body(request)
         try:
             return as_json(await self._importer.import_bundle(chunks))
         except (BadBundle, NoSpace, InUse) as error:
-            # Whoever is still sending hears of it when all is sent, not before.
+            # A client that still sends reads the answer when all is sent, not before.
             async for _ in chunks:
                 pass
             LOG.warning("a bundle was refused", why=str(error))
@@ -154,7 +154,7 @@ def _status(error: Exception) -> int:
 
 
 async def _body(request: web.BaseRequest) -> AsyncGenerator[bytes]:
-    """The body as it comes. Raises BadRequest where it pauses for too long."""
+    """The chunks of the body. Raises BadRequest where it pauses for too long."""
     while True:
         try:
             async with asyncio.timeout(SILENCE):

@@ -39,7 +39,7 @@ class Fills:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What a collection removed, or would remove, and why it could not make enough room."""
+    """What a garbage collection removed, or would remove, and why that is not enough room."""
 
     dry_run: bool
     removed: tuple[Removed, ...]
@@ -59,14 +59,14 @@ class Collect(Question):
 
 
 class CacheApi:
-    """Looks at a cache and tidies it."""
+    """Lists, verifies, evicts and removes packages."""
 
     def __init__(self, cache: Cache, verifier: Verifier) -> None:
         self._cache = cache
         self._verifier = verifier
 
     def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
+        """Its routes."""
         return (
             Route(READ, re.compile(r"/api/v1/cache"), self._contents, gives=Contents),
             Route(READ, re.compile(r"/api/v1/fills"), self._fills, gives=Fills),
@@ -99,7 +99,7 @@ class CacheApi:
         return as_json(Fills(tuple(self._cache.fills())))
 
     async def _verify(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Read packages again and hold them against their digests; a line for each as it is done."""
+        """Verify packages by their digests; a line for each as it is done."""
         keys = (await read_model(request, Verify)).keys
         if missing := [key for key in keys or () if not self._cache.holds(key)]:
             raise BadRequest(f"not in the cache: {printable(', '.join(missing))}", 404)

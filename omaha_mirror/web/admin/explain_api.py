@@ -16,11 +16,11 @@ from omaha_mirror.web.errors import BadRequest
 
 
 class Replay(Question):
-    """A request to look at as if a machine had sent it.
+    """A request to be judged as a machine's.
 
     Attributes:
         request: an Omaha request, in XML.
-        upstream: whether to ask upstream too, in a name of the mirror's own.
+        upstream: whether to ask upstream too, with an id of the mirror's own.
     """
 
     request: str
@@ -34,7 +34,7 @@ class Previewed:
     Attributes:
         reason: for the answer; null where upstream itself would answer.
         offered: the version that would be offered.
-        upstream: what upstream says to such a machine; null where it was not asked.
+        upstream: upstream's answer to such a machine; null where it was not asked.
         explanation: all of it in sentences.
     """
 
@@ -53,20 +53,20 @@ class Preview:
 
 
 class ExplainApi:
-    """Looks at requests that no machine has sent."""
+    """Judges requests without recording them."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
+        """Its routes."""
         path = re.compile("/api/v1/explain")
         return (Route(CHANGE, path, self._explain, gives=Preview, takes=Replay),)
 
     async def _explain(self, request: web.BaseRequest) -> web.StreamResponse:
         """The answer that this request would get, by what is known now.
 
-        Nothing is recorded, and nobody is asked in the machine's name.
+        Nothing is recorded, and upstream is not asked with the machine's id.
         """
         replay = await read_model(request, Replay)
         try:

@@ -11,7 +11,7 @@ from omaha_mirror.omaha import describe_error, describe_event
 
 @dataclass(frozen=True, slots=True)
 class MachineInfo:
-    """One application of one machine, as it was last heard of.
+    """One application of one machine, as of its last request.
 
     Attributes:
         errorcode, error: of the failure or deferral that `state` is about, and the same in words.
@@ -110,7 +110,7 @@ class LastDecision:
 
 @dataclass(frozen=True, slots=True)
 class LastDecisions:
-    """The last decisions about `total` machines, a page of them; the machine last heard of comes first."""
+    """The last decisions about `total` machines, a page of them; the machine last seen comes first."""
 
     decisions: tuple[LastDecision, ...]
     total: int

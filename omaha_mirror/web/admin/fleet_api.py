@@ -39,14 +39,14 @@ from omaha_mirror.web.errors import BadRequest
 NAME = r"(?P<name>[^/]+)"
 MAX_PAGE = 1_000_000
 NAMED = 5
-"""Machines of several that are named."""
+"""Machines that an ambiguous name lists."""
 
 Text = Annotated[str, Field(max_length=200)]
 Some = Annotated[int, Field(ge=1, le=MAX_PER_PAGE)]
 
 
 class Filter(Question):
-    """Which machines: those that have just these, and where a page of them begins."""
+    """Which machines: those with these values, and the page of them."""
 
     search: Text = ""
     """Part of the id, the alias or the address."""
@@ -66,7 +66,7 @@ class Sorted(Filter):
 
 
 class OneOf(Question):
-    """Which application of a machine; without it, the one last heard of."""
+    """Which application of a machine; without it, the one last seen."""
 
     app_id: Text | SkipJsonSchema[None] = None
 
@@ -84,7 +84,7 @@ class FleetApi:
         self._service = service
 
     def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
+        """Its routes."""
         root = "/api/v1"
         return (
             Route(
@@ -125,7 +125,7 @@ class FleetApi:
         )
 
     async def _machine(self, request: web.BaseRequest, name: str) -> web.StreamResponse:
-        """A machine by its id, its alias or the beginning of its id: why it is where it is, and its history."""
+        """A machine by its id, its alias or the beginning of its id: why it is in its state, and its history."""
         asked = read_query(request, OneOf)
         with fleet_is_there():
             history = await find(self._reader, unquote(name), asked.app_id)
@@ -175,7 +175,7 @@ async def find(reader: FleetReader, name: str, app_id: str | None = None) -> His
 
     Raises:
         BadRequest: there is none (404), or there are several (409).
-        FleetUnavailable: nobody knows.
+        FleetUnavailable: the database does not answer.
     """
     wanted = name.strip("{}").lower()
     history = await reader.machine(wanted, app_id) or await reader.machine(name, app_id)

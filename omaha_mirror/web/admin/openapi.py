@@ -25,7 +25,7 @@ class Error:
 
 
 def description(routes: Iterable[Route]) -> Json:
-    """Routes as an OpenAPI document: those that say what they give."""
+    """Routes as an OpenAPI document: those that declare their answers."""
     described = [route for route in routes if route.gives is not None]
     schemas = _Schemas(described)
     paths: dict[str, Json] = {}
@@ -156,5 +156,5 @@ def _in_query(route: Route, schemas: _Schemas) -> list[Json]:
 
 
 def _without_null(schema: Json) -> Json:
-    """A parameter that is not there has no value; nobody writes `null`."""
+    """An absent parameter has no value: `null` is not one."""
     return {name: value for name, value in schema.items() if (name, value) != ("default", None)}

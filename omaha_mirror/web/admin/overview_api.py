@@ -36,7 +36,7 @@ class HealthApi:
         self._metrics = metrics
 
     def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
+        """Its routes."""
         return (
             Route(
                 READ,
@@ -72,10 +72,10 @@ class Status:
         verdict: the same as a sentence, and why; `more` is what else is not as it should be.
         started: when it was.
         served, fetched: bytes since then.
-        fills: packages that are coming in.
-        machines: how many of those heard of in the last day are in each state; null where nobody knows.
-        savings: of today, 7 and 30 days; null where nobody knows.
-        trouble: why nobody knows.
+        fills: fills under way.
+        machines: how many of those seen in the last day are in each state; null where that is not known.
+        savings: of today, 7 and 30 days; null where they are not known.
+        trouble: why they are not known.
     """
 
     version: str
@@ -134,7 +134,7 @@ class OverviewApi:
         self._started = self._service.clock.time()
 
     def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
+        """Its routes."""
         return (
             Route(READ, re.compile(r"/api/v1/status"), self._status, gives=Status),
             Route(READ, re.compile(r"/api/v1/releases"), self._releases, gives=Releases),

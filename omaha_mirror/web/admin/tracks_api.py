@@ -1,4 +1,4 @@
-"""`/api/v1/tracks`: what each track's machines get, and why; and giving a track another rule at run time."""
+"""`/api/v1/tracks`: what each track's machines are offered, and why; holds, pins and releases at run time."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ class Tracks:
 
 
 class TracksApi:
-    """Tells and changes the rules of tracks."""
+    """Shows and changes the rules of tracks."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
+        """Its routes."""
         return (
             Route(READ, re.compile(r"/api/v1/tracks"), self._tracks, gives=Tracks),
             Route(READ, re.compile(TRACK), self._track, gives=TrackInfo),

@@ -1,4 +1,4 @@
-"""`/api/v1/sync` and `/api/v1/fetch`: asking upstream, and having here what it offers."""
+"""`/api/v1/sync` and `/api/v1/fetch`: ask upstream now, and fetch a release ahead."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class UpstreamApi:
         self._warm_up = warm_up
 
     def routes(self) -> tuple[Route, ...]:
-        """What it answers."""
+        """Its routes."""
         return (
             Route(CHANGE, re.compile(r"/api/v1/sync"), self._sync, gives=Synced, takes=Sync),
             Route(
@@ -74,7 +74,7 @@ class UpstreamApi:
         track = (await read_model(request, Sync)).track
         found = await self._warm_up.sync(track)
         if track is not None and not found:
-            raise BadRequest("that track is not one that is followed", 404)
+            raise BadRequest("the track is not followed", 404)
         return as_json(Synced(tuple(found)))
 
     async def _fetch(self, request: web.BaseRequest) -> web.StreamResponse:

@@ -149,7 +149,7 @@ async def test_a_database_that_is_gone_takes_only_its_own_parts(
     for name in ("machines", "counts", "served", "recent_errors", "census"):
         monkeypatch.setattr(site.mirror.service.fleet_feed.reader, name, gone)
     page = await site.text("/")
-    assert page.count("cannot be told now: the fleet database fails: &lt;gone&gt;") == 4
+    assert page.count("is not known now: the fleet database fails: &lt;gone&gt;") == 4
     assert f"pinned to {VERSION}" in page
     assert "SERVER=" in page
     assert (await site.get("/machines")).status == 503

@@ -72,8 +72,8 @@ def test_only_the_whole_is_a_hundred_percent(part: int, whole: int, told: int) -
     ("findings", "states", "level", "reason"),
     [
         ([FINE], {}, "ok", "No machine has asked in the last day: point one here"),
-        ([FINE], {"complete": 2, "granted": 1, "installed": 1, "on hold": 1}, "ok", "5 machines heard of in the last day: 2 up to date, 2 updating, 1 kept back"),
-        ([FINE], {"undefined": 1}, "ok", "1 machine heard of in the last day"),
+        ([FINE], {"complete": 2, "granted": 1, "installed": 1, "on hold": 1}, "ok", "5 machines seen in the last day: 2 up to date, 2 updating, 1 kept back"),
+        ([FINE], {"undefined": 1}, "ok", "1 machine seen in the last day"),
         ([FINE], {"complete": 2, "error": 1}, "degraded", "1 machine could not update: see the errors below"),
         ([FINE, OLD_UPSTREAM], {"complete": 2}, "degraded", "track stable: no route"),
         ([OLD_UPSTREAM, BROKEN], None, "failed", "disk: not mounted"),
@@ -123,7 +123,7 @@ FILL = Progress(
     [
         ({}, ("10 B/s", "1 minute left", "2 clients waiting", "arriving")),
         ({"readers": 1}, ("10 B/s", "1 minute left", "1 client waiting", "arriving")),
-        ({"readers": 0}, ("10 B/s", "1 minute left", "nobody waits", "arriving")),
+        ({"readers": 0}, ("10 B/s", "1 minute left", "no client waiting", "arriving")),
         ({"rate": 0.0}, ("", "", "2 clients waiting", "waiting for upstream")),
         ({"queued": 2}, ("", "", "2 clients waiting", "number 2 in the queue")),
         ({"filled": 1000}, ("", "", "2 clients waiting", "all here, being verified")),
@@ -180,7 +180,7 @@ def track(rule: Rule, *led: ChannelStatus) -> tracks_and_cache.TrackView:
         (Follow(ramp=86400), Reason.OFFERED, "follows upstream, over 1 day", "2.0.0"),
         (Follow(max_version="2.5.0"), Reason.OFFERED, "follows upstream, up to 2.5.0", "2.0.0"),
         (Hold(), Reason.OFFERED, "held", "nothing: the track is held"),
-        (Relay(), Reason.OFFERED, "relayed", "what upstream tells each machine"),
+        (Relay(), Reason.OFFERED, "relayed", "what upstream answers each machine"),
         (Pin("2.0.0"), Reason.OFFERED, "pinned to 2.0.0", "2.0.0"),
     ],
 )

@@ -30,7 +30,7 @@ LOG = structlog.get_logger(__name__)
 
 
 async def change_track(service: Service, fields: Mapping[str, str]) -> str:
-    """Do to a track what a form says; gives a sentence. Raises BadRequest, OSError."""
+    """Hold, pin or release a track by a form; gives a sentence. Raises BadRequest, OSError."""
     track = fields.get("track", "").strip()
     try:
         match fields.get("do"):

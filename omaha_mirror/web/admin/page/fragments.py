@@ -127,7 +127,7 @@ class Fragments:
         }
 
     async def _counts(self, now: float) -> Mapping[Trait, Mapping[str, int]]:
-        """Machines heard of within the time of the charts, counted once for the parts that show them together."""
+        """Machines seen within the time of the charts, counted once for the parts that show them together."""
         async with self._counting:
             if self._service.clock.boottime() >= self._counted_until:
                 traits: tuple[Trait, ...] = ("state", "version", "track")

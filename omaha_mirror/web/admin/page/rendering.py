@@ -61,13 +61,13 @@ def reply(
 
 
 class Shared:
-    """A rendering that all who ask within some seconds share, so that a hundred open pages cost what one costs.
+    """A rendering that all requests within some seconds share: a hundred open pages cost what one costs.
 
     Args:
         make: renders it.
         fresh: for how many seconds it lasts.
-        patience: seconds that somebody waits for it.
-        late: what they get then.
+        patience: seconds that a request waits for it.
+        late: what the request gets then.
     """
 
     def __init__(

@@ -97,7 +97,9 @@ def verdict(health: Health, states: Mapping[str, int] | None) -> Verdict:
         words = f"{some(failing, 'machine')} could not update: see the errors below"
         troubles = (*troubles, words)
     if troubles:
-        return Verdict("degraded", "It serves machines, with trouble.", troubles[0], troubles[1:])
+        return Verdict(
+            "degraded", "It serves machines, but it is degraded.", troubles[0], troubles[1:]
+        )
     if not states:
         return Verdict("ok", "It is ready.", "No machine has asked in the last day: point one here")
     return Verdict("ok", "All is well.", _machines(states))
@@ -111,8 +113,8 @@ def _machines(states: Mapping[str, int]) -> str:
         (states.get(State.ON_HOLD, 0), "kept back"),
     )
     counted = [f"{count:,} {words}" for count, words in parts if count]
-    heard = f"{some(sum(states.values()), 'machine')} heard of in the last day"
-    return f"{heard}: {', '.join(counted)}" if counted else heard
+    seen = f"{some(sum(states.values()), 'machine')} seen in the last day"
+    return f"{seen}: {', '.join(counted)}" if counted else seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ def fill(progress: Progress) -> FillView:
         left=f"{span(left / progress.rate)} left" if moving else "",
         waiting=f"{some(progress.readers, 'client')} waiting"
         if progress.readers
-        else "nobody waits",
+        else "no client waiting",
         state=state,
     )
 

@@ -26,7 +26,7 @@ class TrackView:
         override: since when an operator's word stands in the config's place.
         upstream: where upstream leads, or why nowhere.
         offered: what its machines are offered.
-        seen: when upstream first had that.
+        seen: when upstream first offered that.
         answered: when upstream last answered.
         trouble: what keeps upstream's newest from being known or offered.
     """
@@ -70,12 +70,12 @@ def tracks(
     overridden: Mapping[str, float],
     now: float,
 ) -> list[TrackView]:
-    """All tracks that somebody named: upstream, the config, an operator or a machine.
+    """All tracks that are named: by upstream, the config, an operator or a machine.
 
     Args:
         paths: where they lead, as far as that is known.
         named: in the config or by an operator.
-        machines: how many there are by their track; None where nobody knows.
+        machines: how many there are by their track; None where the database does not answer.
         rule: gives the rule in force on a track.
         overridden: when operators set another rule than the config's, by track, in seconds since the epoch.
         now: seconds since the epoch.
@@ -128,7 +128,7 @@ def _offered(offered: StepStatus | None, rule: Rule) -> str:
         case Hold():
             return f"nothing: {rule.reason.words}"
         case Relay():
-            return "what upstream tells each machine"
+            return "what upstream answers each machine"
         case _ if offered is not None:
             return offered.version
         case Pin(version=version):
