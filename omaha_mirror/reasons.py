@@ -80,7 +80,7 @@ class Reason(StrEnum):
     )
     UNREADABLE = (
         "overrides-unreadable",
-        "the rules that tracks were given at run time cannot be read, so nobody knows whether this one was held",
+        "the rules that tracks were given at run time cannot be read, so it is not known whether this one was held",
         "Hold or pin again what was held or pinned, then POST /api/v1/tracks/{track}/release, or /api/v1/tracks/release for all.",
         Effect.ON_HOLD | Effect.UNASKED,
     )

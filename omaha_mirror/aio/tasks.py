@@ -102,7 +102,7 @@ async def keep_running(
 def log_failure(
     ended: asyncio.Future[Any] | Future[Any], *, expected: tuple[type[BaseException], ...] = ()
 ) -> None:
-    """A done callback: log the exception of work whose result is not awaited, unless it is an expected one."""
+    """A done callback: log the exception of work that is not awaited, unless it is an expected one."""
     error = None if ended.cancelled() else ended.exception()
     if error is not None and not isinstance(error, expected):
         LOG.error("work in the background failed", exc_info=error)

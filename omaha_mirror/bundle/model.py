@@ -177,12 +177,12 @@ def _check_release(release: Release) -> None:
     if app.app_id != release.app_id:
         raise ValueError(f"the application {release.app_id!r:.60} is not in lower case")
     try:
-        told = read_upstream(
+        reading = read_upstream(
             Response(apps=(app,)), release.app_id, release.board, allowed=_anywhere, now=0.0
         )
     except Unusable as error:
         raise ValueError(str(error)) from error
-    if [offered.release.version for offered in told.releases] != [release.version]:
+    if [offered.release.version for offered in reading.releases] != [release.version]:
         raise ValueError(f"the manifest of {release.version} is about another version")
     for url in release.urls.values():
         if len(url) > MAX_TEXT or urlsplit(url).scheme not in ("http", "https"):

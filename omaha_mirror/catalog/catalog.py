@@ -248,9 +248,9 @@ class Catalog:
             self._known_releases.use(lookup.known.release)
         needed = needed_packages(rule, oem)
         own = rule.packages if isinstance(rule, Pin) else ()
-        told, now = self._upstream.get(key), self._clock.boottime()
-        if told is not None:
-            is_new = lookup.want(own, needed & told.by_name.keys())
+        sent, now = self._upstream.get(key), self._clock.boottime()
+        if sent is not None:
+            is_new = lookup.want(own, needed & sent.by_name.keys())
         else:
             sure = self._upstream.extensions(app_id, board) | (needed & OEM_PACKAGES)
             in_use = self._lookups.in_use(app_id, board)

@@ -183,7 +183,7 @@ def _read_kept(item: dict[str, Any]) -> StoredRelease:
 
 def dump_release(release: Release) -> dict[str, Any]:
     """A release for JSON."""
-    told = Response(apps=(AppResponse(appid=release.app_id, update_check=release.check),))
+    response = Response(apps=(AppResponse(appid=release.app_id, update_check=release.check),))
     return {
         "id": release.id,
         "app_id": release.app_id,
@@ -191,7 +191,7 @@ def dump_release(release: Release) -> dict[str, Any]:
         "version": release.version,
         "learnt": release.learnt,
         "urls": dict(release.urls),
-        "answer": serialise_response(told).decode(),
+        "answer": serialise_response(response).decode(),
     }
 
 

@@ -174,17 +174,17 @@ class FollowedChannels:
         """A followed channel; None if it is not followed."""
         return self._followed.get(key)
 
-    def restore(self, kept: Iterable[KeptChannel], heard: Callable[[float], float]) -> None:
+    def restore(self, kept: Iterable[KeptChannel], convert: Callable[[float], float]) -> None:
         """Follow stored channels: the configured ones, and the last used of the known ones, up to the limit.
 
         Args:
             kept: the stored channels.
-            heard: converts a time since the epoch to `boottime`.
+            convert: turns a time since the epoch into `boottime`.
         """
         free = MAX_LEARNT
         for item in sorted(kept, key=lambda item: item.asked, reverse=True):
             followed = FollowedChannel(item.key, channel=item.channel, asked=item.asked)
-            followed.asked_boottime = heard(item.asked)
+            followed.asked_boottime = convert(item.asked)
             if not self._possible(item.key):
                 continue
             if not self.configured(item.key):

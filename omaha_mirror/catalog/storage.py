@@ -58,8 +58,8 @@ class Storage:
         self._upstream.restore(state.upstream)
         for item in state.releases:
             if item.current:
-                told = item.key in self._upstream
-                known = LookupResult(item.release, looked_up=item.looked_up, complete=told)
+                complete = item.key in self._upstream
+                known = LookupResult(item.release, looked_up=item.looked_up, complete=complete)
                 # No server confirms an imported package, which may be gone: the first look-up must end before an offer.
                 known_now = None if item.imported else known
                 self._lookups.restore(item.key, known_now, item.looked_up)

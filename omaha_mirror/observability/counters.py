@@ -63,7 +63,7 @@ class Counters:
     """
 
     def __init__(self) -> None:
-        # A second series for each counter, which nobody asks for.
+        # A second series for each counter, which has no use.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
@@ -87,7 +87,7 @@ class Counters:
         count = self._count
         self.checks = count(
             "checks",
-            "Update checks answered, by what was told and why.",
+            "Update checks answered, by the decision and its reason.",
             decision=("offered", "noupdate"),
             reason=tuple(Reason),
         )

@@ -85,15 +85,15 @@ def clock(clock: Clock) -> Iterator[Finding]:
 WAITS = f"until the time is known no delay ends and nothing is purged; {SET_CLOCK}"
 
 
-def packages(condemned: Mapping[str, str]) -> Iterator[Finding]:
+def packages(wrong: Mapping[str, str]) -> Iterator[Finding]:
     """Whether upstream's bytes are those it announces.
 
     Args:
-        condemned: packages whose bytes turned out wrong again and again, with the reason.
+        wrong: packages whose bytes turned out wrong again and again, with the reason.
     """
-    if condemned:
-        named = "; ".join(f"{name}: {why}" for name, why in list(condemned.items())[:NAMED])
-        words = f"{len(condemned)} not offered for now, as upstream's bytes are wrong: {named}"
+    if wrong:
+        named = "; ".join(f"{name}: {why}" for name, why in list(wrong.items())[:NAMED])
+        words = f"{len(wrong)} not offered for now, as upstream's bytes are wrong: {named}"
         yield Finding("packages", State.DEGRADED, words)
     else:
         yield Finding("packages", State.OK, "upstream's bytes are right")

@@ -70,7 +70,7 @@ def readings(
     return [
         gauge(
             "health",
-            "1 for the state that /readyz tells: ok, degraded or failed.",
+            "1 for the state on /readyz: ok, degraded or failed.",
             "state",
             read=lambda: [((state,), health().state is state) for state in State],
         ),

@@ -71,7 +71,7 @@ Check = Callable[[], Iterable[Finding] | Awaitable[Iterable[Finding]]]
 
 
 class Examiner:
-    """Examines a mirror when somebody asks, once for all who ask within a second.
+    """Examines a mirror on request, once for all requests within a second.
 
     Args:
         blocking: checks that wait for a disk, by the names of their findings; each runs in a worker, one at a time.

@@ -87,7 +87,7 @@ class PackageLibrary:
             CannotProve: with words.
         """
         if package.size is None:
-            raise CannotProve(f"{package.url}: the server tells neither a digest nor a size")
+            raise CannotProve(f"{package.url}: the server gives neither a digest nor a size")
         unnamed = Expected(package.size, source=package.url)
         source = UpstreamSource(self._fetcher, package.url, package.size, self._rng, known=False)
         try:
@@ -106,7 +106,7 @@ class PackageLibrary:
             UpstreamError: it could not be fetched.
         """
         if package.sha256 is None:
-            raise CannotProve(f"{package.url}: the server tells neither a digest nor a size")
+            raise CannotProve(f"{package.url}: the server gives neither a digest nor a size")
         digest, size = sha256(), 0
         async with aclosing(self._fetcher.unsized(package.url)) as chunks:
             async for chunk in chunks:

@@ -8,7 +8,7 @@
   where they look like those of a payload and cannot. Where the payload was proven before, they are known: held against
   that first, and fetched once more where they are others. The signatures are not released before the whole is right; where
   it is not, though each operation is, it is they that are fetched once more.
-* The last byte is never released. So nobody completes a package whose manifest is right in itself and not the expected
+* The last byte is never released. So no client completes a package whose manifest is right in itself and not the expected
   one.
 * A file that is no payload is released as it comes, short of the held-back end.
 * A range that ends before the end of the file is completed by its client, whatever the whole turns out to be, and a
@@ -70,7 +70,7 @@ class PayloadProvers:
 
     Args:
         keys: that count now; others may take their place, as an attribute, while the mirror runs.
-        delta: whether upstream told of a blob, by its key, as a delta for one machine.
+        delta: whether upstream offered a blob, by its key, to one machine as a delta.
     """
 
     def __init__(self, keys: Sequence[Key] = (), delta: Callable[[str], bool] = _never) -> None:

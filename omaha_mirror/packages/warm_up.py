@@ -15,7 +15,7 @@ from omaha_mirror.policy.tracks import NothingToFetch, Tracks
 ANSWER = 20.0
 """Seconds that an operator waits for upstream to say where a track leads."""
 LOOK_UP = 540.0
-"""And for a release to be looked up: where no digest is told of it, that takes the whole download."""
+"""And for a release to be looked up: without a known digest that takes the whole download."""
 
 
 class WarmUp:
@@ -56,7 +56,7 @@ class WarmUp:
     async def warm(self, target: str, board: str) -> AsyncGenerator[FetchProgress]:
         """Fetch a version, or all that a track leads through, and tell how far it is: for each application that has it.
 
-        What cannot be had of a track is told last.
+        What cannot be had of a track comes last.
 
         Raises:
             NothingToFetch: before the first report; there is nothing to fetch.

@@ -100,13 +100,13 @@ def sentences(app: AppRequest, rule: Rule, decision: Decision | None) -> list[st
             "Upstream itself would answer; asking it in the machine's name could take a grant, so it is not asked.",
         ]
     if decision.release is not None:
-        told = f"It would be offered {decision.release.version}."
+        answer = f"It would be offered {decision.release.version}."
     else:
-        told = f"It would be told that there is no update: {decision.words}."
+        answer = f"Its answer would be `noupdate`: {decision.words}."
     advice = decision.reason.advice
     if decision.reason is Reason.WARMING:
         advice = "A real check makes the mirror look it up, and waits for that a moment."
-    return [asks, told, *([advice] if decision.release is None else [])]
+    return [asks, answer, *([advice] if decision.release is None else [])]
 
 
 def difference(decision: Decision, answer: UpstreamAnswer) -> str:

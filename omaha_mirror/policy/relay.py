@@ -140,11 +140,11 @@ class CheckRelay:
                 now=self._clock.stamp(),
                 deltas=True,
             )
-            told = await read_off_loop(response, read)
+            reading = await read_off_loop(response, read)
         except Unusable as error:
             return self._remembered(app, Reason.REFUSED, str(error), delivered=True)
         self._refusal = ""
-        return self._policy(app, told)
+        return self._policy(app, reading)
 
     async def _shared(
         self, app: AppRequest, request: Request, wait: float, address: str
@@ -175,16 +175,18 @@ class CheckRelay:
                 async with asyncio.timeout_at(deadline):
                     return await self._ask(request)
 
-    def _policy(self, app: AppRequest, told: UpstreamReading) -> RelayedAnswer:
-        release = told.releases[0].release if told.policy is UpstreamPolicy.OFFERS else None
+    def _policy(self, app: AppRequest, reading: UpstreamReading) -> RelayedAnswer:
+        release = reading.releases[0].release if reading.policy is UpstreamPolicy.OFFERS else None
         self.offers.remember(app, release)
         if release is None:
-            return RelayedAnswer(None, None, _NOTHING[told.policy], told.detail, delivered=True)
+            return RelayedAnswer(
+                None, None, _NOTHING[reading.policy], reading.detail, delivered=True
+            )
         return RelayedAnswer(
             release.id,
             release,
             Reason.OFFERED,
-            told.detail,
+            reading.detail,
             delivered=True,
             delta=release.is_delta,
         )

@@ -109,13 +109,13 @@ def _keys(app: AppRequest) -> tuple[str, ...]:
 
     A machine without an id has none.
     """
-    who = [app.machineid, app.app_id, app.board, app.track]
-    whole = (who, [*who, app.version]) if app.machineid else ()
+    machine = [app.machineid, app.app_id, app.board, app.track]
+    whole = (machine, [*machine, app.version]) if app.machineid else ()
     return tuple(hashlib.sha256(json.dumps(each).encode()).hexdigest()[:32] for each in whole)
 
 
-def _store(path: Path, told: dict[str, str]) -> None:
-    replace_file(path, json.dumps({"format": FORMAT, "told": told}).encode())
+def _store(path: Path, offers: dict[str, str]) -> None:
+    replace_file(path, json.dumps({"format": FORMAT, "told": offers}).encode())
 
 
 def _load(path: Path) -> dict[str, str]:
@@ -127,7 +127,7 @@ def _read(text: bytes) -> dict[str, str]:
     data = json.loads(text)
     if data["format"] != FORMAT:
         raise ValueError(f"format {data['format']!r} is not known to this version")
-    told = data["told"]
-    if not all(isinstance(id_, str) and "-" in id_ for id_ in told.values()):
+    offers = data["told"]
+    if not all(isinstance(id_, str) and "-" in id_ for id_ in offers.values()):
         raise ValueError("it does not contain ids of releases")
-    return dict(told)
+    return dict(offers)

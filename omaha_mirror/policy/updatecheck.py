@@ -148,8 +148,8 @@ class CheckDecisions:
         decision = decide()
         if decision.version is None:
             return decision
-        told = relayed.release if relayed is not None else None
-        waits = decision.reason is Reason.WARMING or _lacks(decision.release, told)
+        named = relayed.release if relayed is not None else None
+        waits = decision.reason is Reason.WARMING or _lacks(decision.release, named)
         wait = until - time.monotonic() if waits else 0.0
         name = (relayed.name if relayed is not None else "") or decision.version
         await self._catalog.look_up(app.app_id, app.board, name, rule, app.oem, wait, client)
@@ -185,14 +185,14 @@ class CheckDecisions:
         if relayed.version is None:
             return ()
         step = self._catalog.step(app.app_id, app.board, relayed.version, relayed.name)
-        known, told = step.known, relayed.release
-        if told is None or known.release is None:
+        known, named = step.known, relayed.release
+        if named is None or known.release is None:
             return (step,)
-        if known.release.payload.sha256 != told.payload.sha256:
+        if known.release.payload.sha256 != named.payload.sha256:
             # Other machines were offered another payload, which may not fit this one.
             return (replace(step, known=LookupResult()),)
-        if known.release.id == told.id:
-            step = replace(step, known=replace(known, release=told))
+        if known.release.id == named.id:
+            step = replace(step, known=replace(known, release=named))
         return (step,)
 
     # Reports
@@ -216,22 +216,22 @@ class CheckDecisions:
         mode = self._forward()
         if not news or mode == "none":
             return
-        told = replace(app, update_check=None, events=news)
+        report = replace(app, update_check=None, events=news)
         if mode == "anonymous":
-            self._send(anonymous(request, told, self.upstream.secret))
+            self._send(anonymous(request, report, self.upstream.secret))
         else:
-            self._send(replace(request, apps=(told,)))
+            self._send(replace(request, apps=(report,)))
 
     def _send(self, request: Request) -> None:
         if self.upstream is not None and (request.apps[0].events or request.apps[0].ping):
             self.upstream.outbox.put(serialise_request(request))
 
 
-def _lacks(offered: Release | None, told: Release | None) -> bool:
+def _lacks(offered: Release | None, named: Release | None) -> bool:
     """Whether an offer has not all packages that upstream named for it."""
-    if offered is None or told is None:
+    if offered is None or named is None:
         return False
-    return not told.by_name.keys() <= offered.by_name.keys()
+    return not named.by_name.keys() <= offered.by_name.keys()
 
 
 def as_upstream(app: AppRequest, rule: Rule) -> AppRequest:

@@ -47,7 +47,7 @@ Table = ConnectionTable[Counted]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a connection had delivered at a time of the loop."""
+    """The bytes that a connection had delivered at a time of the loop."""
 
     at: float
     acknowledged: int
@@ -189,7 +189,7 @@ class Connection(web.RequestHandler):
     def eof_received(self) -> bool | None:  # type: ignore[override]  # asyncio asks for it
         """The client has closed its side: it gets the answer that it waits for, and no other.
 
-        Nothing tells a client that ended its side from one that left. Who left costs an answer of a few bytes, but
+        A client that ended its side looks like one that left. One that left costs an answer of a few bytes, but
         would keep a package coming. With TLS the connection cannot stay half open.
         """
         waits = self._stays and self._request_count > self._answered

@@ -84,7 +84,7 @@ def reply_to(error: BaseException) -> Reply:
         case OmahaError(http_status=status):
             return Reply(status, "info", "bad-omaha")
     if isinstance(error, OSError) and error.errno is None:
-        return UNEXPECTED  # no disk said so: a time-out that somebody forgot, for one
+        return UNEXPECTED  # no disk raised it: a forgotten time-out, for one
     return next((reply for type_, reply in TABLE if isinstance(error, type_)), UNEXPECTED)
 
 
@@ -107,8 +107,8 @@ async def answered(
 
     Raises:
         ConnectionError: the client left.
-        CancelledError: the same, or the mirror stops, before the request has arrived whole or after. One that somebody
-            else's work was ended with is an error like others.
+        CancelledError: the same, or the mirror stops, before the request has arrived whole or after. One that ended
+            other work is an error like others.
     """
     try:
         return await answer(request)

@@ -28,7 +28,7 @@ class PublicSettings:
 
     Attributes:
         trusted: proxies whose X-Forwarded headers count.
-        auth: who may have packages; None: everybody.
+        auth: the password that packages need; None: they need none.
         certificate: for TLS; None: there is none.
         public_url: `scheme://host[:port]` that machines reach the mirror by; None: whatever they used.
         fallback: whether answers name upstream's own address as well.
@@ -72,7 +72,7 @@ class PublicSettings:
 
 @dataclass(frozen=True, slots=True)
 class PublicFiles:
-    """What the files hold: who may have packages, and the certificate; None: it stays as it is."""
+    """The contents of the files: the password of packages, and the certificate; None: it stays as it is."""
 
     auth: BasicAuth | None
     context: ssl.SSLContext | None = None
@@ -101,7 +101,7 @@ def _auth(config: Config) -> BasicAuth | None:
 
 
 def read_auth(user: str | None, password_file: Path | None) -> BasicAuth | None:
-    """Reads the password; None where nobody is asked for one. Raises OSError with a message for people."""
+    """Reads the password; None where packages need none. Raises OSError with a message for people."""
     if user is None or password_file is None:
         return None
     try:
