@@ -11,10 +11,10 @@ from pathlib import Path
 
 import click
 
+from omaha_mirror.cli.doctor_findings import Found, fail, ok
 from omaha_mirror.cli.doctor_host import examine_host
 from omaha_mirror.cli.doctor_network import examine_network
 from omaha_mirror.cli.exits import Exit
-from omaha_mirror.cli.findings import Found, fail, ok
 from omaha_mirror.cli.terminal import LONGEST
 from omaha_mirror.config import Config, ConfigError, load_to_serve
 from omaha_mirror.text import printable

@@ -20,7 +20,7 @@ from rich.filesize import decimal
 
 from omaha_mirror.cache.lock import DirectoryInUse, in_use
 from omaha_mirror.cli.config import PORTLESS
-from omaha_mirror.cli.findings import DEADLINE, Found, fail, get, in_thread, ok, warn, why
+from omaha_mirror.cli.doctor_findings import DEADLINE, Found, fail, get, in_thread, ok, warn, why
 from omaha_mirror.config import Address, Config
 from omaha_mirror.observability.health import State, writable
 from omaha_mirror.packages.payload_prover import keys_in

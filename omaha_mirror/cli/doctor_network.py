@@ -20,8 +20,8 @@ from omaha_mirror.aio.clock import SET_CLOCK, SKEW, Clock
 from omaha_mirror.catalog import BOARDS
 from omaha_mirror.catalog.catalog_file import load
 from omaha_mirror.catalog.model import extensions
+from omaha_mirror.cli.doctor_findings import DEADLINE, Found, fail, in_thread, ok, warn, why
 from omaha_mirror.cli.exits import Exit
-from omaha_mirror.cli.findings import DEADLINE, Found, fail, in_thread, ok, warn, why
 from omaha_mirror.config import Config, Follow, Pin, Relay
 from omaha_mirror.config.environment import proxy_of
 from omaha_mirror.config.urls import without_password

@@ -40,6 +40,7 @@ The machine takes it, and reports:
 """
 
 from omaha_mirror.omaha.answer import NoUpdate, Offer, check_for_sysexts, read_answer
+from omaha_mirror.omaha.codebase import codebase_problem, localise
 from omaha_mirror.omaha.codes import (
     AppStatus,
     ErrorCode,
@@ -63,7 +64,6 @@ from omaha_mirror.omaha.errors import (
     UnsupportedEncoding,
     UnsupportedProtocol,
 )
-from omaha_mirror.omaha.localise import codebase_problem, localise
 from omaha_mirror.omaha.machine import FLATCAR_APP_ID, Client, Machine
 from omaha_mirror.omaha.messages import (
     AT_ONCE,

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from urllib.parse import urljoin
 from uuid import UUID
 
+from omaha_mirror.omaha.codebase import codebase_problem
 from omaha_mirror.omaha.codes import ErrorCode, UpdateStatus
 from omaha_mirror.omaha.errors import BadResponse, BadValue
-from omaha_mirror.omaha.localise import codebase_problem
 from omaha_mirror.omaha.protocol import Action, AppResponse, Package, Response
 from omaha_mirror.omaha.values import Digest
 

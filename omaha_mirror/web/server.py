@@ -21,7 +21,7 @@ from aiohttp import web
 
 from omaha_mirror.aio.tasks import keep_running, log_failure
 from omaha_mirror.config import Address
-from omaha_mirror.web import pace
+from omaha_mirror.web import slow_clients
 from omaha_mirror.web.accepting import Acceptor, Arrival, Arrivals, Place, open_sockets
 from omaha_mirror.web.connection import Connection, Counted, PendingRequests, Table
 from omaha_mirror.web.connection_table import client_key
@@ -248,7 +248,7 @@ class Listener:
         if self._runner.server is None:
             await self._runner.setup()
             table = self._server.table
-            watch = partial(pace.watch, table, self._server.looked)
+            watch = partial(slow_clients.watch, table, self._server.looked)
             self._watching = asyncio.create_task(keep_running(watch, "looking for slow clients"))
         taken: list[Address] = []
         for place in places:

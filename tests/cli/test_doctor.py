@@ -21,12 +21,12 @@ from click.testing import CliRunner
 
 from omaha_mirror.cache.lock import DirectoryLock
 from omaha_mirror.catalog import catalog_file
-from omaha_mirror.cli import doctor_host, doctor_network, findings
+from omaha_mirror.cli import doctor_findings, doctor_host, doctor_network
 from omaha_mirror.cli.doctor import outcome
+from omaha_mirror.cli.doctor_findings import Found, fail, in_thread, ok, warn
 from omaha_mirror.cli.doctor_host import directory, disk, examine_host, file_system
 from omaha_mirror.cli.doctor_network import examine_network
 from omaha_mirror.cli.exits import Exit
-from omaha_mirror.cli.findings import Found, fail, in_thread, ok, warn
 from omaha_mirror.cli.main import cli
 from omaha_mirror.config import Address, Config
 from omaha_mirror.observability.counters import Counters
@@ -215,7 +215,7 @@ async def test_a_hung_disk_holds_nobody_up(
     tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Event()
-    monkeypatch.setattr(findings, "DEADLINE", 0.5)
+    monkeypatch.setattr(doctor_findings, "DEADLINE", 0.5)
     monkeypatch.setattr(doctor_host, "disk", lambda _: gate.wait(PATIENCE))
     found = await examine_host(config(tmp_path, upstream))
     assert of(found, "disk").state == "fail"
@@ -362,7 +362,7 @@ async def test_a_mirror_that_listens_elsewhere_needs_a_restart(
 async def test_a_mirror_that_does_not_answer_is_found(
     tmp_path: Path, upstream: Upstream, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(findings, "DEADLINE", 0.5)
+    monkeypatch.setattr(doctor_findings, "DEADLINE", 0.5)
     (tmp_path / "cache").mkdir()
     lock = DirectoryLock(tmp_path / "cache")
     lock.tell(taken)
@@ -428,7 +428,7 @@ async def test_no_omaha_server_is_no_failure(tmp_path: Path, upstream: Upstream)
 async def test_an_upstream_that_says_nothing_is_given_up(
     tmp_path: Path, upstream: Upstream, nebraska: Nebraska, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (findings, doctor_network):
+    for module in (doctor_findings, doctor_network):
         monkeypatch.setattr(module, "DEADLINE", 0.5)
     for path in ("/", "/v1/update/", PATH):
         upstream.hold(path)

@@ -55,7 +55,7 @@ class SimSocket:
             self.end.user_timeout = value / 1000
 
     def getsockopt(self, _level: int, _option: int, size: int) -> bytes:
-        """struct tcp_info, with what `omaha_mirror.web.pace` reads of it."""
+        """struct tcp_info, with what `omaha_mirror.web.slow_clients` reads of it."""
         info = bytearray(size)
         if self.end is not None:
             struct.pack_into("I", info, 24, int(self.end.waiting > 0))

@@ -23,7 +23,7 @@ from omaha_mirror import state_file
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import page_cache
 from omaha_mirror.upstream import requests
-from omaha_mirror.web import pace, sendfile, sending
+from omaha_mirror.web import sendfile, sending, slow_clients
 from tests.sim.books import Invariant
 from tests.sim.dispatch import FIRST
 from tests.sim.inodes import BLOCK
@@ -119,7 +119,7 @@ class World:
                 (requests, "_tls", lambda _: False),
                 (state_file, "_logged", set()),
                 (sending, "WITHOUT_SENDFILE", set()),
-                (pace, "ROUND", RARELY),
+                (slow_clients, "ROUND", RARELY),
             ):
                 stack.enter_context(patch.object(where, name, double))
             stack.enter_context(self._log())

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from omaha_mirror.cache import Window
 from omaha_mirror.config import Address
-from omaha_mirror.web import connection, pace, public, server
+from omaha_mirror.web import connection, public, server, slow_clients
 from omaha_mirror.web.connection import Connection
 from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.server import Listener
@@ -36,7 +36,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few connections, none to spare, and all are looked at often."""
     monkeypatch.setattr(server, "MAX_CONNECTIONS", LIMIT)
     monkeypatch.setattr(server, "SPARE", 0)
-    monkeypatch.setattr(pace, "ROUND", 0.05)
+    monkeypatch.setattr(slow_clients, "ROUND", 0.05)
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ async def test_who_waits_for_a_late_refusal_makes_room(
 async def test_who_does_not_read_is_cut_and_who_reads_is_not(
     mirror: Mirror, release: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "WINDOW", 1.5)
+    monkeypatch.setattr(slow_clients, "WINDOW", 1.5)
     release.put(PAYLOAD_PATH, LARGE)
     path = await mirror.payload()
     assert len((await mirror.get(path)).body) == len(LARGE)
@@ -266,7 +266,7 @@ async def test_an_address_without_any_may_have_a_spare_one_until_it_is_known_who
 async def test_behind_a_proxy_the_client_that_it_names_counts(
     mirror: Mirror, release: Upstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "WINDOW", 0.5)
+    monkeypatch.setattr(slow_clients, "WINDOW", 0.5)
     release.put(PAYLOAD_PATH, LARGE)
     path = await mirror.payload()
     assert len((await mirror.get(path)).body) == len(LARGE)
