@@ -1,19 +1,24 @@
 """The page cache: sendfile of a page that is not in memory waits for the disk, and blocks the event loop.
 
-A window is tested by sampling (one byte every 64 KiB, read with RWF_NOWAIT, which fails rather than wait for the disk). Where
-it is not in memory, a worker reads it just before it is sent.
+A window is tested by sampling (one byte in each readahead, read with RWF_NOWAIT, which fails rather than wait for the disk), and
+what was in memory a moment ago still is, for all readers. Where it is not in memory, a worker reads it just before it is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import BinaryIO
 from weakref import WeakKeyDictionary
 
 from omaha_mirror.aio.workers import BLOBS, Hangs
 
-STRIDE = 64 * 1024
+STRIDE = 128 * 1024
+"""Bytes that Linux reads together where nothing else is said: VM_READAHEAD_PAGES (linux/mm.h)."""
+CHUNK = 1024 * 1024
+RECENT = 1.0
+"""Seconds in which what was in memory is taken to be there still."""
 READ = 1024 * 1024
 
 
@@ -36,6 +41,23 @@ def load(fd: int, offset: int, count: int) -> None:
         os.preadv(fd, buffer, at)
 
 
+def is_in_memory(file: BinaryIO, offset: int, count: int) -> bool:
+    """Whether [offset, offset + count) of an open file is `resident`, or was a moment ago."""
+    seen = _seen.setdefault(file, {})
+    now, end, fd = time.monotonic(), offset + count, file.fileno()
+    for chunk in range(offset - offset % CHUNK, end, CHUNK):
+        if chunk in seen and now - seen[chunk] < RECENT:
+            continue
+        start, stop = max(chunk, offset), min(chunk + CHUNK, end)
+        if not resident(fd, start, stop - start):
+            return False
+        if stop - start == CHUNK:
+            seen[chunk] = now
+    return True
+
+
+_seen: WeakKeyDictionary[BinaryIO, dict[int, float]] = WeakKeyDictionary()
+"""When each chunk was found in memory last."""
 AT_ONCE = 2
 """Threads that may wait for bytes of one file."""
 
@@ -64,7 +86,7 @@ async def loaded(file: BinaryIO, offset: int, count: int, *, on_disk: bool) -> N
         Hangs: the disk does not answer.
         OSError: the disk failed.
     """
-    if resident(file.fileno(), offset, count):
+    if is_in_memory(file, offset, count):
         return
     if not on_disk:
         await BLOBS.call(load, file.fileno(), offset, count)

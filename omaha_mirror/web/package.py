@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
 
 import structlog
 from aiohttp import web
 
 from omaha_mirror.cache import Reader, Window
-from omaha_mirror.cache.errors import CacheError, is_unreadable
+from omaha_mirror.cache.errors import CacheError
 from omaha_mirror.catalog import PackageFile
 from omaha_mirror.http_ranges import ByteRange, Precondition, Unsatisfiable, Whole, evaluate, select
 from omaha_mirror.observability.observers import TransferReport
@@ -246,15 +245,8 @@ async def _send_window(
     window: Window,
     observer: Observer,
 ) -> None:
-    transport = _transport(request)
-    try:
-        sent = await send_window(transport, response, reader, window)
-    except OSError as error:
-        if is_unreadable(error):
-            with suppress(CacheError):
-                reader.unreadable(str(error))
-        raise
+    sent = await send_window(_transport(request), response, reader, window)
     reader.advance(sent)
     tell(observer.on_bytes, sent, reader.status)
-    if sent < window.count:
-        reader.unreadable(f"{window.count - sent} bytes are missing on disk")
+    if not sent:
+        reader.unreadable(f"bytes are missing on disk at {reader.offset}")

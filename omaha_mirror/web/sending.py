@@ -16,6 +16,7 @@ import asyncio
 import errno
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -26,7 +27,7 @@ from aiohttp import web
 
 from omaha_mirror.cache import Reader, Window
 from omaha_mirror.cache.errors import is_unreadable
-from omaha_mirror.cache.page_cache import loaded
+from omaha_mirror.cache.page_cache import RECENT, is_in_memory, loaded
 from omaha_mirror.http_ranges import ByteRange
 from omaha_mirror.web import sendfile
 from omaha_mirror.web.connection import Connection
@@ -60,62 +61,86 @@ HEADERS = 64 * 1024
 async def send_window(
     transport: asyncio.Transport, response: web.StreamResponse, reader: Reader, window: Window
 ) -> int:
-    """Send the bytes of a window as the client reads; gives how many, fewer where the others cannot be read.
+    """Send bytes of a window as the client reads; gives how many, and 0 only where the first cannot be read.
 
     Raises:
         ConnectionError: the client left.
-        OSError: the file cannot be read; how many of its bytes were sent is not known.
+        OSError: the disk does not answer.
     """
     if transport.get_extra_info("sslcontext") is not None or _is_without_sendfile(window):
         with cuttable(transport, reader):
             return await _send_pieces(transport, response, window)
-    sent = _send_at_once(transport, window)
-    if sent == window.count:
-        return sent
+    sending = _Sending(transport, window)
+    if transport.get_write_buffer_size() == 0:
+        sending.go_on()
+    if sending.sent == window.count:
+        return sending.sent
     with cuttable(transport, reader):
-        return sent + await _send_patiently(transport, response, _rest(window, sent))
-
-
-def _rest(window: Window, sent: int) -> Window:
-    return replace(window, offset=window.offset + sent, count=window.count - sent)
-
-
-def _send_at_once(transport: asyncio.Transport, window: Window) -> int:
-    """Send what the socket takes now: for a client that keeps up, the whole window, with no round through the loop."""
-    if transport.get_write_buffer_size() > 0:
-        return 0
-    connection: socket.socket = transport.get_extra_info("socket")
-    try:
-        return sendfile.send_now(connection, window.file, window.offset, window.count)
-    except BlockingIOError:
-        return 0
-    except ConnectionError:
-        raise
-    except OSError as error:  # what it is, of the file or of the moment, pieces will tell
-        if error.errno in NO_SENDFILE:
-            _remember(window, error)
-        return 0
-
-
-async def _send_patiently(
-    transport: asyncio.Transport, response: web.StreamResponse, window: Window
-) -> int:
-    """Send as the client reads."""
-    if _is_without_sendfile(window):
-        return await _send_pieces(transport, response, window)
-    try:
-        return await asyncio.get_running_loop().sendfile(
-            transport, window.file, window.offset, window.count, fallback=False
+        await sending.to_the_end()
+        if sending.sent == window.count:
+            return sending.sent
+        # Why it ended, whether by the file or something of the moment, a piece will tell.
+        rest = replace(
+            window, offset=window.offset + sending.sent, count=window.count - sending.sent
         )
-    except asyncio.SendfileNotAvailableError as error:
-        error.__traceback__ = None  # asyncio's frame in it keeps the error
-        # It failed for whatever reason before a byte was sent: so will this, unless sendfile is the reason.
-        return await _send_pieces(transport, response, window)
-    except OSError as error:
-        error.__traceback__ = None
-        if error.errno in NO_SENDFILE:
-            _remember(window, error)
-        raise
+        return sending.sent + await _send_pieces(transport, response, rest.first(PIECE))
+
+
+class _Sending:
+    """A window on its way to a client by sendfile.
+
+    Attributes:
+        sent: how many of its bytes the kernel has.
+    """
+
+    __slots__ = ("_connection", "_gone", "_over", "_transport", "_until", "_window", "sent")
+
+    def __init__(self, transport: asyncio.Transport, window: Window) -> None:
+        self.sent = 0
+        self._transport, self._window = transport, window
+        self._connection: socket.socket = transport.get_extra_info("socket")
+        self._until = time.monotonic() + RECENT
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gone = ""
+
+    async def to_the_end(self) -> None:
+        """Go on whenever the client takes more, until all is sent, or no more can be sent so. Raises ConnectionError."""
+        if not self._over.done():
+            if self._transport.get_write_buffer_size() > 0:  # it goes first
+                self._transport.set_write_buffer_limits(0)
+                await cast(Connection, self._transport.get_protocol()).drained()
+            with sendfile.whenever_writable(self._connection, self.go_on):
+                await self._over
+        if self._gone:
+            raise ConnectionResetError(self._gone)
+
+    def go_on(self) -> None:
+        """Send what the socket takes now: for a client that keeps up, the whole window, with no round through the loop."""
+        if self._over.done():
+            return
+        window, part = self._window, 0
+        try:
+            if self._is_in_memory():
+                offset, count = window.offset + self.sent, window.count - self.sent
+                part = sendfile.send_now(self._connection, window.file, offset, count)
+        except BlockingIOError:
+            return
+        except ConnectionError as error:
+            self._gone = str(error)
+        except OSError as error:
+            if error.errno in NO_SENDFILE:
+                _remember(window, error)
+        self.sent += part
+        if not part or self.sent == window.count:
+            self._over.set_result(None)
+
+    def _is_in_memory(self) -> bool:
+        """Whether what is left of the window still is in memory: a slow client can outlast what the page cache remembers."""
+        now, window = time.monotonic(), self._window
+        if now > self._until:
+            self._until = now + RECENT
+            return is_in_memory(window.file, window.offset + self.sent, window.count - self.sent)
+        return True
 
 
 async def _send_pieces(

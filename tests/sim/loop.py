@@ -249,20 +249,6 @@ class SimLoop(asyncio.BaseEventLoop):
         """See `asyncio.loop.connect_accepted_socket`."""
         return await self.net.attach(protocol_factory, sock)
 
-    async def sendfile(
-        self,
-        transport: Any,
-        file: Any,
-        offset: int = 0,
-        count: int | None = None,
-        *,
-        fallback: bool = True,
-    ) -> int:
-        """See `asyncio.loop.sendfile`."""
-        assert count is not None
-        assert not fallback
-        return int(await transport.sendfile(file, offset, count))
-
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     error = context.get("exception")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from tests.sim.loop import PROCESS
@@ -66,6 +68,18 @@ class SimSocket:
         """Put bytes of a file into the kernel's buffer, as sendfile(2) does. Raises OSError."""
         assert self.end is not None
         return self.end.put_file(file, offset, count)
+
+    @contextmanager
+    def whenever_writable(self, call: Callable[[], object]) -> Iterator[None]:
+        """Within it `call` is called when there may be space, or the connection has ended."""
+        assert self.end is not None
+        later = partial(self.net.loop.call_soon, call, context=copy_context())
+        self.end.watchers.append(later)
+        later()
+        try:
+            yield
+        finally:
+            self.end.watchers.remove(later)
 
     def shutdown(self, _how: int) -> None:
         """Both ways."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import random
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from errno import ETIMEDOUT
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from tests.sim.loop import NOBODY
 
@@ -73,7 +74,7 @@ class End:
         self.user_timeout = LASTING
         self._arrives = 0.0
         self._travelling = False
-        self._waiters: list[Any] = []
+        self.watchers: list[Callable[[], object]] = []
         link.ends[number] = self
 
     def space(self) -> int:
@@ -99,12 +100,6 @@ class End:
         if self.error is None and not self.fin_to_send and space == 0:
             raise BlockingIOError(11, "Resource temporarily unavailable")
         return self.put(os.pread(file.fileno(), min(count, space), offset))
-
-    def writable(self) -> Any:
-        """A future that is done when there may be space, or an error."""
-        waiter = self.net.loop.create_future()
-        self._waiters.append(waiter)
-        return waiter
 
     def pump(self) -> None:
         """Have the next segment travel."""
@@ -170,10 +165,8 @@ class End:
         return b"".join(parts)
 
     def _wake(self) -> None:
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        for call in self.watchers:
+            call()
         if self.transport is not None:
             self.transport.on_space()
 

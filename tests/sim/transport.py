@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
-from typing import Any, BinaryIO
+from typing import Any
 
 from tests.sim.sockets import SimSocket
 
@@ -32,7 +32,6 @@ class SimTransport(asyncio.Transport):
         self._high, self._low = HIGH, LOW
         self._closing = self._paused = self._eof = self._read_queued = False
         self._lost = self._stopped = self._eof_seen = False
-        self._empty: asyncio.Future[None] | None = None
 
     def begin(self) -> None:
         """Give it to its protocol."""
@@ -84,8 +83,6 @@ class SimTransport(asyncio.Transport):
     # Writing
 
     def write(self, data: Any) -> None:
-        if self._empty is not None:
-            raise RuntimeError("unable to write; sendfile is in progress")
         if self._eof:
             raise RuntimeError("Cannot call write() after write_eof()")
         if not data or self._lost or self._closing:
@@ -98,6 +95,9 @@ class SimTransport(asyncio.Transport):
                 self._break(error)
                 return
         self._buffer += bytes(data)[sent:]
+        self._may_pause()
+
+    def _may_pause(self) -> None:
         if len(self._buffer) > self._high and not self._paused:
             self._paused = True
             self._protocol.pause_writing()
@@ -122,8 +122,6 @@ class SimTransport(asyncio.Transport):
             self._paused = False
             self._protocol.resume_writing()
         if not self._buffer:
-            if self._empty is not None and not self._empty.done():
-                self._empty.set_result(None)
             if self._closing:
                 self._lose(None)
             elif self._eof:
@@ -147,32 +145,7 @@ class SimTransport(asyncio.Transport):
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = HIGH if high is None else high
         self._low = self._high // 4 if low is None else low
-
-    async def sendfile(self, file: BinaryIO, offset: int, count: int) -> int:
-        """What `asyncio.loop.sendfile` does with a selector loop; nothing is read meanwhile."""
-        if self._closing:
-            raise RuntimeError("Transport is closing")
-        reading, sent = self.is_reading(), 0
-        self.pause_reading()
-        self._empty = self._loop.create_future()
-        if not self._buffer:
-            self._empty.set_result(None)
-        try:
-            await self._empty
-            while sent < count:
-                try:
-                    part = self._end.put_file(file, offset + sent, count - sent)
-                except BlockingIOError:
-                    await self._end.writable()
-                    continue
-                if not part:
-                    break
-                sent += part
-            return sent
-        finally:
-            self._empty = None
-            if reading:
-                self.resume_reading()
+        self._may_pause()
 
     # The end
 
@@ -194,8 +167,6 @@ class SimTransport(asyncio.Transport):
             return
         self._buffer.clear()
         self._closing = True
-        if self._empty is not None and not self._empty.done():
-            self._empty.set_exception(error or ConnectionAbortedError("aborted"))
         self._lost = True
         self._later(self._tell_lost, error)
 

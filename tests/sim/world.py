@@ -114,6 +114,7 @@ class World:
                 (secrets, "token_hex", lambda size: chance.randbytes(size).hex()),
                 (omaha_mirror.web.server, "open_sockets", self._listen),
                 (sendfile, "send_now", lambda sock, *part: sock.send_now(*part)),
+                (sendfile, "whenever_writable", lambda sock, call: sock.whenever_writable(call)),
                 (sendfile, "on_its_way", lambda sock: sock.end.waiting),
                 (page_cache, "resident", partial(_resident, cold)),
                 (requests, "_tls", lambda _: False),

@@ -1,6 +1,5 @@
 """The admin listener: who may see and do what, and what they are told."""
 
-import asyncio
 import json
 import socket
 import threading
@@ -12,6 +11,7 @@ import pytest
 
 from omaha_mirror import config
 from omaha_mirror.config import Address
+from omaha_mirror.web import sendfile
 from omaha_mirror.web.admin import tracks_api
 from omaha_mirror.web.admin.answers import as_long_json
 from omaha_mirror.web.admin.app import AdminApp, admin_routes
@@ -259,9 +259,8 @@ async def test_a_client_that_reads_a_rotten_package_is_cut(
     monkeypatch.setattr("omaha_mirror.cache.reader.WINDOW", 64 * 1024)
     path = f"/amd64-usr/{VERSION}/{PAYLOAD}"
     async with dial(mirror.address, buffer=4096) as talk:
-        mirror_side = shrink_send_buffers(monkeypatch)
+        fill_sockets_soon(monkeypatch)
         await talk.send(request("GET", path))
-        await mirror_side.wait()
         got = await talk.read(20_000)
         rot(mirror, key)
         assert await verdicts(admin, None) == [(key, "wrong")]
@@ -271,24 +270,15 @@ async def test_a_client_that_reads_a_rotten_package_is_cut(
     await mirror.until(lambda: mirror.active == 0)
 
 
-def shrink_send_buffers(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Let responses fill the socket soon; tells when the first one is being sent patiently."""
-    from omaha_mirror.web import sending
+def fill_sockets_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a client that does not read stop its response early."""
+    send_now = sendfile.send_now
 
-    stuck = asyncio.Event()
-    patient = sending._send_patiently
+    def send_few(connection: socket.socket, *part: Any) -> int:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        return send_now(connection, *part)
 
-    async def noted(*args: Any) -> int:
-        stuck.set()
-        return await patient(*args)
-
-    def never_at_once(transport: Any, window: Any) -> int:
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        return 0
-
-    monkeypatch.setattr(sending, "_send_patiently", noted)
-    monkeypatch.setattr(sending, "_send_at_once", never_at_once)
-    return stuck
+    monkeypatch.setattr(sendfile, "send_now", send_few)
 
 
 async def test_a_collection_can_be_tried_first(
