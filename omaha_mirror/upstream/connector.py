@@ -8,12 +8,13 @@ trailers are.
 import functools
 import re
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from omaha_mirror.upstream.head import END, MAX_HEAD, NotHttp, plain, status
+from omaha_mirror.upstream.received import AT_ONCE, Received
 
 OVERLAP = 3
 """Bytes of an empty line that an earlier piece may end with."""
@@ -109,6 +110,16 @@ class Chunks:
         return stop + 1
 
 
+def body_of(response: aiohttp.ClientResponse) -> aiohttp.StreamReader | Received:
+    """What gives the bytes of a body."""
+    content, connection = response.content, response.connection
+    length = response.headers.get("Content-Length")
+    is_over = content.is_eof() or content.exception() is not None
+    if length is None or connection is None or connection.transport is None or is_over:
+        return content
+    return cast(_Handler, connection.protocol).past_parser(content, int(length))
+
+
 class LenientConnector(aiohttp.TCPConnector):
     """A `TCPConnector` that converts heads and chunks to their strict form before they are parsed."""
 
@@ -123,6 +134,7 @@ class _Handler(ResponseHandler):
 
     _head: bytearray | None = None
     _chunks: Chunks | None = None
+    _received: Received | None = None
 
     def set_response_params(self, **kwargs: Any) -> None:
         """Begin a request: a head comes next."""
@@ -131,6 +143,11 @@ class _Handler(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         """Process bytes from the server."""
+        if self._received is not None and data:
+            if len(data) > self._received.left:
+                self.force_close()
+            self._received.feed(data[: self._received.left])
+            return
         while self._head is not None and self._parser is not None and data:
             data = self._read_head(data)
         if data and self._skip_payload and self._parser is not None and self._head is None:
@@ -140,6 +157,27 @@ class _Handler(ResponseHandler):
             super().data_received(self._unchunked(data))
             if self._chunks is not None and self._chunks.is_broken:
                 self._disconnect()
+
+    def past_parser(self, content: aiohttp.StreamReader, length: int) -> Received:
+        """What gives the bytes of a body whose head was parsed: those that the parser has passed on, and all others."""
+        transport: Any = self.transport
+        transport.max_size = AT_ONCE
+
+        def is_whole() -> None:
+            self._received = None
+            content.feed_eof()  # the connection can be used again
+
+        come = list(iter(content.read_nowait, b""))
+        self._received = received = Received(transport, length, is_whole)
+        for piece in come:
+            received.feed(piece)
+        return received
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Tell whoever reads the body, too."""
+        if self._received is not None:
+            self._received.lost(exc)
+        super().connection_lost(exc)
 
     def _disconnect(self) -> None:
         self.force_close()

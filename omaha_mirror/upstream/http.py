@@ -8,6 +8,7 @@ import aiohttp
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.upstream import resume
+from omaha_mirror.upstream.connector import body_of
 from omaha_mirror.upstream.errors import Dropped, TooLarge
 from omaha_mirror.upstream.fetcher import Body, Head, Validator
 from omaha_mirror.upstream.requests import HttpSettings, Requests, translated
@@ -145,7 +146,7 @@ class _HttpBody:
         self.stop = part.stop
         self.size = part.size
         self.validator = part.validator
-        self._content = response.content
+        self._content = body_of(response)
         self._at = part.first
         self._stall_timeout = stall_timeout
 
