@@ -36,6 +36,9 @@ from omaha_mirror.cache.source import Validator
 from omaha_mirror.cache.store import Identity, Place, identity
 from omaha_mirror.state_file import sync, sync_folder
 
+AT_ONCE = 1024 * 1024
+"""Bytes of a write at most. From 2 MiB on the kernel takes huge pages for the file, which may be in use for the first time: under
+a hypervisor each of those costs several times what writing it does."""
 MAX_BUFFERS = 512
 
 
@@ -116,14 +119,14 @@ class DiskDraft:
         """See `Draft.write`."""
         start, crc = offset, 0
         with self._lock:
-            for i in range(0, len(buffers), MAX_BUFFERS):
-                offset = self._write(offset, buffers[i : i + MAX_BUFFERS])
+            for some in _writes(buffers):
+                offset = self._write(offset, some)
             for buffer in buffers:
                 crc = zlib.crc32(buffer, crc)
             self._spans.append((start, offset))
             self._append([written_line(start, offset, crc)])
 
-    def _write(self, offset: int, buffers: Sequence[bytes]) -> int:
+    def _write(self, offset: int, buffers: Sequence[memoryview]) -> int:
         stop = offset + sum(map(len, buffers))
         at = offset + os.pwritev(self.file.fileno(), buffers, offset)
         if at < stop:
@@ -191,6 +194,23 @@ class DiskDraft:
         with self._lock:
             self.file.close()
             self._log.close()
+
+
+def _writes(buffers: Iterable[bytes]) -> Iterator[list[memoryview]]:
+    """The same bytes in parts, each for one write."""
+    some: list[memoryview] = []
+    room = AT_ONCE
+    for buffer in buffers:
+        rest = memoryview(buffer)
+        while rest:
+            some.append(rest[:room])
+            room -= len(some[-1])
+            rest = rest[len(some[-1]) :]
+            if not room or len(some) == MAX_BUFFERS:
+                yield some
+                some, room = [], AT_ONCE
+    if some:
+        yield some
 
 
 Crc = Callable[[int, int], int | None]

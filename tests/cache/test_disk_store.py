@@ -11,7 +11,7 @@ import pytest
 
 from omaha_mirror.cache import DiskStore, Expected
 from omaha_mirror.cache.blob_directory import QUARANTINED
-from omaha_mirror.cache.draft import MAX_BUFFERS
+from omaha_mirror.cache.draft import AT_ONCE, MAX_BUFFERS
 from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.cache.store import Refusal
 from tests.cache.drafts import DATA, EXPECTED, KEY, SIZE, VALIDATOR, Opened, half_done, names, proof
@@ -158,6 +158,25 @@ def test_many_small_buffers_at_once(opened: Opened) -> None:
     draft.record()
     assert draft.read(0, SIZE + 1) == DATA
     assert opened().filled == Intervals([(0, SIZE)])
+
+
+def test_large_buffers_are_written_in_parts(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytes(range(256)) * (AT_ONCE // 64)
+    parts: list[int] = []
+    pwritev = os.pwritev
+
+    def noted(fd: int, buffers: list[memoryview], at: int) -> int:
+        parts.append(sum(map(len, buffers)))
+        return pwritev(fd, buffers, at)
+
+    monkeypatch.setattr(os, "pwritev", noted)
+    draft = opened(Expected(len(data)))
+    draft.begin(VALIDATOR)
+    draft.write(0, [data[:100], data[100:-1], data[-1:]])
+    assert parts == [AT_ONCE] * 4
+    assert draft.read(0, len(data)) == data
 
 
 def test_a_short_write_is_completed(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
