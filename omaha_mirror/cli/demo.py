@@ -21,7 +21,7 @@ from rich.table import Table
 from omaha_mirror.cli.exits import Failure
 from omaha_mirror.client.agent import Agent
 from omaha_mirror.client.connections import connections
-from omaha_mirror.client.download import Downloaded, Silent, UpdateFailed
+from omaha_mirror.client.download import Downloaded, UpdateFailed, Watch
 from omaha_mirror.config import Address, CacheConfig, Config, Follow, UpstreamConfig
 from omaha_mirror.observability.telemetry import begin_to_queue, set_up_logging
 from omaha_mirror.omaha import Machine, Offer
@@ -141,7 +141,7 @@ async def _herd(site: Site) -> None:
         raise failed.exceptions[0] from None
 
 
-class Actor(Silent):
+class Actor(Watch):
     """One machine of the demo, which watches its own download.
 
     Attributes:

@@ -19,7 +19,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from omaha_mirror.client.download import Silent, Watch
+from omaha_mirror.client.download import Watch
 from omaha_mirror.text import printable
 
 LONGEST = 1000
@@ -28,7 +28,7 @@ WIDE = 240
 """Characters of a line of a table that goes to a file or a pipe."""
 
 
-class Lines(Silent):
+class Lines(Watch):
     """Writes a line for each event to standard error.
 
     Args:
@@ -48,7 +48,7 @@ class Lines(Silent):
         click.echo(printable(line, LONGEST), err=True)
 
 
-class Bar(Silent):
+class Bar(Watch):
     """A progress bar for each package on the terminal; a context manager."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Bar(Silent):
 def watching(verb: str = "downloading", *, silent: bool = False) -> AbstractContextManager[Watch]:
     """Show the progress of files: as a bar on a terminal, else as lines with this verb."""
     if silent:
-        return nullcontext(Silent())
+        return nullcontext(Watch())
     return Bar() if sys.stderr.isatty() else nullcontext(Lines(verb))
 
 

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import aiofiles
 import aiohttp
@@ -70,8 +69,8 @@ class Downloaded:
     cache_status: str
 
 
-class Watch(Protocol):
-    """Gets each event of the downloads of one machine, one download at a time."""
+class Watch:
+    """Gets each event of the downloads of one machine, one download at a time; this one ignores them."""
 
     def began(self, name: str, size: int, cache_status: str) -> None:
         """The head of the first response arrived."""
@@ -84,22 +83,6 @@ class Watch(Protocol):
 
     def ended(self, downloaded: Downloaded) -> None:
         """The package is downloaded and verified."""
-
-
-class Silent:
-    """Shows nothing."""
-
-    def began(self, name: str, size: int, cache_status: str) -> None:
-        """See `Watch`."""
-
-    def received(self, count: int) -> None:
-        """See `Watch`."""
-
-    def trouble(self, line: str) -> None:
-        """See `Watch`."""
-
-    def ended(self, downloaded: Downloaded) -> None:
-        """See `Watch`."""
 
 
 @dataclass(frozen=True, slots=True)
