@@ -9,7 +9,6 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -28,7 +27,7 @@ from omaha_mirror.config import Config, load
 from omaha_mirror.observability.telemetry import set_up_logging
 from omaha_mirror.offline import Offline
 from omaha_mirror.state_file import Damaged
-from omaha_mirror.text import printable
+from omaha_mirror.text import minute, printable
 
 PREFIX = re.compile(r"(sha1-)?[0-9a-f]{6,}")
 T = TypeVar("T")
@@ -193,9 +192,7 @@ def _stays(blob: Json) -> list[str]:
 
 
 def _when(seconds: float) -> str:
-    if not seconds:
-        return "never"
-    return datetime.fromtimestamp(seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    return minute(seconds) if seconds else "never"
 
 
 class CacheAccess(Protocol):

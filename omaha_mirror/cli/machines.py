@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from urllib.parse import urlencode
@@ -20,7 +19,7 @@ from rich.text import Text
 from omaha_mirror.cli.running import Json, running_mirror
 from omaha_mirror.cli.terminal import print_table
 from omaha_mirror.config import Config, load
-from omaha_mirror.text import iso, printable
+from omaha_mirror.text import iso, minute, printable
 
 PER_PAGE = 1000
 FORMULA = ("=", "+", "-", "@")
@@ -99,10 +98,10 @@ def _show(found: list[Json]) -> None:
         click.echo("no machine: none has asked this mirror yet, or none matches")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="")
-    for heading in ("MACHINE", "ALIAS", "ADDRESS", "VERSION", "TRACK", "STATE", "LAST SEEN (UTC)"):
+    for heading in ("MACHINE", "ALIAS", "ADDRESS", "VERSION", "TRACK", "STATE", "LAST SEEN"):
         table.add_column(heading, no_wrap=True)
     for machine in found:
         names = ("machineid", "alias", "address", "version", "track", "state")
-        seen = datetime.fromtimestamp(machine["last_seen"], UTC).strftime("%Y-%m-%d %H:%M")
+        seen = minute(machine["last_seen"])
         table.add_row(*(Text(printable(machine[name])) for name in names), seen)
     print_table(table)
