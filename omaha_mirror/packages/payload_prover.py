@@ -163,7 +163,7 @@ class PayloadProver:
         return self._plainly(filled, read, capacity)
 
     def _plainly(self, filled: Intervals, read: Read, capacity: int | None) -> Ruling:
-        """Of a file that is no payload nothing speaks for any byte."""
+        """Of a file that is no payload no byte is proven before the whole."""
         return replace(self._plain.examine(filled, read, capacity), covered=NOTHING)
 
     def _held_against_known(

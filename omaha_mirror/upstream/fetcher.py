@@ -129,7 +129,7 @@ class Fetcher(Protocol):
     async def head(self, url: str, *, deadline: float) -> Head:
         """Size and validator of a file by HEAD, within `deadline` seconds."""
 
-    async def told_size(self, url: str, *, first_byte: bool, deadline: float) -> int | None:
+    async def declared_size(self, url: str, *, first_byte: bool, deadline: float) -> int | None:
         """A file's size in bytes from the head of a GET, None if it has none, within `deadline` seconds.
 
         No body is read. With `first_byte` only that byte is requested.

@@ -56,12 +56,12 @@ class HttpFetcher:
                     validator=Validator.of(response.headers),
                 )
 
-    async def told_size(self, url: str, *, first_byte: bool, deadline: float) -> int | None:
+    async def declared_size(self, url: str, *, first_byte: bool, deadline: float) -> int | None:
         """A file's size in bytes from the head of a GET, None if it has none, within `deadline` seconds."""
         headers = resume.request_headers(0, 1 if first_byte else None, None)
         with self._requests.translated(url, f"no answer within {deadline:g} s"):
             async with asyncio.timeout(deadline), self._answer("GET", url, headers) as response:
-                return resume.told_size(url, response.status, response.headers)
+                return resume.declared_size(url, response.status, response.headers)
 
     async def unsized(self, url: str) -> AsyncGenerator[bytes]:
         """A whole file of unknown size, until its connection ends."""

@@ -95,7 +95,7 @@ class ReleaseServer:
             UpstreamError: The GET fails too; `Gone` if there is no such file.
         """
         missing = 0
-        for ask in (self._told_by_head, self._told_by_first_byte):
+        for ask in (self._size_by_head, self._size_by_first_byte):
             try:
                 size = await ask(url)
             except Unreachable:
@@ -109,16 +109,16 @@ class ReleaseServer:
             else:
                 if size and expected in (None, size):
                     return size
-        size = await self._fetcher.told_size(url, first_byte=False, deadline=DEADLINE)
+        size = await self._fetcher.declared_size(url, first_byte=False, deadline=DEADLINE)
         if size == 0:
             raise BadAnswer("the file is empty", url)
         return size
 
-    async def _told_by_head(self, url: str) -> int | None:
+    async def _size_by_head(self, url: str) -> int | None:
         return (await self._fetcher.head(url, deadline=DEADLINE)).size
 
-    async def _told_by_first_byte(self, url: str) -> int | None:
-        return await self._fetcher.told_size(url, first_byte=True, deadline=DEADLINE)
+    async def _size_by_first_byte(self, url: str) -> int | None:
+        return await self._fetcher.declared_size(url, first_byte=True, deadline=DEADLINE)
 
     async def describe(self, board: str, version: str, name: str) -> RemotePackage:
         """URL, size and digest of a file, without a download.

@@ -111,7 +111,7 @@ def judge(
     return BodyPart(first, total if stop is None else min(stop, total), total, found)
 
 
-def told_size(url: str, status: int, headers: Mapping[str, str]) -> int | None:
+def declared_size(url: str, status: int, headers: Mapping[str, str]) -> int | None:
     """Size of the whole file in bytes, from the response to a GET of it or of its first byte; None if it has none.
 
     Raises:
