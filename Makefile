@@ -7,10 +7,11 @@ ARGS ?=
 PARALLEL ?= -n 2 --dist loadfile
 FUZZ_SECONDS ?= 10
 SEEDS ?= 1000
+BASE ?= HEAD~1
 # What .venv was made from.
 LOCKED := $(if $(wildcard $(VENV)/.test),test,run)
 
-.PHONY: run compiled test test-long sim sim-mutations fuzz lint format demo bench deb lock sbom audit audit-online clean
+.PHONY: run compiled test test-long sim sim-mutations fuzz lint format demo bench bench-quick bench-guard deb lock sbom audit audit-online clean
 
 run: $(VENV)/.run
 	$(BIN)/omaha-mirror serve $(ARGS)
@@ -48,8 +49,14 @@ format: $(VENV)/.test
 	$(BIN)/ruff format
 
 bench: $(VENV)/.test
-	$(BIN)/python -m benchmarks.omaha_parse
-	set -e; for name in hits first_use herd ranges readers checks; do $(BIN)/python -m benchmarks.$$name; done
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.test
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+# What a check, a hit and a fill cost, against another commit.
+bench-guard: $(VENV)/.test
+	$(BIN)/python -m benchmarks.guard $(BASE)
 
 deb:
 	packaging/build-deb

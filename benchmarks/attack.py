@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import show
 from benchmarks.servers import ROOT
-from benchmarks.table import show
 from omaha_mirror.config import Address
 from tests.e2e.site import TARGET, before
 from tests.support.mirror import DATA, PAYLOAD, MirrorProcess

@@ -19,8 +19,8 @@ from unittest.mock import patch
 
 import yaml
 
+from benchmarks.report import middle, show
 from benchmarks.servers import HOST, ROOT, Server, path_of
-from benchmarks.table import middle, show
 from omaha_mirror.cli.main import cli
 from omaha_mirror.config import Address
 from omaha_mirror.fleet import FleetRecorder
@@ -118,7 +118,7 @@ async def _mirror(
         yaml.safe_dump(settings(folder, release_url, log={"format": "json"}, **changes))
     )
     command = (sys.executable, "-m", __spec__.name, "silent" if silent else "serve", str(config))
-    async with Server("omaha-mirror", command, port, folder / "mirror.log") as server:
+    with Server("omaha-mirror", command, port, folder / "mirror.log") as server:
         yield server, admin
 
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import omaha_mirror
 from benchmarks.clients import HOST, head_of
-from benchmarks.table import show
+from benchmarks.report import show
 from omaha_mirror.cache.errors import InUse
 from omaha_mirror.config import Address, Config
 from omaha_mirror.observability.standard_error import WRITER

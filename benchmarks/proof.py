@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.table import middle, show
+from benchmarks.report import middle, show
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.cache import Cache, DiskStore, Expected, Ledger, Validator
 from omaha_mirror.cache.errors import SourceFailed
