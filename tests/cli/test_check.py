@@ -6,7 +6,7 @@ import re
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -122,12 +122,6 @@ def told_events(server: Upstream) -> list[tuple[int | None, int | None, int | No
 
 def failed(code: ErrorCode) -> tuple[int, int, int]:
     return 3, 0, code | ErrorFlag.TEST_OMAHA_URL
-
-
-@pytest.fixture
-def server(upstream: Upstream) -> Upstream:
-    publish(upstream)
-    return upstream
 
 
 async def run(server: Upstream, directory: Path | None = None) -> CheckResult:
@@ -466,13 +460,6 @@ async def test_a_byte_flipped_before_the_mirror_never_becomes_a_file(
 
 
 # The command
-
-
-@pytest.fixture
-def process_server() -> Iterator[ThreadedUpstream]:
-    with ThreadedUpstream() as server:
-        server.do(publish)
-        yield server
 
 
 def check(*args: str) -> Result:

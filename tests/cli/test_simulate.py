@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -90,12 +90,6 @@ def publish(server: Upstream) -> None:
     origin = server.origin
     server.answer(UPDATE, lambda request: policy(origin, request))
     server.put(FILE, PAYLOAD)
-
-
-@pytest.fixture
-def server(upstream: Upstream) -> Upstream:
-    publish(upstream)
-    return upstream
 
 
 @pytest.fixture(autouse=True)
@@ -387,14 +381,6 @@ async def test_wrong_bytes_fail_the_update(server: Upstream) -> None:
 
 
 # The command
-
-
-@pytest.fixture
-def process_server() -> Iterator[ThreadedUpstream]:
-    """For commands, which have an event loop of their own."""
-    with ThreadedUpstream() as server:
-        server.do(publish)
-        yield server
 
 
 def simulate(*args: str) -> Result:

@@ -11,8 +11,31 @@ from omaha_mirror.fleet.model import Item, tidy
 from omaha_mirror.web.admin.app import AdminApp, admin_routes
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import Mirror
-from tests.support.talk import PATIENCE, Answer
-from tests.web.test_admin import TOKEN, Admin
+from tests.support.talk import PATIENCE, Answer, ask
+
+TOKEN = "0123456789abcdef"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class Admin:
+    """An admin listener, wherever it says it listens."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, token: str | None = TOKEN, host: str = ""
+    ) -> Answer:
+        headers = {"Host": host or f"localhost:{self.address.port}"}
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        sent = b"" if body is None else json.dumps(body).encode()
+        return await ask(self.address, method, path, headers, sent)
+
+    async def json(self, method: str, path: str, body: Any = None) -> Any:
+        answer = await self.ask(method, path, body)
+        assert answer.status == 200, answer.body
+        return json.loads(answer.body)
 
 
 class Api(Admin):

@@ -17,40 +17,18 @@ from omaha_mirror.web.admin.answers import as_long_json
 from omaha_mirror.web.admin.app import AdminApp, admin_routes
 from omaha_mirror.web.server import Listener
 from tests.support.mirror import PAYLOAD, PAYLOAD_PATH, VERSION, Mirror
-from tests.support.talk import Answer, ask, dial, request
+from tests.support.talk import dial, request
 from tests.support.upstream import Status, Upstream
+from tests.web.asking import BEARER, TOKEN, Admin, error
 from tests.web.conftest import BODY
 
-TOKEN = "0123456789abcdef"
-BEARER = {"Authorization": f"Bearer {TOKEN}"}
 CHANGES = [("POST", "/api/v1/cache/verify"), ("POST", "/api/v1/cache/gc")]
 CHANGES += [("POST", "/api/v1/sync"), ("POST", "/api/v1/fetch")]
 CHANGES += [("DELETE", f"/api/v1/cache/{'ab' * 32}")]
 SEEN = [("GET", f"/api/v1/{name}") for name in ("cache", "fills", "tracks")]
 SEEN += [("GET", "/metrics")]
 
-Listen = Callable[..., Awaitable["Admin"]]
-
-
-class Admin:
-    """An admin listener, wherever it says it listens."""
-
-    def __init__(self, address: Address) -> None:
-        self.address = address
-
-    async def ask(
-        self, method: str, path: str, body: Any = None, *, token: str | None = TOKEN, host: str = ""
-    ) -> Answer:
-        headers = {"Host": host or f"localhost:{self.address.port}"}
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
-        sent = b"" if body is None else json.dumps(body).encode()
-        return await ask(self.address, method, path, headers, sent)
-
-    async def json(self, method: str, path: str, body: Any = None) -> Any:
-        answer = await self.ask(method, path, body)
-        assert answer.status == 200, answer.body
-        return json.loads(answer.body)
+Listen = Callable[..., Awaitable[Admin]]
 
 
 @pytest.fixture
@@ -92,12 +70,6 @@ def rot(mirror: Mirror, key: str) -> None:
     with path.open("r+b") as file:
         file.seek(len(BODY) // 2)
         file.write(b"\0rotten\0")
-
-
-def error(answer: Answer) -> str:
-    assert answer.headers["content-type"].startswith("application/json")
-    text: str = json.loads(answer.body)["error"]
-    return text
 
 
 @pytest.mark.parametrize(("method", "path"), CHANGES)

@@ -18,9 +18,8 @@ from tests.fleet.scene import ASK, event
 from tests.support.mirror import PAYLOAD_PATH, VERSION, Mirror, MirrorProcess, omaha
 from tests.support.talk import Answer
 from tests.support.upstream import Upstream
-from tests.web.asking import Api, api_of
+from tests.web.asking import BEARER, Api, api_of
 from tests.web.conftest import BODY
-from tests.web.test_admin import BEARER
 
 CHECK = omaha("request_check_first").decode()
 KEY = "{key}"

@@ -3,15 +3,13 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from omaha_mirror.web import server
-from tests.support.mirror import PAYLOAD_PATH, Mirror, mirror_in_process, omaha
+from tests.support.mirror import PAYLOAD_PATH, Mirror, omaha
 from tests.support.talk import Talk, dial, request
 from tests.support.upstream import Upstream
 from tests.web.conftest import BODY
@@ -22,33 +20,21 @@ CHECK = request("POST", "/v1/update/", body=omaha("request_check_first"))
 
 
 @pytest.fixture
-async def strict(
-    release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Mirror]:
-    """A mirror that waits for a first request not nearly as long as for a later one."""
+def strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mirror waits for a first request not nearly as long as for a later one."""
     monkeypatch.setattr(server, "FIRST_REQUEST", 0.1)
-    async with mirror_in_process(tmp_path, release.origin) as mirror:
-        yield mirror
 
 
 @pytest.fixture
-async def brief(
-    release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Mirror]:
-    """A mirror that soon closes connections that are not used any more."""
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mirror soon closes connections that are not used any more."""
     monkeypatch.setattr(server, "KEEP_ALIVE", 0.1)
-    async with mirror_in_process(tmp_path, release.origin) as mirror:
-        yield mirror
 
 
 @pytest.fixture
-async def narrow(
-    release: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Mirror]:
-    """A mirror that takes three connections."""
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mirror takes three connections."""
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 3)
-    async with mirror_in_process(tmp_path, release.origin) as mirror:
-        yield mirror
 
 
 async def alive(talk: Talk) -> bool:
@@ -60,12 +46,13 @@ async def alive(talk: Talk) -> bool:
 # How many
 
 
-async def test_one_connection_too_many_is_closed_and_the_others_are_served(narrow: Mirror) -> None:
-    talks = [await Talk.dial(narrow.address) for _ in range(3)]
+@pytest.mark.usefixtures("narrow")
+async def test_one_connection_too_many_is_closed_and_the_others_are_served(mirror: Mirror) -> None:
+    talks = [await Talk.dial(mirror.address) for _ in range(3)]
     try:
         for talk in talks:
             assert await alive(talk)
-        async with dial(narrow.address) as turned_away:
+        async with dial(mirror.address) as turned_away:
             assert await turned_away.rest() == b""
         for talk in talks:
             assert await alive(talk)
@@ -77,17 +64,19 @@ async def test_one_connection_too_many_is_closed_and_the_others_are_served(narro
 # Deadlines
 
 
+@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("sent", [b"", b"G", HEALTH[:-2]])
 async def test_a_first_request_that_does_not_come_is_not_waited_for(
-    strict: Mirror, sent: bytes
+    mirror: Mirror, sent: bytes
 ) -> None:
-    async with dial(strict.address) as talk:
+    async with dial(mirror.address) as talk:
         await talk.send(sent)
         assert await talk.rest() == b""
 
 
-async def test_a_header_that_dribbles_in_is_cut(strict: Mirror) -> None:
-    async with dial(strict.address) as talk:
+@pytest.mark.usefixtures("strict")
+async def test_a_header_that_dribbles_in_is_cut(mirror: Mirror) -> None:
+    async with dial(mirror.address) as talk:
 
         async def dribble() -> None:
             await talk.send(HEALTH[:-2], "X: ")
@@ -101,11 +90,12 @@ async def test_a_header_that_dribbles_in_is_cut(strict: Mirror) -> None:
         await dribbling
 
 
+@pytest.mark.usefixtures("strict")
 async def test_the_first_deadline_ends_with_the_first_request(
-    strict: Mirror, release: Upstream
+    mirror: Mirror, release: Upstream
 ) -> None:
     gate = release.hold(PAYLOAD_PATH, at=0)
-    async with dial(strict.address) as talk, dial(strict.address) as late:
+    async with dial(mirror.address) as talk, dial(mirror.address) as late:
         await talk.send(request("GET", PAYLOAD_PATH))
         await gate.reached()
         # Its deadline, which was set after the other's, has passed when it is closed.
@@ -115,9 +105,10 @@ async def test_the_first_deadline_ends_with_the_first_request(
         assert await alive(talk)
 
 
+@pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("sent", [b"", HEALTH[:-2]])
-async def test_an_idle_connection_is_closed(brief: Mirror, sent: bytes) -> None:
-    async with dial(brief.address) as talk:
+async def test_an_idle_connection_is_closed(mirror: Mirror, sent: bytes) -> None:
+    async with dial(mirror.address) as talk:
         assert await alive(talk)
         await talk.send(sent)
         assert await talk.rest() == b""
