@@ -9,7 +9,7 @@ from pathlib import Path
 from omaha_mirror.cache.blob import Expected
 from omaha_mirror.cache.blob_directory import NOTES, BlobDirectory, date, delete, leftover_of
 from omaha_mirror.cache.draft import DiskDraft, IncomingFile
-from omaha_mirror.cache.recheck import RecheckDraft
+from omaha_mirror.cache.recheck_draft import RecheckDraft
 from omaha_mirror.cache.store import Leftover, Stored
 from omaha_mirror.state_file import sync_folder
 

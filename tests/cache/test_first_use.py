@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omaha_mirror.cache import Limits, Verifier, fill_verification, recheck
+from omaha_mirror.cache import Limits, Verifier, fill_verification, recheck_draft
 from omaha_mirror.cache.errors import (
     CacheError,
     GenerationEnded,
@@ -168,16 +168,16 @@ class Stops:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, offset: int) -> None:
         self.hold = Hold()
         self.fails: BaseException | None = None
-        read = recheck.RecheckDraft.read
+        read = recheck_draft.RecheckDraft.read
 
-        def stopping(draft: recheck.RecheckDraft, at: int, count: int) -> bytes:
+        def stopping(draft: recheck_draft.RecheckDraft, at: int, count: int) -> bytes:
             if at + count > offset >= at or (at >= offset and self.fails is not None):
                 self.hold.pass_through()
                 if self.fails is not None:
                     raise self.fails
             return read(draft, at, count)
 
-        monkeypatch.setattr(recheck.RecheckDraft, "read", stopping)
+        monkeypatch.setattr(recheck_draft.RecheckDraft, "read", stopping)
 
 
 @pytest.mark.usefixtures("hopeless")
@@ -267,7 +267,7 @@ async def test_bytes_that_cannot_be_read_are_fetched_and_who_got_right_ones_goes
         if number is None:
             os.truncate(path, OPERATIONS[30][0])
         else:
-            monkeypatch.setattr(recheck.RecheckDraft, "read", _unreadable)
+            monkeypatch.setattr(recheck_draft.RecheckDraft, "read", _unreadable)
         stops.hold.open()
         got = await reading
         assert got == PAYLOAD[HEAD:]
