@@ -32,8 +32,8 @@ def leaves(group: click.Group, prefix: str) -> list[str]:
 
 
 def test_every_command_is_in_the_readme_and_no_other() -> None:
-    told = re.findall(r"^\| `(omaha-mirror [a-z- ]+)` \|", README, re.M)
-    assert sorted(told) == sorted(leaves(cli, "omaha-mirror"))
+    named = re.findall(r"^\| `(omaha-mirror [a-z- ]+)` \|", README, re.M)
+    assert sorted(named) == sorted(leaves(cli, "omaha-mirror"))
 
 
 def test_the_readmes_config_loads(tmp_path: Path) -> None:
@@ -46,14 +46,14 @@ def test_the_readmes_config_loads(tmp_path: Path) -> None:
 
 def test_the_readmes_make_targets_exist() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M)
-    told = set(re.findall(r"\bmake ([a-z-]+)(?: |`|$)", README, re.M))
-    assert {"run", "test", "demo"} <= told <= set(targets)
+    named = set(re.findall(r"\bmake ([a-z-]+)(?: |`|$)", README, re.M))
+    assert {"run", "test", "demo"} <= named <= set(targets)
 
 
 def test_the_readmes_exit_codes_are_the_programs() -> None:
     line = next(line for line in README.splitlines() if line.startswith("Exit codes:"))
-    told = {int(code) for code in re.findall(r"\b(\d+) [a-z]", line)}
-    assert told == {int(code) for code in Exit} - {Exit.INTERRUPTED}
+    named = {int(code) for code in re.findall(r"\b(\d+) [a-z]", line)}
+    assert named == {int(code) for code in Exit} - {Exit.INTERRUPTED}
 
 
 def test_the_boards_are_those_of_the_release_servers_layout() -> None:
@@ -81,8 +81,8 @@ def test_the_map_has_the_layers_and_modules_that_there_are() -> None:
 
 def test_the_table_of_faults_is_the_one_that_is_tested() -> None:
     _, _, after = README.partition("| fault upstream |")
-    told = re.findall(r"^\| ([^|]+) \|", after.partition("\n## ")[0], re.M)
-    assert [name for name in told if name != "---"] == [row.name for row in ROWS]
+    named = re.findall(r"^\| ([^|]+) \|", after.partition("\n## ")[0], re.M)
+    assert [name for name in named if name != "---"] == [row.name for row in ROWS]
 
 
 def test_the_table_of_faults_has_no_wrong_byte_of_ours() -> None:

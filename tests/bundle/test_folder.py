@@ -38,15 +38,15 @@ def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-async def take_in(mirror: Mirror, folder: Path, told: FolderOptions = TOLD) -> ImportResult:
-    text, bundle, read = await open_folder(folder, told)
+async def take_in(mirror: Mirror, folder: Path, options: FolderOptions = TOLD) -> ImportResult:
+    text, bundle, read = await open_folder(folder, options)
     return await mirror.service.importer.import_bundle(compose(text, bundle, read))
 
 
-async def refused(tmp_path: Path, folder: Path, words: str, told: FolderOptions = TOLD) -> None:
+async def refused(tmp_path: Path, folder: Path, words: str, options: FolderOptions = TOLD) -> None:
     async with without_line(tmp_path) as mirror:
         with pytest.raises((BadBundle, MissingOption), match=words):
-            await take_in(mirror, folder, told)
+            await take_in(mirror, folder, options)
         await Box(mirror).nothing()
 
 
@@ -101,7 +101,7 @@ async def test_a_sidecar_beside_a_payload_counts(tmp_path: Path, folder: Path) -
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("options", "words"),
     [
         (FolderOptions(FLATCAR_APP_ID, BOARD, None, VERSION), "add --track"),
         (FolderOptions(FLATCAR_APP_ID, BOARD, "stable", None), "add --version"),
@@ -110,10 +110,10 @@ async def test_a_sidecar_beside_a_payload_counts(tmp_path: Path, folder: Path) -
     ],
 )
 async def test_what_is_missing_is_asked_for(
-    tmp_path: Path, folder: Path, told: FolderOptions, words: str
+    tmp_path: Path, folder: Path, options: FolderOptions, words: str
 ) -> None:
     (folder / "update.gz").write_bytes(body(VERSION))
-    await refused(tmp_path, folder, words, told)
+    await refused(tmp_path, folder, words, options)
 
 
 async def test_a_pipe_instead_of_a_payload_is_not_waited_for(tmp_path: Path, folder: Path) -> None:
@@ -131,7 +131,7 @@ def saved(folder: Path, version: str, changes: Mapping[str, object] | None = Non
     """What `updateservicectl package download` leaves of a package."""
     data = body(version)
     (folder / f"{FLATCAR_APP_ID}_{version}_update.gz").write_bytes(data)
-    told = {
+    described = {
         "appId": FLATCAR_APP_ID,
         "dateCreated": "2021-09-27T12:31:06Z",
         "metadataSignatureRsa": "c2lnbmVk",
@@ -144,15 +144,15 @@ def saved(folder: Path, version: str, changes: Mapping[str, object] | None = Non
         "version": version,
         **(changes or {}),
     }
-    (folder / f"{FLATCAR_APP_ID}_{version}_info.json").write_text(json.dumps(told))
+    (folder / f"{FLATCAR_APP_ID}_{version}_info.json").write_text(json.dumps(described))
 
 
 async def test_packages_of_core_update(tmp_path: Path, folder: Path) -> None:
     for version in (OLDER, VERSION):
         saved(folder, version)
-    told = FolderOptions(FLATCAR_APP_ID, BOARD, "stable", None)
+    described = FolderOptions(FLATCAR_APP_ID, BOARD, "stable", None)
     async with without_line(tmp_path, tracks={"old": OLDER}) as mirror:
-        assert (await take_in(mirror, folder, told)).versions == (OLDER, VERSION)
+        assert (await take_in(mirror, folder, described)).versions == (OLDER, VERSION)
         offer = await Box(mirror, version="2000.0.0").offer()
         assert (offer.version, offer.action.metadata_size) == (VERSION, "1113")
         assert await Box(mirror).download(offer) == body(VERSION)

@@ -32,28 +32,28 @@ def description(bundle: bytes) -> Json:
     with tarfile.open(fileobj=io.BytesIO(bundle)) as tar:
         file = tar.extractfile(DESCRIPTION)
         assert file is not None
-        told: Json = json.loads(file.read())
-        return told
+        described: Json = json.loads(file.read())
+        return described
 
 
 def changed(bundle: bytes, change: Callable[[Json], object]) -> bytes:
     """The bundle with another description, and the sidecar of that one."""
-    text = (json.dumps(told := description(bundle), indent=1) + "\n").encode()
+    text = (json.dumps(described := description(bundle), indent=1) + "\n").encode()
     assert bundle.startswith(opening(text))
-    change(told)
-    return opening(json.dumps(told).encode()) + bundle[len(opening(text)) :]
+    change(described)
+    return opening(json.dumps(described).encode()) + bundle[len(opening(text)) :]
 
 
-def first(told: Json) -> Json:
-    release: Json = told["releases"][0]
+def first(described: Json) -> Json:
+    release: Json = described["releases"][0]
     return release
 
 
 def named(name: str) -> Callable[[Json], object]:
     """The payload is called otherwise, everywhere that it is named."""
 
-    def change(told: Json) -> None:
-        release = first(told)
+    def change(described: Json) -> None:
+        release = first(described)
         old = release["packages"][0]["name"]
         release["packages"][0]["name"] = name
         release["answer"] = release["answer"].replace(old, name)
@@ -63,49 +63,66 @@ def named(name: str) -> Callable[[Json], object]:
 
 
 CHANGES: dict[str, tuple[Callable[[Json], object], str]] = {
-    "another format": (lambda told: told.update(format=2), "format 2 is not known"),
-    "no releases": (lambda told: told.update(releases=[]), "0 releases"),
-    "too many releases": (lambda told: told.update(releases=told["releases"] * 30), "releases"),
-    "twice the same": (lambda told: told.update(releases=told["releases"][:1] * 2), "come after"),
-    "newest first": (lambda told: told["releases"].reverse(), "come after"),
-    "another board": (lambda told: told.update(board="arm64-usr"), "is not for"),
-    "a board that is a path": (lambda told: first(told).update(board="../x"), "altered"),
-    "no track": (lambda told: told.update(track=""), "no name"),
-    "a track with escapes": (lambda told: told.update(track="\x1b[2J"), "printed"),
-    "a version that is a path": (lambda told: first(told).update(version="../../1"), "altered"),
-    "another id": (lambda told: first(told).update(id="3200.0.0-00000000"), "altered"),
+    "another format": (lambda described: described.update(format=2), "format 2 is not known"),
+    "no releases": (lambda described: described.update(releases=[]), "0 releases"),
+    "too many releases": (
+        lambda described: described.update(releases=described["releases"] * 30),
+        "releases",
+    ),
+    "twice the same": (
+        lambda described: described.update(releases=described["releases"][:1] * 2),
+        "come after",
+    ),
+    "newest first": (lambda described: described["releases"].reverse(), "come after"),
+    "another board": (lambda described: described.update(board="arm64-usr"), "is not for"),
+    "a board that is a path": (lambda described: first(described).update(board="../x"), "altered"),
+    "no track": (lambda described: described.update(track=""), "no name"),
+    "a track with escapes": (lambda described: described.update(track="\x1b[2J"), "printed"),
+    "a version that is a path": (
+        lambda described: first(described).update(version="../../1"),
+        "altered",
+    ),
+    "another id": (lambda described: first(described).update(id="3200.0.0-00000000"), "altered"),
     "a name that is a path": (named("../../../etc/cron.d/x"), r"plain file name|altered"),
     "a name with a folder": (named("a/b"), r"plain file name|altered"),
     "a hidden name": (named(".lock"), r"plain file name|altered"),
     "a local address": (
-        lambda told: first(told).update(
-            urls=dict.fromkeys(first(told)["urls"], "file:///etc/shadow")
+        lambda described: first(described).update(
+            urls=dict.fromkeys(first(described)["urls"], "file:///etc/shadow")
         ),
         "not an http address",
     ),
-    "no payload": (lambda told: first(told).update(packages=[]), "begin with its payload"),
-    "a package twice": (
-        lambda told: first(told).update(packages=first(told)["packages"] * 2),
+    "no payload": (
+        lambda described: first(described).update(packages=[]),
         "begin with its payload",
     ),
-    "another size": (lambda told: first(told)["packages"][0].update(size=10**15), "not a package"),
+    "a package twice": (
+        lambda described: first(described).update(packages=first(described)["packages"] * 2),
+        "begin with its payload",
+    ),
+    "another size": (
+        lambda described: first(described)["packages"][0].update(size=10**15),
+        "not a package",
+    ),
     "another digest": (
-        lambda told: first(told)["packages"][0].update(sha256="00" * 32),
+        lambda described: first(described)["packages"][0].update(sha256="00" * 32),
         "not a package",
     ),
     "a foreign package": (
-        lambda told: first(told)["packages"].append({"name": "x", "size": 1, "sha256": "00" * 32}),
+        lambda described: first(described)["packages"].append(
+            {"name": "x", "size": 1, "sha256": "00" * 32}
+        ),
         "not a package",
     ),
-    "no answer": (lambda told: first(told).pop("answer"), "cannot be used"),
+    "no answer": (lambda described: first(described).pop("answer"), "cannot be used"),
     "an answer with an entity": (
-        lambda told: first(told).update(
+        lambda described: first(described).update(
             answer='<!DOCTYPE x [<!ENTITY a "b">]><response>&a;</response>'
         ),
         "cannot be used",
     ),
-    "a number for a text": (lambda told: first(told).update(app_id=1), "cannot be used"),
-    "a list for an object": (lambda told: told.update(releases=[[]]), "cannot be used"),
+    "a number for a text": (lambda described: first(described).update(app_id=1), "cannot be used"),
+    "a list for an object": (lambda described: described.update(releases=[[]]), "cannot be used"),
 }
 
 

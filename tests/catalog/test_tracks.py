@@ -118,11 +118,11 @@ async def test_a_machine_floors_behind_steps_through_them_and_no_grant_stays_ope
     mirror: Mirror,
 ) -> None:
     version, way = "2905.2.0", []
-    while (told := await mirror.tell(version)).release is not None:
-        version = told.release.version
+    while (known := await mirror.tell(version)).release is not None:
+        version = known.release.version
         way.append(version)
     assert way == [FLOOR, MIDDLE, TARGET]
-    assert told.reason is Reason.UP_TO_DATE
+    assert known.reason is Reason.UP_TO_DATE
     assert mirror.nebraska.open_grants() == []
     assert len(mirror.nebraska.instances) == 1
 
@@ -144,26 +144,26 @@ async def test_a_new_version_has_the_packages_that_are_in_use_before_a_machine_a
     mirror.group.version = NEXT
     await mirror.catalog.sync()
     await mirror.settled()
-    told = await mirror.tell(MIDDLE, "azure", wait=0.0)
-    assert told.release is not None
-    assert told.release.version == NEXT
-    assert mirror.catalog.looked_up(told.release) == {"oem-azure.gz"}
+    known = await mirror.tell(MIDDLE, "azure", wait=0.0)
+    assert known.release is not None
+    assert known.release.version == NEXT
+    assert mirror.catalog.looked_up(known.release) == {"oem-azure.gz"}
 
 
 async def test_an_offer_is_of_the_told_manifest_and_its_packages_are_here(mirror: Mirror) -> None:
-    told = (await mirror.tell(MIDDLE, "azure")).release
-    assert told is not None
-    assert told.manifest == mirror.nebraska.releases[BOARD, TARGET].manifest
-    assert names(told) == [PAYLOAD, "oem-azure.gz"]
-    for name in names(told):
-        assert mirror.catalog.package(told.id, name) == told.file(name)
+    known = (await mirror.tell(MIDDLE, "azure")).release
+    assert known is not None
+    assert known.manifest == mirror.nebraska.releases[BOARD, TARGET].manifest
+    assert names(known) == [PAYLOAD, "oem-azure.gz"]
+    for name in names(known):
+        assert mirror.catalog.package(known.id, name) == known.file(name)
 
 
 async def test_what_upstream_withdraws_is_offered_no_more_and_stays_servable_for_a_week(
     mirror: Mirror, clock: SetClock
 ) -> None:
-    told = (await mirror.tell(MIDDLE)).release
-    assert told is not None
+    known = (await mirror.tell(MIDDLE)).release
+    assert known is not None
     mirror.group.updates_enabled = False
     await mirror.catalog.sync("stable")
     await mirror.settled()
@@ -174,7 +174,7 @@ async def test_what_upstream_withdraws_is_offered_no_more_and_stays_servable_for
     clock.later += 6 * DAY
     await mirror.restart()
     assert (await mirror.tell(MIDDLE)).reason is Reason.WITHDRAWN
-    assert mirror.catalog.package(told.id, PAYLOAD) is not None
+    assert mirror.catalog.package(known.id, PAYLOAD) is not None
 
 
 async def superseded(mirror: Mirror, clock: SetClock) -> None:
@@ -194,10 +194,10 @@ async def test_a_version_that_a_track_leads_to_is_remembered_although_no_machine
     assert [r.version for r in mirror.catalog.current()] == [NEXT]
     await mirror.site.line_down()
     await mirror.restart()
-    told = await mirror.tell("2905.2.0", wait=0.0)
-    assert told.release is not None
-    assert told.release.version == FLOOR
-    assert mirror.catalog.package(told.release.id, PAYLOAD) is not None
+    known = await mirror.tell("2905.2.0", wait=0.0)
+    assert known.release is not None
+    assert known.release.version == FLOOR
+    assert mirror.catalog.package(known.release.id, PAYLOAD) is not None
 
 
 async def test_a_target_that_all_machines_have_is_in_use(mirror: Mirror, clock: SetClock) -> None:
@@ -254,16 +254,16 @@ async def test_a_pin_uses_what_was_once_told_of_its_version_and_floors_come_firs
     first = (await mirror.tell(FLOOR, rule=pin)).release
     assert first is not None
     assert first.version == MIDDLE
-    told = (await mirror.tell(MIDDLE, rule=pin)).release
-    assert told is not None
-    assert told.manifest == mirror.nebraska.releases[BOARD, TARGET].manifest
+    sent = (await mirror.tell(MIDDLE, rule=pin)).release
+    assert sent is not None
+    assert sent.manifest == mirror.nebraska.releases[BOARD, TARGET].manifest
     assert (await mirror.tell(FLOOR, rule=Pin(FLOOR))).reason is Reason.UP_TO_DATE
 
 
 async def test_what_upstream_told_one_machine_is_settled_like_all_else(mirror: Mirror) -> None:
     mirror.site.publish()
-    told = release()
-    own = replace(told, urls={PAYLOAD: mirror.site.upstream.url(f"/{BOARD}/{TARGET}/{PAYLOAD}")})
+    sent = release()
+    own = replace(sent, urls={PAYLOAD: mirror.site.upstream.url(f"/{BOARD}/{TARGET}/{PAYLOAD}")})
     mirror.catalog.record_upstream(own)
     await mirror.catalog.look_up(APP, BOARD, TARGET, Relay(), "", 30.0)
     step = mirror.catalog.step(APP, BOARD, TARGET)
@@ -274,14 +274,14 @@ async def test_what_upstream_told_one_machine_is_settled_like_all_else(mirror: M
 async def test_a_release_told_again_after_long_is_servable(mirror: Mirror, clock: SetClock) -> None:
     mirror.site.publish()
     url = mirror.site.upstream.url(f"/{BOARD}/{TARGET}/{PAYLOAD}")
-    told = replace(release(), urls={PAYLOAD: url})
+    sent = replace(release(), urls={PAYLOAD: url})
     for poll_interval in (None, 4000):
-        again = replace(told, check=replace(told.check, poll_interval=poll_interval))
+        again = replace(sent, check=replace(sent.check, poll_interval=poll_interval))
         mirror.catalog.record_upstream(again)
         await mirror.settled()
         assert mirror.catalog.step(APP, BOARD, TARGET).known.release == again
         clock.later += 8 * DAY
-    assert mirror.catalog.package(told.id, PAYLOAD) is not None
+    assert mirror.catalog.package(sent.id, PAYLOAD) is not None
 
 
 async def test_no_other_rule_has_steps(mirror: Mirror) -> None:
@@ -301,9 +301,9 @@ async def test_a_release_told_anew_while_it_is_looked_up_is_looked_up_again(
     gate.open()
     await waiting
     await mirror.settled()
-    told = (await mirror.tell(MIDDLE)).release
-    assert told is not None
-    assert told.payload.size == len(b"other bytes")
+    known = (await mirror.tell(MIDDLE)).release
+    assert known is not None
+    assert known.payload.size == len(b"other bytes")
 
 
 async def test_releases_that_no_track_leads_to_any_more_are_bounded(tmp_path: Path) -> None:
@@ -315,8 +315,8 @@ async def test_releases_that_no_track_leads_to_any_more_are_bounded(tmp_path: Pa
     for i in range(MAX_UNUSED + 10):
         catalog.record_upstream(release(version=f"{i}.0", learnt=float(i)))
     await catalog.close()
-    told = load(tmp_path / "catalog.json").upstream
-    assert {r.learnt for r in told} == set(range(10, MAX_UNUSED + 10))
+    known = load(tmp_path / "catalog.json").upstream
+    assert {r.learnt for r in known} == set(range(10, MAX_UNUSED + 10))
 
 
 # Operators

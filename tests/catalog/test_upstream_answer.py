@@ -108,10 +108,10 @@ def with_action(**attributes: object) -> UpdateCheck:
     ],
 )
 def test_no_offer_is_policy(app: str, check: str | None, policy: UpstreamPolicy) -> None:
-    told = read(answer(app, replace(CHECK, status=check) if check is not None else None))
-    assert (told.policy, told.releases) == (policy, ())
-    assert app in told.detail
-    assert check is None or check in told.detail
+    reading = read(answer(app, replace(CHECK, status=check) if check is not None else None))
+    assert (reading.policy, reading.releases) == (policy, ())
+    assert app in reading.detail
+    assert check is None or check in reading.detail
 
 
 @pytest.mark.parametrize("check", [None, replace(CHECK, status=""), replace(CHECK, status="maybe")])
@@ -164,8 +164,8 @@ def test_what_is_unknown_is_kept_and_only_the_first_url() -> None:
 
 def test_another_app_in_the_answer_does_not_matter() -> None:
     broken = AppResponse(appid="another", status="ok", update_check=UpdateCheck(status="ok"))
-    told = read(Response(apps=(broken, *answer("ok", CHECK).apps)))
-    assert [offered.release.version for offered in told.releases] == [VERSION]
+    reading = read(Response(apps=(broken, *answer("ok", CHECK).apps)))
+    assert [offered.release.version for offered in reading.releases] == [VERSION]
 
 
 # Releases
@@ -194,8 +194,8 @@ def test_a_release_is_all_that_was_told_and_where_it_comes_from() -> None:
 def test_a_sha256_in_base64_is_read_as_go_omaha_means_it() -> None:
     text = base64.b64encode(hashlib.sha256(BODY).digest()).decode()
     extra = (("hash_sha256", text), ("later", "1"))
-    told = read_check(with_payload(hash_sha256=None, hash=SHA1, extra=extra))
-    [found] = told.releases[0].release.manifest.packages
+    reading = read_check(with_payload(hash_sha256=None, hash=SHA1, extra=extra))
+    [found] = reading.releases[0].release.manifest.packages
     assert (found.hash_sha256, found.extra) == (sha256(BODY), (("later", "1"),))
 
 

@@ -120,17 +120,17 @@ def test_a_package_of_another_payload_is_not_kept() -> None:
 
 
 def test_trouble_with_a_package_that_a_manifest_names_does_not_hide_what_was_confirmed() -> None:
-    told = release(AMI, AZURE)
-    old = LookupResult(told, looked_up=frozenset({AMI}))
-    found = LookupResult(told, looked_up=BOTH, lacking={AMI: "503", AZURE: "503"})
+    sent = release(AMI, AZURE)
+    old = LookupResult(sent, looked_up=frozenset({AMI}))
+    found = LookupResult(sent, looked_up=BOTH, lacking={AMI: "503", AZURE: "503"})
     assert settled(old, found) == replace(found, lacking={AZURE: "503"})
     assert settled(found, found) == found
 
 
 def test_a_package_that_a_manifest_names_and_upstream_has_not_is_lacking_at_once() -> None:
-    told = release(AMI)
-    old = LookupResult(told, looked_up=BOTH)
-    found = LookupResult(told, looked_up=BOTH, lacking={AMI: "404"}, wrong=frozenset({AMI}))
+    sent = release(AMI)
+    old = LookupResult(sent, looked_up=BOTH)
+    found = LookupResult(sent, looked_up=BOTH, lacking={AMI: "404"}, wrong=frozenset({AMI}))
     assert settled(old, found) == found
 
 

@@ -137,11 +137,11 @@ def ranges(server: Upstream, name: str) -> list[str | None]:
 
 
 async def test_an_offer_is_read_and_nothing_is_fetched_or_reported(server: Upstream) -> None:
-    told = await run(server)
-    assert told.error is None
-    assert told.answer is not None
-    assert isinstance(told.answer.outcome, Offer)
-    assert told.answer.outcome.version == "3815.2.1"
+    result = await run(server)
+    assert result.error is None
+    assert result.answer is not None
+    assert isinstance(result.answer.outcome, Offer)
+    assert result.answer.outcome.version == "3815.2.1"
     assert [request.path for request in server.log] == [UPDATE]
 
 
@@ -155,8 +155,8 @@ async def test_the_request_has_the_header_fields_of_update_engine(server: Upstre
 async def test_a_download_is_told_in_the_order_of_update_engine(
     server: Upstream, tmp_path: Path
 ) -> None:
-    told = await run(server, tmp_path)
-    assert told.error is None
+    result = await run(server, tmp_path)
+    assert result.error is None
     assert [(r.method, r.path.rpartition("/")[2]) for r in server.log] == [
         ("POST", ""),
         ("POST", ""),
@@ -172,7 +172,7 @@ async def test_a_download_is_told_in_the_order_of_update_engine(
         "oem-azure.gz": OEM,
         "flatcar-zfs.gz": EXTENSION,
     }
-    assert [d.name for d in told.downloads] == ["update.gz", "oem-azure.gz", "flatcar-zfs.gz"]
+    assert [d.name for d in result.downloads] == ["update.gz", "oem-azure.gz", "flatcar-zfs.gz"]
 
 
 async def test_packages_are_asked_for_without_a_coding(server: Upstream, tmp_path: Path) -> None:
@@ -183,31 +183,31 @@ async def test_packages_are_asked_for_without_a_coding(server: Upstream, tmp_pat
 
 async def test_no_update_is_no_error(server: Upstream, tmp_path: Path) -> None:
     server.answer(UPDATE, lambda _: NO_UPDATE)
-    told = await run(server, tmp_path)
-    assert told.error is None
-    assert told.answer is not None
-    assert told.answer.outcome == NoUpdate()
+    result = await run(server, tmp_path)
+    assert result.error is None
+    assert result.answer is not None
+    assert result.answer.outcome == NoUpdate()
     assert len(server.log) == 1
 
 
 async def test_a_cut_payload_goes_on_where_it_was_cut(server: Upstream, tmp_path: Path) -> None:
     server.fault("/files/update.gz", Fin(at=70_000, times=1))
     server.fault("/files/update.gz", Fin(at=200_000, times=1))
-    told = await run(server, tmp_path)
-    assert told.error is None
+    result = await run(server, tmp_path)
+    assert result.error is None
     assert ranges(server, "update.gz") == [None, "bytes=70000-", "bytes=200000-"]
     assert (tmp_path / "update.gz").read_bytes() == PAYLOAD
-    assert told.downloads[0].requests == 3
+    assert result.downloads[0].requests == 3
 
 
 async def test_a_payload_is_taken_up_twenty_times_and_no_more(
     server: Upstream, tmp_path: Path
 ) -> None:
     server.fault("/files/update.gz", Fin(at=70_000))
-    told = await run(server, tmp_path)
-    assert told.error is not None
-    assert type(told.error) is UpdateFailed
-    assert "after 20 tries" in str(told.error)
+    result = await run(server, tmp_path)
+    assert result.error is not None
+    assert type(result.error) is UpdateFailed
+    assert "after 20 tries" in str(result.error)
     assert len(ranges(server, "update.gz")) == 21
     assert told_events(server) == [(13, 1, None), failed(ErrorCode.DOWNLOAD_TRANSFER_ERROR)]
     assert kept(tmp_path) == {}
@@ -223,9 +223,9 @@ async def test_an_error_status_ends_a_download_that_was_cut(
     server.fault(path, Fin(at=70_000))
     server.remove(path)
     gate.open()
-    told = await running
-    assert told.error is not None
-    assert "answered HTTP 404" in str(told.error)
+    result = await running
+    assert result.error is not None
+    assert "answered HTTP 404" in str(result.error)
     assert ranges(server, "update.gz") == [None, "bytes=70000-"]
 
 
@@ -235,18 +235,18 @@ async def test_other_bytes_than_the_rest_asked_for_are_refused(
 ) -> None:
     server.fault("/files/update.gz", Fin(at=70_000, times=1))
     server.fault("/files/update.gz", fault)
-    told = await run(server, tmp_path)
-    assert told.error is not None
-    assert "update_engine would append them" in str(told.error)
-    assert told.error.errorcode == ErrorCode.DOWNLOAD_OPERATION_HASH_MISMATCH
+    result = await run(server, tmp_path)
+    assert result.error is not None
+    assert "update_engine would append them" in str(result.error)
+    assert result.error.errorcode == ErrorCode.DOWNLOAD_OPERATION_HASH_MISMATCH
 
 
 @pytest.mark.parametrize("at", [0, 150_000, len(PAYLOAD) - 1])
 async def test_a_flipped_byte_leaves_no_file(server: Upstream, tmp_path: Path, at: int) -> None:
     server.fault("/files/update.gz", Corrupt(at=at))
-    told = await run(server, tmp_path)
-    assert told.error is not None
-    assert isinstance(told.error, WrongBytes)
+    result = await run(server, tmp_path)
+    assert result.error is not None
+    assert isinstance(result.error, WrongBytes)
     assert kept(tmp_path) == {}
     assert told_events(server) == [(13, 1, None), failed(ErrorCode.PAYLOAD_HASH_MISMATCH_ERROR)]
 
@@ -259,9 +259,9 @@ async def test_a_payload_of_another_size_is_refused(
     server.put("/files/update.gz", body, sidecar=False)
     if chunked:
         server.fault("/files/update.gz", NoLength())
-    told = await run(server, tmp_path)
-    assert told.error is not None
-    assert told.error.errorcode == ErrorCode.PAYLOAD_SIZE_MISMATCH_ERROR
+    result = await run(server, tmp_path)
+    assert result.error is not None
+    assert result.error.errorcode == ErrorCode.PAYLOAD_SIZE_MISMATCH_ERROR
     assert kept(tmp_path) == {}
     assert len(ranges(server, "update.gz")) == 1
 
@@ -272,17 +272,17 @@ async def test_what_update_engine_takes_for_the_whole_is_not_taken_up_again(
 ) -> None:
     for fault in faults:
         server.fault("/files/update.gz", fault)
-    told = await run(server, tmp_path)
-    assert told.error is not None
-    assert "would take that for the whole" in str(told.error)
+    result = await run(server, tmp_path)
+    assert result.error is not None
+    assert "would take that for the whole" in str(result.error)
     assert len(ranges(server, "update.gz")) == 1
 
 
 async def test_a_coded_payload_is_refused(server: Upstream, tmp_path: Path) -> None:
     server.fault("/files/update.gz", Encoding("gzip"))
-    told = await run(server, tmp_path)
-    assert told.error is not None
-    assert "Content-Encoding 'gzip'" in str(told.error)
+    result = await run(server, tmp_path)
+    assert result.error is not None
+    assert "Content-Encoding 'gzip'" in str(result.error)
 
 
 async def test_a_redirect_is_followed(server: Upstream, tmp_path: Path) -> None:
@@ -319,16 +319,16 @@ async def test_a_payload_server_that_is_gone_is_unreachable(
     server: Upstream, tmp_path: Path
 ) -> None:
     server.answer(UPDATE, lambda _: offer("http://127.0.0.1:1"))
-    told = await run(server, tmp_path)
-    assert told.error is not None
-    assert isinstance(told.error, Unreachable)
-    assert "Connection refused" in str(told.error)
+    result = await run(server, tmp_path)
+    assert result.error is not None
+    assert isinstance(result.error, Unreachable)
+    assert "Connection refused" in str(result.error)
 
 
 async def test_a_cut_extension_begins_again(server: Upstream, tmp_path: Path) -> None:
     server.fault("/files/oem-azure.gz", Fin(at=2_000, times=1))
-    told = await run(server, tmp_path)
-    assert told.error is None
+    result = await run(server, tmp_path)
+    assert result.error is None
     assert ranges(server, "oem-azure.gz") == [None, None]
     assert (tmp_path / "oem-azure.gz").read_bytes() == OEM
 
@@ -337,11 +337,11 @@ async def test_a_wrong_extension_fails_the_postinstall_step(
     server: Upstream, tmp_path: Path
 ) -> None:
     server.fault("/files/oem-azure.gz", Corrupt(at=2_000))
-    told = await run(server, tmp_path)
-    assert told.error is not None
-    assert isinstance(told.error, WrongBytes)
+    result = await run(server, tmp_path)
+    assert result.error is not None
+    assert isinstance(result.error, WrongBytes)
     assert set(kept(tmp_path)) == {"update.gz"}
-    assert [d.name for d in told.downloads] == ["update.gz"]
+    assert [d.name for d in result.downloads] == ["update.gz"]
     events = [(13, 1, None), (14, 1, None), failed(ErrorCode.POSTINSTALL_RUNNER_ERROR)]
     assert told_events(server) == events
 
@@ -359,9 +359,9 @@ async def test_a_cancelled_download_leaves_nothing(server: Upstream, tmp_path: P
 @pytest.mark.parametrize("taken", ["update.gz", "update.gz.part"])
 async def test_a_disk_that_refuses_is_told(server: Upstream, tmp_path: Path, taken: str) -> None:
     (tmp_path / taken).mkdir()
-    told = await run(server, tmp_path)
-    assert told.error is not None
-    assert told.error.errorcode == ErrorCode.DOWNLOAD_WRITE_ERROR
+    result = await run(server, tmp_path)
+    assert result.error is not None
+    assert result.error.errorcode == ErrorCode.DOWNLOAD_WRITE_ERROR
     assert os.listdir(tmp_path) == [taken]
 
 
@@ -386,26 +386,26 @@ async def test_an_answer_that_a_machine_would_refuse_is_a_failure(
     server: Upstream, body: bytes, why: str
 ) -> None:
     server.answer(UPDATE, lambda _: body)
-    told = await run(server)
-    assert told.answer is None
-    assert told.error is not None
-    assert type(told.error) is UpdateFailed
-    assert why in str(told.error)
+    result = await run(server)
+    assert result.answer is None
+    assert result.error is not None
+    assert type(result.error) is UpdateFailed
+    assert why in str(result.error)
 
 
 async def test_an_error_status_of_the_update_server_is_a_failure(server: Upstream) -> None:
     server.fault(UPDATE, Status(503))
-    told = await run(server)
-    assert told.error is not None
-    assert (type(told.error), told.error.errorcode) == (UpdateFailed, 2503)
+    result = await run(server)
+    assert result.error is not None
+    assert (type(result.error), result.error.errorcode) == (UpdateFailed, 2503)
 
 
 async def test_no_server_is_unreachable(server: Upstream) -> None:
     await server.refuse()
-    told = await run(server)
-    assert told.error is not None
-    assert isinstance(told.error, Unreachable)
-    assert "Connection refused" in str(told.error)
+    result = await run(server)
+    assert result.error is not None
+    assert isinstance(result.error, Unreachable)
+    assert "Connection refused" in str(result.error)
     await server.listen()
 
 
@@ -443,10 +443,10 @@ def got(tmp_path: Path) -> Path:
 
 
 async def test_a_machine_updates_through_a_mirror(mirror: str, got: Path) -> None:
-    told = await run_check(MACHINE, mirror, got, silent=True, pause=0)
-    assert told.error is None
+    result = await run_check(MACHINE, mirror, got, silent=True, pause=0)
+    assert result.error is None
     assert kept(got) == {"flatcar_production_update.gz": PAYLOAD, "oem-azure.gz": OEM}
-    assert told.downloads[0].cache_status == "omaha-mirror; fwd=miss"
+    assert result.downloads[0].cache_status == "omaha-mirror; fwd=miss"
 
 
 @pytest.mark.parametrize("at", [0, 150_000, len(PAYLOAD) - 1])
@@ -454,8 +454,8 @@ async def test_a_byte_flipped_before_the_mirror_never_becomes_a_file(
     mirror: str, upstream: Upstream, got: Path, at: int
 ) -> None:
     upstream.fault("/amd64-usr/3815.2.1/flatcar_production_update.gz", Corrupt(at=at))
-    told = await run_check(MACHINE, mirror, got, silent=True, pause=0)
-    assert told.error is not None
+    result = await run_check(MACHINE, mirror, got, silent=True, pause=0)
+    assert result.error is not None
     assert kept(got) == {}
 
 

@@ -94,15 +94,15 @@ class Box:
 
     async def offer(self) -> Offer:
         """The offer that a check must get."""
-        told = await self.check()
-        assert isinstance(told, Offer)
-        return told
+        found = await self.check()
+        assert isinstance(found, Offer)
+        return found
 
     async def nothing(self) -> NoUpdate:
         """That nothing is offered, as a check must be told."""
-        told = await self.check()
-        assert isinstance(told, NoUpdate), told
-        return told
+        found = await self.check()
+        assert isinstance(found, NoUpdate), found
+        return found
 
     async def report(self, request: Request) -> None:
         self.requests.append(request)

@@ -35,9 +35,9 @@ FINE = Finding("disk", State.OK, "there is room")
 def channel(
     *steps: tuple[str, Reason], trouble: str = "", detail: str = "", answered: float = 1.0
 ) -> ChannelStatus:
-    told = tuple(StepStatus(version, False, 1.0, state) for version, state in steps)
+    reply = tuple(StepStatus(version, False, 1.0, state) for version, state in steps)
     return ChannelStatus(
-        "app", "amd64-usr", "stable", told, Reason.OFFERED, detail, trouble, answered, 1.0, 1.0
+        "app", "amd64-usr", "stable", reply, Reason.OFFERED, detail, trouble, answered, 1.0, 1.0
     )
 
 
@@ -208,11 +208,11 @@ class Hanging:
 
 async def test_a_flood_of_questions_is_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
     check = Hanging()
-    told = 0
+    reply = 0
 
     def quick() -> list[Finding]:
-        nonlocal told
-        told += 1
+        nonlocal reply
+        reply += 1
         return []
 
     examiner = Examiner({"disk": check}, [quick])
@@ -221,10 +221,10 @@ async def test_a_flood_of_questions_is_one_look(monkeypatch: pytest.MonkeyPatch)
     check.gate.set()
     assert {found.findings for found in await asyncio.gather(*asking)} == {(FINE,)}
     assert (await examiner()).findings == (FINE,)
-    assert (check.runs, told) == (1, 1)
+    assert (check.runs, reply) == (1, 1)
     monkeypatch.setattr(examiner, "_fresh_until", 0.0)
     await examiner()
-    assert (check.runs, told) == (2, 2)
+    assert (check.runs, reply) == (2, 2)
     await examiner.close()
 
 
@@ -285,11 +285,11 @@ async def test_readyz_says_what_is_wrong(tmp_path: Path) -> None:
     examiner = Examiner(checks, [lambda: tracks([channel(trouble="it is down")], time.time())])
     async with examined(examiner) as address:
         answer = await ask(address, "GET", "/readyz", {"Host": "localhost"})
-        told = json.loads(answer.body)
-    assert (answer.status, told["ready"], told["state"]) == (503, False, "failed")
-    states = {check["name"]: check["state"] for check in told["checks"]}
+        reply = json.loads(answer.body)
+    assert (answer.status, reply["ready"], reply["state"]) == (503, False, "failed")
+    states = {check["name"]: check["state"] for check in reply["checks"]}
     assert states == {"cache": "failed", "disk": "ok", "track stable amd64-usr": "degraded"}
-    assert str(place) in told["checks"][0]["words"]
+    assert str(place) in reply["checks"][0]["words"]
 
 
 async def test_upstream_down_is_degraded_and_ready() -> None:
@@ -310,15 +310,15 @@ async def test_a_scrape_examines_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "state", "words"),
+    ("set_clock", "state", "words"),
     [
         (SetClock(synchronised=True), State.OK, "is right"),
         (SetClock(), State.OK, "nothing has confirmed it yet: until the time is known no delay"),
         (SetClock(-56 * 365 * DAY), State.OK, "before this program was made"),
     ],
 )
-def test_a_clock_that_is_not_sure_is_a_note(told: SetClock, state: State, words: str) -> None:
-    [found] = clock(told)
+def test_a_clock_that_is_not_sure_is_a_note(set_clock: SetClock, state: State, words: str) -> None:
+    [found] = clock(set_clock)
     assert (found.name, found.state) == ("clock", state)
     assert words in found.words
 

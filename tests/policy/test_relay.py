@@ -138,12 +138,12 @@ async def test_upstream_sees_the_machine_itself_and_one_application(site: Site) 
 
 async def test_an_offer_is_passed_on_whole(site: Site) -> None:
     async with site.relay() as relay:
-        told = await check(relay)
-    assert told.release is not None
-    assert told.release_id == told.release.id
-    assert told.version == VERSION
-    assert (told.reason, told.delivered) == (Reason.OFFERED, True)
-    assert [file.name for file in told.release.files] == ["update.gz", "oem-azure.gz"]
+        answer = await check(relay)
+    assert answer.release is not None
+    assert answer.release_id == answer.release.id
+    assert answer.version == VERSION
+    assert (answer.reason, answer.delivered) == (Reason.OFFERED, True)
+    assert [file.name for file in answer.release.files] == ["update.gz", "oem-azure.gz"]
     [granted] = site.nebraska.open_grants()
     assert granted.machineid == MACHINE
 
@@ -186,13 +186,13 @@ async def test_policy_is_obeyed_and_what_was_told_before_is_forgotten(
     async with site.relay() as relay:
         assert (await check(relay)).release_id is not None
         site.upstream.answer(PATH, lambda _: serialise_response(Response(apps=(answer,))))
-        told = await check(relay)
-        assert (told.release_id, told.release, told.reason) == (None, None, reason)
-        assert told.version is None
-        assert told.delivered
-        assert answer.status in told.detail
-        told = await outage(site, relay)
-        assert (told.release_id, told.reason) == (None, Reason.UNREACHABLE)
+        relayed = await check(relay)
+        assert (relayed.release_id, relayed.release, relayed.reason) == (None, None, reason)
+        assert relayed.version is None
+        assert relayed.delivered
+        assert answer.status in relayed.detail
+        relayed = await outage(site, relay)
+        assert (relayed.release_id, relayed.reason) == (None, Reason.UNREACHABLE)
 
 
 OUTAGES: dict[str, Callable[[Upstream], object]] = {
@@ -218,10 +218,10 @@ async def test_without_an_answer_a_machine_is_told_what_it_was_last_told(
         offer = await check(relay)
         if isinstance(broken := (OUTAGES | REFUSALS)[name](site.upstream), Awaitable):
             await broken
-        told = await check(relay, wait=0.2)
-        assert (told.release_id, told.version) == (offer.release_id, VERSION)
-        assert (told.reason, told.release, told.delivered) == (Reason.OFFERED, None, False)
-        assert told.detail
+        answer = await check(relay, wait=0.2)
+        assert (answer.release_id, answer.version) == (offer.release_id, VERSION)
+        assert (answer.reason, answer.release, answer.delivered) == (Reason.OFFERED, None, False)
+        assert answer.detail
         other = await check(relay, machine("other"), wait=0.2)
         assert (other.release_id, other.reason, other.delivered) == (None, reason, False)
         assert other.detail
@@ -240,8 +240,8 @@ async def test_a_defect_leaves_its_traceback_and_a_machine_is_told_what_it_was_l
         monkeypatch.setattr(
             "omaha_mirror.upstream.omaha_server.parse_response", lambda text: {}[text]
         )
-        told = await check(relay)
-        assert (told.release_id, told.detail) == (offer.release_id, DEFECT)
+        answer = await check(relay)
+        assert (answer.release_id, answer.detail) == (offer.release_id, DEFECT)
     assert "KeyError" in logs[0]["exception"]
 
 
@@ -253,8 +253,8 @@ async def test_an_answer_that_no_machine_could_use_is_refused_once_said_and_deli
         released = site.nebraska.releases["amd64-usr", VERSION]
         released.codebase = "http://elsewhere.example/"
         for _ in range(3):
-            told = await check(relay)
-            assert (told.release_id, told.delivered) == (offer.release_id, True)
+            answer = await check(relay)
+            assert (answer.release_id, answer.delivered) == (offer.release_id, True)
         other = await check(relay, machine("other"))
         assert (other.release_id, other.reason) == (None, Reason.REFUSED)
         assert "elsewhere.example" in other.detail
@@ -273,10 +273,10 @@ async def test_after_an_outage_nobody_asks_for_a_while_and_then_one_at_a_time(
         await broken_off(site, relay)
         posts = site.posts()
         site.clock.now += REST - 0.1
-        for told in await asyncio.gather(*(check(relay) for _ in range(100))):
-            assert told.release_id == offer.release_id
-            assert not told.delivered
-            assert "is not asked at the moment: the connection was lost" in told.detail
+        for answer in await asyncio.gather(*(check(relay) for _ in range(100))):
+            assert answer.release_id == offer.release_id
+            assert not answer.delivered
+            assert "is not asked at the moment: the connection was lost" in answer.detail
         assert site.posts() == posts
         site.clock.now += 0.1
         probe = asyncio.create_task(check(relay))
@@ -394,7 +394,7 @@ async def test_a_request_with_many_applications_takes_one_place(site: Site) -> N
         other = asyncio.create_task(check(relay))
         await site.upstream.until(lambda: site.posts() == 2)
         gate.open()
-        assert all(told.delivered for told in await asyncio.gather(*checks, other))
+        assert all(answer.delivered for answer in await asyncio.gather(*checks, other))
     assert {len(request.apps) for request in site.nebraska.requests} == {1}
 
 
@@ -407,8 +407,8 @@ async def test_a_machine_asks_one_thing_at_a_time_and_equal_ones_once(site: Site
         checks[2].cancel()
         await asyncio.wait([checks[2]])
         gate.open()
-        told = await asyncio.gather(checks[0], checks[1], checks[3])
-        assert all(each.delivered for each in told)
+        answers = await asyncio.gather(checks[0], checks[1], checks[3])
+        assert all(each.delivered for each in answers)
         assert site.upstream.peak == 1
         assert site.posts() == 2
 
@@ -440,8 +440,8 @@ async def test_an_address_that_takes_all_places_leaves_some_to_others(site: Site
         ]
         await site.upstream.until(lambda: site.posts() == AT_ONCE + SPARE)
         gate.open()
-        told = await asyncio.gather(*greedy, *others)
-        assert all(each.delivered for each in told)
+        answers = await asyncio.gather(*greedy, *others)
+        assert all(each.delivered for each in answers)
 
 
 async def test_a_server_that_says_no_to_one_machine_is_asked_on_for_others(site: Site) -> None:
@@ -457,7 +457,7 @@ async def test_upstream_is_asked_so_many_questions_at_once_and_no_more(site: Sit
         checks = [asyncio.create_task(check(relay, machine(n))) for n in range(3 * AT_ONCE)]
         await site.upstream.until(lambda: site.posts() == AT_ONCE)
         gate.open()
-        assert all(told.delivered for told in await asyncio.gather(*checks))
+        assert all(answer.delivered for answer in await asyncio.gather(*checks))
         assert site.upstream.peak == AT_ONCE
     assert len(site.nebraska.instances) == 3 * AT_ONCE
 
@@ -466,7 +466,7 @@ async def test_a_dead_line_costs_a_fleet_one_wait_and_not_one_each(site: Site) -
     async with site.relay() as relay:
         site.upstream.hold(PATH)
         checks = [check(relay, machine(n), wait=4.0) for n in range(2000)]
-        assert not any(told.delivered for told in await asyncio.gather(*checks))
+        assert not any(answer.delivered for answer in await asyncio.gather(*checks))
         # The first that fail hand their places on, until so many failed in a row that nobody asks.
         assert AT_ONCE <= site.posts() < AT_ONCE + IN_A_ROW
         assert site.failures == [Reason.UNREACHABLE] * 2000
@@ -480,7 +480,7 @@ async def test_a_check_that_got_no_turn_says_nothing_of_upstream(site: Site) -> 
         assert not (await check(relay, wait=0.4)).delivered
         assert reachable(relay)
         gate.open()
-        assert all(told.delivered for told in await asyncio.gather(*checks))
+        assert all(answer.delivered for answer in await asyncio.gather(*checks))
         assert (await check(relay)).delivered
 
 
@@ -491,8 +491,8 @@ async def test_whoever_waits_for_a_turn_is_told_at_once_when_the_line_breaks(sit
         await site.upstream.until(lambda: site.posts() == AT_ONCE)
         waiting = [asyncio.create_task(check(relay, machine(-n))) for n in range(1, 100)]
         await site.line_down()
-        told = await asyncio.gather(*asking, *waiting)
-        assert not any(each.delivered for each in told)
+        answers = await asyncio.gather(*asking, *waiting)
+        assert not any(each.delivered for each in answers)
         assert site.posts() == AT_ONCE
 
 
@@ -558,8 +558,8 @@ async def test_what_was_told_is_written_without_a_close(
 ) -> None:
     written = threading.Event()
 
-    def watched(path: Path, told: dict[str, str]) -> None:
-        store(path, told)
+    def watched(path: Path, offers: dict[str, str]) -> None:
+        store(path, offers)
         written.set()
 
     store = relay_store._store
@@ -574,8 +574,8 @@ async def test_what_was_told_is_written_without_a_close(
         assert not relay.offers._changed.is_set()
 
 
-def shaped(told: object, format_: int = 1) -> bytes:
-    return json.dumps({"format": format_, "told": told}).encode()
+def shaped(offers: object, format_: int = 1) -> bytes:
+    return json.dumps({"format": format_, "told": offers}).encode()
 
 
 @pytest.mark.parametrize(

@@ -59,11 +59,11 @@ class NotifySocket:
 
     def waiting(self) -> list[bytes]:
         """What was told already."""
-        told = []
+        messages = []
         with suppress(BlockingIOError):
             while True:
-                told.append(self._sock.recv(4096))
-        return told
+                messages.append(self._sock.recv(4096))
+        return messages
 
 
 def listening() -> socket.socket:

@@ -51,8 +51,8 @@ async def test_ready_reload_and_stop_are_told_by_the_mirror_as_they_happen(
         for config in (mirror.config, "nonsense: 1"):
             before = time.monotonic_ns() // 1000
             mirror.reload(config)
-            told = await manager.until("RELOADING")
-            assert before <= int(told["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
+            messages = await manager.until("RELOADING")
+            assert before <= int(messages["MONOTONIC_USEC"]) <= time.monotonic_ns() // 1000
             assert await manager.until("READY") == {"READY": "1"}
         assert await mirror.terminate() == 0
     assert await manager.until("STOPPING") == {"STOPPING": "1"}
@@ -199,13 +199,13 @@ async def test_the_status_is_told_again_only_when_it_has_changed(
         async with supervised(
             notifier(manager), None, address_of(sock), lambda: next(sentences, "c")
         ):
-            told = [await manager.next() for _ in range(4)]
-    assert told == [{"READY": "1"}, {"STATUS": "a"}, {"STATUS": "b"}, {"STATUS": "c"}]
+            messages = [await manager.next() for _ in range(4)]
+    assert messages == [{"READY": "1"}, {"STATUS": "a"}, {"STATUS": "b"}, {"STATUS": "c"}]
     assert manager.waiting() == [b"STOPPING=1"]
 
 
 @pytest.mark.parametrize(
-    ("fills", "fetched", "served", "told"),
+    ("fills", "fetched", "served", "expected"),
     [
         (0, 0, 0, "Fetching nothing; nothing was served yet."),
         (1, 5_000, 0, "Fetching 1 package; nothing was served yet."),
@@ -213,8 +213,8 @@ async def test_the_status_is_told_again_only_when_it_has_changed(
         (0, 500_000, 10_000_000, "Fetching nothing; 10.0 MB served, 95% of it from the cache."),
     ],
 )
-def test_the_status_is_a_sentence(fills: int, fetched: int, served: int, told: str) -> None:
-    assert sentence(fills, fetched, served) == told
+def test_the_status_is_a_sentence(fills: int, fetched: int, served: int, expected: str) -> None:
+    assert sentence(fills, fetched, served) == expected
 
 
 async def test_the_status_counts_what_the_mirror_does(upstream: Upstream, tmp_path: Path) -> None:

@@ -110,9 +110,9 @@ async def test_a_machine_goes_through_the_floor_and_is_told_noupdate_once_at_eac
     talk: Talk,
 ) -> None:
     versions = ("1.0.0", "2.0.0", "2.0.0", "3.0.0", "3.0.0")
-    told = [await talk.check(version) for version in versions]
-    assert [version for _, _, version in told] == ["2.0.0", None, "3.0.0", None, None]
-    assert told[1] == told[3] == told[4] == NO_UPDATE
+    answers = [await talk.check(version) for version in versions]
+    assert [version for _, _, version in answers] == ["2.0.0", None, "3.0.0", None, None]
+    assert answers[1] == answers[3] == answers[4] == NO_UPDATE
 
 
 async def test_a_grant_is_open_until_the_granted_version_asks(talk: Talk) -> None:
@@ -172,8 +172,8 @@ async def test_each_known_app_of_a_request_is_answered(talk: Talk) -> None:
         checking("1.0.0", "a", board="arm64-usr"),
         checking("1.0.0", "a", appid=OTHER_APP),
     )
-    told = [read(app)[2] for app in (await talk.post(Request(apps=apps))).apps]
-    assert told == ["3.0.0", "2.0.0"]
+    answers = [read(app)[2] for app in (await talk.post(Request(apps=apps))).apps]
+    assert answers == ["3.0.0", "2.0.0"]
 
 
 @pytest.mark.parametrize("version", ["0.0.0.0", "3815.2", "", "v1.0.0"])
@@ -262,8 +262,8 @@ async def test_office_hours_are_those_of_work_days(talk: Talk, wait: float, open
 
 async def test_the_events_of_an_update_change_the_state(talk: Talk) -> None:
     await talk.check()
-    told = [await talk.report(*event) for event in ((13, 1), (14, 1), (3, 1), (800, 1))]
-    assert told == [State.DOWNLOADING, State.DOWNLOADED, State.DOWNLOADED, State.INSTALLED]
+    answers = [await talk.report(*event) for event in ((13, 1), (14, 1), (3, 1), (800, 1))]
+    assert answers == [State.DOWNLOADING, State.DOWNLOADED, State.DOWNLOADED, State.INSTALLED]
     assert await talk.check() == refused("updateInProgressOnInstance")
     assert await talk.report(3, 2, "1.0.0") == State.COMPLETE
     assert talk.nebraska.instances[FLATCAR_APP_ID, "a"].version == "2.0.0"

@@ -132,12 +132,12 @@ async def test_the_host_must_be_one_that_is_listened_on(
 async def test_a_package_is_told_with_what_keeps_it(
     admin: Admin, release: Upstream, key: str
 ) -> None:
-    told = await admin.json("GET", "/api/v1/cache")
-    [blob] = told["blobs"]
+    reply = await admin.json("GET", "/api/v1/cache")
+    [blob] = reply["blobs"]
     assert (blob["key"], blob["size"], blob["proven_by"]) == (key, len(BODY), "sha256")
     assert (blob["source"], blob["offered"]) == (release.url(PAYLOAD_PATH), True)
-    assert (told["used"], told["leftovers"]) == (len(BODY), [])
-    assert told["free"] > 0
+    assert (reply["used"], reply["leftovers"]) == (len(BODY), [])
+    assert reply["free"] > 0
 
 
 async def test_a_fill_is_told_while_it_runs(
@@ -190,15 +190,15 @@ async def lines(admin: Admin, path: str, body: Any) -> list[Any]:
 
 
 async def verdicts(admin: Admin, body: Any) -> list[tuple[str, str]]:
-    told = await lines(admin, "/api/v1/cache/verify", body)
-    return [(verdict["key"], verdict["outcome"]) for verdict in told]
+    reply = await lines(admin, "/api/v1/cache/verify", body)
+    return [(verdict["key"], verdict["outcome"]) for verdict in reply]
 
 
 async def test_a_fetch_is_told_as_it_goes_on(
     admin: Admin, mirror: Mirror, release: Upstream
 ) -> None:
-    told = await lines(admin, "/api/v1/fetch", {"target": VERSION})
-    assert told[-1] == {
+    reply = await lines(admin, "/api/v1/fetch", {"target": VERSION})
+    assert reply[-1] == {
         "name": PAYLOAD,
         "size": len(BODY),
         "filled": len(BODY),
@@ -257,15 +257,15 @@ async def test_a_collection_can_be_tried_first(
     admin: Admin, mirror: Mirror, key: str, tmp_path: Path
 ) -> None:
     mirror.service.cache._ledger.max_size = 1
-    told = await admin.json("POST", "/api/v1/cache/gc", {"dry_run": True})
-    assert (told["dry_run"], told["removed"]) == (True, [])
-    assert "max_size" in told["short"]
+    reply = await admin.json("POST", "/api/v1/cache/gc", {"dry_run": True})
+    assert (reply["dry_run"], reply["removed"]) == (True, [])
+    assert "max_size" in reply["short"]
     mirror.service.cache._keep = lambda _: False
     gone = [{"kind": "blob", "key": key, "size": len(BODY)}]
     for dry_run in (True, False):
         assert mirror.service.cache.holds(key)
-        told = await admin.json("POST", "/api/v1/cache/gc", {"dry_run": dry_run})
-        assert told == {"dry_run": dry_run, "removed": gone, "short": ""}
+        reply = await admin.json("POST", "/api/v1/cache/gc", {"dry_run": dry_run})
+        assert reply == {"dry_run": dry_run, "removed": gone, "short": ""}
     assert not mirror.service.cache.holds(key)
 
 
@@ -335,7 +335,7 @@ async def test_all_tracks_are_described_in_a_worker(
         return written(rule)
 
     monkeypatch.setattr(tracks_api, "written", watched)
-    told = await admin.json("GET", "/api/v1/tracks")
-    assert [track["track"] for track in told["tracks"]] == ["stable"]
+    reply = await admin.json("GET", "/api/v1/tracks")
+    assert [track["track"] for track in reply["tracks"]] == ["stable"]
     assert threads
     assert threading.get_ident() not in threads

@@ -39,8 +39,8 @@ def check(version: str = OLD, track: str = "stable") -> str:
 
 
 async def explained(api: Api, request: str, *, upstream: bool = False) -> Any:
-    told = await api.post("explain", {"request": request, "upstream": upstream})
-    [app] = told["apps"]
+    reply = await api.post("explain", {"request": request, "upstream": upstream})
+    [app] = reply["apps"]
     return app
 
 
@@ -48,17 +48,17 @@ async def test_a_replay_is_answered_by_the_live_policy_and_leaves_no_trace(
     api: Api, nebraska: Nebraska
 ) -> None:
     assert (await Box(api.mirror).offer()).version == FIRST
-    await api.when("machines", lambda told: told["total"] == 1)
+    await api.when("machines", lambda reply: reply["total"] == 1)
     asked = len(nebraska.requests)
-    told = await explained(api, check())
-    assert (told["reason"], told["offered"], told["upstream"]) == ("offered", FIRST, None)
-    assert told["explanation"] == [
+    reply = await explained(api, check())
+    assert (reply["reason"], reply["offered"], reply["upstream"]) == ("offered", FIRST, None)
+    assert reply["explanation"] == [
         f"It asks for an update as {OLD} for amd64-usr on track stable, which follows upstream.",
         f"It would be offered {FIRST}.",
     ]
     assert (await explained(api, check(TARGET)))["reason"] == "up-to-date"
     await Box(api.mirror, number=2).offer()
-    await api.when("machines", lambda told: told["total"] == 2)
+    await api.when("machines", lambda reply: reply["total"] == 2)
     assert (await api.get(f"machines?search={ID}"))["total"] == 0
     assert len(nebraska.requests) == asked
 
@@ -66,9 +66,9 @@ async def test_a_replay_is_answered_by_the_live_policy_and_leaves_no_trace(
 async def test_a_replay_on_a_track_that_nobody_follows_yet_makes_nobody_follow_it(
     api: Api, nebraska: Nebraska
 ) -> None:
-    told = await explained(api, check(track="unheard-of"))
-    assert told["reason"] == "warming"
-    assert "A real check makes the mirror look it up" in told["explanation"][-1]
+    reply = await explained(api, check(track="unheard-of"))
+    assert reply["reason"] == "warming"
+    assert "A real check makes the mirror look it up" in reply["explanation"][-1]
     assert await api.mirror.service.warm_up.channels() == []
     assert nebraska.requests == []
 
@@ -78,9 +78,9 @@ async def test_nobody_asks_upstream_in_the_name_of_a_relayed_machine(
     api: Api, nebraska: Nebraska, too: bool
 ) -> None:
     three_steps(nebraska, "beta")
-    told = await explained(api, check(track="beta"), upstream=too)
-    assert (told["reason"], told["offered"], told["upstream"]) == (None, None, None)
-    assert "so it is not asked" in told["explanation"][1]
+    reply = await explained(api, check(track="beta"), upstream=too)
+    assert (reply["reason"], reply["offered"], reply["upstream"]) == (None, None, None)
+    assert "so it is not asked" in reply["explanation"][1]
     bad = await explained(api, check(version="what", track="beta"), upstream=too)
     assert bad["reason"] == "version-unreadable"
     assert nebraska.requests == []
@@ -94,14 +94,14 @@ async def test_upstream_is_asked_in_no_machines_name_and_no_grant_stays_open(
     followed = {*nebraska.instances}
     asked = len(nebraska.requests)
     for _ in range(2):
-        told = await explained(api, check(), upstream=True)
-        assert told["upstream"] == {
+        reply = await explained(api, check(), upstream=True)
+        assert reply["upstream"] == {
             "offered": FIRST,
             "leads_on": [FLOORS[1], TARGET],
             "detail": "",
             "trouble": "",
         }
-        assert told["explanation"][-1] == f"Upstream offers {FIRST} as well."
+        assert reply["explanation"][-1] == f"Upstream offers {FIRST} as well."
         assert nebraska.open_grants() == []
     # It is one more instance, which counts in no limit and is neither the machine nor its pseudonym.
     [own] = {*nebraska.instances} - followed
@@ -117,9 +117,9 @@ async def test_opinions_do_not_disturb_what_the_mirror_learns(api: Api, nebraska
     await explained(api, check(), upstream=True)
     nebraska.publish("3900.0.0", {PAYLOAD: body("3900.0.0")})
     group(nebraska).version = "3900.0.0"
-    told = await explained(api, check(TARGET), upstream=True)
-    assert (told["offered"], told["upstream"]["offered"]) == (None, "3900.0.0")
-    assert told["explanation"][-1].startswith(
+    reply = await explained(api, check(TARGET), upstream=True)
+    assert (reply["offered"], reply["upstream"]["offered"]) == (None, "3900.0.0")
+    assert reply["explanation"][-1].startswith(
         "Upstream offers 3900.0.0; the mirror differs, as the machine has this version"
     )
     [channel] = await api.mirror.service.warm_up.sync("stable")
@@ -132,19 +132,19 @@ async def test_a_pin_is_compared_with_upstream_and_an_override_is_told(
 ) -> None:
     await Box(api.mirror).offer()
     await api.post("tracks/stable/pin", {"version": FLOORS[0]})
-    told = await explained(api, check(FIRST), upstream=True)
-    assert (told["offered"], told["upstream"]["offered"]) == (None, FLOORS[1])
-    assert any("is pinned to 3200.0.0 since" in line for line in told["explanation"])
+    reply = await explained(api, check(FIRST), upstream=True)
+    assert (reply["offered"], reply["upstream"]["offered"]) == (None, FLOORS[1])
+    assert any("is pinned to 3200.0.0 since" in line for line in reply["explanation"])
     group(nebraska).updates_enabled = False
-    told = await explained(api, check(FIRST), upstream=True)
-    assert told["upstream"]["offered"] is None
-    assert told["explanation"][-1].startswith("Upstream offers nothing either: upstream answered")
+    reply = await explained(api, check(FIRST), upstream=True)
+    assert reply["upstream"]["offered"] is None
+    assert reply["explanation"][-1].startswith("Upstream offers nothing either: upstream answered")
 
 
 async def test_a_held_track_is_not_compared(api: Api, nebraska: Nebraska) -> None:
-    told = await explained(api, check(track="lts"), upstream=True)
-    assert (told["reason"], told["upstream"]) == ("held", None)
-    assert "only about tracks that follow it" in told["explanation"][-1]
+    reply = await explained(api, check(track="lts"), upstream=True)
+    assert (reply["reason"], reply["upstream"]) == ("held", None)
+    assert "only about tracks that follow it" in reply["explanation"][-1]
     assert nebraska.requests == []
 
 
@@ -153,10 +153,10 @@ async def test_an_upstream_that_cannot_be_asked_is_said(
 ) -> None:
     await Box(api.mirror).offer()
     upstream.fault("/v1/update/", Status(502))
-    told = await explained(api, check(), upstream=True)
-    assert "502" in told["upstream"]["trouble"]
-    assert told["explanation"][-1].startswith("Upstream could not be asked: ")
-    assert told["offered"] == FIRST
+    reply = await explained(api, check(), upstream=True)
+    assert "502" in reply["upstream"]["trouble"]
+    assert reply["explanation"][-1].startswith("Upstream could not be asked: ")
+    assert reply["offered"] == FIRST
 
 
 PING = serialise_request(machine(OLD).ping()).decode()
@@ -183,6 +183,6 @@ async def test_every_application_of_a_request_is_explained(api: Api) -> None:
     [app] = request.apps
     other = replace(app, appid="{00000000-0000-4000-8000-000000000000}")
     whole = serialise_request(replace(request, apps=(app, other))).decode()
-    told = await api.post("explain", {"request": whole, "upstream": True})
-    assert [a["reason"] for a in told["apps"]] == ["warming", "unknown-app"]
-    assert told["apps"][1]["upstream"] is None
+    reply = await api.post("explain", {"request": whole, "upstream": True})
+    assert [a["reason"] for a in reply["apps"]] == ["warming", "unknown-app"]
+    assert reply["apps"][1]["upstream"] is None

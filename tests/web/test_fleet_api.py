@@ -35,7 +35,7 @@ async def api(mirror: Mirror) -> AsyncIterator[Api]:
 async def fleet(api: Api) -> Api:
     """Five machines."""
     api.record(*FLEET)
-    await api.when("machines", lambda told: told["total"] == len(FLEET))
+    await api.when("machines", lambda reply: reply["total"] == len(FLEET))
     return api
 
 
@@ -55,8 +55,8 @@ PAGES = {
 
 
 async def test_machines_are_searched_filtered_sorted_and_paged(fleet: Api) -> None:
-    told = {query: (await fleet.get(f"machines?{query}"))["machines"] for query in PAGES}
-    assert {query: [m["alias"] for m in found] for query, found in told.items()} == PAGES
+    reply = {query: (await fleet.get(f"machines?{query}"))["machines"] for query in PAGES}
+    assert {query: [m["alias"] for m in found] for query, found in reply.items()} == PAGES
     page = await fleet.get("machines?per_page=2&page=2")
     assert (page["total"], page["page"], page["per_page"]) == (len(FLEET), 2, 2)
 
@@ -108,9 +108,9 @@ async def test_a_machine_that_is_held_back_is_told_so_in_sentences(api: Api) -> 
     answer = await api.mirror.check("request_check_first")
     assert b'status="noupdate"' in answer.body
     [app] = parse_request(omaha("request_check_first")).apps
-    told = await api.machine(app.machineid)
-    assert [d["reason"] for d in told["decisions"]] == ["held"]
-    sentences = " ".join(told["explanation"])
+    reply = await api.machine(app.machineid)
+    assert [d["reason"] for d in reply["decisions"]] == ["held"]
+    sentences = " ".join(reply["explanation"])
     assert "The answer was `noupdate`: the track is held." in sentences
     assert "Track stable is held since" in sentences
 
@@ -148,8 +148,8 @@ async def test_what_a_machine_sends_is_inert_in_json(api: Api) -> None:
         for item, text in zip(items, HOSTILE, strict=True)
     ]
     api.record(*items, *failed)
-    await api.when("machines", lambda told: told["total"] == len(items))
-    await api.when("events", lambda told: len(told["events"]) == len(items))
+    await api.when("machines", lambda reply: reply["total"] == len(items))
+    await api.when("events", lambda reply: len(reply["events"]) == len(items))
     paths = ["machines", "events", "decisions", *(f"machines/{i.machineid}" for i in items)]
     for path in paths:
         answer = await api.ask("GET", f"/api/v1/{path}")
@@ -171,14 +171,14 @@ def _texts(value: Any) -> list[str]:
 
 async def test_errors_come_with_cause_and_remedy_and_decisions_with_words(api: Api) -> None:
     api.record(HELD, event(3, 0, 9), replace(OFFERED, machineid="ab" * 16))
-    [failed] = (await api.when("events", lambda told: bool(told["events"])))["events"]
+    [failed] = (await api.when("events", lambda reply: bool(reply["events"])))["events"]
     assert failed["machine"]["machineid"] == ASK.machineid
     assert failed["event"]["errorcode"] == 9
     assert "downloaded" in failed["event"]["cause"]
     assert failed["event"]["remedy"]
-    told = {d["machineid"]: d for d in (await api.get("decisions"))["decisions"]}
-    assert told[ASK.machineid]["words"] == "the track is held"
-    assert told["ab" * 16]["offered"] == OFFERED.offered
+    reply = {d["machineid"]: d for d in (await api.get("decisions"))["decisions"]}
+    assert reply[ASK.machineid]["words"] == "the track is held"
+    assert reply["ab" * 16]["offered"] == OFFERED.offered
     assert (await api.get("decisions?track=none"))["decisions"] == []
 
 
@@ -205,7 +205,7 @@ async def test_the_status_tells_what_was_served_fetched_and_saved(api: Api) -> N
         assert (await api.mirror.get(path)).body == BODY
     await api.mirror.until(lambda: bool(api.mirror.ended()))
     got = {"served": 3 * len(BODY), "fetched": len(BODY)}
-    status = await api.when("status", lambda told: _has(told["savings"], got))
+    status = await api.when("status", lambda reply: _has(reply["savings"], got))
     today = status["savings"][0]
     assert (today["days"], today["saved"]) == (1, 2 * len(BODY))
     assert today["ratio"] == pytest.approx(2 / 3)

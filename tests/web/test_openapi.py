@@ -69,7 +69,7 @@ async def api(mirror: Mirror) -> AsyncIterator[Api]:
         assert (await mirror.get(await mirror.payload())).body == BODY
         await mirror.until(lambda: bool(mirror.ended()))
         api.record(ASK, event(3, 0, 9))
-        await api.when("events", lambda told: bool(told["events"]))
+        await api.when("events", lambda reply: bool(reply["events"]))
         yield api
 
 
@@ -88,10 +88,10 @@ def check(described: Any, operation: Any, answer: Answer) -> None:
     """Hold an answer to what is said of its status."""
     responses = operation["responses"]
     media = answer.headers["content-type"].partition(";")[0]
-    told = responses.get(str(answer.status), responses["default"])["content"][media]
-    if told["schema"].get("format") == "binary":
+    reply = responses.get(str(answer.status), responses["default"])["content"][media]
+    if reply["schema"].get("format") == "binary":
         return
-    schema = {**told["schema"], "components": described["components"]}
+    schema = {**reply["schema"], "components": described["components"]}
     text = answer.body.decode()
     values: list[Any] = [text]
     if media != "text/plain":
@@ -99,16 +99,16 @@ def check(described: Any, operation: Any, answer: Answer) -> None:
     assert values
     for value in values:
         Draft202012Validator(schema).validate(value)
-        if isinstance(value, dict) and "$ref" in told["schema"]:
+        if isinstance(value, dict) and "$ref" in reply["schema"]:
             # Nothing is told that is not described.
-            shape = described["components"]["schemas"][told["schema"]["$ref"].rpartition("/")[2]]
+            shape = described["components"]["schemas"][reply["schema"]["$ref"].rpartition("/")[2]]
             assert value.keys() == shape["properties"].keys()
 
 
 async def test_every_route_of_the_api_is_described(api: Api, described: Any) -> None:
     routes = [r for r in admin_routes(api.mirror.service) if r.path.pattern.startswith("/api/")]
-    told = {(method, path) for method, path, _ in operations(described)}
-    assert len(told - {("get", "/readyz"), ("get", "/metrics")}) == len(routes)
+    reply = {(method, path) for method, path, _ in operations(described)}
+    assert len(reply - {("get", "/readyz"), ("get", "/metrics")}) == len(routes)
     for route in routes:
         assert route.handler.__doc__, route.path
         assert route.gives is not None, route.path
@@ -124,8 +124,8 @@ def _filled(path: str) -> str:
 
 
 async def test_every_operation_answers_as_described(api: Api, described: Any) -> None:
-    told = {(method, path): operation for method, path, operation in operations(described)}
-    assert told.keys() == SAMPLES.keys()
+    reply = {(method, path): operation for method, path, operation in operations(described)}
+    assert reply.keys() == SAMPLES.keys()
     [blob] = (await api.get("cache"))["blobs"]
     last = b""
     for at, samples in SAMPLES.items():
@@ -134,7 +134,7 @@ async def test_every_operation_answers_as_described(api: Api, described: Any) ->
             data = last if body is EXPORTED else b"" if body is None else sent
             answer = await whole(api, at[0].upper(), path.replace(KEY, blob["key"]), data)
             assert answer.status == 200, (path, answer.body)
-            check(described, told[at], answer)
+            check(described, reply[at], answer)
             last = answer.body
 
 
@@ -169,12 +169,12 @@ async def test_every_refusal_is_as_described(api: Api, described: Any) -> None:
 
 
 async def test_parameters_are_described_as_they_are_read(described: Any) -> None:
-    told = {p["name"]: p for p in described["paths"]["/api/v1/machines"]["get"]["parameters"]}
-    assert told.keys() == {
+    reply = {p["name"]: p for p in described["paths"]["/api/v1/machines"]["get"]["parameters"]}
+    assert reply.keys() == {
         *("search", "state", "version", "track", "board", "page", "per_page", "sort", "order")
     }
-    assert told["per_page"]["schema"]["maximum"] == 1000
-    assert {p["in"] for p in told.values()} == {"query"}
+    assert reply["per_page"]["schema"]["maximum"] == 1000
+    assert {p["in"] for p in reply.values()} == {"query"}
     [key] = described["paths"]["/api/v1/cache/{key}"]["delete"]["parameters"]
     assert (key["in"], key["required"]) == ("path", True)
 

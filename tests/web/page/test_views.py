@@ -56,13 +56,13 @@ def test_sizes(count: float, text: str) -> None:
     ],
 )
 def test_a_time_has_its_age(age: float, text: str) -> None:
-    told = rendering.moment(NOW, NOW + age)
-    assert told == rendering.Moment("2026-09-21T14:13:20Z", "2026-09-21 14:13 UTC", text)
+    view = rendering.moment(NOW, NOW + age)
+    assert view == rendering.Moment("2026-09-21T14:13:20Z", "2026-09-21 14:13 UTC", text)
 
 
-@pytest.mark.parametrize(("part", "whole", "told"), [(999, 1000, 99), (5, 5, 100), (0, 0, 0)])
-def test_only_the_whole_is_a_hundred_percent(part: int, whole: int, told: int) -> None:
-    assert rendering.percent(part, whole) == told
+@pytest.mark.parametrize(("part", "whole", "expected"), [(999, 1000, 99), (5, 5, 100), (0, 0, 0)])
+def test_only_the_whole_is_a_hundred_percent(part: int, whole: int, expected: int) -> None:
+    assert rendering.percent(part, whole) == expected
 
 
 # The verdict
@@ -82,27 +82,27 @@ def test_only_the_whole_is_a_hundred_percent(part: int, whole: int, told: int) -
 def test_the_verdict_is_of_the_worst(
     findings: list[Finding], states: dict[str, int] | None, level: str, reason: str
 ) -> None:
-    told = status.verdict(Health(tuple(findings)), states)
-    assert (told.level, told.reason) == (level, reason)
+    view = status.verdict(Health(tuple(findings)), states)
+    assert (view.level, view.reason) == (level, reason)
 
 
 def test_the_verdict_names_all_that_is_wrong() -> None:
-    told = status.verdict(Health((OLD_UPSTREAM, BROKEN)), {"error": 2})
-    assert told.more[0] == "track stable: no route"
+    view = status.verdict(Health((OLD_UPSTREAM, BROKEN)), {"error": 2})
+    assert view.more[0] == "track stable: no route"
 
 
 # Saved
 
 
 @pytest.mark.parametrize(
-    ("saved", "told"),
+    ("saved", "expected"),
     [
         (Saving(1, 2048, 512, 1536, 0.75), ("Today", "1.5 KiB", 75, "2.0 KiB", "512 B")),
         (Saving(7, 0, 0, 0, None), ("7 days", "0 B", 0, "0 B", "0 B")),
     ],
 )
-def test_savings_in_words(saved: Saving, told: tuple[str, str, int, str, str]) -> None:
-    assert status.saving(saved) == status.SavingView(*told)
+def test_savings_in_words(saved: Saving, expected: tuple[str, str, int, str, str]) -> None:
+    assert status.saving(saved) == status.SavingView(*expected)
 
 
 # Fills
@@ -119,7 +119,7 @@ FILL = Progress(
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({}, ("10 B/s", "1 minute left", "2 clients waiting", "arriving")),
         ({"readers": 1}, ("10 B/s", "1 minute left", "1 client waiting", "arriving")),
@@ -129,9 +129,9 @@ FILL = Progress(
         ({"filled": 1000}, ("", "", "2 clients waiting", "all here, being verified")),
     ],
 )
-def test_a_fill_in_words(changes: dict[str, int], told: tuple[str, ...]) -> None:
+def test_a_fill_in_words(changes: dict[str, int], expected: tuple[str, ...]) -> None:
     view = status.fill(replace(FILL, **changes))  # type: ignore[arg-type]
-    assert (view.rate, view.left, view.waiting, view.state) == told
+    assert (view.rate, view.left, view.waiting, view.state) == expected
     assert view.file == "amd64-usr/1.2.3/update.gz"
 
 
@@ -167,8 +167,8 @@ def step(version: str, state: Reason = Reason.OFFERED) -> StepStatus:
 
 def track(rule: Rule, *led: ChannelStatus) -> tracks_and_cache.TrackView:
     paths = [TrackPath(status, rule, (), (), channel(step("3.0.0"))) for status in led]
-    [told] = tracks_and_cache.tracks(paths, ["stable"], {"stable": 1200}, lambda _: rule, {}, NOW)
-    return told
+    [view] = tracks_and_cache.tracks(paths, ["stable"], {"stable": 1200}, lambda _: rule, {}, NOW)
+    return view
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def track(rule: Rule, *led: ChannelStatus) -> tracks_and_cache.TrackView:
     ],
 )
 def test_what_a_track_offers(rule: Rule, state: Reason, mode: str, offered: str) -> None:
-    told = track(rule, channel(step("1.0.0"), step("2.0.0", state)))
-    assert (told.mode, told.offered, told.upstream) == (mode, offered, "3.0.0")
-    assert (told.board, told.machines) == ("amd64-usr", "1,200")
+    view = track(rule, channel(step("1.0.0"), step("2.0.0", state)))
+    assert (view.mode, view.offered, view.upstream) == (mode, offered, "3.0.0")
+    assert (view.board, view.machines) == ("amd64-usr", "1,200")
 
 
 @pytest.mark.parametrize(
@@ -199,23 +199,23 @@ def test_a_track_on_which_nothing_is_offered(rule: Rule, offered: str) -> None:
 
 
 def test_why_upstreams_newest_is_not_offered() -> None:
-    told = track(Follow(), channel(step("3.0.0", Reason.PAYLOAD_WRONG)))
-    assert told.trouble == "3.0.0 is not offered: upstream's bytes do not match their digest"
+    view = track(Follow(), channel(step("3.0.0", Reason.PAYLOAD_WRONG)))
+    assert view.trouble == "3.0.0 is not offered: upstream's bytes do not match their digest"
     assert track(Follow(), channel(step("3.0.0"), trouble="no route")).trouble == "no route"
     assert track(Hold(), channel(trouble="no route")).trouble == ""
 
 
 def test_a_track_that_upstream_was_not_asked_about() -> None:
-    told = track(Pin("1.0.0"))
-    assert (told.upstream, told.answered, told.board) == ("not asked", None, "")
+    view = track(Pin("1.0.0"))
+    assert (view.upstream, view.answered, view.board) == ("not asked", None, "")
 
 
 def test_all_tracks_that_anybody_named_are_there_with_their_overrides() -> None:
     paths = [TrackPath(channel(), Hold(), (), ())]
-    told = tracks_and_cache.tracks(
+    view = tracks_and_cache.tracks(
         paths, ["lts", "stable"], {"odd": 1, "": 1}, lambda _: Hold(), {"lts": NOW}, NOW
     )
-    assert [(t.track, t.override is not None) for t in told] == [
+    assert [(t.track, t.override is not None) for t in view] == [
         ("lts", True),
         ("odd", False),
         ("stable", False),
@@ -228,14 +228,14 @@ def test_all_tracks_that_anybody_named_are_there_with_their_overrides() -> None:
 def test_a_cache_that_is_too_full_for_its_disk_is_marked() -> None:
     blob = Blob("key", 100, NOW, 0.0, "sha256", "release.pem", "", 1, offered=True)
     contents = Contents((blob,) * 30, (), 3000, 2000, 5, 10, 30)
-    told = tracks_and_cache.cache(contents, NOW)
-    assert (told.room.percent, told.room.length, told.room.level) == (150, svg.WIDTH, "bad")
-    assert (len(told.blobs), told.more) == (
+    view = tracks_and_cache.cache(contents, NOW)
+    assert (view.room.percent, view.room.length, view.room.level) == (150, svg.WIDTH, "bad")
+    assert (len(view.blobs), view.more) == (
         tracks_and_cache.MAX_BLOBS,
         30 - tracks_and_cache.MAX_BLOBS,
     )
-    assert (told.blobs[0].file, told.blobs[0].verified) == ("key", None)
-    assert told.blobs[0].notes == "1 reader, offered now, proven by sha256, signed by release.pem"
+    assert (view.blobs[0].file, view.blobs[0].verified) == ("key", None)
+    assert view.blobs[0].notes == "1 reader, offered now, proven by sha256, signed by release.pem"
 
 
 # Charts
