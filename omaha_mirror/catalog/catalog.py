@@ -178,6 +178,14 @@ class Catalog:
         """Record a check of a machine at the address `client`; waits at most `wait` seconds, until upstream's first answer."""
         await self._follower.follow(ChannelKey(app_id, board, track), wait, client)
 
+    def has_followed(self, app_id: str, board: str, track: str, client: str = "") -> bool:
+        """Record the same; whether `follow` would not wait."""
+        return self._follower.has_answered(ChannelKey(app_id, board, track), client)
+
+    def has_asked_about(self, app_id: str, board: str, version: str) -> bool:
+        """Whether `ask_about` would neither ask nor wait."""
+        return self._pinned.is_over(ReleaseKey(app_id, board, version))
+
     async def ask_about(self, app_id: str, board: str, version: str, track: str) -> None:
         """Ask upstream's Omaha server once for the manifest of a pinned version; waits at most `ASK_FIRST` seconds."""
         await self._pinned.ask(ReleaseKey(app_id, board, version), track, ASK_FIRST)
@@ -243,6 +251,23 @@ class Catalog:
             began = self._clock.boottime()
             await self._pinned.ask(key, "", wait)
             wait -= self._clock.boottime() - began
+        self._want(key, rule, oem, client)
+        needed = needed_packages(rule, oem)
+        own = rule.packages if isinstance(rule, Pin) else ()
+        await self._lookups.wait(key, needed, own, wait, client)
+
+    def use(
+        self, app_id: str, board: str, version: str, rule: Rule, oem: str, client: str = ""
+    ) -> bool:
+        """The same for a machine that is decided upon, and waits for nothing. False: a pin is not asked about yet."""
+        key = ReleaseKey(app_id, board, version)
+        if isinstance(rule, Pin) and not self._pinned.is_over(key):
+            return False
+        self._want(key, rule, oem, client)
+        self._lookups.use(key)
+        return True
+
+    def _want(self, key: ReleaseKey, rule: Rule, oem: str, client: str) -> None:
         lookup = self._lookups.lookup(key)
         if lookup.known is not None and lookup.known.release is not None:
             self._known_releases.use(lookup.known.release)
@@ -252,12 +277,11 @@ class Catalog:
         if sent is not None:
             is_new = lookup.want(own, needed & sent.by_name.keys())
         else:
-            sure = self._upstream.extensions(app_id, board) | (needed & OEM_PACKAGES)
-            in_use = self._lookups.in_use(app_id, board)
+            sure = self._upstream.extensions(key.app_id, key.board) | (needed & OEM_PACKAGES)
+            in_use = self._lookups.in_use(key.app_id, key.board)
             is_new = lookup.want(own, sure | in_use, needed, client=client, now=now)
         if is_new:
             self._changed()
-        await self._lookups.wait(key, needed, own, wait, client)
 
     def _learnt(self, releases: tuple[Release, ...]) -> None:
         """After a walk: look its releases up before a machine asks for one."""

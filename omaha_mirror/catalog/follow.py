@@ -117,13 +117,22 @@ class Follower:
 
         Waits at most `wait` seconds, only while upstream has never answered, and not for one of many made-up tracks.
         """
-        followed = self._demand(key, client)
-        if followed is None or (self._turns.scarce and self._followed.crowded(followed)):
-            return
-        if followed.channel.policy is None:
+        followed = self._awaited(key, client)
+        if followed is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await followed.rested.wait()
+
+    def has_answered(self, key: ChannelKey, client: str = "") -> bool:
+        """Record a check, too; whether `follow` would not wait."""
+        return self._awaited(key, client) is None
+
+    def _awaited(self, key: ChannelKey, client: str) -> FollowedChannel | None:
+        """Record a check; gives the channel if upstream's answer about it is to be waited for."""
+        followed = self._demand(key, client)
+        if followed is None or followed.channel.policy is not None:
+            return None
+        return None if self._turns.scarce and self._followed.crowded(followed) else followed
 
     async def sync(self, track: str | None = None) -> None:
         """Walk all channels now, or those of one track, from the beginning."""

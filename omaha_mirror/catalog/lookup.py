@@ -136,6 +136,11 @@ class Lookups:
                 begun.add(self.begin(key))
         return {task for task in begun if task is not None}
 
+    def use(self, key: ReleaseKey) -> None:
+        """Record a check for a version, and start a due look-up."""
+        self.lookup(key).used = self._clock.boottime()
+        self.begin(key)
+
     async def wait(
         self,
         key: ReleaseKey,

@@ -64,6 +64,11 @@ class Pinned:
         if task is not None:
             await asyncio.wait([task], timeout=min(wait, ASK_FIRST))
 
+    def is_over(self, key: ReleaseKey) -> bool:
+        """Whether `ask` would neither ask about a version nor wait."""
+        asked = key in self.asked and self.asked[key] is None
+        return asked or key in self._sent or self._closed
+
     def _channels(self, key: ReleaseKey, track: str) -> Iterator[ChannelKey]:
         for name in dict.fromkeys((track, channel_of(key.version))):
             channel = ChannelKey(key.app_id, key.board, name)

@@ -59,6 +59,10 @@ class SinglePackage:
         self._blob.close()
 
     async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:  # noqa: ARG002 (the port's)
+        """See `at_once`."""
+        return self.at_once(app)
+
+    def at_once(self, app: AppRequest, client: str = "") -> Decision:  # noqa: ARG002 (the port's)
         """Offer the package to a machine, unless its own version is as new, or cannot be read."""
         rule = Pin(self.release.version)
         known = LookupResult(self.release, looked_up=needed_packages(rule, app.oem))

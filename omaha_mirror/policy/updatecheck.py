@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from omaha_mirror.aio.clock import Clock
@@ -84,21 +85,48 @@ class CheckDecisions:
             return refused
         if isinstance(rule, Relay):
             return await self._relayed(request, app, client, rule)
+        if (decision := self._at_once(app, client, rule)) is not None:
+            return decision
         until = time.monotonic() + FIRST_ANSWER
         if isinstance(rule, Follow) and self.upstream is not None:
             track = track_upstream(app.track, rule)
             await self._catalog.follow(app.app_id, app.board, track, FIRST_ANSWER, client)
         if isinstance(rule, Pin) and self.upstream is not None:
             await self._catalog.ask_about(app.app_id, app.board, rule.version, app.track)
+        return await self._looked_up(app, client, rule, until, partial(self._known, app, rule))
 
-        def decide() -> Decision:
-            steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
-            decision = self._decide(app, rule, steps)
-            if steps and decision.version != steps[-1].version:  # the other one is looked up
-                self._catalog.known(app.app_id, app.board, steps[-1].version)  # a use of it
-            return decision
+    def at_once(self, app: AppRequest, client: str = "") -> Decision | None:
+        """The decision for a machine at the address `client`, if it waits for nothing."""
+        rule = self._rule(app.track)
+        if isinstance(rule, Relay):
+            return None
+        return refuse(app, rule, self._app_ids) or self._at_once(app, client, rule)
 
-        return await self._looked_up(app, client, rule, until, decide)
+    def _at_once(self, app: AppRequest, client: str, rule: Rule) -> Decision | None:
+        catalog, app_id, board = self._catalog, app.app_id, app.board
+        if self.upstream is not None:
+            if isinstance(rule, Follow):
+                track = track_upstream(app.track, rule)
+                if not catalog.has_followed(app_id, board, track, client):
+                    return None
+            elif isinstance(rule, Pin) and not catalog.has_asked_about(app_id, board, rule.version):
+                return None
+        decision = self._known(app, rule)
+        if decision.reason is Reason.WARMING:
+            return None
+        if decision.version is not None and not catalog.use(
+            app_id, board, decision.version, rule, app.oem, client
+        ):
+            return None
+        return decision
+
+    def _known(self, app: AppRequest, rule: Rule) -> Decision:
+        """The decision by what is known of where a track leads; it counts as a use of its target."""
+        steps = self._catalog.steps(app.app_id, app.board, app.track, rule)
+        decision = self._decide(app, rule, steps)
+        if steps and decision.version != steps[-1].version:  # the other one is looked up
+            self._catalog.known(app.app_id, app.board, steps[-1].version)
+        return decision
 
     def dry_run(self, app: AppRequest) -> Decision | None:
         """The decision by what is known now; None for a relayed machine, which upstream itself answers.

@@ -6,8 +6,7 @@ import asyncio
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, cast
@@ -18,6 +17,8 @@ from omaha_mirror.cache.errors import Stopping
 from omaha_mirror.text import printable
 from omaha_mirror.web.connection_table import ConnectionTable, client_key
 from omaha_mirror.web.errors import plain
+from omaha_mirror.web.http_connection import HttpConnection
+from omaha_mirror.web.pending import PendingRequests
 from omaha_mirror.web.rate_limited_log import MANY, RateLimitedLog
 
 HELD = 64 * 1024 * 1024
@@ -26,7 +27,6 @@ LEFT = 63 / 64
 """The part of it that stays when connections are closed: all of these end in one turn of the loop."""
 AT_ONCE = struct.pack("ii", 1, 0)
 """SO_LINGER: what was not delivered is thrown away when the socket is closed."""
-WORDS = "the mirror is stopping"
 
 
 class Counted(Protocol):
@@ -46,6 +46,21 @@ Table = ConnectionTable[Counted]
 
 
 @dataclass(frozen=True, slots=True)
+class Accounts:
+    """What all connections of a listener are counted in.
+
+    Attributes:
+        table: of them.
+        log: of what clients can repeat at will.
+        pending: the requests that a stop of the listener ends at once.
+    """
+
+    table: Table
+    log: RateLimitedLog
+    pending: PendingRequests
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """The bytes that a connection had delivered at a time of the loop."""
 
@@ -53,62 +68,39 @@ class Sample:
     acknowledged: int
 
 
-class Connection(web.RequestHandler):
+class Connection(HttpConnection):
     """Speaks HTTP, answers what is none with one line, and tells the table whether it or its client waits.
 
     A client is waited for from the beginning to the end of its request, body included, and again from the end of the
     answer on. The handshake of TLS comes before: there is no `transport` until it is over.
 
     Args:
-        manager: the server.
-        table: counts it, already.
-        exempt: of a trusted proxy: it counts for the client that the proxy names.
-        log: of what clients can repeat at will.
-        pending: the requests that a stop of the listener ends at once.
-        more: for aiohttp.
+        accounts: where it is counted, already.
+        more: for HTTP.
 
     Attributes:
-        has_asked: whether a request has come.
         raw: the connection below TLS.
         sample: what was delivered when that was looked at last.
     """
 
     __slots__ = (
+        "_accounts",
         "_answered",
         "_answering",
-        "_body",
-        "_log",
         "_stays",
         "_table",
-        "exempt",
-        "has_asked",
-        "pending",
         "raw",
         "sample",
     )
 
-    def __init__(
-        self,
-        manager: web.Server,
-        table: Table,
-        *,
-        exempt: bool,
-        log: RateLimitedLog,
-        pending: PendingRequests,
-        **more: Any,
-    ) -> None:
-        super().__init__(manager, loop=asyncio.get_running_loop(), **more)
-        self.exempt = exempt
-        self.pending = pending
+    def __init__(self, accounts: Accounts, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._accounts, self._table = accounts, accounts.table
         self.raw: asyncio.Transport | None = None
         self.sample: Sample | None = None
-        self.has_asked = False
         self._answering = False
         self._stays = True
         self._answered = 0
-        self._body: StreamReader | None = None
-        self._table = table
-        self._log = log
 
     # What it waits for
 
@@ -142,8 +134,28 @@ class Connection(web.RequestHandler):
             )
         super().data_received(data)
         self._close, self._force_close = self._close or stops[0], self._force_close or stops[1]
-        if self._messages:
-            self._body = self._messages[-1][1]
+
+    def on_asked(self, body: StreamReader) -> None:
+        """A request has come, whose answer the client waits for when all of its body is here."""
+        self._answering = self._stays = True
+        if body.is_eof():
+            self._table.set_busy(self)
+        else:
+            self._table.set_idle(self)
+            body.on_eof(self._is_asked)
+
+    def _is_asked(self) -> None:
+        if self._answering:
+            self._table.set_busy(self)
+
+    def on_answered(self) -> None:
+        """It is the client's turn again."""
+        self._answering = False
+        self._answered += 1
+        self.sample = None
+        if not self._messages:  # else more was sent ahead, of which the size is not known
+            self._table.drop_held(self)
+        self._table.set_idle(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Free what a connection that has ended holds: its unread requests, and errors whose frames refer to it."""
@@ -160,22 +172,11 @@ class Connection(web.RequestHandler):
     def _take(self, count: int) -> None:
         self._table.hold(self, count)
         if self._table.held > HELD:
-            self._log.tell("too much is held for slow clients: they are cut", MANY, 0, limit=HELD)
+            self._accounts.log.tell(
+                "too much is held for slow clients: they are cut", MANY, 0, limit=HELD
+            )
             for connection in self._table.heaviest(int(HELD * LEFT)):
                 connection.give_up()
-
-    def on_request(self, request: web.BaseRequest) -> None:
-        """The head of a request has arrived."""
-        self._answering = self._stays = self.has_asked = True
-        if request.content.is_eof():
-            self._table.set_busy(self)
-        else:
-            self._table.set_idle(self)
-            request.content.on_eof(self._is_asked)
-
-    def _is_asked(self) -> None:
-        if self._answering:
-            self._table.set_busy(self)
 
     def on_package(self) -> None:
         """The answer is a package: a client that closes its side from now on has left."""
@@ -223,14 +224,13 @@ class Connection(web.RequestHandler):
                 await self._drain_helper()
             return sent
         finally:
-            self._answering = False
-            self._answered += 1
-            self.sample = None
-            if not self._messages:  # else more was sent ahead, of which the size is not known
-                self._table.drop_held(self)
             if self.exempt and self in self._table:
                 self._table.add(self, None)
-            self._table.set_idle(self)
+            self.on_answered()
+
+    def waits(self) -> AbstractAsyncContextManager[None]:
+        """See `pending`."""
+        return self._accounts.pending.waits()
 
     @property
     def answering(self) -> bool:
@@ -258,7 +258,9 @@ class Connection(web.RequestHandler):
         """The connection ended before its TLS handshake did."""
         peer = self.raw.get_extra_info("peername") if self.raw is not None else None
         if isinstance(error, ssl.SSLError):
-            self._log.tell("no TLS", peer[0] if peer else "", 0, why=printable(str(error.reason)))
+            self._accounts.log.tell(
+                "no TLS", peer[0] if peer else "", 0, why=printable(str(error.reason))
+            )
 
     def handle_error(
         self,
@@ -273,7 +275,7 @@ class Connection(web.RequestHandler):
         if message is None or request.writer.output_size > 0:
             raise ConnectionAbortedError("nothing that can be answered") from exc
         why = printable(message.partition("\n")[0].rstrip(": "))
-        self._log.tell("bad HTTP", request.remote or "", status, why=why)
+        self._accounts.log.tell("bad HTTP", request.remote or "", status, why=why)
         response = plain(status, why)
         response.force_close()
         return response
@@ -302,7 +304,7 @@ def counts_for_client(request: web.BaseRequest) -> None:
 def pending(request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
     """Within it a request waits for its answer to begin. Raises Stopping when its listener stops."""
     if isinstance(request.protocol, Connection):
-        return request.protocol.pending.waits()
+        return request.protocol.waits()
     return nullcontext()
 
 
@@ -313,38 +315,3 @@ async def wait_late(request: web.BaseRequest, seconds: float) -> None:
     with suppress(Stopping):
         async with pending(request):
             await asyncio.sleep(seconds)
-
-
-class PendingRequests:
-    """Requests of one listener that end when it stops: for a package of which no byte has arrived, or refused ones.
-
-    What they wait for need not come in the time that responses under way are given, and their clients lose nothing.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: dict[asyncio.Timeout, None] = {}
-        self._over = False
-
-    @asynccontextmanager
-    async def waits(self) -> AsyncIterator[None]:
-        """Wait for what an answer needs to begin. Raises Stopping."""
-        if self._over:
-            raise Stopping(WORDS)
-        wait = asyncio.timeout(None)
-        try:
-            async with wait:
-                self._waiting[wait] = None
-                yield
-        except TimeoutError:
-            if wait.expired():
-                raise Stopping(WORDS) from None
-            raise
-        finally:
-            self._waiting.pop(wait, None)
-
-    def let_go(self) -> None:
-        """End all of them now, and each later one at once."""
-        self._over = True
-        now = asyncio.get_running_loop().time()
-        while self._waiting:
-            self._waiting.popitem()[0].reschedule(now)

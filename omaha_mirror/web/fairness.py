@@ -10,6 +10,8 @@ import select
 import selectors
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Hashable
+from functools import partial
+from operator import call
 from typing import Any, Generic, TypeVar, cast
 
 FEW = 20
@@ -100,14 +102,20 @@ class Requests:
     """
 
     def __init__(self) -> None:
-        self._turns = ByTurns[asyncio.Future[None]](_begin, 1)
+        self._turns = ByTurns[Callable[[], None]](call, 1)
         self._recent = Recent()
+
+    def comes(self, address: str, begin: Callable[[], None]) -> bool:
+        """Whether a request of an address is to be handled now; else `begin` is called when it is."""
+        if self._recent.few(address):
+            return True
+        self._turns.put(address, begin)
+        return False
 
     async def turn(self, address: str) -> None:
         """Return when a request of an address is to be handled."""
-        if not self._recent.few(address):
-            begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._turns.put(address, begun)
+        begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self.comes(address, partial(_begin, begun)):
             await begun
 
 

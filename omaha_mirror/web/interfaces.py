@@ -16,6 +16,9 @@ from omaha_mirror.policy.decide import Decision
 class Decisions(Protocol):
     """Decides on checks."""
 
+    def at_once(self, app: AppRequest, client: str = "") -> Decision | None:
+        """Decide on a check where that waits for nothing, else None. Never raises, as `decide`."""
+
     async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
         """Decide on a check from an address. Never raises for what a machine or an upstream says."""
 

@@ -16,6 +16,7 @@ from omaha_mirror.text import printable
 from omaha_mirror.web.connection import counts_for_client, pending, sends_package, wait_late
 from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.errors import BadRequest, answered, plain, reply_to
+from omaha_mirror.web.http_connection import WholeRequest
 from omaha_mirror.web.interfaces import Decisions, Observer, Packages
 from omaha_mirror.web.package import send_package
 from omaha_mirror.web.public_settings import BasicAuth, PublicSettings
@@ -27,6 +28,7 @@ LOG = structlog.get_logger(__name__)
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 
 READ = ("GET", "HEAD")
+UPDATE = re.compile(r"/v1/update/?")
 SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
 SIDECAR = ".sha256"
 FROM_THE_START = "bytes=0-"
@@ -63,11 +65,11 @@ class PublicApp:
     ) -> None:
         self._packages, self._observer = packages, observer
         self._settings = settings or PublicSettings()
-        update = UpdateEndpoint(decisions, observer, self._settings)
+        self._update = UpdateEndpoint(decisions, observer, self._settings)
         self._log = RateLimitedLog()
         boards = "|".join(BOARDS)
         self._routes: list[tuple[re.Pattern[str], tuple[str, ...], Handler]] = [
-            (re.compile(r"/v1/update/?"), ("POST",), update),
+            (UPDATE, ("POST",), self._update),
             (
                 re.compile(rf"/packages/(?P<release>{SEGMENT})/(?P<name>{SEGMENT})"),
                 READ,
@@ -81,6 +83,12 @@ class PublicApp:
             (re.compile(r"/healthz"), READ, _alive),
             (re.compile(r"/"), READ, self._guide),
         ]
+
+    def at_once(self, request: WholeRequest) -> bytes | None:
+        """The answer to an update check that waits for nothing. Raises what the handler then says."""
+        if self._settings.trusts(request.remote) or not UPDATE.fullmatch(request.path):
+            return None
+        return self._update.at_once(request)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Route, answer, and turn every error into its reply."""

@@ -23,9 +23,11 @@ from omaha_mirror.aio.tasks import keep_running, log_failure
 from omaha_mirror.config import Address
 from omaha_mirror.web import slow_clients
 from omaha_mirror.web.accepting import Acceptor, Arrival, Arrivals, Place, open_sockets
-from omaha_mirror.web.connection import Connection, Counted, PendingRequests, Table
+from omaha_mirror.web.connection import Accounts, Connection, Counted, Table
 from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.fairness import Deadlines, Recent, Requests
+from omaha_mirror.web.http_connection import AtOnce, HttpConnection, Serving, never
+from omaha_mirror.web.pending import PendingRequests
 from omaha_mirror.web.rate_limited_log import MANY, RateLimitedLog
 from omaha_mirror.web.tls import Secure
 
@@ -59,9 +61,11 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class _Server(web.Server):
     """One listener's connections."""
 
-    def __init__(self, handler: Handler, limit: int, exempt: Callable[[str], bool]) -> None:
+    def __init__(
+        self, handler: Handler, limit: int, exempt: Callable[[str], bool], at_once: AtOnce
+    ) -> None:
         super().__init__(
-            self._first_come,
+            self._heard,
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
@@ -75,17 +79,18 @@ class _Server(web.Server):
         self._unheard = Deadlines[Counted](FIRST_REQUEST, lambda one: one.give_up())
         self.arrivals = Arrivals(self._let_in)
         self._recent = Recent()
-        self._requests = Requests()
         self._arriving: set[asyncio.Task[None]] = set()
         self._log = RateLimitedLog()
+        self._accounts = Accounts(self.table, self._log, self.pending)
+        idle = Deadlines[HttpConnection](KEEP_ALIVE, lambda one: one.on_idle())
+        self._serving = Serving(at_once, Requests(), self._unheard, idle)
 
-    async def _first_come(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _heard(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast(Connection, request.protocol)
-        if not connection.has_asked:
-            self._unheard.cancel(connection)
-        connection.on_request(request)
-        if not connection.exempt:
-            await self._requests.turn(client_key(request.remote or ""))
+        self._unheard.cancel(connection)
+        connection.on_asked(request.content)
+        if not connection.exempt and not connection.took_turn():
+            await self._serving.requests.turn(client_key(request.remote or ""))
         return await self._handler(request)
 
     # Who is let in
@@ -114,9 +119,9 @@ class _Server(web.Server):
 
     def _let_in(self, arrival: Arrival) -> None:
         self._left(arrival)
-        exempt, context = arrival.key is None, arrival.context
+        context = arrival.context
         connection = Connection(
-            *(self, self.table), exempt=exempt, log=self._log, pending=self.pending, **self._kwargs
+            *(self._accounts, self, self._serving, arrival.address, arrival.key), **self._kwargs
         )
         self._enter(connection, arrival.key)
         protocol = connection if context is None else Secure(connection, context)
@@ -215,7 +220,8 @@ class Listener:
         exempt: Callable[[str], bool] = lambda _: False,
         limit: int | None = None,
     ) -> None:
-        self._server = _Server(handler, limit or most_connections(), exempt)
+        at_once: AtOnce = getattr(handler, "at_once", never)
+        self._server = _Server(handler, limit or most_connections(), exempt, at_once)
         # aiohttp waits so long for the handlers, and again when it has given up what they still receive.
         self._runner = web.ServerRunner(self._server, shutdown_timeout=GRACE / 2)
         self._acceptors: list[Acceptor] = []

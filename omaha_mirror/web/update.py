@@ -36,6 +36,7 @@ from omaha_mirror.policy.response import answer
 from omaha_mirror.text import printable
 from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.errors import plain, reply_to
+from omaha_mirror.web.http_connection import WholeRequest
 from omaha_mirror.web.interfaces import Decisions, Observer
 from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.request import base_url, host_of, read_body
@@ -65,19 +66,34 @@ class UpdateEndpoint:
         self._complained: set[str] = set()
         self._answers = Answers()
 
+    def at_once(self, request: WholeRequest) -> bytes | None:
+        """The answer to a request whose checks wait for nothing, else None. Raises BadRequest, OmahaError."""
+        began = time.monotonic()
+        base = base_url(self._settings.public_url, request.scheme, request.host)
+        asked = parse_request(request.body)
+        decisions = []
+        for app in asked.apps:
+            decision = None
+            if app.update_check is not None:
+                decision = self._decisions.at_once(app, request.client)
+                if decision is None:
+                    return None
+            decisions.append(decision)
+        return self._answered(asked, decisions, base, request.remote, began)
+
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer each app of the request, in order; events and pings need nothing but this."""
         began = time.monotonic()
         base = base_url(self._settings.public_url, request.scheme, host_of(request))
         body = await read_body(request)
+        remote = request.remote or ""
         try:
             asked = parse_request(body)
         except OmahaError as error:
             reply = reply_to(error)
             tell(self._observer.on_bad_request, reply.label)
-            self._log_bad_request(request.remote or "", reply.label, str(error))
+            self._log_bad_request(remote, reply.label, str(error))
             return plain(reply.status, str(error))
-        remote = request.remote or ""
         client = client_key(remote)
         if len(asked.apps) == 1:  # which is nearly always so, and needs no task of its own
             decisions = [await self._decide(asked, asked.apps[0], client)]
@@ -85,8 +101,20 @@ class UpdateEndpoint:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._decide(asked, app, client)) for app in asked.apps]
             decisions = [task.result() for task in tasks]
+        answer = self._answered(asked, decisions, base, remote, began)
+        return web.Response(body=answer, content_type="text/xml")
+
+    def _answered(
+        self,
+        asked: Request,
+        decisions: Sequence[Decision | None],
+        base: str,
+        remote: str,
+        began: float,
+    ) -> bytes:
+        """The answer to a request by the decisions about its apps; each is recorded and logged."""
         decided = list(zip(asked.apps, decisions, strict=True))
-        answer = web.Response(body=self._serialised(decided, base), content_type="text/xml")
+        answer = self._serialised(decided, base)
         for app, decision in decided:
             report = AppReport(app, decision, remote)
             tell(self._decisions.forward_reports, asked, app)

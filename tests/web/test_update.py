@@ -259,6 +259,10 @@ async def test_a_defect_is_502_and_the_log_has_it(
     async def broken(*_: object) -> Decision:
         raise LookupError("a defect")
 
+    def broken_at_once(*_: object) -> Decision:
+        raise LookupError("a defect")
+
+    monkeypatch.setattr(mirror.service.decisions, "at_once", broken_at_once)
     monkeypatch.setattr(mirror.service.decisions, "decide", broken)
     with capture_logs() as logs:
         answer = await mirror.check()
@@ -285,6 +289,7 @@ async def test_a_defect_with_one_app_leaves_no_other_undecided_in_the_background
             ended.append(app)
             raise LookupError("the second defect")
 
+    monkeypatch.setattr(mirror.service.decisions, "at_once", lambda *_: None)
     monkeypatch.setattr(mirror.service.decisions, "decide", broken)
     body = FIRST.replace(b"</app>", b"</app>" + FIRST[FIRST.index(b"<app") : END] + b"</app>")
     with capture_logs() as logs:
