@@ -6,7 +6,6 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
-from typing import Protocol
 
 from omaha_mirror.bundle import Announced, BadBundle, Exporter, ExportRequest, Importer
 from omaha_mirror.cache.errors import CacheError
@@ -18,22 +17,6 @@ from omaha_mirror.offline import Offline
 from omaha_mirror.policy.tracks import NothingToFetch
 
 AT = "/api/v1/bundle/"
-
-
-class BundleAccess(Protocol):
-    """The exports and imports of a mirror. All methods raise Failure."""
-
-    def prepare(self, request: ExportRequest) -> AsyncGenerator[Json]:
-        """Download all packages of a bundle that are missing; gives the progress of each."""
-
-    async def announce(self, request: ExportRequest) -> Announced:
-        """The size and digest of a bundle."""
-
-    def stream(self, request: ExportRequest, offset: int) -> AsyncGenerator[bytes]:
-        """A bundle from an offset on."""
-
-    async def import_bundle(self, chunks: AsyncGenerator[bytes]) -> Json:
-        """Import a bundle; gives the result. Raises what the chunks raise, too."""
 
 
 @asynccontextmanager
@@ -92,6 +75,8 @@ async def _recording(
 
 
 class _Stopped:
+    """Works on the directories of a stopped mirror."""
+
     def __init__(self, exporter: Exporter, importer: Importer) -> None:
         self._exporter = exporter
         self._importer = importer
@@ -119,3 +104,7 @@ class _Stopped:
             return asdict(await self._importer.import_bundle(chunks))
         except CacheError as error:
             raise Failure(str(error)) from None
+
+
+BundleAccess = _Running | _Stopped
+"""The exports and imports of a mirror. `import_bundle` raises what its chunks raise; all raise Failure."""

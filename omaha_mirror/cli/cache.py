@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import click
 from rich.filesize import decimal
@@ -195,22 +195,6 @@ def _when(seconds: float) -> str:
     return minute(seconds) if seconds else "never"
 
 
-class CacheAccess(Protocol):
-    """The work on a cache. All methods raise Failure."""
-
-    async def contents(self) -> Json:
-        """All blobs and leftovers."""
-
-    def verify(self, keys: Sequence[str] | None) -> AsyncGenerator[Json]:
-        """Verify these blobs, or all; gives a result for each."""
-
-    async def gc(self, *, dry_run: bool) -> Json:
-        """Evict down to the bounds and remove old leftovers."""
-
-    async def remove(self, key: str) -> Json:
-        """Remove a blob; gives the removed item."""
-
-
 @asynccontextmanager
 async def open_cache(config: Config, *, only_look: bool) -> AsyncIterator[CacheAccess]:
     """The cache of a config: through the admin listener of a running mirror, else on disk.
@@ -287,3 +271,7 @@ class _Running:
 
     async def remove(self, key: str) -> Json:
         return await self._mirror.ask("DELETE", f"/api/v1/cache/{key}")
+
+
+CacheAccess = _Running | _Stopped
+"""The work on a cache. All methods raise Failure."""

@@ -15,7 +15,6 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import click
 
@@ -42,13 +41,6 @@ HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 (comp
 """Directories that the sandbox hides from the service."""
 DATA = ("var/cache/private", "var/cache", "var/lib/private", "var/lib")
 SYSTEMCTL_LIMIT = 120.0
-
-
-class Step(Protocol):
-    """One step; `str()` of it is its line of output, also after "would"."""
-
-    def do(self) -> None:
-        """Run the step. Raises OSError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +94,10 @@ class Run:
 
     def __str__(self) -> str:
         return f"run systemctl {' '.join(self.arguments)}"
+
+
+Step = Write | Remove | Run
+"""One step; `str()` of it is its line of output, also after "would". `do` raises OSError."""
 
 
 def install(root: Path, dry_run: bool) -> None:

@@ -39,35 +39,39 @@ class RunningMirror:
 
     async def ask(self, method: str, path: str, body: Json | None = None) -> Json:
         """Send a request; gives the JSON object of the response."""
-        async with _translated(), self._session.request(method, path, json=body) as response:
-            text = await _read(response)
-            if response.status != 200:
-                raise _failure(response.status, text)
-            return _object(text)
+        async with self._answer(method, path, json=body) as response:
+            return _object(await _read(response))
 
     async def lines(self, path: str, body: Json) -> AsyncGenerator[Json]:
         """Send a request; gives the JSON objects of the response, one a line, as they arrive."""
-        async with _translated(), self._session.post(path, json=body) as response:
-            if response.status != 200:
-                raise _failure(response.status, await _read(response))
+        async with self._answer("POST", path, json=body) as response:
             async for line in response.content:
                 yield _object(line)
 
     async def receive(self, path: str, body: Json) -> AsyncGenerator[bytes]:
         """Send a request; gives the file that the mirror sends."""
-        async with _translated(), self._session.post(path, json=body) as response:
-            if response.status != 200:
-                raise _failure(response.status, await _read(response))
+        async with self._answer("POST", path, json=body) as response:
             async for chunk in response.content.iter_any():
                 yield chunk
 
     async def send(self, path: str, chunks: AsyncIterable[bytes]) -> Json:
         """Send a file; gives the JSON object of the response."""
-        async with _translated(), self._session.post(path, data=chunks) as response:
-            text = await _read(response)
-            if response.status != 200:
-                raise _failure(response.status, text)
-            return _object(text)
+        async with self._answer("POST", path, data=chunks) as response:
+            return _object(await _read(response))
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, **sent: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A good response."""
+        try:
+            async with self._session.request(method, path, **sent) as response:
+                if response.status != 200:
+                    raise _failure(response.status, await _read(response))
+                yield response
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            why = str(error) or type(error).__name__
+            raise Failure(f"the running mirror does not answer: {why}") from error
 
 
 def ask(config_path: Path | None, method: str, path: str, body: Json | None = None) -> Json:
@@ -114,16 +118,6 @@ async def reach(config: Config, found: DirectoryInUse) -> AsyncIterator[RunningM
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
         yield RunningMirror(session)
-
-
-@asynccontextmanager
-async def _translated() -> AsyncIterator[None]:
-    """Turn errors of the connection into Failure."""
-    try:
-        yield
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        why = str(error) or type(error).__name__
-        raise Failure(f"the running mirror does not answer: {why}") from error
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
