@@ -49,7 +49,7 @@ async def test_a_track_that_nobody_asked_about_is_not_found(
     async with process(tmp_path, nebraska):
         done = await run(tmp_path, "sync", "beta")
     assert (done.status, done.out) == (3, "")
-    assert "not one that is followed" in done.err
+    assert "the track is not followed" in done.err
 
 
 async def test_an_outage_has_its_own_exit_status_and_names_the_server(
