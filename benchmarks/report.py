@@ -111,7 +111,8 @@ def section(results: Results) -> str:
     return (
         f"`{results.command}` on {results.when}: {results.machine}; {versions}. Medians, with the least and the most of"
         " the rounds, in which the servers took turns; CPU is user and system time of the server's processes. `-`: not"
-        f" installed, or not something that it does.\n\n{table(results)}\n{shown}\n"
+        " installed, or not something that it does. Packages have 256 MB (`hit`, `fill`), 100 MB (`herd`, `range`), 400 MB (`first-use`) and"
+        f" 5 MB (`readers`), in `make bench-quick` less.\n\n{table(results)}\n{shown}\n"
     )
 
 

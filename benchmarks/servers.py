@@ -277,14 +277,14 @@ START: dict[str, Callable[[Site], Server]] = {
 def versions() -> dict[str, str]:
     """The servers that can be started here, and which version of each."""
     options = _said("nginx", "-V")
-    nginx_version = options.partition("nginx version: ")[2].partition("\n")[0]
+    nginx_version = options.partition("nginx version: nginx/")[2].partition("\n")[0]
     mirror_version = _said("git", "-C", str(ROOT), "describe", "--always", "--dirty").strip()
     found = {
         MIRROR: mirror_version or "?",
         NGINX: nginx_version,
         NGINX_CACHE: nginx_version,
         NGINX_SLICE: nginx_version if "http_slice_module" in options else "",
-        VARNISH: _said("varnishd", "-V").partition("(")[2].partition(" ")[0],
-        SERVE_PACKAGE: "a binary" if _serve_package() else "",
+        VARNISH: _said("varnishd", "-V").partition("(varnish-")[2].partition(" ")[0],
+        SERVE_PACKAGE: "as given" if _serve_package() else "",
     }
     return {name: version for name, version in found.items() if version}

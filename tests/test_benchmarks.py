@@ -1,4 +1,4 @@
-"""The comparison with other servers runs, and so does its guard."""
+"""The comparison with other servers runs, and the README shows all of it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,22 @@ from pathlib import Path
 import pytest
 
 from benchmarks.guard import CHECK, CHECK_CALLS, HIT, HIT_CALLS, risen
+from benchmarks.report import BEGIN, END, PUBLISHED, README, section
 from benchmarks.results import Results
-from benchmarks.servers import ROOT
+from benchmarks.rows import ROWS
+from benchmarks.servers import MIRROR, ROOT
+
+
+def test_the_readme_shows_each_row_of_the_run_that_is_kept() -> None:
+    results = Results.load(PUBLISHED / "results.json")
+    shown = README.read_text().partition(BEGIN)[2].partition(END)[0]
+    assert shown == section(results)
+    for row in ROWS.values():
+        cases = results.cases(row.name)
+        assert cases, row.name
+        for case in cases:
+            for metric in row.metrics:
+                assert results.find(row.name, case, MIRROR, metric.name), (row.name, case)
 
 
 def test_what_rises_by_too_much_is_told() -> None:

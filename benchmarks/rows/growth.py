@@ -62,9 +62,9 @@ def start(bench: Bench) -> None:
         origin.payload(PATH, SMALL)
         sites = {
             _count(blobs, "blobs"): _with_blobs(bench.site(origin, [VERSION]), blobs)
-            for blobs in (0, bench.pick(20_000, 2000))
+            for blobs in (0, bench.pick(20_000, 1000))
         }
-        for _ in bench.rounds(5):
+        for _ in bench.rounds(3):
             for case, site in sites.items():
                 began = time.monotonic()
                 with START[MIRROR](site) as server:
@@ -119,11 +119,11 @@ def blobs(bench: Bench) -> None:
             _count(number, "blobs"): stack.enter_context(
                 START[MIRROR](_with_blobs(bench.site(origin, [VERSION]), number))
             )
-            for number in bench.pick((10, 1000, 20_000), (10, 2000))
+            for number in bench.pick((10, 1000, 20_000), (10, 1000))
         }
         for _ in bench.rounds(4):
             for case, server in servers.items():
-                plan = Plan(server.port, [get(PATH)], 8, bench.pick(2.0, 1.0), kept=True)
+                plan = Plan(server.port, [get(PATH)], 8, bench.pick(2.0, 0.8), kept=True)
                 told, cpu = bench.measure(server, plan)
                 values = {HIT_CPU: cpu / told.answers * 1e6, MEMORY: server.memory() / 1e6}
                 bench.add(server.name, case, values)
@@ -134,7 +134,7 @@ def machines(bench: Bench) -> None:
     with bench.origin() as origin, ExitStack() as stack:
         checks.publish(origin)
         servers = {}
-        for number in bench.pick((1000, 100_000, 1_000_000), (1000, 100_000)):
+        for number in bench.pick((1000, 100_000, 1_000_000), (1000, 50_000)):
             site = bench.site(origin, [VERSION])
             with START[MIRROR](site) as server:
                 checks.warm(bench, server)
