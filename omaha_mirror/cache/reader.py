@@ -20,7 +20,10 @@ from omaha_mirror.cache.page_cache import loaded
 from omaha_mirror.cache.prover import Read
 from omaha_mirror.cache.store import Place
 
-WINDOW = 8 * 1024 * 1024
+WINDOW = 16 * 1024 * 1024
+"""Bytes that are sent without a look at the blob; where they are not in memory, they are read before the first of them is sent."""
+FIRST = WINDOW // 4
+"""The same before the first byte, which somebody waits for."""
 MOVES = 5
 """How often a reader moves to another blob because the disk hangs."""
 
@@ -153,7 +156,8 @@ class Reader:
         while self.offset < self.stop:
             edge = await self._edge()
             place = self._blob.place(self.offset)
-            count = min(min(edge, self.stop) - self.offset, place.count, WINDOW)
+            most = min(WINDOW, FIRST) if self.offset == self.start else WINDOW
+            count = min(min(edge, self.stop) - self.offset, place.count, most)
             window = Window(place.file, place.offset, count, place.on_disk)
             self.reach = max(self.reach, self.offset + count)
             if not await self._loaded(window):

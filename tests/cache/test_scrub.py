@@ -19,7 +19,7 @@ from omaha_mirror.cache import DiskStore, Expected, Scrubber, Verifier, VerifyRe
 from omaha_mirror.cache.errors import GenerationEnded, InUse, ResumeUnsafe
 from omaha_mirror.cache.events import Corrupted, Opened
 from omaha_mirror.cache.lock import NAME, DirectoryInUse, DirectoryLock, Holder, NoLock, in_use
-from omaha_mirror.cache.reader import WINDOW
+from omaha_mirror.cache.reader import FIRST, WINDOW
 from omaha_mirror.cache.scrub import VerifyOutcome, verify
 from omaha_mirror.cache.store import Facts, Removed
 from tests.cache.conftest import MakeSite
@@ -105,7 +105,7 @@ async def test_a_rotten_byte_cuts_its_readers_and_the_next_request_fetches_it_ag
     cut = asyncio.Event()
     with site.cache.read(source.expected, source, 0, SIZE) as reader:
         reader.on_cut = cut.set
-        assert await step(reader) == source.data[:WINDOW]
+        assert await step(reader) == source.data[:FIRST]
         verdict = await verifier(site).verify(key)
         assert verdict is not None
         assert verdict.outcome is VerifyOutcome.WRONG
@@ -310,7 +310,7 @@ async def test_what_is_read_or_filled_is_not_removed(site: Site, source: Scripte
         await step(reader)
         with pytest.raises(InUse):
             await site.cache.remove(source.expected.key)
-        assert len(await rest(reader)) == SIZE - WINDOW
+        assert len(await rest(reader)) == SIZE - FIRST
 
 
 async def test_a_collection_evicts_what_was_used_longest_ago_and_a_trial_nothing(
