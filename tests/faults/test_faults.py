@@ -71,6 +71,7 @@ async def test_a_slow_first_client_holds_nobody_back(labs: Labs) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)  # each of the mirrors stops and starts
 async def test_a_restart_brings_nothing_wrong_back(labs: Labs) -> None:
     for made in labs.made.values():
         assert await made.mirror.terminate() == 0

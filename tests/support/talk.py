@@ -9,7 +9,7 @@ from typing import Self
 
 from omaha_mirror.config import Address
 
-PATIENCE = 25.0
+PATIENCE = 60.0
 """Seconds after which a test that waits for bytes has failed."""
 
 

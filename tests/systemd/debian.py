@@ -97,7 +97,13 @@ class Machine:
         children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children")
         until(lambda: bool(children.read_text()))
         self._leader = int(children.read_text().split()[0])
-        until(lambda: self.try_("systemctl", "is-system-running", "--wait")[0] == 0)
+        # A unit of Debian's own that was too slow makes it "degraded".
+        until(
+            lambda: (
+                self.try_("systemctl", "is-system-running", "--wait")[1].strip()
+                in ("running", "degraded")
+            )
+        )
 
     def reboot(self) -> None:
         """Shut it down as `reboot` does, and boot it again."""
