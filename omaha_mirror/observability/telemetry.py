@@ -99,7 +99,7 @@ def _logger(level: str, line: _Line) -> type[structlog.typing.FilteringBoundLogg
     """Structlog's logger without its chain of processors: what passes the level becomes a line at once."""
 
     class Logger(structlog.make_filtering_bound_logger(level)):  # type: ignore[misc]  # a class made by a function
-        def _proxy_to_logger(self, method: str, event: str, **values: object) -> None:
+        def _proxy_to_logger(self, method: str, event: str, /, **values: object) -> None:
             values["event"] = event
             WRITER.put(line(method, values))
 

@@ -41,7 +41,7 @@ def in_turn(n):
     except ValueError as error:
         raise ValueError(f"number {n}") from error
 
-LOG.info("plain", what=1, text="\ud800 ü \x1b[31m\nmore")
+LOG.info("plain", what=1, text="\ud800 ü \x1b[31m\nmore", method="GET", values=2, line=4)
 LOG.debug("not told")
 LOG.info("unspeakable", what=Bad())
 LOG.info("long", what="y" * 100_000, much=["w" * 1000] * 100)
@@ -84,6 +84,7 @@ def test_each_line_is_json_of_bounded_length_and_nothing_gets_past_it() -> None:
         return found
 
     assert one("plain")["text"] == "\ud800 ü \x1b[31m\nmore"
+    assert (one("plain")["method"], one("plain")["values"]) == ("GET", 2)
     assert one("unspeakable")["why"] == "ValueError"
     assert one("yyy")["what"].startswith("yyy")
     traceback = one('"traceback"')["exception"]
