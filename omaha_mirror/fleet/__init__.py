@@ -4,6 +4,7 @@
 sentences.
 """
 
+from omaha_mirror.fleet.backlog import BoundedQueue
 from omaha_mirror.fleet.database import BadDatabaseURL, Database
 from omaha_mirror.fleet.explain import Cause, cause_of, explain
 from omaha_mirror.fleet.listing import MachineQuery, Page
@@ -26,7 +27,7 @@ from omaha_mirror.fleet.reader import (
     MachineEvent,
     Served,
 )
-from omaha_mirror.fleet.recorder import BoundedQueue, FleetRecorder
+from omaha_mirror.fleet.recorder import FleetRecorder
 
 __all__ = [
     "FETCHED",

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from sqlalchemy import Column, ColumnElement, Row, Text, case, func, literal, or_, select
+from sqlalchemy import Column, ColumnElement, Row, Text, case, exists, func, literal, or_, select
 
 from omaha_mirror.aio.workers import WORK
 from omaha_mirror.fleet.model import MAX_TEXT, Machine, State
-from omaha_mirror.fleet.schema import machines
+from omaha_mirror.fleet.schema import BOTH, MACHINE, latest, machines
 from omaha_mirror.omaha import BadVersion, Version
 from omaha_mirror.text import printable
 
@@ -68,20 +68,23 @@ async def find_machines(connection: AsyncConnection, query: MachineQuery) -> Pag
     """A page of the machines that match."""
     total, wanted = await _matching(connection, _conditions(query, connection.dialect.name))
     column = await _order(connection, query.sort)
-    up = column.asc(), machines.c.id.asc()
-    down = column.desc(), machines.c.id.desc()
+    key = latest.c.id if query.sort == "last_seen" else machines.c.id
+    up = column.asc(), key.asc()
+    down = column.desc(), key.desc()
     order, reverse = (down, up) if query.descending else (up, down)
     per_page = min(max(query.per_page, 1), MAX_PER_PAGE)
     before = min((max(query.page, 1) - 1) * per_page, total)
     count = min(per_page, total - before)
     after = total - before - count
     # Only ids are sorted, and only from the nearer end to the page.
-    ids = select(machines.c.id).where(*wanted).limit(count)
+    ids = select(key).where(*wanted).limit(count)
+    if wanted and query.sort == "last_seen":
+        ids = ids.select_from(BOTH)
     if before <= after:
         ids = ids.order_by(*order).offset(before)
     else:
         ids = ids.order_by(*reverse).offset(after)
-    page = select(machines).where(machines.c.id.in_(ids)).order_by(*order)
+    page = select(*MACHINE).select_from(BOTH).where(machines.c.id.in_(ids)).order_by(*order)
     rows = (await connection.execute(page)).all()
     return Page(await WORK.call(lambda: tuple(map(machine_of, rows))), total)
 
@@ -94,7 +97,7 @@ async def count_machines(
     by = [machines.c[trait] for trait in TRAITS[: max(map(TRAITS.index, traits)) + 1]]
     groups = (
         select(func.count().label("machines"), *by)
-        .where(machines.c.last_seen >= since)
+        .where(exists().where(latest.c.id == machines.c.id, latest.c.last_seen >= since))
         .group_by(*by)
         .order_by(func.count().desc(), *by)
         .limit(MAX_GROUPS)
@@ -154,7 +157,7 @@ async def _matching(
 async def _order(connection: AsyncConnection, sort: Sort) -> ColumnElement[Any]:
     """The order of a column; versions by their rank, invalid ones below all others."""
     if sort != "version":
-        return machines.c[sort]
+        return latest.c.last_seen if sort == "last_seen" else machines.c[sort]
     known = (await count_machines(connection, ("version",), 0.0))["version"]
     ranks = {text: rank for rank, text in enumerate(sorted(known, key=_rank))}
     return case(ranks, value=machines.c.version, else_=-1) if ranks else machines.c.version
@@ -172,4 +175,4 @@ def _most_frequent(counted: Mapping[str, int]) -> dict[str, int]:
     return dict(found[:MAX_DISTINCT])
 
 
-_MACHINE = tuple(machines.columns.keys())
+_MACHINE = tuple(column.name for column in MACHINE)

@@ -11,7 +11,6 @@ import sys
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any
 
 from omaha_mirror.omaha import AppRequest, EventRequest, EventResult, EventType
 from omaha_mirror.reasons import Effect, Reason
@@ -44,12 +43,14 @@ class State(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class CheckIn:
-    """An updatecheck and its answer, or a ping alone.
+    """Updatechecks in a row that differ in nothing but their time, and their answer; or a ping alone, or several.
+
+    Not frozen, which would treble the time that it takes to make one. Nobody changes one.
 
     Attributes:
-        time: of the answer.
+        time: of the last answer.
         address: of the client.
         machineid: 32 hexadecimal digits; the address replaces a missing one.
         alias: `machinealias`, which the machine's administrator chose.
@@ -57,6 +58,8 @@ class CheckIn:
         reason: the name of the reason for the answer; `""` for a ping alone.
         offered: the version of the offer, None for `noupdate`.
         detail: the reason as a sentence for people.
+        count: of the checks.
+        first: time of the first answer, where there are several.
     """
 
     time: float
@@ -73,6 +76,13 @@ class CheckIn:
     reason: str = ""
     offered: str | None = None
     detail: str = ""
+    count: int = 1
+    first: float | None = None
+
+    @property
+    def since(self) -> float:
+        """Time of the first answer."""
+        return self.time if self.first is None else self.first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,18 +208,17 @@ def facts_of(
     The events come first: they happened before the check of the same request. A request with events alone is no check-in.
     The event that update_engine adds to every check is not recorded. See `CheckIn` for the arguments.
     """
-    machine: dict[str, Any] = {
-        "time": time,
-        "address": address,
-        "machineid": app.machineid,
-        "app_id": app.app_id,
-        "version": app.version,
-    }
-    events = tuple([_report(machine, event) for event in app.events if not _says_nothing(event)])
+    events = [
+        _report(app, event, time, address) for event in app.events if not _says_nothing(event)
+    ]
     if app.update_check is None and app.ping is None:
-        return events
+        return tuple(events)
     checkin = CheckIn(
-        **machine,
+        time=time,
+        address=address,
+        machineid=app.machineid,
+        app_id=app.app_id,
+        version=app.version,
         alias=app.machinealias,
         board=app.board,
         track=app.track,
@@ -223,9 +232,13 @@ def facts_of(
     return *events, checkin
 
 
-def _report(machine: dict[str, Any], event: EventRequest) -> EventReport:
+def _report(app: AppRequest, event: EventRequest, time: float, address: str) -> EventReport:
     return EventReport(
-        **machine,
+        time=time,
+        address=address,
+        machineid=app.machineid,
+        app_id=app.app_id,
+        version=app.version,
         eventtype=event.eventtype,
         eventresult=event.eventresult,
         errorcode=event.errorcode,
@@ -301,6 +314,8 @@ def machine_key(machineid: str, app_id: str) -> int:
 
 def tidy(item: Item) -> Item:
     """The item with short, printable texts, numbers that can be stored, and an id for a machine without one."""
+    if isinstance(item, CheckIn) and item.machineid and _is_tidy(item):
+        return item
     changes = {
         name: printable(value, MAX_TEXT) if isinstance(value, str) else None
         for name, value in zip(_FIELDS[type(item)], _GETTERS[type(item)](item), strict=True)
@@ -315,11 +330,39 @@ def tidy(item: Item) -> Item:
     return replace(item, **changes) if changes else item  # type: ignore[arg-type]  # each name has its own type
 
 
+def _is_tidy(checkin: CheckIn) -> bool:
+    """The same at a glance, as each check has it."""
+    texts = _texts(checkin)
+    return "".join(texts).isprintable() and max(map(len, texts)) <= MAX_TEXT
+
+
 def weight(item: Item) -> int:
     """The approximate memory of an item in bytes."""
+    if isinstance(item, CheckIn):
+        return _CHECKIN + sys.getsizeof("".join(_texts(item)))
     return _OBJECT + sum(map(sys.getsizeof, _GETTERS[type(item)](item)))
 
 
+def _texts(checkin: CheckIn) -> tuple[str, ...]:
+    return *_said(checkin), checkin.offered or ""
+
+
+def facts(checkin: CheckIn) -> tuple[object, ...]:
+    """All that is told of a check but when it was: the same facts again only count."""
+    return *_said(checkin), checkin.offered
+
+
+def fingerprint(checkin: CheckIn) -> int:
+    """A number for its facts, in this process alone; never 0."""
+    return hash(facts(checkin)) or 1
+
+
 _OBJECT = 200
+_CHECKIN = 1200
+"""Bytes of a check-in, its texts left out."""
 _FIELDS = {kind: tuple(f.name for f in fields(kind)) for kind in (CheckIn, EventReport, Transfer)}
 _GETTERS = {kind: attrgetter(*names) for kind, names in _FIELDS.items()}
+_said = attrgetter(
+    *("machineid", "app_id", "address", "alias", "board", "track", "oem", "oemversion"),
+    *("version", "alephversion", "reason", "detail"),
+)

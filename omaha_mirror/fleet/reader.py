@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Row, Table, func, select, union_all
+from sqlalchemy import Row, Select, Table, func, select, union_all
 from sqlalchemy.exc import SQLAlchemyError
 
 from omaha_mirror.aio.workers import WORK
@@ -24,11 +24,14 @@ from omaha_mirror.fleet.listing import (
 )
 from omaha_mirror.fleet.model import FAILURES, FETCHED, MAX_TEXT, DecisionRun, Event, Machine
 from omaha_mirror.fleet.schema import (
+    BOTH,
+    MACHINE,
     REPORTS,
     STRETCHES,
     census,
     checkins,
     events,
+    latest,
     machines,
     transfers,
 )
@@ -106,7 +109,13 @@ class FleetReader:
         wanted = [machines.c.machineid == printable(machineid, MAX_TEXT)]
         if app_id is not None:
             wanted.append(machines.c.app_id == printable(app_id, MAX_TEXT))
-        newest = select(machines).where(*wanted).order_by(machines.c.last_seen.desc()).limit(1)
+        newest: Select[Any] = (
+            select(*MACHINE, latest.c.answered)
+            .select_from(BOTH)
+            .where(*wanted)
+            .order_by(latest.c.last_seen.desc())
+            .limit(1)
+        )
         async with self._connection() as connection:
             row = (await connection.execute(newest)).one_or_none()
             if row is None:
@@ -114,7 +123,10 @@ class FleetReader:
             machine = machine_of(row)
             stretches = await _ring(connection, checkins, machine.id, machine.stretches, STRETCHES)
             reported = await _ring(connection, events, machine.id, machine.reports, REPORTS)
-            return History(machine, tuple(map(_stretch, stretches)), tuple(map(_event, reported)))
+        runs = list(map(_stretch, stretches))
+        if runs and machine.asked:
+            runs[0] = replace(runs[0], last=row.answered, count=machine.asked)
+        return History(machine, tuple(runs), tuple(map(_event, reported)))
 
     async def count_by(self, trait: Trait, *, seen_since: float = 0.0) -> dict[str, int]:
         """Numbers of machines with a request since then by a trait, the most frequent value first."""
@@ -160,7 +172,8 @@ class FleetReader:
             )
         ).subquery()
         errors = (
-            select(machines, *(newest.c[name].label(f"event_{name}") for name in _EVENT))
+            select(*MACHINE, *(newest.c[name].label(f"event_{name}") for name in _EVENT))
+            .select_from(BOTH)
             .join(newest, newest.c.machine == machines.c.id)
             .order_by(newest.c.time.desc())
             .limit(limit)

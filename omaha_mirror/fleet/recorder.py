@@ -3,18 +3,13 @@
 Items wait in memory, within bounds. One task writes them in batches: as soon as `BATCH` items wait, and at the latest
 `interval` after the batch before. A killed process loses the items since the beginning of its last complete batch, and
 never half a batch. While the database fails, the task tries again, and only the bounds drop items.
-
-Items that repeat (a ping, an answer of `noupdate`) are dropped first, the oldest of them before others: the machine sends
-the same again in 45 minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import chain
 
 import structlog
@@ -22,96 +17,19 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from omaha_mirror.aio.clock import Clock
 from omaha_mirror.aio.tasks import DEFECT, keep_running
+from omaha_mirror.fleet.backlog import BoundedQueue, Waiting
 from omaha_mirror.fleet.database import BadDatabase, Database
-from omaha_mirror.fleet.model import CheckIn, Item, tidy, weight
+from omaha_mirror.fleet.model import Item, tidy
 from omaha_mirror.fleet.store import bound, redate, upkeep, write
 
 LOG = structlog.get_logger(__name__)
-BATCH = 200
+BATCH = 500
 """Items of a batch: few enough that reducing them does not delay the answers to machines."""
 UPKEEP = 300.0
 """Seconds from one census and sweep to the next."""
 
 BAD_DATA = "22"
 """The class of PostgreSQL's error codes for values that no column can hold."""
-
-MAX_ITEMS = 100_000
-MAX_BYTES = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """An item with its number in the order of arrival."""
-
-    place: int
-    item: Item
-    weight: int
-
-
-class BoundedQueue:
-    """A queue in the order of arrival that drops items beyond its bounds.
-
-    Attributes:
-        dropped: number of dropped items.
-        bytes: approximate memory of the waiting items.
-    """
-
-    def __init__(self, max_items: int = MAX_ITEMS, max_bytes: int = MAX_BYTES) -> None:
-        self.dropped = 0
-        self.bytes = 0
-        self._max_items = max_items
-        self._max_bytes = max_bytes
-        self._arrived = 0
-        self._repeating: deque[Waiting] = deque()
-        self._singular: deque[Waiting] = deque()
-
-    def __len__(self) -> int:
-        return len(self._repeating) + len(self._singular)
-
-    def put(self, item: Item) -> None:
-        """Add a tidy item."""
-        self._arrived += 1
-        waiting = Waiting(self._arrived, item, weight(item))
-        self._queue(item).append(waiting)
-        self.bytes += waiting.weight
-        if self.bytes > self._max_bytes or len(self) > self._max_items:
-            self._keep_bounds()
-
-    def take(self, count: int) -> list[Waiting]:
-        """Up to `count` items, the oldest first."""
-        batch: list[Waiting] = []
-        while len(batch) < count and len(self):
-            batch.append(self._pop(self._older()))
-        return batch
-
-    def give_back(self, batch: Iterable[Waiting]) -> None:
-        """Put the items of the last batch back before all others."""
-        for waiting in reversed(list(batch)):
-            self._queue(waiting.item).appendleft(waiting)
-            self.bytes += waiting.weight
-        self._keep_bounds()
-
-    def drop_all(self) -> None:
-        """Drop all items."""
-        self.dropped += len(self.take(len(self)))
-
-    def _queue(self, item: Item) -> deque[Waiting]:
-        repeating = isinstance(item, CheckIn) and item.offered is None
-        return self._repeating if repeating else self._singular
-
-    def _older(self) -> deque[Waiting]:
-        queues = [queue for queue in (self._repeating, self._singular) if queue]
-        return min(queues, key=lambda queue: queue[0].place)
-
-    def _pop(self, queue: deque[Waiting]) -> Waiting:
-        waiting = queue.popleft()
-        self.bytes -= waiting.weight
-        return waiting
-
-    def _keep_bounds(self) -> None:
-        while len(self) > self._max_items or self.bytes > self._max_bytes:
-            self._pop(self._repeating or self._singular)
-            self.dropped += 1
 
 
 class FleetRecorder:
@@ -127,8 +45,8 @@ class FleetRecorder:
 
     Attributes:
         trouble: why the database fails at the moment; None if it works.
-        sent: number of written items since the start.
-        refused: number of items that the database cannot hold.
+        sent: number of written reports since the start.
+        refused: number of reports that the database cannot hold.
     """
 
     def __init__(
@@ -161,12 +79,12 @@ class FleetRecorder:
 
     @property
     def queued(self) -> int:
-        """The number of waiting items."""
-        return len(self._backlog)
+        """The number of waiting reports."""
+        return self._backlog.reports
 
     @property
     def dropped(self) -> int:
-        """The number of items that the bounds dropped."""
+        """The number of reports that the bounds dropped."""
         return self._backlog.dropped
 
     def put(self, item: Item) -> None:
@@ -193,7 +111,7 @@ class FleetRecorder:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(deadline):
                     await self._task
-        if lost := len(self._backlog):
+        if lost := self._backlog.reports:
             LOG.warning("the fleet database was too slow at the stop; items are lost", items=lost)
             self._backlog.drop_all()
 
@@ -216,7 +134,7 @@ class FleetRecorder:
         while batch := self._backlog.take(BATCH):
             await self._write(batch)
             if len(batch) < BATCH:
-                break  # a batch costs as much as eighty items: wait for more
+                break  # a batch costs as much as many items: wait for more
         if not self._backlog:
             self._written.set()
         await self._keep_up()
@@ -242,8 +160,8 @@ class FleetRecorder:
             while parts:
                 part = parts[-1]
                 try:
-                    await write(self._database, [waiting.item for waiting in part])
-                    self.sent += len(part)
+                    await write(self._database, [waiting.whole() for waiting in part])
+                    self.sent += sum(waiting.count for waiting in part)
                 except Exception as error:
                     if _may_pass(error):
                         raise
@@ -252,12 +170,12 @@ class FleetRecorder:
                         parts[-1:] = part[half:], part[:half]
                         continue
                     refusals.append(error)  # another try would block all later items
+                    self.refused += part[0].count
                 parts.pop()
         except BaseException:
             self._backlog.give_back(chain.from_iterable(reversed(parts)))
             raise
         finally:
-            self.refused += len(refusals)
             if refusals:
                 LOG.error(
                     "the fleet database cannot store some reports",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -15,6 +15,7 @@ from omaha_mirror.fleet.model import (
     Transfer,
     after_checkin,
     after_event,
+    fingerprint,
     machine_key,
 )
 from omaha_mirror.fleet.schema import REPORTS, STRETCHES
@@ -25,10 +26,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Rows to write, by key. Each replaces the stored row, but those of transfers are added to it."""
+    """Rows to write, by key. Each replaces the stored row, but those of transfers are added to it.
+
+    Attributes:
+        machines: of `machines` and `latest`.
+        ended: `last` and `count` of stored rows of `checkins`.
+    """
 
     machines: dict[int, Row] = field(default_factory=dict)
     checkins: dict[tuple[int, int], Row] = field(default_factory=dict)
+    ended: dict[tuple[int, int], Row] = field(default_factory=dict)
     events: dict[tuple[int, int], Row] = field(default_factory=dict)
     transfers: dict[tuple[int, str, str, str], Row] = field(default_factory=dict)
 
@@ -41,11 +48,35 @@ def keyed(items: Iterable[Item]) -> list[tuple[int, Item]]:
     ]
 
 
+def repeated(known: Iterable[Sequence[Any]], items: Iterable[tuple[int, Item]]) -> list[Row]:
+    """The rows of `latest` of machines with one item, which is the check that each made before.
+
+    Args:
+        known: the stored rows of `latest`.
+        items: tidy ones, with their keys.
+    """
+    only: dict[int, Item | None] = {}
+    for key, item in items:
+        only[key] = None if key in only else item
+    again = ((row, only[row[0]]) for row in known)
+    return [
+        {
+            "id": key,
+            "last_seen": max(last_seen, item.time),
+            "answered": item.time,
+            "asked": asked + item.count,
+            "facts": facts,
+        }
+        for (key, last_seen, _, asked, facts), item in again
+        if isinstance(item, CheckIn) and facts == fingerprint(item)
+    ]
+
+
 def reduce(known: Mapping[int, Row], items: Iterable[tuple[int, Item]]) -> Changes:
     """The changes that items make, oldest first.
 
     Args:
-        known: the stored rows of their machines.
+        known: the stored rows of their machines, of both tables.
         items: tidy ones, with their keys.
     """
     changes = Changes()
@@ -67,6 +98,7 @@ def reduce(known: Mapping[int, Row], items: Iterable[tuple[int, Item]]) -> Chang
 
 
 def _new(key: int, item: CheckIn | EventReport) -> Row:
+    since = item.since if isinstance(item, CheckIn) else item.time
     return {
         "id": key,
         "machineid": item.machineid,
@@ -78,10 +110,12 @@ def _new(key: int, item: CheckIn | EventReport) -> Row:
         "errorcode": None,
         "reason": "",
         "offered": None,
-        "first_seen": item.time,
+        "first_seen": since,
         "last_seen": item.time,
-        "since": item.time,
+        "since": since,
+        "answered": item.time,
         "asked": 0,
+        "facts": 0,
         "stretches": 0,
         "reports": 0,
     }
@@ -91,21 +125,25 @@ def _checked_in(changes: Changes, machine: Row, checkin: CheckIn) -> None:
     before = machine["version"], machine["track"], machine["reason"], machine["offered"]
     machine.update(zip(_SENT, _sent(checkin), strict=True))
     _enter(machine, after_checkin(State(machine["state"]), checkin), machine["errorcode"])
+    machine["facts"] = fingerprint(checkin) if checkin.reason else 0
     if not checkin.reason:
         if before[:2] != (checkin.version, checkin.track):
-            machine["asked"] = 0
+            _end_stretch(changes, machine)
         return
     if (
         before == (checkin.version, checkin.track, checkin.reason, checkin.offered)
         and machine["asked"]
     ):
-        machine["asked"] += 1
+        machine["asked"] += checkin.count
     else:
-        machine["asked"] = 1
+        _end_stretch(changes, machine)
+        machine["asked"] = checkin.count
         machine["stretches"] += 1
-        machine["since"] = checkin.time
+        machine["since"] = checkin.since
         machine["reason"], machine["offered"] = checkin.reason, checkin.offered
+    machine["answered"] = checkin.time
     slot = (machine["stretches"] - 1) % STRETCHES
+    changes.ended.pop((machine["id"], slot), None)
     changes.checkins[machine["id"], slot] = {
         "machine": machine["id"],
         "slot": slot,
@@ -120,7 +158,21 @@ def _checked_in(changes: Changes, machine: Row, checkin: CheckIn) -> None:
     }
 
 
+def _end_stretch(changes: Changes, machine: Row) -> None:
+    """Write down the end of the current stretch, if there is one."""
+    slot = (machine["stretches"] - 1) % STRETCHES
+    if machine["asked"] and (machine["id"], slot) not in changes.checkins:
+        changes.ended[machine["id"], slot] = {
+            "of": machine["id"],
+            "at": slot,
+            "last": machine["answered"],
+            "count": machine["asked"],
+        }
+    machine["asked"] = 0
+
+
 def _reported(changes: Changes, machine: Row, event: EventReport) -> None:
+    machine["facts"] = 0
     slot = machine["reports"] % REPORTS
     machine["reports"] += 1
     changes.events[machine["id"], slot] = {

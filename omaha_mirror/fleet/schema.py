@@ -24,7 +24,7 @@ REPORTS = 100
 """Slots of a machine's rings of different answers and of events."""
 
 METADATA = MetaData()
-NEWEST = "0005"
+NEWEST = "0006"
 """The last of `migrations`."""
 VERSION = Table(
     "alembic_version",
@@ -33,6 +33,8 @@ VERSION = Table(
     PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
 """Alembic's own table: which migration was the last."""
+ROWID = BigInteger().with_variant(Integer, "sqlite")
+"""A number that SQLite finds a row by, without an index."""
 
 
 def _text(name: str) -> Column[str]:
@@ -74,20 +76,38 @@ machines = Table(
     _text("reason"),
     Column("offered", Text),
     _time("first_seen"),
-    _time("last_seen"),
     _time("since"),
-    _number("asked"),
     _number("stretches"),
     _number("reports"),
     Index("machines_search", "machineid", "alias", "address", "id"),
-    Index("machines_last_seen", "last_seen"),
-    Index("machines_counts", "state", "version", "track", "board", "last_seen"),
+    Index("machines_counts", "state", "version", "track", "board", "id"),
 )
-"""One row for one application of one machine: `model.Machine`.
+"""One row for one application of one machine: `model.Machine`, with `latest`.
 
 Searches, and counts by a column, read only an index: the rows are ten times as large. `machines_counts` has the machines
 in their groups, so that a count sorts nothing.
 """
+
+latest = Table(
+    "latest",
+    METADATA,
+    Column("id", ROWID, primary_key=True, autoincrement=False),
+    _time("last_seen"),
+    _time("answered"),
+    _number("asked"),
+    _number("facts"),
+    Index("latest_last_seen", "last_seen"),
+)
+"""What each check of a machine changes, which is all that the same check again writes: a row is 30 bytes.
+
+`answered` is the time of the last answer to a check, `facts` a hash of what is told of the last item where that was a
+check, else 0: another process makes another hash. `last` and `count` of the current row in `checkins` are `answered` and
+`asked`, and written there when its stretch ends.
+"""
+
+MACHINE = *machines.c, latest.c.last_seen, latest.c.asked
+"""The columns of `model.Machine`."""
+BOTH = machines.join(latest, latest.c.id == machines.c.id)
 
 checkins = Table(
     "checkins",

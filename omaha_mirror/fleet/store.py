@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, partial
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy import (
     Dialect,
     Select,
     Table,
+    bindparam,
     case,
     delete,
     exists,
@@ -27,8 +29,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from omaha_mirror.aio.clock import BUILT, SKEW
 from omaha_mirror.fleet.database import Database
 from omaha_mirror.fleet.model import Item
-from omaha_mirror.fleet.reducer import DAY, Row, keyed, reduce
-from omaha_mirror.fleet.schema import census, checkins, events, machines, transfers
+from omaha_mirror.fleet.reducer import DAY, Row, keyed, reduce, repeated
+from omaha_mirror.fleet.schema import (
+    BOTH,
+    STRETCHES,
+    census,
+    checkins,
+    events,
+    latest,
+    machines,
+    transfers,
+)
 from omaha_mirror.omaha import EventType
 
 HOUR = 3600
@@ -80,7 +91,8 @@ async def redate(database: Database, now: float) -> None:
 
 
 _TIMES = {
-    machines: ("first_seen", "last_seen", "since"),
+    machines: ("first_seen", "since"),
+    latest: ("last_seen", "answered"),
     checkins: ("first", "last"),
     events: ("time",),
 }
@@ -88,21 +100,64 @@ _TIMES = {
 
 def _apply(connection: Connection, items: Sequence[Item]) -> None:
     news = keyed(items)
-    found = connection.execute(select(machines).where(machines.c.id.in_({key for key, _ in news})))
+    keys = {key for key, _ in news}
+    stored = connection.execute(select(latest).where(latest.c.id.in_(keys))).all()
+    again = repeated(stored, news)
+    _put(connection, latest, again)
+    keys -= {row["id"] for row in again}
+    if rest := [(key, item) for key, item in news if key in keys]:
+        _change(connection, rest)
+
+
+def _change(connection: Connection, news: Sequence[tuple[int, Item]]) -> None:
+    """Write items that change more than counts."""
+    wanted = machines.c.id.in_({key for key, _ in news})
+    found = connection.execute(select(machines, *_LATEST).select_from(BOTH).where(wanted))
     names = tuple(found.keys())
     known = {row.id: dict(zip(names, row, strict=True)) for row in found.all()}
     changes = reduce(known, news)
     _put(connection, machines, changes.machines.values())
+    _put(connection, latest, changes.machines.values())
     _put(connection, checkins, changes.checkins.values())
     _put(connection, events, changes.events.values())
     _put(connection, transfers, changes.transfers.values())
+    if changes.ended:
+        connection.execute(_END, list(changes.ended.values()))
 
 
-def _put(connection: Connection, table: Table, rows: Collection[Row]) -> None:
-    """Write rows unprocessed: SQLAlchemy would need as long for each as the database."""
-    if rows:
-        statement, values_of = _upsert(connection.dialect, table)
-        connection.exec_driver_sql(statement, list(map(values_of, rows)))
+_LATEST = [column for column in latest.c if not column.primary_key]
+_END = (
+    update(checkins)
+    .where(checkins.c.machine == bindparam("of"), checkins.c.slot == bindparam("at"))
+    .values(last=bindparam("last"), count=bindparam("count"))
+)
+AT_ONCE = 64
+"""Rows of a statement, at most; a power of two."""
+
+
+def _put(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
+    """Write rows unprocessed: SQLAlchemy would need as long for each as the database.
+
+    SQLite takes many with one statement. Each has a power of two of them, so that there are few statements, which the
+    driver remembers.
+    """
+    statement, values_of = _upsert(connection.dialect, table)
+    left = list(map(values_of, rows))
+    if left and connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(statement, left)
+        return
+    while left:
+        count = min(1 << (len(left).bit_length() - 1), AT_ONCE)
+        part, left = left[:count], left[count:]
+        many = _many(statement, len(part[0]), count)
+        connection.exec_driver_sql(many, tuple(chain.from_iterable(part)))
+
+
+@cache
+def _many(statement: str, columns: int, count: int) -> str:
+    """The insert of one row, of so many."""
+    row = f"({', '.join('?' * columns)})"
+    return statement.replace(row, ", ".join([row] * count), 1)
 
 
 @cache
@@ -129,7 +184,8 @@ def _count(connection: Connection, now: float) -> None:
     for column in (machines.c.version, machines.c.state):
         counted = (
             select(literal(hour), literal(column.name), column, func.count())
-            .where(machines.c.last_seen >= now - ACTIVE)
+            .select_from(BOTH)
+            .where(latest.c.last_seen >= now - ACTIVE)
             .group_by(column)
             .order_by(func.count().desc())
             .limit(MAX_VALUES)
@@ -140,9 +196,16 @@ def _count(connection: Connection, now: float) -> None:
 
 
 def _sweep(connection: Connection, oldest: float) -> None:
-    _forget(connection, select(machines.c.id).where(machines.c.last_seen < oldest))
+    _forget(connection, select(latest.c.id).where(latest.c.last_seen < oldest))
+    current = exists().where(
+        machines.c.id == checkins.c.machine,
+        (machines.c.stretches - 1) % STRETCHES == checkins.c.slot,
+        latest.c.id == machines.c.id,
+        latest.c.asked > 0,
+        latest.c.answered >= oldest,
+    )
     for table, condition in (
-        (checkins, checkins.c.last < oldest),
+        (checkins, (checkins.c.last < oldest) & ~current),
         (events, events.c.time < oldest),
         (transfers, transfers.c.day < oldest - DAY),
         (census, census.c.hour < oldest),
@@ -154,8 +217,9 @@ def _bound(connection: Connection) -> None:
     """Delete machines beyond `MAX_MACHINES`: those of the lowest `_standing`, of these the longest silent ones."""
     surplus = (connection.execute(select(func.count(machines.c.id))).scalar() or 0) - MAX_MACHINES
     if surplus > 0:
-        order = _standing(), machines.c.last_seen, machines.c.id
-        _forget(connection, select(machines.c.id).order_by(*order).limit(surplus))
+        order = _standing(), latest.c.last_seen, latest.c.id
+        ids = select(latest.c.id).select_from(BOTH)
+        _forget(connection, ids.order_by(*order).limit(surplus))
 
 
 def _standing() -> ColumnElement[int]:
@@ -164,7 +228,7 @@ def _standing() -> ColumnElement[int]:
     A client can invent machines by the thousand; to keep one up for a day costs more. A machine that reported a download
     counts as one that came back.
     """
-    life = machines.c.last_seen - machines.c.first_seen
+    life = latest.c.last_seen - machines.c.first_seen
     downloaded = exists().where(
         events.c.machine == machines.c.id, events.c.eventtype.in_(_DOWNLOADED)
     )
@@ -175,10 +239,9 @@ _DOWNLOADED = (EventType.UPDATE_DOWNLOAD_STARTED.value, EventType.UPDATE_DOWNLOA
 
 
 def _forget(connection: Connection, gone: Select[tuple[int]]) -> None:
-    """Delete machines, by their ids, and their rows. The selection does not depend on the rows that are deleted first."""
-    for table, machine in (
-        (checkins, checkins.c.machine),
-        (events, events.c.machine),
-        (machines, machines.c.id),
-    ):
-        connection.execute(delete(table).where(machine.in_(gone)))
+    """Delete machines, by their ids, and their rows."""
+    ids = connection.execute(gone).scalars().all()
+    for start in range(0, len(ids), AT_ONCE):
+        part = ids[start : start + AT_ONCE]
+        for machine in (checkins.c.machine, events.c.machine, machines.c.id, latest.c.id):
+            connection.execute(delete(machine.table).where(machine.in_(part)))

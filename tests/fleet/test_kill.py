@@ -6,7 +6,8 @@ from itertools import count
 from pathlib import Path
 
 from omaha_mirror.fleet import BoundedQueue, Database, FleetReader, FleetRecorder, MachineQuery
-from omaha_mirror.fleet.recorder import BATCH, Waiting
+from omaha_mirror.fleet.backlog import Waiting
+from omaha_mirror.fleet.recorder import BATCH
 from tests.fleet.scene import machine
 
 KILLS = 2

@@ -23,6 +23,32 @@ def test_items_leave_in_the_order_in_which_they_came() -> None:
     assert (len(backlog), backlog.bytes, backlog.dropped) == (0, 0, 0)
 
 
+def test_the_same_check_again_is_a_number() -> None:
+    backlog = BoundedQueue()
+    later = replace(OFFERED, time=OFFERED.time + 60)
+    news: list[Item] = [
+        OFFERED,
+        later,
+        FAILED,
+        OFFERED,
+        replace(OFFERED, track="beta"),
+        later,
+        later,
+    ]
+    for item in news:
+        backlog.put(item)
+    first, *others = backlog.take(2)
+    backlog.put(later)
+    backlog.give_back([first, *others])
+    assert [(waiting.whole(), waiting.count) for waiting in backlog.take(1)] == [
+        (replace(OFFERED, time=later.time, first=OFFERED.time, count=2), 2)
+    ]
+    waiting = backlog.take(100)
+    assert [each.item.time for each in waiting] == [OFFERED.time] * 3 + [later.time]
+    assert [each.count for each in waiting] == [1, 1, 1, 3]
+    assert backlog.reports == 0
+
+
 def test_what_repeats_itself_is_dropped_first_and_the_oldest_of_it() -> None:
     backlog = BoundedQueue(max_items=4)
     newer = replace(PING, time=PING.time + 1)
@@ -43,8 +69,8 @@ def test_the_oldest_goes_when_nothing_repeats_itself() -> None:
 def test_memory_is_bounded() -> None:
     heavy = replace(OFFERED, detail="x" * 300)
     backlog = BoundedQueue(max_bytes=10 * weight(heavy))
-    for _ in range(50):
-        backlog.put(heavy)
+    for n in range(50):
+        backlog.put(replace(heavy, machineid=f"{n:0{len(heavy.machineid)}}"))
     assert len(backlog) == 10
     assert backlog.bytes <= 10 * weight(heavy)
     assert backlog.dropped == 40

@@ -14,7 +14,7 @@ from omaha_mirror.fleet import (
     MachineQuery,
     State,
 )
-from omaha_mirror.fleet.recorder import MAX_BYTES
+from omaha_mirror.fleet.backlog import MAX_BYTES
 from tests.fleet.scene import Site, event, machine
 
 MACHINES = 50_000
@@ -83,7 +83,7 @@ async def test_machines_are_counted_without_sorting_them(site: Site) -> None:
 async def test_the_last_machines_are_found_without_looking_at_others(site: Site) -> None:
     await site.write(machine(1))
     steps = await plan(site, site.reader.machines(MachineQuery()))
-    assert "SCAN machines USING INDEX machines_last_seen" in steps
+    assert "SCAN latest USING COVERING INDEX latest_last_seen" in steps
     assert "SCAN machines" not in steps
 
 

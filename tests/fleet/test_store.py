@@ -5,6 +5,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from sqlalchemy import event as hooks
 from sqlalchemy import func, select, text
 
 from omaha_mirror.fleet import Served, State, store
@@ -50,6 +51,52 @@ async def test_the_same_answer_again_is_counted_and_not_kept_again(site: Site) -
     [stretch] = (await site.history()).stretches
     assert (stretch.first, stretch.last, stretch.count) == (NOW, NOW + 3 * HOUR, 4)
     assert stretch.detail == "the track is held still"
+
+
+async def test_batches_of_the_same_answer_write_counts_alone(site: Site) -> None:
+    """The end of a stretch is written down when another begins, wherever batches end."""
+    news: list[Any] = [
+        *(replace(HELD, time=NOW + n) for n in range(5)),
+        replace(PING, time=NOW + 5),
+        *(replace(HELD, time=NOW + 6 + n) for n in range(3)),
+        replace(OFFERED, time=NOW + 9, count=3, first=NOW + 8.5),
+        replace(PING, time=NOW + 10, track="beta"),
+        *(replace(HELD, time=NOW + n, track="beta") for n in (11, 12)),
+        replace(event(13, 1), time=NOW + 13),
+    ]
+    for size in (1, 2, 3, 20):
+        told = [replace(item, machineid=f"{size}") for item in news]
+        for start in range(0, len(told), size):
+            await site.write(*told[start : start + size])
+        history = await site.history(f"{size}")
+        assert (history.machine.last_seen, history.machine.asked) == (NOW + 13, 2)
+        assert [(s.first, s.last, s.count, s.reason) for s in history.stretches] == [
+            (NOW + 11, NOW + 12, 2, "held"),
+            (NOW + 8.5, NOW + 9, 3, "offered"),
+            (NOW, NOW + 8, 8, "held"),
+        ]
+
+
+async def test_the_same_check_again_writes_one_small_row(site: Site) -> None:
+    await site.write(*map(machine, range(300)))
+    written: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        written.append(statement.split(" (", maxsplit=1)[0])
+
+    hooks.listen(site.database.writer, "before_cursor_execute", note)
+    await site.write(*(replace(machine(n), time=NOW + 60) for n in range(300)))
+    assert len([each for each in written if each.startswith("INSERT")]) < 10
+    assert {each for each in written if each.startswith("INSERT")} == {"INSERT INTO latest"}
+    assert (await site.history(machine(7).machineid)).machine.asked == 2
+
+
+async def test_an_answer_that_lasts_is_not_forgotten(site: Site) -> None:
+    await site.write(replace(HELD, time=NOW - 9 * DAY))
+    await site.write(replace(HELD, time=NOW))
+    await store.upkeep(site.database, NOW, retention=5 * DAY)
+    [stretch] = (await site.history()).stretches
+    assert (stretch.first, stretch.last, stretch.count) == (NOW - 9 * DAY, NOW, 2)
 
 
 async def test_another_question_or_answer_begins_a_stretch(site: Site) -> None:
@@ -152,7 +199,7 @@ async def test_upkeep_forgets_what_is_older_than_the_retention(site: Site) -> No
     history = await site.history()
     assert [s.reason for s in history.stretches] == ["up-to-date"]
     assert [e.eventtype for e in history.events] == [14]
-    kept = {"machines": 1, "checkins": 1, "events": 1, "transfers": 1, "census": 2}
+    kept = {"machines": 1, "latest": 1, "checkins": 1, "events": 1, "transfers": 1, "census": 2}
     assert await rows(site) == kept
 
 
@@ -166,6 +213,7 @@ async def test_of_too_many_machines_the_longest_silent_go(
     await store.bound(site.database)
     assert await rows(site) == {
         "machines": 3,
+        "latest": 3,
         "checkins": 3,
         "events": 3,
         "transfers": 0,
