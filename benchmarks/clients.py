@@ -6,6 +6,7 @@ into one buffer.
 
 import heapq
 import multiprocessing
+import random
 import select
 import socket
 import ssl
@@ -182,7 +183,8 @@ class _Loop:
 
     def __init__(self, plan: Plan, clients: int, process: int) -> None:
         self._plan, self._told = plan, Told()
-        self._asked, self._numbers = count(), count(process, PROCESSES)
+        begin = random.randrange(plan.machines)  # so that each round has other machines
+        self._asked, self._numbers = count(), count(process + begin, PROCESSES)
         self._epoll = select.epoll()
         self._by_fd: dict[int, _Client] = {}
         self._paused: list[tuple[float, int]] = []

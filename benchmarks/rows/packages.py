@@ -40,7 +40,7 @@ def hit(bench: Bench, *, tls: bool) -> None:
                 request = get(server.path(path))
                 bench.clients.run(Plan(server.port, [request]))
                 bench.measure(server, Plan(server.port, [request], clients=64, seconds=1.0))
-            for _ in bench.rounds(5):
+            for _ in bench.rounds(4):
                 for case in _clients(8) if tls else _clients(1, 8, 64):
                     for server in servers:
                         plan = Plan(
