@@ -40,7 +40,7 @@ class Offline(Parts):
     async def looking(self) -> AsyncIterator[Self]:
         """Read the directories and change no file, as another user may run this. Raises Damaged, OSError."""
         await self._read()
-        for stored in self._store.stored():
+        for stored in self._store.stored(signed=False):
             self._ledger.settle(stored.key, stored.size, stored.last_used)
         yield self
 

@@ -57,6 +57,7 @@ KEY = re.compile(r"[0-9a-f]{64}|sha1-[0-9a-f]{40}")
 """Names of proven blobs."""
 NO_FILE = frozenset({errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV})
 """What opening says of a link, of what is below no folder, of a socket, and of a device without a driver."""
+Found = os.DirEntry[str]
 LIMIT = 64 * 1024
 HEAD_LIMIT = 4096
 
@@ -85,17 +86,37 @@ class BlobDirectory:
                 LOG.error("not a folder", path=str(folder), outcome=put_aside(folder))
             folder.mkdir(exist_ok=True)
 
-    def stored(self) -> Iterator[Stored]:
-        """The proven blobs; changes nothing."""
-        for file in self.blobs.glob("??/*"):
-            if KEY.fullmatch(file.name) and file == self.path(file.name):
-                status, facts = file.lstat(), self.describe(file.name)
-                is_file, size = stat.S_ISREG(status.st_mode), status.st_size
-                is_whole = is_file and facts.size in (None, size)
-                is_described = facts.size is not None
-                yield Stored(
-                    file.name, size, status.st_atime, facts.signed_by, is_whole, is_described
-                )
+    def stored(self, *, signed: bool = True) -> Iterator[Stored]:
+        """The proven blobs; changes nothing. `signed`: whether it matters by which key.
+
+        To read a sidecar costs ten times as much as to find it. Where it does not matter, and the blob was not written
+        since its sidecar was, the sidecar is not read: what it says of the size is true.
+        """
+        for key, file, sidecar in self._blobs():
+            status = file.stat(follow_symlinks=False)
+            is_file, size = stat.S_ISREG(status.st_mode), status.st_size
+            is_older = sidecar is not None and status.st_mtime <= _written(sidecar)
+            facts = Facts(size) if is_file and is_older and not signed else self.describe(key)
+            is_whole = is_file and facts.size in (None, size)
+            is_described = facts.size is not None
+            yield Stored(key, size, status.st_atime, facts.signed_by, is_whole, is_described)
+
+    def verifications(self) -> dict[str, float]:
+        """See `Store.verifications`."""
+        return {key: _written(sidecar) if sidecar else 0.0 for key, _, sidecar in self._blobs()}
+
+    def _blobs(self) -> Iterator[tuple[str, Found, Found | None]]:
+        """Each proven blob: its key, its file, and its sidecar."""
+        for folder, found in self.folders():
+            for name, file in found.items():
+                if KEY.fullmatch(name) and name.rpartition("-")[2][:2] == folder.name:
+                    yield name, file, found.get(f"{name}.json")
+
+    def folders(self) -> Iterator[tuple[Path, dict[str, Found]]]:
+        """The folders of proven blobs, and what is in each, by its name."""
+        for folder in filter(Path.is_dir, self.blobs.glob("??")):
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                yield folder, {entry.name: entry for entry in os.scandir(folder)}
 
     def marks(self) -> dict[str, float]:
         """See `Store.marks`."""
@@ -213,6 +234,10 @@ class BlobDirectory:
         )
         for old in found[:-keep]:
             delete(old)
+
+
+def _written(file: Found) -> float:
+    return file.stat(follow_symlinks=False).st_mtime
 
 
 def _open(path: Path) -> int:

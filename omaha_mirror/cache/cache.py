@@ -38,7 +38,7 @@ from omaha_mirror.cache.fill_state import FillState, Limits
 from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.index import Index, Unverified
 from omaha_mirror.cache.ingest import Ingest
-from omaha_mirror.cache.inventory import Contents, Progress, look
+from omaha_mirror.cache.inventory import Contents, LastVerified, Progress, last_verified, look
 from omaha_mirror.cache.open_blob import Opening, ProvenBlob
 from omaha_mirror.cache.prover import HoldBacks, Provers
 from omaha_mirror.cache.reader import Readable, Reader
@@ -156,9 +156,8 @@ class Cache:
             Stopping: the mirror is being stopped.
         """
         find = partial(self._find, expected, source, start)
-        measure = partial(self._heads.size, expected)
         left = partial(self._reader_left, expected.key)
-        reader = Reader(find, start, stop, measure, client, left)
+        reader = Reader(find, start, stop, partial(self._heads.size, expected), client, left)
         self._uses.readers[expected.key] += 1
         return reader
 
@@ -184,8 +183,8 @@ class Cache:
 
     def ingest(self) -> Ingest:
         """Adds blobs of an import; an async context manager."""
-        store, ledger, room = self._store, self._ledger, self._space
-        return Ingest(store, ledger, room, self._index, self._provers, self._failures, self._heads)
+        parts = self._store, self._ledger, self._space, self._index
+        return Ingest(*parts, self._provers, self._failures, self._heads)
 
     def _find(
         self, expected: Expected, source: Source, start: int, offset: int
@@ -226,8 +225,7 @@ class Cache:
         if not readers[key]:
             del readers[key]
         self._index.touch(key)
-        fill = self._fills.get(key)
-        if fill is None:
+        if (fill := self._fills.get(key)) is None:
             return
         self.scheduler.look_again()
         if self._when_abandoned == "finish" or self._uses.is_fetched(key):
@@ -240,6 +238,10 @@ class Cache:
     async def contents(self, most: int | None = None) -> Contents:
         """All contents, or of the blobs only the `most` last used ones. Raises OSError."""
         return await look(self._store, self._ledger, self._uses.readers, self._keep, most)
+
+    async def verifications(self) -> list[LastVerified]:
+        """When each proven blob was last found right. Raises OSError."""
+        return await in_worker(last_verified, self._store, list(self._ledger.entries))
 
     def busy(self, key: str) -> AbstractContextManager[None]:
         """Keep a blob from being evicted or removed."""

@@ -17,7 +17,7 @@ from omaha_mirror.state_file import sync_folder
 class DiskStore(BlobDirectory):
     """Blobs in a directory. One process at a time. `load` comes first; it alone sweeps leftovers of a crash."""
 
-    def load(self) -> list[Stored]:
+    def load(self, *, signed: bool = True) -> list[Stored]:
         """See `Store.load`."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.make_folders()
@@ -30,11 +30,12 @@ class DiskStore(BlobDirectory):
             is_ours = file.suffix in {".data", ".json"}
             if not (_is_file(file) and _is_file(other) if is_ours else file.is_dir()):
                 delete(file)
-        for file in self.blobs.glob("??/*"):
-            orphan = file.suffix == ".json" and not os.path.lexists(file.with_suffix(""))
-            if orphan or file.suffix == ".tmp":
-                delete(file)
-        return list(self.stored())
+        for folder, found in self.folders():
+            for name in found:
+                orphan = name.endswith(".json") and name.removesuffix(".json") not in found
+                if orphan or name.endswith(".tmp"):
+                    delete(folder / name)
+        return list(self.stored(signed=signed))
 
     def draft(self, expected: Expected) -> DiskDraft:
         """See `Store.draft`."""

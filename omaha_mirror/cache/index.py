@@ -106,7 +106,8 @@ class Index:
 
     async def load(self) -> None:
         """Rebuild the index from the files. Raises OSError."""
-        found, now = await in_worker(self._store.load), self._clock.stamp()
+        signed = not self._provers.accepts("")
+        found, now = await in_worker(self._store.load, signed=signed), self._clock.stamp()
         for stored in found:
             self._ledger.settle(stored.key, stored.size, min(stored.last_used, now))
             self._listed[stored.key] = _Listed(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.cache.space import Entry, Ledger
@@ -41,6 +42,13 @@ class Blob:
     offered: bool
 
 
+class LastVerified(NamedTuple):
+    """When the bytes of a proven blob were last found right, in seconds since the epoch: 0 where that is not known."""
+
+    key: str
+    verified: float
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """A fill under way: bytes, bytes a second, how many readers follow it, and its place in the queue (0: it runs)."""
@@ -75,6 +83,12 @@ class Contents:
     free: int
     min_free: int
     count: int
+
+
+def last_verified(store: Store, keys: Iterable[str]) -> list[LastVerified]:
+    """When each of these blobs was last found right. Blocks. Raises OSError."""
+    found = store.verifications()
+    return [LastVerified(key, found.get(key, 0.0)) for key in keys]
 
 
 async def look(

@@ -19,7 +19,7 @@ from omaha_mirror.aio.workers import WORK
 from omaha_mirror.cache.blob import Expected, Hasher
 from omaha_mirror.cache.cache import Cache
 from omaha_mirror.cache.errors import Damaged, is_unreadable
-from omaha_mirror.cache.inventory import Blob
+from omaha_mirror.cache.inventory import LastVerified
 from omaha_mirror.cache.page_cache import READ, resident
 from omaha_mirror.cache.store import Facts, Identity, Store, identity
 
@@ -145,8 +145,8 @@ class Verifier:
     async def verify_all(self, keys: Iterable[str] | None = None) -> AsyncGenerator[VerifyResult]:
         """Verify these blobs, or all: first those whose last verification is longest ago."""
         if keys is None:
-            contents = await self._cache.contents()
-            keys = await WORK.call(lambda: [blob.key for blob in sorted(contents.blobs, key=_age)])
+            blobs = await self._cache.verifications()
+            keys = await WORK.call(lambda: [blob.key for blob in sorted(blobs, key=_age)])
         for key in keys:
             if (result := await self.verify(key)) is not None:
                 yield result
@@ -194,17 +194,17 @@ class Scrubber:
     async def _pass(self) -> float:
         """Collect garbage, and verify all blobs that are due; gives the seconds until the next one is. Raises OSError."""
         await self._cache.gc(dry_run=False)
-        blobs = (await self._cache.contents()).blobs
+        blobs = await self._cache.verifications()
         for blob in await WORK.call(self._due, blobs):
             await self._look_at(blob.key)
         return max(1.0, await WORK.call(lambda: min([IDLE, *map(self._due_in, blobs)])))
 
-    def _due(self, blobs: Sequence[Blob]) -> list[Blob]:
+    def _due(self, blobs: Sequence[LastVerified]) -> list[LastVerified]:
         """The blobs that are due, the one with the oldest verification first; forgets blobs that are gone."""
         self._tried = {b.key: self._tried[b.key] for b in blobs if b.key in self._tried}
         return sorted((blob for blob in blobs if self._due_in(blob) <= 0), key=_age)
 
-    def _due_in(self, blob: Blob) -> float:
+    def _due_in(self, blob: LastVerified) -> float:
         """Seconds until a blob is due; a verification in the future does not count."""
         left = self._every - self._clock.age(blob.verified)
         if blob.verified > self._clock.stamp():
@@ -223,5 +223,5 @@ class Scrubber:
         await asyncio.sleep(count / self._rate)
 
 
-def _age(blob: Blob) -> float:
+def _age(blob: LastVerified) -> float:
     return blob.verified

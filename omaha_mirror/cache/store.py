@@ -233,8 +233,11 @@ class Store(Protocol):
     def keep_head(self, key: str, head: Head) -> None:
         """Record the head of a blob; it stays when the blob goes. Raises OSError."""
 
-    def load(self) -> list[Stored]:
-        """List the proven blobs and sweep leftovers. Called once, before anything else."""
+    def load(self, *, signed: bool) -> list[Stored]:
+        """List the proven blobs and sweep leftovers. Called once, before anything else. `signed`: whether it matters by which key."""
+
+    def verifications(self) -> dict[str, float]:
+        """When the bytes of each proven blob were last found right, by its key: 0 where that is not known."""
 
     def open(self, key: str) -> BinaryIO:
         """Open a proven blob.

@@ -13,7 +13,7 @@ from omaha_mirror.cache import DiskStore, Expected
 from omaha_mirror.cache.blob_directory import QUARANTINED
 from omaha_mirror.cache.draft import AT_ONCE, MAX_BUFFERS
 from omaha_mirror.cache.intervals import Intervals
-from omaha_mirror.cache.store import Refusal
+from omaha_mirror.cache.store import Facts, Refusal, Stored
 from tests.cache.drafts import DATA, EXPECTED, KEY, SIZE, VALIDATOR, Opened, half_done, names, proof
 from tests.support.clock import machine_clock
 
@@ -212,6 +212,35 @@ def test_leftovers_and_foreign_files_are_swept_and_folders_left_alone(
     assert names(store.partial) == [f"{KEY}.data", f"{KEY}.json"]
     assert (store.partial / "folder").is_dir()
     assert names(store.blobs) == ["README"]
+
+
+def test_where_no_signature_counts_only_doubtful_sidecars_are_read(
+    store: DiskStore, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = opened()
+    draft.begin(VALIDATOR)
+    draft.write(0, [DATA])
+    draft.commit(proof())
+    read: list[str] = []
+
+    def describe(key: str) -> Facts:
+        read.append(key)
+        return Facts(SIZE)
+
+    monkeypatch.setattr(store, "describe", describe)
+    path = store.path(KEY)
+    os.utime(path, (7, 100))
+    os.utime(path.with_suffix(".json"), (7, 100))
+    found = store.load(signed=False)
+    assert (found, read) == ([Stored(KEY, SIZE, 7)], [])
+    assert store.verifications() == {KEY: 100}
+    assert (store.load(), read) == (found, [KEY])
+    os.truncate(path, SIZE - 1)
+    assert [blob.is_whole for blob in store.load(signed=False)] == [False]
+    path.with_suffix(".json").unlink()
+    store.load(signed=False)
+    assert read == [KEY] * 3
+    assert store.verifications() == {KEY: 0}
 
 
 def a_folder(path: Path) -> None:

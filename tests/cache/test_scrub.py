@@ -536,13 +536,13 @@ async def test_a_blob_is_due_again_in_spite_of_a_wrong_clock(
     scrubber = Scrubber(verifier, site.cache, lambda _: None)
     sidecar = site.store.path(key).with_suffix(".json")
     os.utime(sidecar, (clock.right() + 9 * 365 * DAY,) * 2)
-    [blob] = (await site.cache.contents()).blobs
+    [blob] = await site.cache.verifications()
     assert scrubber._due_in(blob) > 0
     clock.ahead = 0.0
     clock.record_upstream_date(clock.right())
     assert scrubber._due_in(blob) <= 0
     await verifier.verify(key)
-    [blob] = (await site.cache.contents()).blobs
+    [blob] = await site.cache.verifications()
     assert 0 < scrubber._due_in(blob) <= 7 * DAY
 
 
