@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -28,12 +29,23 @@ def work(function: str) -> Callable[[Callable[[], None]], Callable[..., Any]]:
     def bound(declaration: Callable[[], None]) -> Callable[..., Any]:
         @wraps(declaration)
         def call(**given: Any) -> Any:
+            _import_structlog()
             return getattr(importlib.import_module(f"omaha_mirror.cli.{module}"), name)(**given)
 
         call.__dict__["work"] = function
         return call
 
     return bound
+
+
+def _import_structlog() -> None:
+    """Import it without rich, of which it would take 5 MB for tracebacks in colour that nobody asks for."""
+    if "structlog" not in sys.modules and "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment]  # to import: it is not there
+        try:
+            importlib.import_module("structlog")
+        finally:
+            del sys.modules["rich"]
 
 
 def _or_default(_: click.Context, __: click.Parameter, value: Path | None) -> Path | None:
