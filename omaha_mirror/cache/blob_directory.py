@@ -7,7 +7,7 @@
     heads/<key>             the size and SHA-256 of a blob's head; stays when the blob goes
     incoming/<key>          a blob of an import, not complete yet; swept at the start
     quarantine/<key>.<n>    bytes that turned out wrong, for a look; the oldest go
-    quarantine/<key>.left   a mark: some bytes that turned out wrong were sent before
+    quarantine/<key>.left   a mark: some bytes were sent before that turned out wrong, or that nobody can judge any more
     quarantine/<key>.unsure a note: bytes of a proven blob were sent while it was verified again
     quarantine/<key>.not    why a blob must not be served although its digest is right
 
@@ -127,11 +127,16 @@ class BlobDirectory:
         return {file.name.removesuffix(MARK): when for file, when in marks.items()}
 
     def mark(self, key: str) -> None:
-        """Write the mark that wrong bytes of a blob were sent; it survives a power cut."""
+        """See `Store.mark`."""
         mark = self.quarantine / f"{key}{MARK}"
         mark.touch()
         date(mark, self._clock.stamp())
         sync_folder(self.quarantine)
+
+    def unmark(self, key: str) -> None:
+        """See `Store.unmark`."""
+        with contextlib.suppress(OSError):
+            (self.quarantine / f"{key}{MARK}").unlink(missing_ok=True)
 
     def refusals(self) -> dict[str, Refusal]:
         """See `Store.refusals`."""

@@ -98,7 +98,7 @@ class Cache:
         self._fills: dict[str, Fill] = {}
         self._tasks: dict[Fill, asyncio.Task[Proof]] = {}
         parts = self._failures, self._heads, self._index, ledger, self._space
-        self._context = FillContext(self.scheduler, hook, *parts, self._note_corrupted)
+        self._context = FillContext(self.scheduler, hook, *parts, self._note_corrupted, store)
         self._uses = Uses()
         self._stopping = False
 
@@ -106,8 +106,7 @@ class Cache:
         """Rebuild the index from the files. Raises OSError."""
         await self._index.load()
         await self._heads.load()
-        marks = await in_worker(self._store.marks)
-        self._failures.load(marks, await in_worker(self._store.refusals))
+        await self._context.start()
 
     async def close(self) -> None:
         """Stop all fills; their bytes are recorded."""

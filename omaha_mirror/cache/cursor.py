@@ -20,7 +20,7 @@ from omaha_mirror.cache.events import Connected, Trouble, Uncached
 from omaha_mirror.cache.fill_context import FillContext
 from omaha_mirror.cache.fill_state import TRIES, FillState
 from omaha_mirror.cache.hedging import Response, Throughput, hedge, hedge_slow
-from omaha_mirror.cache.memory_draft import MemoryDraft, Overflowed
+from omaha_mirror.cache.memory_draft import Overflowed
 from omaha_mirror.cache.source import Body, Validator
 from omaha_mirror.cache.store import Draft
 from omaha_mirror.cache.waiters import Waiters
@@ -85,8 +85,7 @@ class Download:
                     return
                 key, source = state.expected.key, state.source.name
                 self.context.hook(Uncached(key, source, str(error)))
-                spool = state.limits.spool
-                state.current_draft = MemoryDraft(state.expected, spool, draft, state.filled)
+                state.current_draft = self.context.in_memory(state, draft)
                 self._stop_others()
             raise Overflowed(str(error)) from error
 

@@ -69,9 +69,9 @@ class DiskDraft:
         except OSError as error:
             self.file.close()
             if is_unreadable(error):
-                # The next draft of the blob begins anew, elsewhere on the disk.
+                # The next draft of the blob begins anew, elsewhere on the disk; what was sent of this one, nobody can judge.
                 with contextlib.suppress(OSError):
-                    self.reject(aside=True, leaked=False)
+                    self.reject(aside=True, leaked=True)
             raise
 
     def _lines(self) -> list[bytes]:
@@ -110,7 +110,7 @@ class DiskDraft:
             self._may_be_torn = False
             lines = [header_line(self.expected.size, self.expected.source, validator)]
             lines += [written_line(start, stop, None) for start, stop in self._bare]
-            self._append(lines)
+            self._append(lines + [leaked_line()] * self.leaked)
             sync(self._log.fileno())
         sync_folder(self._directory.partial)
         self.validator = validator
@@ -294,8 +294,7 @@ def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
                         bare = without(bare, start, stop)
                     case {"leaked": True} | None:  # None: what cannot be read may have said so
                         has_leaked = True
-            if spans:
-                return Recovered(validator, tuple(spans), tuple(bare), has_leaked)
+            return Recovered(validator if spans else None, tuple(spans), tuple(bare), has_leaked)
     return Recovered()
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from omaha_mirror.aio.clock import Clock
+from omaha_mirror.cache.blob import Head
 from omaha_mirror.cache.errors import DigestMismatch, GenerationEnded, Lost, Untrusted
 from omaha_mirror.cache.prover import Provers
 from omaha_mirror.cache.store import Refusal
@@ -59,6 +60,7 @@ class Failures:
         self._records: dict[str, _Record] = {}
         self._refusals: dict[str, Refusal] = {}
         self._corrupted: set[str] = set()
+        self._heads_sent: dict[str, Head] = {}
 
     def load(self, marks: Mapping[str, float], refusals: Mapping[str, Refusal]) -> None:
         """Take up the records of an earlier process: when wrong bytes of a blob were sent, and which blobs were refused."""
@@ -114,9 +116,20 @@ class Failures:
         return GROWTH ** (record.rounds - 1) if record is not None and record.rounds else 0.0
 
     def mark_resume_unsafe(self, key: str) -> None:
-        """Note that wrong bytes were sent."""
+        """Note that wrong bytes were sent, or some that nobody can judge any more."""
         record = self._records.setdefault(key, _Record())
         record.resume_unsafe_until = self._clock.boottime() + RESUME_UNSAFE_SECONDS
+
+    def sent_head(self, key: str, head: Head) -> None:
+        """Note the head that is sent of a blob before it is proven."""
+        self._heads_sent[key] = head
+
+    def has_sent_another(self, key: str, head: Head) -> bool:
+        """Whether clients got another head than this one, so that none may resume for a while."""
+        is_other = self._heads_sent.get(key, head) != head
+        if is_other:
+            self.mark_resume_unsafe(key)
+        return is_other
 
     def refuse(self, key: str, refusal: Refusal) -> None:
         """Note why a blob must not be served although its digest is right."""
@@ -134,6 +147,7 @@ class Failures:
         if record is not None:
             record.rounds, record.cooldown_until, record.mixed = 0, 0.0, False
         self._corrupted.discard(key)
+        self._heads_sent.pop(key, None)
         now = self._clock.boottime()
         for old in [k for k, r in self._records.items() if _forgotten(r, now)]:
             del self._records[old]

@@ -248,6 +248,8 @@ class Fill:
                 checked=state.is_recheck,
             )
             self._verification.end(state.failure)
+        elif self._verification.leaves_doubt():
+            self._context.failures.mark_resume_unsafe(state.expected.key)
         try:
             if state.current_draft is not None and state.proof is None:
                 how = {"leaked": state.leaked, "is_empty": not state.filled}

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
+from omaha_mirror.aio.tasks import in_worker
 from omaha_mirror.aio.workers import Hangs
 from omaha_mirror.cache import events
 from omaha_mirror.cache.errors import Damaged, NoSpace
@@ -17,9 +19,10 @@ from omaha_mirror.cache.fetch_scheduler import FetchScheduler
 from omaha_mirror.cache.fill_state import FillState
 from omaha_mirror.cache.heads import Heads
 from omaha_mirror.cache.index import Index
+from omaha_mirror.cache.intervals import NOTHING
 from omaha_mirror.cache.memory_draft import MemoryDraft
 from omaha_mirror.cache.space import Ledger, Space
-from omaha_mirror.cache.store import Draft
+from omaha_mirror.cache.store import Draft, Store
 
 
 @dataclass(eq=False)
@@ -35,7 +38,9 @@ class FillContext:
         ledger: the space accounts.
         space: makes room.
         corrupted: called with the key of a blob that turned out damaged, and why.
+        store: of the blobs.
         growing: the fills that write to the disk, by the keys of their blobs.
+        inherited: the keys of the drafts on the disk that an earlier process left, and this one has not opened yet.
         immovable: why damaged blobs could not be put aside at the last try, by their keys.
     """
 
@@ -47,8 +52,17 @@ class FillContext:
     ledger: Ledger
     space: Space
     corrupted: Callable[[str, str], None]
+    store: Store
     growing: dict[str, FillState] = field(default_factory=dict)
+    inherited: set[str] = field(default_factory=set)
     immovable: dict[str, str] = field(default_factory=dict)
+
+    async def start(self) -> None:
+        """Take up what an earlier process left. Raises OSError."""
+        left = await in_worker(self.store.leftovers)
+        self.inherited.update(one.key for one in left if one.kind == "partial")
+        marks = await in_worker(self.store.marks)
+        self.failures.load(marks, await in_worker(self.store.refusals))
 
     async def open_draft(self, state: FillState) -> Draft:
         """A draft on the disk, or in memory where the disk has no room or fails."""
@@ -62,13 +76,37 @@ class FillContext:
                 if state.is_recheck and (found := await self._found(state)) is not None:
                     return found
                 await self._clear_place(expected.key)
-                return await self.space.draft(expected)
+                return self._gone_on_with(await self.space.draft(expected))
             except (NoSpace, OSError) as error:
                 reason = str(error)
                 del self.growing[expected.key]
         state.is_recheck = False
+        self._disown(expected.key)
         self.hook(events.Uncached(expected.key, state.source.name, reason))
-        return MemoryDraft(expected, state.limits.spool)
+        return self.in_memory(state)
+
+    def _gone_on_with(self, draft: Draft) -> Draft:
+        """A power cut takes bytes that were not synced; what had been sent of them, its journal cannot tell."""
+        if draft.leaked:
+            self._disown(draft.expected.key)
+        self.inherited.discard(draft.expected.key)
+        return draft
+
+    def _disown(self, key: str) -> None:
+        """Others come in place of bytes that an earlier process may have sent, and nobody can tell which these were."""
+        if key in self.inherited:
+            self.failures.mark_resume_unsafe(key)
+        self.inherited.discard(key)
+
+    def in_memory(self, state: FillState, under: Draft | None = None) -> MemoryDraft:
+        """A draft in memory, above one that the disk refused to go on with."""
+        key, kept = state.expected.key, state.filled if under is not None else NOTHING
+        mark, unmark = partial(self.store.mark, key), partial(self._unmark, key)
+        return MemoryDraft(state.expected, state.limits.spool, under, kept, mark, unmark)
+
+    def _unmark(self, key: str) -> None:
+        if not self.failures.is_resume_unsafe(key):
+            self.store.unmark(key)
 
     async def _found(self, state: FillState) -> Draft | None:
         """The draft of a blob that is verified again; None where its file is gone or damaged."""

@@ -283,6 +283,11 @@ class Clearance:
         self.hashed = 0
         self.lost: Lost | None = None
 
+    @property
+    def head(self) -> int:
+        """Where what a digest inside the blob covers begins."""
+        return next(iter(self.covered), (0, 0))[0]
+
     def is_right(self, start: int, stop: int) -> bool:
         """Whether [start, stop) is right, whatever the rest turns out to be."""
         return start >= stop or self.judged.run_end(start) >= stop

@@ -6,22 +6,25 @@ for a while no client may resume the blob.
 
 Phases: `begin` once the draft is open, then `run` in a task of its own, which ends with the proof or an error; after it,
 `end` where the fill failed, and `lose` at any time. `before_send` and `attached` come from readers in between. It alone writes
-the `Clearance`; it owns `_sent` and `_times_wrong`.
+the `Clearance`; it owns `_sent` and `_times_wrong`, and `_in_doubt`: whether bytes left that only the whole digest will judge.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from omaha_mirror.aio.tasks import in_worker
-from omaha_mirror.cache.blob import Expected, Hasher, Proof
-from omaha_mirror.cache.errors import CacheError, DigestMismatch, Lost, Untrusted
+from omaha_mirror.aio.workers import BLOBS, Hangs
+from omaha_mirror.cache.blob import Expected, Hasher, Head, Proof
+from omaha_mirror.cache.errors import CacheError, DigestMismatch, Lost, Unreadable, Untrusted
 from omaha_mirror.cache.events import FillStarted, Repaired
+from omaha_mirror.cache.failures import RESUME_UNSAFE_SECONDS
 from omaha_mirror.cache.fill_context import FillContext
 from omaha_mirror.cache.fill_state import Clearance, FillState
 from omaha_mirror.cache.intervals import Intervals
@@ -37,6 +40,8 @@ WAKE_SECONDS = 0.0001
 WAKE_AT_MOST = 0.02
 RECHECK_HOLD = 5.0
 """Seconds for which a recheck holds back the bytes that only the digest of the whole covers."""
+NOTED_AGAIN = RESUME_UNSAFE_SECONDS / 3
+"""Seconds after which it is noted once more that bytes leave of which a crash leaves nothing: such a note grows old."""
 TRIES = 3
 """How often the same bytes may be wrong before the fill fails: the digest in the manifest may be wrong itself."""
 
@@ -71,17 +76,22 @@ class Verification:
         self._changed = changed
         self._digests = DigestRun(state.expected, prover, state.source.name)
         self._sent = Intervals()
-        self._leak_noted = False
+        self._in_doubt = False
+        self._noted_at = -math.inf
         self._noting = asyncio.Lock()
+        self._head: Head | None = None
         self._hold_until = 0.0
         self._times_wrong: Counter[Span] = Counter()
 
     def begin(self, draft: Draft) -> None:
         """Go on with the bytes of the draft."""
-        self._leak_noted = draft.leaked
+        self._in_doubt = draft.leaked
+        self._noted_at = time.monotonic() if draft.leaked else -math.inf
         self._sent = draft.filled if draft.leaked else Intervals()
         if self._state.is_recheck:
             self._hold_until = time.monotonic() + RECHECK_HOLD
+        elif self._context.failures.is_resume_unsafe(self._state.expected.key):
+            self._waiters.cut_resumed()
 
     def attached(self, start: int, offset: int) -> None:
         """Note that a reader has [start, offset) already; of this blob where it is a recheck."""
@@ -93,6 +103,12 @@ class Verification:
         self.grown.set()
         return self._clearance.lose(reason)
 
+    def leaves_doubt(self) -> bool:
+        """Whether bytes were sent that nobody will judge: they are gone, and others will come in their place."""
+        state = self._state
+        is_lost = state.proof is None and (state.in_order or isinstance(state.failure, Unreadable))
+        return is_lost and (state.current_draft is None or self._in_doubt)
+
     def end(self, failure: CacheError) -> None:
         """Release nothing any more, and cut the readers that may have got wrong bytes."""
         self._clearance.released = Intervals()
@@ -102,21 +118,38 @@ class Verification:
                 reader.cut()
 
     async def before_send(self, start: int, stop: int) -> None:
-        """Note that [start, stop) is sent; where it may turn out wrong, that is written down first, for after a crash."""
+        """Note that [start, stop) is sent; where it may turn out wrong, that is written down first, for after a crash.
+
+        Of the head, which no digest inside the blob covers, the draft tells after a crash, unless it is in memory.
+
+        Raises:
+            Hangs: the disk does not answer.
+        """
         state, clearance = self._state, self._clearance
+        head = 0 if state.is_recheck else clearance.head
         self._sent = self._sent.add(start, stop)
+        is_sure = clearance.is_right(max(start, head), stop)
         if state.is_recheck:
-            is_sure = clearance.is_right(start, stop)
             state.leaked = state.leaked or not is_sure
-        else:
-            released = clearance.released.run_end(start)
-            is_sure = min(released, clearance.completable.run_end(start)) >= stop
-        if not is_sure and not self._leak_noted:
-            async with self._noting:
-                if not self._leak_noted:
-                    with contextlib.suppress(OSError):  # such a disk is given up anyway
-                        await in_worker(state.draft.leak)
-                    self._leak_noted = True
+        self._in_doubt = self._in_doubt or not is_sure
+        is_head_right = clearance.is_right(0, head)
+        if start < head and not is_head_right and self._head is not None:
+            self._context.failures.sent_head(state.expected.key, self._head)
+        if not is_sure or (state.in_order and not is_head_right):
+            await self._note_doubt()
+
+    async def _note_doubt(self) -> None:
+        draft, again = self._state.draft, NOTED_AGAIN if self._state.in_order else math.inf
+        if time.monotonic() - self._noted_at < again or (self._state.in_order and BLOBS.hanging()):
+            return
+        async with self._noting:
+            if time.monotonic() - self._noted_at >= again:
+                try:
+                    await BLOBS.patiently(None, draft.leak)
+                except OSError as error:  # such a disk is given up anyway
+                    if isinstance(error, Hangs) and not self._state.in_order:
+                        raise
+                self._noted_at = time.monotonic()
 
     async def run(self) -> Proof:
         """Return when the blob is proven.
@@ -150,10 +183,8 @@ class Verification:
         if clearance.lost is not None:
             raise clearance.lost
         had_begun = bool(clearance.completable)
-        if ruling.completable and not (had_begun or ruling.proven):
-            # A wrong head that no digest covers shows later, and who resumes is told to begin anew. If a power cut took it, the
-            # right one would come in its place, and a client that has the wrong one would complete with it.
-            await sync(state.draft.record)
+        if ruling.completable and not had_begun:
+            await self._head_is_here(is_right=bool(ruling.proven))
         self._apply(ruling)
         leaked = [self._take_back(start, stop) for start, stop in ruling.wrong]
         for (start, stop), left in zip(ruling.wrong, leaked, strict=True):
@@ -167,6 +198,19 @@ class Verification:
         self._waiters.notify()
         self._waiters.progressed()
         return ruling.more
+
+    async def _head_is_here(self, *, is_right: bool) -> None:
+        """See to it that nobody goes on from another head than this one.
+
+        A wrong head that no digest covers shows later, and who resumes is told to begin anew. If a power cut took it, the
+        right one would come in its place, and a client that has the wrong one would complete with it.
+        """
+        state, context = self._state, self._context
+        if not is_right:
+            await sync(state.draft.record)
+        self._head = head = await context.heads.here(state.size, state.draft.read)
+        if head is not None and context.failures.has_sent_another(state.expected.key, head):
+            self._waiters.cut_resumed()
 
     def _apply(self, ruling: Ruling) -> None:
         clearance = self._clearance

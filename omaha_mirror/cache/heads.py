@@ -62,6 +62,12 @@ class Heads:
                     self._note(key, head)
                     await self.write()
 
+    async def here(self, size: int, read: Read) -> Head | None:
+        """The head of a blob of this size that grows; None where it has none, or it cannot be read."""
+        with contextlib.suppress(OSError, CacheError):
+            return await in_worker(self._provers.head, size, read)
+        return None
+
     def _read(self, key: str) -> Head | None:
         with self._store.open(key) as file:
             fd = file.fileno()

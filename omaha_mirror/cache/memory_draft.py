@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from omaha_mirror.cache.blob import Expected, Proof
@@ -34,6 +34,7 @@ class MemoryDraft:
         capacity: bytes of memory.
         under: the draft that the disk refused to go on with, or None.
         kept: the bytes that that one holds.
+        mark, unmark: write down that bytes of it are sent, of which a crash leaves nothing, and that all of them were right.
 
     Attributes:
         filled: bytes that are never discarded: those of the draft below, and those that turned out wrong there or here after
@@ -46,7 +47,10 @@ class MemoryDraft:
         capacity: int,
         under: Draft | None = None,
         kept: Intervals = NOTHING,
+        mark: Callable[[], None] = lambda: None,
+        unmark: Callable[[], None] = lambda: None,
     ) -> None:
+        self._mark, self._unmark = mark, unmark
         self.expected = expected
         self.capacity: int = capacity
         self.filled = self._on_disk = kept
@@ -103,6 +107,7 @@ class MemoryDraft:
 
     def leak(self) -> None:
         """See `Draft.leak`."""
+        self._mark()
         if self._under is not None:
             self._under.leak()
 
@@ -120,11 +125,14 @@ class MemoryDraft:
 
     def commit(self, proof: Proof) -> str:  # noqa: ARG002 - it is not kept
         """See `Draft.commit`: it gets no name."""
+        self._unmark()
         self.discard()
         return ""
 
     def reject(self, *, aside: bool, leaked: bool) -> None:
         """See `Draft.reject`."""
+        if leaked:
+            self._mark()
         if self._under is not None:
             self._under.reject(aside=aside, leaked=leaked)
 

@@ -47,7 +47,7 @@ class Readable(Protocol):
         """Where the bytes from `offset` on lie."""
 
     async def before_send(self, start: int, stop: int) -> None:
-        """Note that [start, stop) is about to be sent."""
+        """Note that [start, stop) is about to be sent. Raises Hangs."""
 
     def sent(self) -> None:
         """Note that a reader has sent bytes."""
@@ -162,7 +162,11 @@ class Reader:
             self.reach = max(self.reach, self.offset + count)
             if not await self._loaded(window):
                 continue
-            await self._blob.before_send(self.offset, self.offset + count)
+            try:
+                await self._blob.before_send(self.offset, self.offset + count)
+            except Hangs as error:
+                self._avoid_disk(error)
+                continue
             if not self.is_cut:
                 return window
         return None

@@ -221,6 +221,12 @@ class Store(Protocol):
     def marks(self) -> dict[str, float]:
         """The keys of blobs whose wrong bytes were sent, and when, in seconds since the epoch. A time in the future becomes now."""
 
+    def mark(self, key: str) -> None:
+        """Record that bytes of a blob were sent that are wrong, or may be; it survives a power cut. Raises OSError."""
+
+    def unmark(self, key: str) -> None:
+        """Take that back; an error of the disk is ignored."""
+
     def refusals(self) -> dict[str, Refusal]:
         """The refused blobs, by their keys."""
 

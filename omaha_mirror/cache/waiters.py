@@ -223,6 +223,12 @@ class Waiters:
             if reader.start < stop and start < reader.reach:
                 reader.cut()
 
+    def cut_resumed(self) -> None:
+        """End the readers whose clients have earlier bytes from elsewhere, which may be wrong."""
+        for reader in list(self.readers):
+            if reader.start:
+                reader.cut()
+
     # Bytes that pass through memory
 
     def progressed(self) -> None:

@@ -172,7 +172,8 @@ def test_an_unreadable_disk_is_an_error_and_leaves_no_file_open(
         with pytest.raises(OSError, match="Input/output"):
             store.draft(EXPECTED)
     assert open_files(store.directory) == []
-    assert (names(store.partial), len(names(store.quarantine))) == ([], 1)
+    assert (names(store.partial), len(names(store.quarantine))) == ([], 2)
+    assert list(store.marks()) == [KEY]
     assert opened().filled == Intervals()
 
 

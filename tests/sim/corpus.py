@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tests.sim.releases import SHAPES, Release
-from tests.sim.schedule import Act, Armed, End, Event, Link, MachinePlan, Schedule, Settings
+from tests.sim.schedule import (
+    Act,
+    Armed,
+    DiskTrouble,
+    End,
+    Event,
+    Link,
+    LinkTrouble,
+    MachinePlan,
+    Refuse,
+    Schedule,
+    Settings,
+)
 from tests.support.faults import Corrupt
 
 VERSION = "3815.2.1"
@@ -81,6 +93,54 @@ CORPUS = (
         events=[
             Armed(at=1.881, path=LONG.path(), fault=Corrupt(times=2, at=318)),
             End(at=3.9646, seconds=30.0, how="power"),
+        ],
+    ),
+    _case(
+        "a wrong manifest left a package that passes through memory, upstream was away, and the next fill has the right one",
+        seed=0,
+        settings=Settings(
+            hold_back=1,
+            max_connections=1,
+            link=Link(latency=0.05, rate=8000.0, segment=1460, buffer=4096),
+        ),
+        release=SHORT,
+        machines=[MachinePlan(number=1, at=0.5, kind="curl", seed=2212716914)],
+        events=[
+            Armed(at=0.0, path=SHORT.path(), fault=Corrupt(times=1, at=59)),
+            DiskTrouble(at=0.55, seconds=100.0, kind="full"),
+            Refuse(at=4.460053899575765, seconds=90.0, port=80),
+        ],
+    ),
+    _case(
+        "a wrong manifest left, a kill, and the disk cannot read it back",
+        seed=2,
+        settings=Settings(
+            hold_back=4096, link=Link(latency=0.05, rate=8000.0, segment=1460, buffer=4096)
+        ),
+        machines=[MachinePlan(number=1, at=0.5, kind="curl", seed=1269955006)],
+        events=[
+            Armed(at=0.0, path=LONG.path(), fault=Corrupt(times=1, at=198)),
+            End(at=8.197616835052596, seconds=0.5),
+            DiskTrouble(
+                at=8.797616835052596, seconds=100.0, kind="read", nth=3, times=0, path=".data"
+            ),
+        ],
+    ),
+    _case(
+        "a wrong manifest left, its client comes back, and the disk cannot read it back",
+        seed=0,
+        settings=Settings(
+            hold_back=1,
+            max_connections=1,
+            when_abandoned="stop",
+            link=Link(latency=0.05, rate=8000.0, segment=1460, buffer=4096),
+        ),
+        release=SHORT,
+        machines=[MachinePlan(number=1, at=0.5, kind="curl", seed=2762353610)],
+        events=[
+            Armed(at=0.0, path=SHORT.path(), fault=Corrupt(times=1, at=193)),
+            LinkTrouble(at=7.3609649795277114, who="machine 1", how="reset"),
+            DiskTrouble(at=7.960964979527711, seconds=100.0, kind="read", times=0, path=".data"),
         ],
     ),
 )
