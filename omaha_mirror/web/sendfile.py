@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from typing import BinaryIO
 from weakref import WeakKeyDictionary
 
+SO_MEMINFO, MEMINFO = 55, struct.Struct("6I")
+"""The option and its numbers, SK_MEMINFO_SNDBUF and SK_MEMINFO_WMEM_QUEUED being the fourth and the sixth (linux/sock_diag.h)."""
 AT_ONCE = 8
 """Connections that are served before the event loop does something else."""
 
@@ -35,6 +37,16 @@ def on_its_way(connection: socket.socket) -> int:
     """Bytes that were sent and that the other side has not acknowledged yet."""
     [count] = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
     return int(count)
+
+
+def room(connection: socket.socket) -> int:
+    """Bytes that the connection takes now, half of what the kernel has: it counts its own for what it holds, too."""
+    try:
+        info = connection.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
+        _, _, _, most, _, queued = MEMINFO.unpack(info)
+    except (OSError, struct.error):
+        return 0
+    return int(most - queued) // 2
 
 
 @contextmanager

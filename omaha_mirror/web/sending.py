@@ -35,6 +35,8 @@ from omaha_mirror.web.connection import Connection
 LOG = structlog.get_logger(__name__)
 PIECE = 16 * 1024
 """Bytes that are copied at a time for one client, and wait in memory for it: with TLS several times."""
+LARGE_PIECE = 256 * 1024
+"""The same where the kernel has room for all of it, so that none of it waits."""
 NO_SENDFILE = {
     errno.EACCES,
     errno.EINVAL,
@@ -148,8 +150,10 @@ async def _send_pieces(
 ) -> int:
     """Send piece by piece as the client reads. A slow one can outlast what the page cache remembers of the window."""
     fd, sent = window.file.fileno(), 0
+    connection: socket.socket = transport.get_extra_info("socket")
     while sent < window.count:
-        offset, count = window.offset + sent, min(PIECE, window.count - sent)
+        piece_size = max(PIECE, min(sendfile.room(connection), LARGE_PIECE))
+        offset, count = window.offset + sent, min(piece_size, window.count - sent)
         try:
             await loaded(window.file, offset, count, on_disk=window.on_disk)
             piece = os.pread(fd, count, offset)

@@ -115,6 +115,7 @@ class World:
                 (omaha_mirror.web.server, "open_sockets", self._listen),
                 (sendfile, "send_now", lambda sock, *part: sock.send_now(*part)),
                 (sendfile, "whenever_writable", lambda sock, call: sock.whenever_writable(call)),
+                (sendfile, "room", lambda sock: sock.end.space()),
                 (sendfile, "on_its_way", lambda sock: sock.end.waiting),
                 (page_cache, "resident", partial(_resident, cold)),
                 (requests, "_tls", lambda _: False),

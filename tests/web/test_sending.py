@@ -2,12 +2,13 @@
 
 import errno
 import os
+from typing import BinaryIO
 
 import pytest
 from structlog.testing import capture_logs
 
 from omaha_mirror.cache import page_cache
-from omaha_mirror.web import sending
+from omaha_mirror.web import sendfile, sending
 from tests.support.mirror import PAYLOAD_PATH, Mirror
 from tests.support.talk import dial, request
 from tests.support.upstream import Upstream
@@ -126,6 +127,28 @@ async def test_what_memory_forgot_while_a_client_was_slow_is_not_read_by_the_loo
     assert (await mirror.get(path)).body == BODY
     assert did[:4] == ["loaded", "sent", "loaded", "sent"]
     assert "sent sent" not in " ".join(did)
+
+
+@pytest.mark.parametrize(
+    ("room", "most"), [(-1, sending.PIECE), (10**9, min(sending.LARGE_PIECE, SIZE))]
+)
+async def test_a_piece_is_large_where_none_of_it_would_wait(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, room: int, most: int
+) -> None:
+    path = await proven(mirror)
+    loaded, counts = page_cache.loaded, list[int]()
+
+    async def noted(file: BinaryIO, offset: int, count: int, *, on_disk: bool) -> None:
+        counts.append(count)
+        await loaded(file, offset, count, on_disk=on_disk)
+
+    monkeypatch.setattr(os, "sendfile", Sendfile(errno.EINVAL))
+    monkeypatch.setattr(sendfile, "room", lambda _: room)
+    monkeypatch.setattr(sending, "loaded", noted)
+    for _ in range(2):  # the first finds out that there is no sendfile
+        counts.clear()
+        assert (await mirror.get(path)).body == BODY
+    assert max(counts) == most
 
 
 async def test_a_connection_that_is_gone_ends(
