@@ -67,6 +67,8 @@ class Acceptor:
 
     def start(self) -> None:
         """Begin to accept. Raises OSError."""
+        # What is accepted has it too: a client that is gone without a word is found.
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.sock.listen(BACKLOG)
         self._go_on()
 

@@ -197,7 +197,8 @@ class HttpConnection(web.RequestHandler):
         """Answer what waits for its turn, and end."""
         if self._waits_turn:
             self._on_turn()
-            for _ in range(2):  # until the handler has begun
+        if self._task_handler is not None:
+            for _ in range(2):  # until the handler has begun with what has come
                 await asyncio.sleep(0)
         await super().shutdown(timeout)
 

@@ -22,6 +22,7 @@ from omaha_mirror.config import Address, Config
 from omaha_mirror.observability.observers import Observer
 from omaha_mirror.omaha import Response, parse_response
 from omaha_mirror.service import Service
+from omaha_mirror.web.http_connection import WholeRequest
 from omaha_mirror.web.public import PublicApp
 from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.server import Listener
@@ -141,7 +142,7 @@ class Mirror(Site):
             self.service = Service(config, clock)
         cache = self.service.cache
         cache.limits = replace(cache.limits, round_seconds=0.0)
-        self.listener = Listener(self._handle)
+        self.listener = Listener(self)
         self._app = public_app(self.service, PublicSettings.of(config))
         self._addresses = config.listen
         self._news = asyncio.Event()
@@ -168,7 +169,12 @@ class Mirror(Site):
         """The fills that have ended."""
         return [event for event in self.events if isinstance(event, events.FillEnded)]
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+    def at_once(self, request: WholeRequest) -> bytes | None:
+        """See `PublicApp`."""
+        return self._app.at_once(request)
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer a request, with books."""
         self.active += 1
         self._tell()
         try:

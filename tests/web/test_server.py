@@ -1,14 +1,16 @@
 """Connections: their deadlines, and what is left of them when a client has gone."""
 
 import asyncio
+import gc
 import logging
 import socket
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 from structlog.testing import capture_logs
 
 from omaha_mirror.web import server
+from omaha_mirror.web.fairness import FEW
 from tests.support.mirror import PAYLOAD_PATH, Mirror, omaha
 from tests.support.talk import Talk, dial, request
 from tests.support.upstream import Upstream
@@ -106,10 +108,16 @@ async def test_the_first_deadline_ends_with_the_first_request(
 
 
 @pytest.mark.usefixtures("brief")
-@pytest.mark.parametrize("sent", [b"", HEALTH[:-2]])
-async def test_an_idle_connection_is_closed(mirror: Mirror, sent: bytes) -> None:
+@pytest.mark.parametrize("sent", [b"", HEALTH[:-2], CHECK[:20]])
+@pytest.mark.parametrize("first", [[HEALTH], [CHECK], [HEALTH, CHECK], [CHECK, HEALTH]])
+async def test_an_idle_connection_is_closed(
+    mirror: Mirror, first: list[bytes], sent: bytes
+) -> None:
+    assert (await mirror.check()).status == 200  # the release is known: checks wait for nothing
     async with dial(mirror.address) as talk:
-        assert await alive(talk)
+        for message in first:
+            await talk.send(message)
+            assert (await talk.answer()).status == 200
         await talk.send(sent)
         assert await talk.rest() == b""
 
@@ -130,11 +138,61 @@ async def test_a_connection_is_kept_for_the_next_request(mirror: Mirror) -> None
 async def test_pipelined_requests_are_answered_in_order(mirror: Mirror) -> None:
     path = await mirror.payload()
     async with dial(mirror.address) as talk:
+        for _ in range(2):
+            await talk.send(CHECK)
+            assert b"</response>" in (await talk.answer()).body
         await talk.send(CHECK, request("GET", path), request("GET", "/nothing"), HEALTH)
         assert b"</response>" in (await talk.answer()).body
         assert (await talk.answer()).body == BODY
         assert (await talk.answer()).status == 404
         assert (await talk.answer()).body == b"ok\n"
+
+
+async def test_a_check_in_two_parts_and_one_behind_it_are_answered(mirror: Mirror) -> None:
+    await mirror.payload()
+    async with dial(mirror.address) as talk:
+        await talk.send(CHECK[:-9])
+        await mirror.round_trips(2)
+        await talk.send(CHECK[-9:] + CHECK)
+        for _ in range(2):
+            assert b"</response>" in (await talk.answer()).body
+
+
+async def test_all_that_wait_for_their_turn_are_answered_when_the_listener_stops(
+    mirror: Mirror,
+) -> None:
+    await mirror.payload()
+    async with AsyncExitStack() as stack:
+        talks = [await stack.enter_async_context(dial(mirror.address)) for _ in range(3 * FEW)]
+        await mirror.round_trips(1)  # all are accepted
+        await asyncio.gather(*(talk.send(CHECK) for talk in talks))
+        stopping = asyncio.create_task(mirror.listener.stop())
+        for talk in talks:
+            assert (await talk.answer()).status == 200
+        await stopping
+
+
+async def test_a_client_that_is_gone_without_a_word_is_found(mirror: Mirror) -> None:
+    async with dial(mirror.address) as talk:
+        assert await alive(talk)
+        found = [
+            sock
+            for sock in gc.get_objects()
+            if isinstance(sock, socket.socket)
+            and sock.fileno() >= 0
+            and sock.family == socket.AF_INET
+            and _peer(sock) == talk.sock.getsockname()
+        ]
+        [accepted] = found
+        assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+
+
+def _peer(sock: socket.socket) -> object:
+    try:
+        return sock.getpeername()
+    except OSError:
+        return None
 
 
 async def test_http_1_0_gets_the_bytes_and_the_end(mirror: Mirror) -> None:
