@@ -53,6 +53,7 @@ class DiskDraft:
         self._data = directory.partial / f"{expected.key}.data"
         self._journal = directory.partial / f"{expected.key}.json"
         self._lock = threading.Lock()
+        self._sync_failed = False
         fd = os.open(self._data, os.O_RDWR | os.O_CREAT, 0o644)
         self.file: BinaryIO = os.fdopen(fd, "r+b", buffering=0)
         try:
@@ -156,13 +157,19 @@ class DiskDraft:
             self._bare = self._bare.remove(start, stop)
 
     def record(self) -> None:
-        """See `Draft.record`."""
-        sync(self.file.fileno(), data_only=True)
+        """See `Draft.record`. What a sync in vain should have written is lost, although the next one succeeds (fsync(2))."""
+        try:
+            sync(self.file.fileno(), data_only=True)
+        except OSError:
+            self._sync_failed = True
+            raise
         sync(self._log.fileno(), data_only=True)
 
     def commit(self, proof: Proof) -> str:
         """See `Draft.commit`."""
         key = self.expected.key if self.expected.has_digest else proof.sha256.hex()
+        for at in range(0, self.expected.size if self._sync_failed else 0, READ):
+            self._write(at, [memoryview(os.pread(self.file.fileno(), READ, at))])
         sync(self.file.fileno())
         self.identity = identity(self.file)  # before it has a name that others can open
         target = self._directory.path(key)

@@ -15,7 +15,7 @@ from omaha_mirror.cache.intervals import Intervals
 from omaha_mirror.state_file import make_folder
 from tests.cache.drafts import DATA, EXPECTED, KEY, SIZE, VALIDATOR, Opened, half_done, names, proof
 from tests.cache.site import open_files
-from tests.sim.disk import Dead, Disk
+from tests.sim.disk import Dead, Disk, Fault
 from tests.sim.mounting import mounted
 from tests.support.clock import machine_clock
 
@@ -241,3 +241,23 @@ def test_that_wrong_bytes_were_sent_is_known_however_their_rejection_ends(
             found = DiskStore(Path("/sim/cache"), machine_clock())
             found.load()
             assert KEY in found.marks() or found.draft(EXPECTED).leaked
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_a_sync_in_vain_lost_is_written_again_before_it_is_a_blob(seed: int) -> None:
+    disk = Disk(seed=seed)
+    with mounted(disk):
+        make_folder(Path("/sim/cache"))
+        store = DiskStore(Path("/sim/cache"), machine_clock())
+        store.load()
+        draft = store.draft(EXPECTED)
+        draft.begin(VALIDATOR)
+        draft.write(0, [DATA])
+        disk.fail(Fault("sync", "EIO", path=".data"))
+        with pytest.raises(OSError, match="Input/output"):
+            draft.record()
+        draft.commit(proof())
+        disk.power_cut(random.Random(seed))
+        again = DiskStore(Path("/sim/cache"), machine_clock())
+        again.load()
+        assert again.path(KEY).read_bytes() == DATA
