@@ -34,6 +34,7 @@ class Disk:
     def hang(self, *paths: Path) -> None:
         """From now on nothing of these files, or of what is in these folders, is in memory, and the disk hangs."""
         self._hanging |= {str(path) for path in paths}
+        page_cache._seen.clear()  # the moment is over in which they were
 
     def concerns(self, what: int | str | Path) -> bool:
         path = str(what)
