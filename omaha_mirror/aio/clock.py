@@ -40,6 +40,9 @@ KERNEL_FRESH = 1.0
 """Seconds for which the kernel's answer is cached."""
 
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""The kernel's name of this boot (random(4))."""
+
 since_boot = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 """Seconds since the boot, suspended time included."""
 
@@ -65,6 +68,14 @@ def kernel_synchronised() -> bool:
     return 0 <= state < TIME_ERROR and not timex.status & STA_UNSYNC
 
 
+def boot_id() -> str:
+    """The kernel's name of this boot; empty where it gives none."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
 class Clock:
     """The time of day with its evidence, the time since the boot, and sleep.
 
@@ -72,8 +83,10 @@ class Clock:
         wall: the machine's clock, in seconds since the epoch.
         boottime: seconds since a fixed moment; setting the machine's clock does not change it.
         synchronised: whether the kernel's clock is synchronised.
+        boot: a name of this boot of the machine; empty: not known.
 
     Attributes:
+        boot: the argument: a power cut lies between two boots, and none within one.
         boottime: the argument: for periods that begin and end in one process.
         ahead_of_upstream: seconds by which the machine's clock is ahead of upstream's; None where they agree, or upstream
             sent no Date.
@@ -85,7 +98,9 @@ class Clock:
         wall: Callable[[], float] = time.time,
         boottime: Callable[[], float] = since_boot,
         synchronised: Callable[[], bool] = kernel_synchronised,
+        boot: str | None = None,
     ) -> None:
+        self.boot = boot_id() if boot is None else boot
         self.ahead_of_upstream: float | None = None
         self.boottime = boottime
         self._wall = wall

@@ -72,6 +72,7 @@ class BlobDirectory:
 
     def __init__(self, directory: Path, clock: Clock) -> None:
         self.directory = directory
+        self.boot = clock.boot
         self._clock = clock
         self.blobs = directory / "blobs"
         self.partial = directory / "partial"

@@ -58,7 +58,7 @@ class DiskDraft:
         self.file: BinaryIO = os.fdopen(fd, "r+b", buffering=0)
         try:
             found = recover(self._lines(), expected.size, self._crc)
-            self.validator, self.leaked = found.validator, found.leaked
+            self.validator, self._leaked_in = found.validator, found.leaked_in
             if found.bare and not found.validator:
                 self.validator = None  # any generation goes on with them: the proof tells
             self.filled = Intervals(found.spans)
@@ -75,10 +75,20 @@ class DiskDraft:
                     self.reject(aside=True, leaked=True)
             raise
 
+    @property
+    def leaked(self) -> bool:
+        """See `Draft.leaked`."""
+        return self._leaked_in is not None
+
+    @property
+    def is_torn(self) -> bool:
+        """See `Draft.is_torn`. What was written before a kill is there, in this boot."""
+        return self.leaked and self._leaked_in != (self._directory.boot or None)
+
     def _lines(self) -> list[bytes]:
         try:
             return self._journal.read_bytes().splitlines()
-        except OSError:
+        except FileNotFoundError:
             return []
 
     def _crc(self, offset: int, count: int) -> int | None:
@@ -111,7 +121,9 @@ class DiskDraft:
             self._may_be_torn = False
             lines = [header_line(self.expected.size, self.expected.source, validator)]
             lines += [written_line(start, stop, None) for start, stop in self._bare]
-            self._append(lines + [leaked_line()] * self.leaked)
+            if self._leaked_in is not None:
+                lines.append(leaked_line(self._leaked_in))
+            self._append(lines)
             sync(self._log.fileno())
         sync_folder(self._directory.partial)
         self.validator = validator
@@ -143,9 +155,10 @@ class DiskDraft:
     def leak(self) -> None:
         """See `Draft.leak`."""
         with self._lock:
-            self._append([leaked_line()])
+            boot = self._directory.boot if self._leaked_in is None else self._leaked_in
+            self._append([leaked_line(boot)])
             sync(self._log.fileno(), data_only=True)
-        self.leaked = True
+        self._leaked_in = boot
 
     def drop(self, start: int, stop: int, *, leaked: bool) -> None:
         """See `Draft.drop`."""
@@ -232,13 +245,13 @@ class Recovered:
         validator: the generation; None where no byte is there.
         spans: bytes that are there.
         bare: those of them that have no CRC-32.
-        leaked: whether bytes were sent that may be wrong.
+        leaked_in: the boot of the machine in which bytes were sent that may be wrong; empty: not known; None: none were.
     """
 
     validator: Validator | None = None
     spans: tuple[Span, ...] = ()
     bare: tuple[Span, ...] = ()
-    leaked: bool = False
+    leaked_in: str | None = None
 
 
 def header_line(size: int, source: str, validator: Validator) -> bytes:
@@ -264,9 +277,9 @@ def dropped_lines(
             yield written_line(a, b, found)
 
 
-def leaked_line() -> bytes:
-    """Bytes were sent that may be wrong."""
-    return _line({"leaked": True})
+def leaked_line(boot: str) -> bytes:
+    """Bytes were sent that may be wrong, in this boot of the machine."""
+    return _line({"leaked": boot})
 
 
 def _line(event: object) -> bytes:
@@ -286,7 +299,7 @@ def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
         case [{"size": known, "validator": dict(validator)}, *rest] if known == size:
             spans: list[Span] = []
             bare: list[Span] = []
-            has_leaked = False
+            leaked_in: str | None = None
             for happened in rest:
                 match happened:
                     case {"start": int(start), "stop": int(stop), "crc32": int(checksum)}:
@@ -299,9 +312,13 @@ def recover(lines: Sequence[bytes], size: int, crc: Crc) -> Recovered:
                     case {"dropped": [int(start), int(stop)]}:
                         spans = without(spans, start, stop)
                         bare = without(bare, start, stop)
-                    case {"leaked": True} | None:  # None: what cannot be read may have said so
-                        has_leaked = True
-            return Recovered(validator if spans else None, tuple(spans), tuple(bare), has_leaked)
+                    case {"leaked": str(boot)}:
+                        leaked_in = boot if leaked_in in (None, boot) else ""
+                    case {
+                        "leaked": True
+                    } | None:  # of an older version; what cannot be read may have said so
+                        leaked_in = ""
+            return Recovered(validator if spans else None, tuple(spans), tuple(bare), leaked_in)
     return Recovered()
 
 

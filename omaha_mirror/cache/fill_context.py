@@ -86,8 +86,8 @@ class FillContext:
         return self.in_memory(state)
 
     def _gone_on_with(self, draft: Draft) -> Draft:
-        """A power cut takes bytes that were not synced; what had been sent of them, its journal cannot tell."""
-        if draft.leaked:
+        """Where it is torn, nobody can tell which of the bytes that are gone had been sent."""
+        if draft.is_torn:
             self._disown(draft.expected.key)
         self.inherited.discard(draft.expected.key)
         return draft

@@ -41,6 +41,8 @@ class MemoryDraft:
             the memory had gone on beyond them.
     """
 
+    is_torn = False
+
     def __init__(
         self,
         expected: Expected,

@@ -37,6 +37,8 @@ class RecheckDraft:
         OSError: it cannot be opened now.
     """
 
+    is_torn = False
+
     def __init__(self, directory: BlobDirectory, expected: Expected, clock: Clock) -> None:
         self.expected = expected
         self.capacity: int | None = None

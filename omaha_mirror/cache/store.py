@@ -165,6 +165,10 @@ class Draft(Protocol):
         """Whether bytes of it were sent that may be wrong. Does not block."""
 
     @property
+    def is_torn(self) -> bool:
+        """Whether some of these may be gone, so that others come in their place: in a power cut, or nobody can tell. Does not block."""
+
+    @property
     def identity(self) -> Identity | None:
         """The committed file, as it was proven; None where the blob is not kept. Does not block."""
 

@@ -1,5 +1,6 @@
 """The default store, on real files: what has a name is proven."""
 
+import errno
 import hashlib
 import json
 import os
@@ -434,8 +435,41 @@ def test_who_cannot_read_a_line_takes_it_for_the_one_that_says_so(
     half_done(opened)
     opened().leak()
     journal = store.partial / f"{KEY}.json"
-    journal.write_bytes(journal.read_bytes().replace(b'"leaked": true', b'"leaked": trud'))
-    assert opened().leaked
+    journal.write_bytes(journal.read_bytes().replace(b'{"leaked": ', b'{"leaked": !'))
+    assert (opened().leaked, opened().is_torn) == (True, True)
+
+
+@pytest.mark.parametrize("boot", ["another", ""])
+def test_a_kill_tears_nothing_and_a_power_cut_may_also_after_the_next_kill(
+    store: DiskStore, opened: Opened, boot: str
+) -> None:
+    half_done(opened)
+    opened().leak()
+    assert (opened().leaked, opened().is_torn) == (True, False)
+    store.boot, ours = boot, store.boot
+    draft = opened()
+    assert (draft.leaked, draft.is_torn) == (True, True)
+    draft.begin(VALIDATOR)
+    draft.leak()
+    assert opened().is_torn
+    store.boot = ours
+    assert not opened().is_torn
+
+
+def test_a_journal_that_cannot_be_read_may_have_said_so(
+    store: DiskStore, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half_done(opened)
+
+    def unreadable(_: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", unreadable)
+        with pytest.raises(OSError, match="Input/output"):
+            opened()
+    assert list(store.marks()) == [KEY]
+    assert opened().filled.total == 0
 
 
 @pytest.mark.parametrize(

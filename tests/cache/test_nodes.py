@@ -89,8 +89,10 @@ async def test_where_nothing_says_which_bytes_are_wrong_it_costs_one_round(
     bad, good = ('"bad"', flipped(PAYLOAD, HALF + 5)), ('"good"', PAYLOAD)
     source.drops.add(HALF)
     source.nodes.extend([good, bad, good, bad, bad, good])
+    end = source.gate(SIZE - 1)
     with site.cache.read(source.expected, source, 0, SIZE) as begun:
         await step(begun)
+        end.open()
         fetching = asyncio.create_task(site.cache.fetch(source.expected, source))
         with pytest.raises(GenerationEnded):
             await rest(begun)

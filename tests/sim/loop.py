@@ -44,6 +44,7 @@ class Process:
     Attributes:
         alive: False from its end on: nothing of it runs any more.
         ahead: seconds by which the clock of its machine is ahead.
+        boots: how often the machine had no power before.
     """
 
     def __init__(self, name: str, address: str) -> None:
@@ -51,6 +52,7 @@ class Process:
         self.address = address
         self.alive = True
         self.ahead = 0.0
+        self.boots = 0
 
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)

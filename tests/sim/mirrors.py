@@ -86,9 +86,9 @@ class Mirror:
         """Start it, again and again until it runs."""
         world = self._world
         while True:
-            ahead = self.process.ahead
+            before = self.process
             self.process = process = Process(self.name, self.address)
-            process.ahead = ahead
+            process.ahead, process.boots = before.ahead, before.boots
             self._gone.clear()
             self._lives, self._since = self._lives + 1, world.loop.time()
             world.say(self.name, "starts")
@@ -221,6 +221,7 @@ class Mirror:
         self._began.clear()
         self.on_loop += self.disk.on_loop
         world.loop.kill(self.process)
+        self.process.boots += how == "power"
         power = world.rng(f"{self.name} {self._lives}")
         self.disk = self.disk.power_cut(power) if how == "power" else self.disk.kill()
         self._ended(self, Life(self.number, self._since, world.loop.time(), how))

@@ -19,6 +19,7 @@ import omaha_mirror
 from tests.sim.generate import generate
 from tests.sim.run import run
 from tests.sim.world import World
+from tests.support.syntax import tree
 
 SOURCES: dict[str, set[str]] = {
     "time": {
@@ -40,7 +41,7 @@ TLS = "config/credentials.py: datetime.now"
 
 def read_by(path: Path) -> Iterator[tuple[str, str]]:
     """The sources that a module names: where, and which."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module in SOURCES:
             for name in node.names:
                 if name.name in SOURCES[node.module]:

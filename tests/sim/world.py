@@ -88,7 +88,10 @@ class World:
     def clock(self, process: Process) -> Clock:
         """What a mirror goes by."""
         return Clock(
-            wall=self.wall, boottime=self.loop.time, synchronised=lambda: not process.ahead
+            wall=self.wall,
+            boottime=self.loop.time,
+            synchronised=lambda: not process.ahead,
+            boot=f"boot {process.boots}",
         )
 
     @contextmanager
