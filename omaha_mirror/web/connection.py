@@ -129,9 +129,8 @@ class Connection(HttpConnection):
             self._take(len(data))
         stops = self._close, self._force_close
         if self._body is not None and not self._body.is_eof():
-            self._close = self._force_close = (
-                False  # else a stop takes the rest of a request from it
-            )
+            # Else aiohttp drops the rest of a request when a stop has begun.
+            self._close = self._force_close = False
         super().data_received(data)
         self._close, self._force_close = self._close or stops[0], self._force_close or stops[1]
 

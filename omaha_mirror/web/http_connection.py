@@ -48,7 +48,10 @@ class WholeRequest(NamedTuple):
 
 
 AtOnce = Callable[[WholeRequest], bytes | None]
-"""Gives the XML that answers a request; None, or any error: the handler answers it. A handler has it as `at_once`."""
+"""Gives the XML that answers a request, of `MOST` bytes; None, or any error: nothing was recorded, and the handler answers it.
+
+A handler has it as `at_once`.
+"""
 
 
 def never(_: WholeRequest) -> None:
@@ -155,10 +158,9 @@ class HttpConnection(web.RequestHandler):
         host = message.headers.get("Host", "")
         asked = WholeRequest(message.path, scheme, host, self._address, self._key, body)
         try:
-            xml = self._serving.at_once(asked)
+            return self._serving.at_once(asked)
         except Exception:  # the handler meets the same error, and says so
             return None
-        return xml if xml is None or len(xml) <= MOST else None
 
     def _answer(self, xml: bytes, *, closes: bool) -> None:
         cast(Any, self._parser).message_consumed()

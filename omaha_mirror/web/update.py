@@ -36,7 +36,7 @@ from omaha_mirror.policy.response import answer
 from omaha_mirror.text import printable
 from omaha_mirror.web.connection_table import client_key
 from omaha_mirror.web.errors import plain, reply_to
-from omaha_mirror.web.http_connection import WholeRequest
+from omaha_mirror.web.http_connection import MOST, WholeRequest
 from omaha_mirror.web.interfaces import Decisions, Observer
 from omaha_mirror.web.public_settings import PublicSettings
 from omaha_mirror.web.request import base_url, host_of, read_body
@@ -79,7 +79,12 @@ class UpdateEndpoint:
                 if decision is None:
                     return None
             decisions.append(decision)
-        return self._answered(asked, decisions, base, request.remote, began)
+        decided = list(zip(asked.apps, decisions, strict=True))
+        answer = self._serialised(decided, base)
+        if len(answer) > MOST:
+            return None
+        self._record(asked, decided, request.remote, began)
+        return answer
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer each app of the request, in order; events and pings need nothing but this."""
@@ -101,26 +106,18 @@ class UpdateEndpoint:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._decide(asked, app, client)) for app in asked.apps]
             decisions = [task.result() for task in tasks]
-        answer = self._answered(asked, decisions, base, remote, began)
-        return web.Response(body=answer, content_type="text/xml")
-
-    def _answered(
-        self,
-        asked: Request,
-        decisions: Sequence[Decision | None],
-        base: str,
-        remote: str,
-        began: float,
-    ) -> bytes:
-        """The answer to a request by the decisions about its apps; each is recorded and logged."""
         decided = list(zip(asked.apps, decisions, strict=True))
         answer = self._serialised(decided, base)
+        self._record(asked, decided, remote, began)
+        return web.Response(body=answer, content_type="text/xml")
+
+    def _record(self, asked: Request, decided: Decided, remote: str, began: float) -> None:
+        """Record, forward and log what a request says and what was decided."""
         for app, decision in decided:
             report = AppReport(app, decision, remote)
             tell(self._decisions.forward_reports, asked, app)
             tell(self._observer.on_app, report)
             _log(report, time.monotonic() - began)
-        return answer
 
     def _serialised(self, decided: Decided, base: str) -> bytes:
         """The answer's bytes; machines of one kind get the same ones, so they are made once."""

@@ -19,6 +19,7 @@ from omaha_mirror.omaha import (
 )
 from omaha_mirror.policy.decide import Decision
 from omaha_mirror.web import request as reading
+from omaha_mirror.web.http_connection import MOST
 from tests.support.mirror import DATA, PAYLOAD, PAYLOAD_PATH, Mirror, mirror_in_process, omaha
 from tests.support.talk import Answer, ask, dial, request
 from tests.support.upstream import Upstream
@@ -160,6 +161,15 @@ async def test_the_answer_is_the_same_from_check_to_check(mirror: Mirror) -> Non
 @pytest.mark.parametrize("path", ["/v1/update", "/v1/update/", "/v1/update/?x=1"])
 async def test_the_path_may_end_in_a_slash(mirror: Mirror, path: str) -> None:
     assert (await ask(mirror.address, "POST", path, body=FIRST)).status == 200
+
+
+async def test_a_long_answer_is_recorded_once(mirror: Mirror) -> None:
+    head, app, tail = re.split(rb"(<app .*</app>)", FIRST, flags=re.DOTALL)
+    await mirror.check()
+    with capture_logs() as logs:
+        answer = await mirror.post(head + app * 32 + tail)
+    assert (answer.status, len(answer.body) > MOST) == (200, True)
+    assert [entry["event"] for entry in logs] == ["check"] * 32
 
 
 # Requests that cannot be answered
