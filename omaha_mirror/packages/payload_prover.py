@@ -6,7 +6,7 @@
   it turns out wrong. Small packages are often one operation: what proves them before their end is nothing.
 * Header and manifest have no digest of their own. They are released as soon as they can be read, and fetched once more
   where they look like those of a payload and cannot. Where the payload was proven before, they are known: held against
-  that first, and fetched once more where they are others. The signatures are not released before the whole is right; where
+  that first, and fetched once more where they are others; where these are others too, nothing but the whole proves it. The signatures are not released before the whole is right; where
   it is not, though each operation is, it is they that are fetched once more.
 * The last byte is never released. So no client completes a package whose manifest is right in itself and not the expected
   one.
@@ -181,9 +181,10 @@ class PayloadProver:
         if hashlib.sha256(exactly(read, 0, known.size)).digest() == known.sha256:
             self._is_known_right = True
             return None
-        if self._head_again:  # twice: it may be the note that is wrong, and the whole will tell
-            self._known = None
-            return None
+        if self._head_again:
+            # Twice: it may be the note that is wrong, and the whole will tell. Until then this manifest proves nothing.
+            self._is_plain = True
+            return self._plainly(filled, read, capacity)
         self._head_again = True
         return Ruling(NOTHING, NOTHING, NOTHING, wrong=((0, known.size),))
 

@@ -10,7 +10,7 @@ import pytest
 
 from omaha_mirror.cache import DiskStore, Limits, Verifier, blob_directory
 from omaha_mirror.cache.blob import Head
-from omaha_mirror.cache.errors import GenerationEnded, NoSpaceNow, NotInTime
+from omaha_mirror.cache.errors import CoolingDown, GenerationEnded, NoSpaceNow, NotInTime
 from omaha_mirror.cache.events import FillEnded, FillStarted, Outcome, Repaired
 from omaha_mirror.cache.scrub import VerifyOutcome
 from omaha_mirror.packages.payload_prover import PayloadProvers
@@ -175,6 +175,17 @@ async def test_nothing_of_another_payload_leaves_whose_head_is_known(
         source.replace(PAYLOAD)
         last.open()
         assert await getting == PAYLOAD[:HEAD]
+
+
+async def test_no_operation_of_another_payload_completes_a_range_where_the_head_is_known(
+    make_site: MakeSite, source: ScriptedSource
+) -> None:
+    site = await known(make_site, source, limits=NO_WAIT_FOR_PROOF)
+    expected, source.data = source.expected, FORGED
+    with site.cache.read(expected, source, *OPERATIONS[4]) as reader:
+        with pytest.raises(CoolingDown):
+            await rest(reader)
+        assert reader.offset == reader.start
 
 
 @pytest.mark.parametrize(
