@@ -21,6 +21,7 @@ from tests.sim.policy import Policy
 from tests.sim.schedule import (
     OMAHA,
     Act,
+    Armed,
     ClockJump,
     DiskTrouble,
     End,
@@ -147,6 +148,14 @@ class _Run:
         machines = [self._machine(plan) for plan in schedule.machines]
         happening = [asyncio.create_task(self._event(event)) for event in schedule.events]
         await asyncio.sleep(max(0.0, schedule.quiet + AFTER - world.loop.time()))
+        if armed := [
+            task
+            for task, event in zip(happening, schedule.events, strict=True)
+            if isinstance(event, Armed)
+        ]:
+            await asyncio.wait(
+                armed
+            )  # else one that begins with the run would be armed when all is over
         world.say("world", "all trouble is over")
         self.site.heal_all()
         heal(world, self.mirrors)
