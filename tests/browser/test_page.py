@@ -36,7 +36,7 @@ async def test_a_fill_moves_from_nothing_to_all(page: Page, site: Scene) -> None
     gates = [site.nebraska.upstream.hold(path, at=SIZE * part // 100) for part in (0, 40, 80)]
     await page.goto("/")
     fills = page.locator("#fills")
-    await expect(fills).to_contain_text("Nothing")
+    await expect(fills).to_contain_text("None: every package")
     downloading = asyncio.create_task(site.box().download(offer))
     for gate, part in zip(gates, (0, 40, 80), strict=True):
         await gate.reached()

@@ -41,7 +41,7 @@ class Part:
 PARTS = (
     Part("verdict", "Verdict", 5),
     Part("savings", "Saved", 10),
-    Part("fills", "Coming in", 2),
+    Part("fills", "Being fetched", 2),
     Part("tracks", "Tracks", 5),
     Part("cache", "Cache", 10),
     Part("fleet", "Fleet", 30),
