@@ -124,7 +124,15 @@ def _read_children(shape: Shape[Any], nodes: list[Node], values: dict[str, Any])
     for field, items in lists.items():
         values[field] = tuple(items)
     if rest:
-        values["extra_elements"] = tuple(node.keep() for node in rest)
+        values["extra_elements"] = tuple(node.keep() for node in _as_written(shape, rest))
+
+
+def _as_written(shape: Shape[Any], rest: list[Node]) -> list[Node]:
+    """What no field holds, in the order of writing: what else was in a wrapper stands where the wrapper does."""
+    first = {node.name: node for node in reversed(rest)}
+    named = (name for name, child in shape.children.items() if child.wrapper)
+    wrappers = [first[name] for name in named if name in first]
+    return wrappers + [node for node in rest if not any(node is one for one in wrappers)]
 
 
 def _write(shape: Shape[Any], tag: str, message: Any, out: list[str]) -> None:

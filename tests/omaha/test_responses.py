@@ -367,3 +367,14 @@ def test_every_field_of_every_message_has_its_place_in_the_xml() -> None:
     }
     assert described == declared
     assert Action in declared
+
+
+def test_what_else_was_in_a_wrapper_comes_back_whatever_stood_before_it() -> None:
+    body = (
+        b'<response protocol="3.0"><app appid="a" status="ok"><updatecheck status="ok">'
+        b'<data index="1"/><urls later="2"/><urls><x/></urls>'
+        b'<manifest version="1"><y/><actions z="3"/><packages z="4"/></manifest>'
+        b"</updatecheck></app></response>"
+    )
+    message = parse_response(body)
+    assert parse_response(serialise_response(message)) == message

@@ -184,7 +184,9 @@ async def test_the_watchdog_ends_one_that_hangs(machine: Machine, mirror: Mirror
 
 async def test_it_goes_on_when_the_journal_is_killed(machine: Machine, mirror: Mirror) -> None:
     pid = mirror.show("MainPID")
-    machine.run("systemctl", "kill", "--signal=KILL", "systemd-journald.service")
+    machine.run(
+        "systemctl", "kill", "--kill-whom=main", "--signal=KILL", "systemd-journald.service"
+    )
     for _ in range(100):
         assert await mirror.status() == "ok"
     until(lambda: machine.try_("systemctl", "is-active", "systemd-journald.service")[0] == 0)
