@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-# A file's tests stay together, in order.
-PARALLEL ?= -n 2 --dist loadfile
+# A file's tests stay together, in order. On two cores the third process runs while others wait.
+PARALLEL ?= -n 3 --dist loadfile
 FUZZ_SECONDS ?= 10
 SEEDS ?= 1000
 BASE ?= HEAD~1

@@ -77,6 +77,7 @@ def lose_a_block(data: bytearray, rng: random.Random) -> None:
 DAMAGES: tuple[Damage, ...] = (flip, flip, flip, drop, insert, cut, lose_a_block)
 
 
+@pytest.mark.long
 async def test_damage_at_a_thousand_places_is_refused_and_changes_nothing(
     tmp_path: Path, small: bytes, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:

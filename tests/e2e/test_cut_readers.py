@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import aiohttp
+import pytest
 
 from omaha_mirror.omaha import parse_response
 from tests.support.mirror import PAYLOAD_PATH, Mirror, MirrorProcess, Site, omaha
@@ -83,6 +84,7 @@ async def test_no_handler_is_left_of_readers_that_were_cut(
     assert len((await mirror.get(await mirror.payload())).body) == SIZE
 
 
+@pytest.mark.long
 async def test_a_process_goes_on_and_stops_at_once_after_cutting_readers(
     process: MirrorProcess, release: Upstream
 ) -> None:

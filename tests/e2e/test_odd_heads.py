@@ -74,6 +74,7 @@ def release(nebraska: Nebraska, name: str, number: int) -> tuple[str, bytes]:
     return f"/amd64-usr/{version}/{PAYLOAD}", made
 
 
+@pytest.mark.long
 async def test_a_release_of_a_manifest_is_offered_and_served(
     tmp_path: Path, upstream: Upstream
 ) -> None:

@@ -31,7 +31,7 @@ async def test_a_killed_mirror_offers_and_serves_what_was_known_with_the_line_do
 
 
 @pytest.mark.parametrize(
-    "moment", [1, 5, *(pytest.param(moment, marks=pytest.mark.long) for moment in (2, 9, 13))]
+    "moment", [1, *(pytest.param(moment, marks=pytest.mark.long) for moment in (2, 5, 9, 13))]
 )
 async def test_a_mirror_killed_while_it_learns_loses_no_more_than_what_it_learnt_last(
     tmp_path: Path, upstream: Upstream, nebraska: Nebraska, moment: int

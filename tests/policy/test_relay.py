@@ -462,6 +462,7 @@ async def test_upstream_is_asked_so_many_questions_at_once_and_no_more(site: Sit
     assert len(site.nebraska.instances) == 3 * AT_ONCE
 
 
+@pytest.mark.long
 async def test_a_dead_line_costs_a_fleet_one_wait_and_not_one_each(site: Site) -> None:
     async with site.relay() as relay:
         site.upstream.hold(PATH)

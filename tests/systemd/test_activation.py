@@ -33,9 +33,8 @@ def release(upstream: Upstream) -> Upstream:
     return upstream
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_a_restart_under_load_refuses_nobody_and_an_orderly_one_loses_nobody(
     tmp_path: Path, release: Upstream, number: signal.Signals
 ) -> None:
