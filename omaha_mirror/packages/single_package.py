@@ -100,7 +100,9 @@ class SinglePackage:
     async def _measure(self, read: Read) -> int:
         return await in_worker(PayloadProvers().head_size, self._blob.size, read)
 
-    def forward_reports(self, request: Request, app: AppRequest) -> None:
+    def forward_reports(
+        self, request: Request, app: AppRequest, decision: Decision | None = None
+    ) -> None:
         """There is no server to forward them to."""
 
 

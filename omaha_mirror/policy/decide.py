@@ -101,6 +101,7 @@ class Decision:
         detail: of the reason, for people.
         poll_interval: seconds to the machine's next check; None for its own interval.
         version: the next one for the machine, to be looked up; None if there is none.
+        is_relayed: whether the machine's reports were for upstream to take with the check.
     """
 
     reason: Reason
@@ -108,6 +109,7 @@ class Decision:
     detail: str = ""
     poll_interval: int | None = None
     version: str | None = None
+    is_relayed: bool = False
 
     @property
     def words(self) -> str:

@@ -82,9 +82,9 @@ class CheckDecisions:
         if (refused := refuse(app, rule, self._app_ids)) is not None:
             if isinstance(rule, Relay) and refused.reason is Reason.VERSION_UNREADABLE:
                 self._send(_reports(request, as_upstream(app, rule)))
-            return refused
+            return replace(refused, is_relayed=isinstance(rule, Relay))
         if isinstance(rule, Relay):
-            return await self._relayed(request, app, client, rule)
+            return replace(await self._relayed(request, app, client, rule), is_relayed=True)
         if (decision := self._at_once(app, client, rule)) is not None:
             return decision
         until = time.monotonic() + FIRST_ANSWER
@@ -225,8 +225,18 @@ class CheckDecisions:
 
     # Reports
 
-    def forward_reports(self, request: Request, app: AppRequest) -> None:
-        """Forward a machine's reports upstream, as the rule and `forward_events` say. Never waits."""
+    def forward_reports(
+        self, request: Request, app: AppRequest, decision: Decision | None = None
+    ) -> None:
+        """Forward a machine's reports upstream, as the rule and `forward_events` say. Never waits.
+
+        Args:
+            request: the machine's.
+            app: one of its apps.
+            decision: about its check. Those of a relayed one went with it, whatever the rule of its track is by now.
+        """
+        if decision is not None and decision.is_relayed:
+            return
         # update_engine adds an event with an empty previous version to every check: it says nothing new.
         news = tuple([event for event in app.events if event.previousversion != ""])
         if self.upstream is None or (app.update_check is not None and not news):
@@ -236,10 +246,8 @@ class CheckDecisions:
         ours = app.app_id in self._app_ids and app.board in BOARDS
         if not ours or isinstance(rule, Hold):
             return
-        if isinstance(rule, Relay):
-            # A relayed check contains its events.
-            if app.update_check is None:
-                self._send(replace(request, apps=(app,)))
+        if isinstance(rule, Relay) and app.update_check is None:
+            self._send(replace(request, apps=(app,)))
             return
         mode = self._forward()
         if not news or mode == "none":

@@ -22,8 +22,16 @@ class Decisions(Protocol):
     async def decide(self, request: Request, app: AppRequest, client: str = "") -> Decision:
         """Decide on a check from an address. Never raises for what a machine or an upstream says."""
 
-    def forward_reports(self, request: Request, app: AppRequest) -> None:
-        """Queue a machine's reports for upstream, where they are to be forwarded. Never waits."""
+    def forward_reports(
+        self, request: Request, app: AppRequest, decision: Decision | None = None
+    ) -> None:
+        """Queue a machine's reports for upstream, where they are to be forwarded. Never waits.
+
+        Args:
+            request: the machine's.
+            app: one of its apps.
+            decision: about the check of that app; None where it asks for none.
+        """
 
 
 class Packages(Protocol):

@@ -115,7 +115,7 @@ class UpdateEndpoint:
         """Record, forward and log what a request says and what was decided."""
         for app, decision in decided:
             report = AppReport(app, decision, remote)
-            tell(self._decisions.forward_reports, asked, app)
+            tell(self._decisions.forward_reports, asked, app, decision)
             tell(self._observer.on_app, report)
             _log(report, time.monotonic() - began)
 

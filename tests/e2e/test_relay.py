@@ -1,5 +1,6 @@
 """Relay: upstream sees each machine as it is, and says what it gets."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import pytest
 
 from omaha_mirror.catalog import Reason
+from omaha_mirror.config.rules import Pin
 from omaha_mirror.omaha import (
     FLATCAR_APP_ID,
     AppResponse,
+    EventRequest,
     NoUpdate,
     Request,
     Response,
@@ -168,6 +171,27 @@ async def test_reports_wait_for_upstream_and_delay_nobody(
         await upstream.until(lambda: len(nebraska.requests) == 3)
         kinds = [r.apps[0].events[0].eventtype for r in nebraska.requests[1:]]
         assert kinds == [13, 3]
+
+
+async def test_a_relayed_check_tells_its_events_once_though_the_track_is_pinned_meanwhile(
+    tmp_path: Path, upstream: Upstream, nebraska: Nebraska
+) -> None:
+    async with following(tmp_path, nebraska, upstream={"forward_events": "all"}, **RELAY) as mirror:
+        box = Box(mirror)
+        await box.update()
+        gate = upstream.hold(PATH)
+        checking = asyncio.create_task(box.check())
+        await gate.reached()
+        await mirror.service.overrides.put("stable", Pin(TARGET))
+        gate.open()
+        await checking
+        await box.report(box.client.failed(37))
+
+        def came() -> list[EventRequest]:
+            return [event for request in nebraska.requests for event in request.apps[0].events]
+
+        await upstream.until(lambda: any(event.eventresult == 0 for event in came()))
+        assert len([event for event in came() if event.previousversion == OLD]) == 1
 
 
 async def test_several_applications_of_one_request_go_up_and_are_answered_in_order(
